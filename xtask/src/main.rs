@@ -1,0 +1,3 @@
+//! Development automation: `cargo xtask --help`.
+
+fn main() {}
