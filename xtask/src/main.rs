@@ -1,3 +1,56 @@
-//! Development automation: `cargo xtask --help`.
+//! All of the project's automation: `cargo xtask --help`.
 
-fn main() {}
+mod command;
+mod fmt;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, checks, tests and measures the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything a change must pass: fmt, tidy, clippy, then `test`.
+    Ci,
+    /// Runs all tests: the crates', then real clients against the real binary.
+    Test(test::Options),
+    /// Formats every Rust file git knows, the ones registered by build scripts included.
+    Fmt {
+        /// Only report files that are not formatted.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks the rules of the house that no compiler checks.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Ci => ci(),
+        Task::Test(options) => test::run(&options),
+        Task::Fmt { check } => fmt::run(check),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<(), String> {
+    fmt::run(true)?;
+    tidy::run()?;
+    command::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    test::run(&test::Options::default())
+}

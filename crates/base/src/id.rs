@@ -208,7 +208,9 @@ mod tests {
         let id = VolumeId::generate(&rng);
         assert_eq!(VolumeId::parse(id.as_str()), Ok(id));
         assert!(VolumeId::parse("vol-12345678").is_ok());
-        for bad in ["", "vol-", "vol-1234567", "vol-0123456789ABCDEF0", "snap-12345678", "vol-12345678 "] {
+        for bad in
+            ["", "vol-", "vol-1234567", "vol-0123456789ABCDEF0", "snap-12345678", "vol-12345678 "]
+        {
             assert!(VolumeId::parse(bad).is_err(), "{bad}");
         }
     }

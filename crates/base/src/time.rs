@@ -50,7 +50,12 @@ impl Timestamp {
             let t = text;
             let spaced = format!(
                 "{}-{}-{}T{}:{}:{}Z",
-                &t[0..4], &t[4..6], &t[6..8], &t[9..11], &t[11..13], &t[13..15]
+                &t[0..4],
+                &t[4..6],
+                &t[6..8],
+                &t[9..11],
+                &t[11..13],
+                &t[13..15]
             );
             return Self::parse_extended(&spaced);
         }
@@ -198,8 +203,13 @@ mod tests {
 
     #[test]
     fn instants_round_trip() {
-        for text in ["1970-01-01T00:00:00.000Z", "2000-02-29T23:59:59.999Z", "2026-11-21T09:30:00.123Z"] {
-            assert_eq!(Timestamp::parse_iso(text).map(Timestamp::iso_millis).as_deref(), Some(text));
+        for text in
+            ["1970-01-01T00:00:00.000Z", "2000-02-29T23:59:59.999Z", "2026-11-21T09:30:00.123Z"]
+        {
+            assert_eq!(
+                Timestamp::parse_iso(text).map(Timestamp::iso_millis).as_deref(),
+                Some(text)
+            );
         }
         let t = Timestamp(1_440_938_160_000);
         assert_eq!(t.iso_basic(), "20150830T123600Z");
@@ -210,7 +220,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_instant() {
-        for text in ["", "2015", "2015-13-01", "2015-02-29", "2015-08-30T25:00:00Z", "2015-08-30Tgarbage", "é015-08-30"] {
+        for text in [
+            "",
+            "2015",
+            "2015-13-01",
+            "2015-02-29",
+            "2015-08-30T25:00:00Z",
+            "2015-08-30Tgarbage",
+            "é015-08-30",
+        ] {
             assert_eq!(Timestamp::parse_iso(text), None, "{text}");
         }
     }

@@ -1,0 +1,73 @@
+//! Who calls, from where, and what the server knows while it answers.
+
+use crate::audit::Notes;
+use crate::world::World;
+use base::{AccountId, Region, Timestamp};
+use std::sync::Arc;
+
+/// One call of one operation: the caller, the circumstances, and the server's state.
+pub struct Call {
+    /// Everything shared between calls.
+    pub world: Arc<World>,
+    /// On whose authority.
+    pub caller: Caller,
+    /// The region addressed.
+    pub region: Region,
+    /// Unique to the request; forwarded calls have their own.
+    pub request_id: String,
+    /// When the request was accepted.
+    pub now: Timestamp,
+    /// Decide, but do not act.
+    pub dry_run: bool,
+    /// What the operation wants to say in the trail beyond its parameters.
+    pub notes: Notes,
+}
+
+impl Call {
+    /// The account that is answered and charged.
+    pub fn account(&self) -> &AccountId {
+        &self.caller.principal.account
+    }
+
+    /// A call by the same caller in the same region that must leave no effect.
+    pub fn fork(&self, caller: Caller) -> Self {
+        Self {
+            world: Arc::clone(&self.world),
+            caller,
+            region: self.region.clone(),
+            request_id: base::id::uuid(&*self.world.rng),
+            now: self.world.clock.now(),
+            dry_run: false,
+            notes: Notes::default(),
+        }
+    }
+}
+
+/// On whose authority a call runs, and how it arrived.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The user, role session, account root or service.
+    pub principal: iam::Principal,
+    /// The access key that signed the request; absent for calls a service makes by itself.
+    pub access_key_id: Option<String>,
+    /// Policies that limit this session only, as JSON texts.
+    pub session_policies: Vec<String>,
+    /// The client's address. Kept in forwarded calls (spec 20, A.7, `aws:SourceIp`).
+    pub source_ip: Option<String>,
+    /// The client's own description.
+    pub user_agent: String,
+    /// Set when a service makes the call: for the user, or by itself.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// How a service came to make a call (forward access session, spec 20, A.8).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Forwarded {
+    /// `ec2.us-east-1.amazonaws.com` when the service speaks for the caller; absent when it acts
+    /// by itself on a grant.
+    pub via_service: Option<String>,
+    /// `ec2-frontend-api.amazonaws.com`, `ebs.amazonaws.com`, `AWS Internal`: the trail's word.
+    pub invoked_by: String,
+    /// The request this call belongs to, where the trail shows both under one id.
+    pub shared_request_id: Option<String>,
+}

@@ -1,0 +1,215 @@
+//! The one way every request takes: parse → plan → authorize → act → audit → respond.
+//!
+//! An operation is data and three functions ([`Operation`]). It cannot act without permission:
+//! [`Operation::act`] takes a [`Granted`] plan, and only [`run`] makes one. The same [`Ask`]s that
+//! decide also answer `DryRun` and fill the trail record, so what is checked, what is promised and
+//! what is recorded cannot drift apart.
+//!
+//! Calls that a service makes for a user (EC2 asking KMS for a data key) enter [`run`] too, with a
+//! caller that says on whose behalf; nothing reaches an `act` around it.
+
+use crate::audit::{self, Entry};
+use crate::authorize;
+use crate::call::Call;
+use crate::error::{self, Error};
+use crate::service::Service;
+use awsproto::Shape;
+use base::{AccountId, Arn};
+use std::future::Future;
+
+/// What an operation is called and how it behaves towards the trail.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The service it belongs to; gives protocol, version and IAM prefix.
+    pub service: Service,
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// Whether it changes state: decides `readOnly` in the trail and the two-phase record.
+    pub mutates: bool,
+    /// Method, path template and success status, for REST protocols only.
+    pub http: Option<Http>,
+}
+
+/// Where a REST operation lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Http {
+    /// `GET`, `PUT`, `POST`.
+    pub method: &'static str,
+    /// `/snapshots/{snapshotId}/blocks/{blockIndex}`.
+    pub path: &'static str,
+    /// The status of a success.
+    pub status: u16,
+    /// Data events are kept apart from management events in the trail (spec 03, last line).
+    pub data_event: bool,
+}
+
+impl Spec {
+    /// An operation of a query or JSON service that only reads.
+    pub const fn reads(service: Service, name: &'static str) -> Self {
+        Self { service, name, mutates: false, http: None }
+    }
+
+    /// An operation of a query or JSON service that changes state.
+    pub const fn mutates(service: Service, name: &'static str) -> Self {
+        Self { service, name, mutates: true, http: None }
+    }
+}
+
+/// One permission a request needs: an IAM action on a resource under a context.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// `ec2:CreateVolume`.
+    pub action: String,
+    /// The resource's ARN, or `*` for actions without resource-level permissions.
+    pub resource: String,
+    /// Whose resource it is; `None` where the action names none.
+    pub resource_account: Option<AccountId>,
+    /// Condition keys of this resource and action. The pipeline adds the global ones.
+    pub context: iam::Context,
+    /// Which policies stand beside the caller's own.
+    pub guard: Guard,
+}
+
+/// The resource's side of a decision.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Only identity-side policies decide.
+    Identity,
+    /// A policy on the resource (a key policy, a trust policy), and grants where it is a key.
+    Resource {
+        /// The resource's policy.
+        layer: iam::ResourceLayer,
+        /// Grants that match principal, operation and context.
+        grants: Vec<iam::GrantMatch>,
+    },
+    /// Needs no permission at all; only an explicit deny of the caller's own policies stops it.
+    /// For `sts:GetCallerIdentity` and its like (IAM guide: "no permissions are required").
+    Anyone,
+}
+
+impl Ask {
+    /// A permission decided by identity-side policies on a resource of `account`.
+    pub fn on(action: impl Into<String>, arn: &Arn, account: &AccountId) -> Self {
+        Self {
+            action: action.into(),
+            resource: arn.to_string(),
+            resource_account: Some(account.clone()),
+            context: iam::Context::default(),
+            guard: Guard::Identity,
+        }
+    }
+
+    /// A permission of an action that has no resource-level scope.
+    pub fn any(action: impl Into<String>) -> Self {
+        Self {
+            action: action.into(),
+            resource: "*".to_owned(),
+            resource_account: None,
+            context: iam::Context::default(),
+            guard: Guard::Identity,
+        }
+    }
+
+    /// The same ask under more condition keys.
+    #[must_use]
+    pub fn with(mut self, context: iam::Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// The same ask, decided with the resource's own policy and grants.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+}
+
+/// A plan whose every ask was granted. Only [`run`] makes one.
+pub struct Granted<P>(P);
+
+impl<P> Granted<P> {
+    /// The plan.
+    pub fn into_inner(self) -> P {
+        self.0
+    }
+}
+
+impl<P> std::ops::Deref for Granted<P> {
+    type Target = P;
+    fn deref(&self) -> &P {
+        &self.0
+    }
+}
+
+/// One API operation. See the crate's documentation for how a file of `ops/` is laid out.
+pub trait Operation: Sized + Send + Sync + 'static {
+    /// Name and nature.
+    const SPEC: Spec;
+    /// The request.
+    type Input: Shape + Send + Sync + 'static;
+    /// The request with every name resolved and every default filled in.
+    type Plan: Send + Sync + 'static;
+    /// The reply.
+    type Output: Shape + Send + Sync + 'static;
+
+    /// Validates, resolves names and fills in defaults. Reads, never writes.
+    ///
+    /// # Errors
+    /// Anything wrong with the request itself, in the service's own words.
+    fn plan(
+        call: &Call,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Plan, Error>> + Send;
+
+    /// The permissions the plan needs; never empty.
+    fn asks(plan: &Self::Plan) -> Vec<Ask>;
+
+    /// Does it. Reachable only with every ask granted.
+    ///
+    /// # Errors
+    /// What stood in the way, in the service's own words.
+    fn act(
+        call: &Call,
+        plan: Granted<Self::Plan>,
+    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+}
+
+/// Runs one call of operation `O` from parsed input to output, with its trail record durable
+/// before this returns.
+///
+/// # Errors
+/// The operation's own error, a denial, `DryRunOperation`, or the trail's failure: a call that
+/// cannot be recorded fails.
+pub async fn run<O: Operation>(call: &Call, input: O::Input) -> Result<O::Output, Error> {
+    let mut entry = Entry::new(call, &O::SPEC, input.to_value(), <O::Input as Shape>::SCHEMA);
+    let outcome = steps::<O>(call, input, &mut entry).await;
+    let output = outcome.as_ref().map(|output| (output.to_value(), <O::Output as Shape>::SCHEMA));
+    audit::finish(call, entry, output).await?;
+    outcome
+}
+
+async fn steps<O: Operation>(
+    call: &Call,
+    input: O::Input,
+    entry: &mut Entry,
+) -> Result<O::Output, Error> {
+    let plan = O::plan(call, input).await?;
+    let asks = O::asks(&plan);
+    assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
+    entry.resources(&asks);
+    for ask in &asks {
+        let decision = authorize::decide(call, ask).await?;
+        if !decision.allowed {
+            entry.denied();
+            return Err(authorize::denial(call, O::SPEC.service, ask, &decision));
+        }
+    }
+    if call.dry_run {
+        return Err(error::dry_run(O::SPEC.service));
+    }
+    if O::SPEC.mutates {
+        audit::begin(call, entry).await?;
+    }
+    O::act(call, Granted(plan)).await
+}

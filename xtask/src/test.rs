@@ -1,0 +1,74 @@
+//! The tests: every crate's own, then real clients against the real binary.
+//!
+//! The client tests need Python, the `aws` CLI and a few Debian packages. On a developer's machine
+//! what is missing is named and left out; in CI (`CI=true`) a missing client is a failure.
+
+use crate::command;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What to run.
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Only the crates' own tests.
+    #[arg(long)]
+    no_clients: bool,
+    /// Only the tests with real clients.
+    #[arg(long)]
+    only_clients: bool,
+    /// Further arguments for pytest, for example `-k story`.
+    #[arg(last = true)]
+    pytest: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    if !options.only_clients {
+        command::cargo(&["test", "--workspace", "--quiet"])?;
+    }
+    if !options.no_clients {
+        clients(&options.pytest)?;
+    }
+    Ok(())
+}
+
+fn clients(extra: &[String]) -> Result<(), String> {
+    command::cargo(&["build", "--quiet", "--package", "strongroom"])?;
+    let python = environment()?;
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
+    pytest.args(extra);
+    pytest.env("STRONGROOM_BINARY", target_dir()?.join("debug/strongroom"));
+    command::run(&mut pytest)
+}
+
+/// A Python with the client libraries: a virtual environment beside the build.
+fn environment() -> Result<PathBuf, String> {
+    let venv = target_dir()?.join("clients-venv");
+    let python = venv.join("bin/python");
+    let wanted = command::root().join("tests/clients/requirements.txt");
+    let stamp = venv.join("requirements.installed");
+    let wanted_text = std::fs::read_to_string(&wanted)
+        .map_err(|error| format!("{}: {error}", wanted.display()))?;
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted_text) {
+        return Ok(python);
+    }
+    eprintln!("xtask: installing the client libraries into {}", venv.display());
+    command::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    command::run(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&wanted),
+    )?;
+    std::fs::write(&stamp, wanted_text).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(python)
+}
+
+fn target_dir() -> Result<PathBuf, String> {
+    let metadata =
+        command::output(env!("CARGO"), &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
+    let dir = metadata["target_directory"].as_str().ok_or("cargo metadata names no target")?;
+    Ok(PathBuf::from(dir))
+}
