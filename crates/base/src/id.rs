@@ -64,6 +64,19 @@ macro_rules! id {
             }
         }
 
+        impl $crate::serde::Serialize for $name {
+            fn serialize<S: $crate::serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> $crate::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <String as $crate::serde::Deserialize>::deserialize(d)?;
+                Self::parse(&text).map_err($crate::serde::de::Error::custom)
+            }
+        }
+
         impl ::std::str::FromStr for $name {
             type Err = $crate::ParseIdError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -118,8 +131,22 @@ pub fn uuid(rng: &dyn Rng) -> String {
 }
 
 /// A tenant: twelve decimal digits.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AccountId(String);
+
+impl TryFrom<String> for AccountId {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<AccountId> for String {
+    fn from(id: AccountId) -> Self {
+        id.0
+    }
+}
 
 impl AccountId {
     /// Parses an account id.
@@ -161,8 +188,22 @@ impl fmt::Debug for AccountId {
 }
 
 /// A region name: lowercase letters, digits and dashes, as in `us-east-1`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Region(String);
+
+impl TryFrom<String> for Region {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Region> for String {
+    fn from(id: Region) -> Self {
+        id.0
+    }
+}
 
 impl Region {
     /// Parses a region name. Whether the region is configured is the server's question.

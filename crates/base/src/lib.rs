@@ -16,5 +16,8 @@ pub use rng::{OsRng, Rng, SeededRng};
 pub use secret::Secret;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 
+#[doc(hidden)]
+pub use serde;
+
 /// Bytes in one GiB, the unit of `VolumeSize` on the wire.
 pub const GIB: u64 = 1 << 30;

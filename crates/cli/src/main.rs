@@ -1,3 +1,25 @@
-//! The `strongroom` binary.
+//! The `strongroom` binary: the server, and the tools of the person who runs it.
+//!
+//! Data goes to stdout, words to stderr; `--json` output is stable; a closed pipe is success.
 
-fn main() {}
+mod admin;
+mod args;
+mod demo;
+mod exit;
+mod serve;
+mod trail;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Admin(options) => admin::run(&options),
+        Command::Trail(options) => trail::run(&options),
+    };
+    exit::report(outcome)
+}

@@ -1,0 +1,157 @@
+//! `strongroom admin`: asks the running server over a unix socket in its data directory.
+//!
+//! The socket has mode 0600 and is the only way in: whoever may open it runs the server. Nothing
+//! here is reachable over the network.
+
+pub(crate) mod handlers;
+pub(crate) mod socket;
+
+use crate::args::{AccountCommand, AdminCommand, AdminOptions, HostCommand};
+use crate::exit::{EXIT_NO_SERVER, Failure};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// A request on the admin socket: one JSON object a line.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Request {
+    AccountCreate { name: String },
+    AccountList,
+    HostCreate { account: String, az: String, name: Option<String> },
+    Env { account: String },
+    Trail(TrailQuery),
+}
+
+/// Which records of the trail to return.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct TrailQuery {
+    pub(crate) account: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) event: Option<String>,
+    pub(crate) failed: bool,
+    pub(crate) limit: u32,
+}
+
+/// The answer: `ok` with a value, or `error` with a sentence.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    Ok(serde_json::Value),
+    Error(String),
+}
+
+/// A new account with its root credentials, as `account create --json` prints it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NewAccount {
+    pub(crate) account_id: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AccountRow {
+    pub(crate) account_id: String,
+    pub(crate) name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NewHost {
+    pub(crate) instance_id: String,
+}
+
+/// The root credentials of an account and where to use them.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AccountEnv {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) endpoint: String,
+}
+
+pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
+    let dir = &options.data_dir;
+    let mut out = std::io::stdout().lock();
+    match &options.command {
+        AdminCommand::Account(AccountCommand::Create { name, json }) => {
+            let value = ask(dir, &Request::AccountCreate { name: name.clone() })?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let new: NewAccount = read(value)?;
+                writeln!(out, "account     {}", new.account_id)?;
+                writeln!(out, "access key  {}", new.access_key_id)?;
+                writeln!(out, "secret key  {}", new.secret_access_key)?;
+            }
+        }
+        AdminCommand::Account(AccountCommand::List { json }) => {
+            let value = ask(dir, &Request::AccountList)?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let rows: Vec<AccountRow> = read(value)?;
+                for row in rows {
+                    writeln!(out, "{}  {}", row.account_id, row.name)?;
+                }
+            }
+        }
+        AdminCommand::Host(HostCommand::Create { account, az, name, json }) => {
+            let request = Request::HostCreate {
+                account: account.to_string(),
+                az: az.clone(),
+                name: name.clone(),
+            };
+            let value = ask(dir, &request)?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let new: NewHost = read(value)?;
+                writeln!(out, "{}", new.instance_id)?;
+            }
+        }
+        AdminCommand::Env { account, region } => {
+            let value = ask(dir, &Request::Env { account: account.to_string() })?;
+            let env: AccountEnv = read(value)?;
+            writeln!(out, "export AWS_ACCESS_KEY_ID={}", env.access_key_id)?;
+            writeln!(out, "export AWS_SECRET_ACCESS_KEY={}", env.secret_access_key)?;
+            writeln!(out, "unset AWS_SESSION_TOKEN AWS_PROFILE")?;
+            writeln!(out, "export AWS_ENDPOINT_URL={}", env.endpoint)?;
+            writeln!(out, "export AWS_REGION={region}")?;
+            writeln!(out, "export AWS_DEFAULT_REGION={region}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends one request to the server of `data_dir` and returns its value.
+pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<serde_json::Value, Failure> {
+    let path = socket::path(data_dir);
+    let mut stream = UnixStream::connect(&path).map_err(|error| {
+        Failure::new(
+            EXIT_NO_SERVER,
+            format!(
+                "no server answers on {}: {error}\nStart it with `strongroom serve --data-dir {}`.",
+                path.display(),
+                data_dir.display()
+            ),
+        )
+    })?;
+    let mut line = serde_json::to_string(request).map_err(Failure::failed)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    match serde_json::from_str(&answer) {
+        Ok(Reply::Ok(value)) => Ok(value),
+        Ok(Reply::Error(message)) => Err(Failure::failed(message)),
+        Err(error) => Err(Failure::failed(format!("the server's answer is unreadable: {error}"))),
+    }
+}
+
+/// Reads the value of a reply into its type.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(Failure::failed)
+}

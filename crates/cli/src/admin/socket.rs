@@ -1,0 +1,66 @@
+//! The server's end of the admin socket.
+
+use super::handlers;
+use super::{Reply, Request};
+use api::World;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// A request line longer than this is refused.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where the socket of a data directory is.
+pub(crate) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// Opens the socket for its owner only. The caller holds the data directory's lock, so a file that
+/// is already there was left by a server that is gone.
+pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+    let path = path(data_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The data directory has mode 0700, so nobody else can connect before the mode is set.
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers requests until the listener is dropped with the task.
+pub(crate) async fn serve(listener: UnixListener, world: Arc<World>, endpoint: String) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (world, endpoint) = (Arc::clone(&world), endpoint.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &world, &endpoint).await {
+                        tracing::debug!(%error, "admin connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the admin socket");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, world: &Arc<World>, endpoint: &str) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    BufReader::new(read).take(LINE_BYTES_MAX).read_line(&mut line).await?;
+    let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => handlers::handle(world, endpoint, request).await,
+        Err(error) => Reply::Error(format!("the request is unreadable: {error}")),
+    };
+    let mut text = serde_json::to_string(&reply).map_err(io::Error::other)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}

@@ -1,0 +1,185 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Encrypted block storage with the EBS and KMS APIs, on your own hardware.
+#[derive(Parser)]
+#[command(name = "strongroom", version, about, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serves all services, regions and accounts on one port.
+    Serve(ServeOptions),
+    /// Performs the cross-account copy of an encrypted snapshot, with real bytes.
+    Demo(DemoOptions),
+    /// Makes accounts and hosts, through the running server's socket.
+    Admin(AdminOptions),
+    /// Shows who did what: the audit trail of a running server.
+    Trail(TrailOptions),
+}
+
+/// Where a server keeps its data when nothing else is said.
+pub(crate) const DEFAULT_DATA_DIR: &str = "strongroom-data";
+
+#[derive(Args, Clone)]
+pub(crate) struct ServeOptions {
+    /// Everything the server keeps: rows, volumes, snapshots, sockets.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    /// The address to answer on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4577")]
+    pub(crate) listen: SocketAddr,
+    /// Keep rows in PostgreSQL instead of the embedded database.
+    #[arg(long, value_name = "postgres://…")]
+    pub(crate) meta_url: Option<String>,
+    /// Unseal with this 32-byte key file; made with mode 0600 when it does not exist
+    /// [default: DIR/seal.key].
+    #[arg(long, value_name = "FILE", conflicts_with = "seal_passphrase_file")]
+    pub(crate) seal_key_file: Option<PathBuf>,
+    /// Unseal with the passphrase in this file (Argon2id).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seal_passphrase_file: Option<PathBuf>,
+    /// A region and how many zones it has; repeat for more. Replaces the default list.
+    #[arg(long = "region", value_name = "NAME[:ZONES]", value_parser = parse_region)]
+    pub(crate) regions: Vec<(base::Region, u8)>,
+    /// Which permissions EBS asks of KMS: those that deny on AWS (native), or all documented ones.
+    #[arg(long, value_enum, default_value_t = Enforcement::Native)]
+    pub(crate) enforcement: Enforcement,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Enforcement {
+    /// Deny where denial has been observed to change the outcome on AWS.
+    Native,
+    /// Also require every permission the documentation lists for the caller.
+    Documented,
+}
+
+#[derive(Args)]
+pub(crate) struct DemoOptions {
+    /// Where to keep the demonstration's data [default: a new temporary directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The address to answer on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Stop after the last step instead of leaving the server running.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct AdminOptions {
+    /// The data directory of the running server.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR, global = true)]
+    pub(crate) data_dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: AdminCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Accounts: the tenants.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Hosts: the machines volumes are attached to.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Prints the lines that point the `aws` CLI and the SDKs here.
+    Env {
+        /// The account whose root credentials to print.
+        #[arg(long, value_parser = parse_account)]
+        account: base::AccountId,
+        /// The region to work in.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Makes an account and its root credentials.
+    Create {
+        /// A name for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the accounts.
+    List {
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum HostCommand {
+    /// Registers a machine in an availability zone.
+    Create {
+        /// The account it belongs to.
+        #[arg(long, value_parser = parse_account)]
+        account: base::AccountId,
+        /// The zone it stands in, for example us-east-1a.
+        #[arg(long)]
+        az: String,
+        /// A name for people; becomes the Name tag.
+        #[arg(long)]
+        name: Option<String>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct TrailOptions {
+    /// The data directory of the running server.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    /// Only this account.
+    #[arg(long, value_parser = parse_account)]
+    pub(crate) account: Option<base::AccountId>,
+    /// Only this region.
+    #[arg(long, value_parser = parse_plain_region)]
+    pub(crate) region: Option<base::Region>,
+    /// Only this API operation, for example CopySnapshot.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
+    /// Only calls that were refused or failed.
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// How many records to show, newest last.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Print the full records, one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_account(text: &str) -> Result<base::AccountId, base::ParseIdError> {
+    base::AccountId::parse(text)
+}
+
+fn parse_plain_region(text: &str) -> Result<base::Region, base::ParseIdError> {
+    base::Region::parse(text)
+}
+
+fn parse_region(text: &str) -> Result<(base::Region, u8), String> {
+    let (name, zones) = text.split_once(':').unwrap_or((text, "3"));
+    let region = base::Region::parse(name).map_err(|error| error.to_string())?;
+    let zones: u8 = zones.parse().map_err(|_| format!("'{zones}' is not a number of zones"))?;
+    if (1..=6).contains(&zones) {
+        Ok((region, zones))
+    } else {
+        Err("a region has 1 to 6 zones".to_owned())
+    }
+}

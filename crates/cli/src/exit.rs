@@ -1,0 +1,51 @@
+//! How the process ends.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Something the person at the terminal must read: what failed, and what to do next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+/// The request could not be carried out.
+pub(crate) const EXIT_FAILED: u8 = 1;
+/// The server could not start: seal, data directory, address or database.
+pub(crate) const EXIT_CANNOT_START: u8 = 3;
+/// No server answers on the admin socket of the data directory.
+pub(crate) const EXIT_NO_SERVER: u8 = 4;
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(EXIT_FAILED, message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // A reader that went away has what it wanted.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(0, "");
+        }
+        Self::failed(error)
+    }
+}
+
+/// Prints a failure and gives the exit code.
+pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                eprintln!("strongroom: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
