@@ -1,0 +1,3 @@
+//! What operations and clients see of the protocols.
+
+mod shapes;
