@@ -1,1 +1,244 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! Rows: one portable SQL schema on an embedded SQLite file, in memory, or on PostgreSQL.
+//!
+//! A transaction is a closure over [`Tx`]. It is durable when [`Db::write`] returns and leaves
+//! nothing behind when it fails. It may run more than once, so it must have no effect outside its
+//! transaction, and it must not start another one, which would wait for itself. Write transactions
+//! are serializable on every engine; a read sees one consistent moment that includes every write
+//! answered before it began.
+//!
+//! This crate knows no table but its own list of migrations: each domain brings its own
+//! `MIGRATIONS` and writes its queries beside its code, in the subset that [`portable`] describes.
+
+pub mod conformance;
+mod error;
+mod job;
+mod migrate;
+pub mod portable;
+mod sqlite;
+pub mod testing;
+mod tx;
+mod value;
+
+pub use error::{Error, Result};
+pub use migrate::Migration;
+pub use sqlite::GROUP_MAX;
+pub use tx::{ROWS_MAX, Tx};
+pub use value::{FromColumn, Param, Row};
+
+use job::{Access, Call, Job};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Transactions that may wait for a thread; beyond it callers wait to submit.
+pub const QUEUE_MAX: usize = 1024;
+
+type Queue = mpsc::Sender<Box<dyn Job>>;
+
+/// A database. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// `None` only while closing.
+    queues: Option<Queues>,
+    threads: Vec<JoinHandle<()>>,
+    engine: Engine,
+}
+
+struct Queues {
+    reads: Queue,
+    writes: Queue,
+}
+
+/// What keeps the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A SQLite file.
+    File,
+    /// SQLite in memory: nothing is kept.
+    Memory,
+}
+
+impl Db {
+    /// Opens or creates a SQLite file. Its directory must exist.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`] for a file of another program or a newer version, [`Error::Unavailable`]
+    /// when it cannot be opened, [`Error::Corrupt`] when it is damaged.
+    pub fn open_sqlite(path: &Path) -> Result<Self> {
+        let writer = sqlite::open_writer(path)?;
+        let readers: Vec<_> =
+            (0..sqlite::READERS).map(|_| sqlite::open_reader(path)).collect::<Result<_>>()?;
+        let (writes, write_queue) = mpsc::channel(QUEUE_MAX);
+        let (reads, read_queue) = mpsc::channel(QUEUE_MAX);
+        let read_queue = Arc::new(Mutex::new(read_queue));
+        let mut threads =
+            vec![spawn("meta-writer", move || sqlite::run_writer(writer, write_queue))?];
+        for reader in readers {
+            let queue = Arc::clone(&read_queue);
+            threads.push(spawn("meta-reader", move || sqlite::run_reader(reader, &queue))?);
+        }
+        Ok(Self::new(Queues { reads, writes }, threads, Engine::File))
+    }
+
+    /// A database in memory, for tests and simulation. Transactions run strictly one after another.
+    ///
+    /// # Errors
+    /// When memory or threads are exhausted.
+    pub fn memory() -> Result<Self> {
+        let connection = sqlite::open_memory()?;
+        let (writes, queue) = mpsc::channel(QUEUE_MAX);
+        let threads = vec![spawn("meta-memory", move || sqlite::run_writer(connection, queue))?];
+        Ok(Self::new(Queues { reads: writes.clone(), writes }, threads, Engine::Memory))
+    }
+
+    /// Runs a transaction that may write. Durable when this returns.
+    ///
+    /// The closure may run more than once: no effects outside `tx`. Dropping the future after it was
+    /// polled does not stop the transaction; it happens wholly or not at all.
+    ///
+    /// # Errors
+    /// What the closure returns, or the engine's error; in both cases nothing was written
+    /// (but see [`Error::OutcomeUnknown`]).
+    ///
+    /// # Panics
+    /// When the closure panics, with its panic.
+    pub async fn write<T, E>(
+        &self,
+        f: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(Access::Write, f).await
+    }
+
+    /// Runs a transaction that only reads, at one consistent moment.
+    ///
+    /// # Errors
+    /// What the closure returns, or the engine's error; [`Error::ReadOnly`] on [`Tx::execute`].
+    ///
+    /// # Panics
+    /// When the closure panics, with its panic.
+    pub async fn read<T, E>(
+        &self,
+        f: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(Access::Read, f).await
+    }
+
+    /// [`Db::write`] from a thread that runs no async tasks.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    ///
+    /// # Panics
+    /// As [`Db::write`]; also inside an async task or another transaction's closure.
+    pub fn write_blocking<T, E>(
+        &self,
+        f: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run_blocking(Access::Write, f)
+    }
+
+    /// [`Db::read`] from a thread that runs no async tasks.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    ///
+    /// # Panics
+    /// As [`Db::read`]; also inside an async task or another transaction's closure.
+    pub fn read_blocking<T, E>(
+        &self,
+        f: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run_blocking(Access::Read, f)
+    }
+
+    /// What keeps the rows.
+    pub fn engine(&self) -> Engine {
+        self.inner.engine
+    }
+
+    fn new(queues: Queues, threads: Vec<JoinHandle<()>>, engine: Engine) -> Self {
+        Self { inner: Arc::new(Inner { queues: Some(queues), threads, engine }) }
+    }
+
+    async fn run<T, E, F>(&self, access: Access, f: F) -> Result<T, E>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (job, answer) = Call::new(access, f);
+        if self.queue(access).send(job).await.is_err() {
+            return Err(E::from(Error::Closed));
+        }
+        match answer.await {
+            Ok(outcome) => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => Err(E::from(Error::Closed)),
+        }
+    }
+
+    fn run_blocking<T, E, F>(&self, access: Access, f: F) -> Result<T, E>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        assert!(!job::inside_transaction(), "a transaction inside a transaction waits for itself");
+        let (job, answer) = Call::new(access, f);
+        if self.queue(access).blocking_send(job).is_err() {
+            return Err(E::from(Error::Closed));
+        }
+        match answer.blocking_recv() {
+            Ok(outcome) => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => Err(E::from(Error::Closed)),
+        }
+    }
+
+    fn queue(&self, access: Access) -> &Queue {
+        let queues = self.inner.queues.as_ref().expect("the queues are taken only by drop");
+        match access {
+            Access::Read => &queues.reads,
+            Access::Write => &queues.writes,
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Lets the threads finish what is queued and close their connections.
+    fn drop(&mut self) {
+        drop(self.queues.take());
+        for thread in self.threads.drain(..) {
+            // The last clone may go inside a closure, on one of these very threads.
+            if thread.thread().id() != std::thread::current().id() {
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| Error::Unavailable { detail: format!("cannot start a thread: {error}") })
+}
