@@ -10,8 +10,12 @@ use std::fmt;
 const PAGE_DOMAIN: &[u8; 2] = b"L1";
 /// First bytes of the associated data of structure.
 const STRUCTURE_DOMAIN: &[u8; 2] = b"S1";
+/// Bytes of associated data of a page or of structure.
+const AAD_BYTES: usize = 12;
 /// The kind byte of a data page; no [`StructureKind`] has it.
 const KIND_DATA: u8 = 1;
+/// The kind byte of the digest of a block's plaintext.
+const KIND_DIGEST: u8 = 2;
 
 /// 32 random bytes that name a sealing key. Drawn anew for every segment, pack and superblock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,6 +152,20 @@ impl PageOpener {
     ) -> Result<(), OpenError> {
         self.0.open(position, &page_aad(lba), tag, page)
     }
+
+    /// Opens the digest of block `block` in place.
+    ///
+    /// # Errors
+    /// When anything differs from what was sealed; `digest` then holds zeros.
+    pub fn open_digest(
+        &self,
+        position: u32,
+        block: u64,
+        tag: &Tag,
+        digest: &mut [u8; 32],
+    ) -> Result<(), OpenError> {
+        self.0.open(position, &aad(*PAGE_DOMAIN, KIND_DIGEST, block), tag, digest)
+    }
 }
 
 /// Seals data pages with one salt, every position at most once.
@@ -189,6 +207,17 @@ impl PageSealer {
         self.next = u64::from(position) + 1;
         self.opener.0.seal(position, &page_aad(lba), page)
     }
+
+    /// Seals the digest of a block's plaintext in place at `position`. Digests are sealed because
+    /// they tell who knows the contents that two blocks are equal.
+    ///
+    /// # Panics
+    /// When the position is not above every position used before.
+    pub fn seal_digest_at(&mut self, position: u32, block: u64, digest: &mut [u8; 32]) -> Tag {
+        assert!(u64::from(position) >= self.next, "position {position} may have been used");
+        self.next = u64::from(position) + 1;
+        self.opener.0.seal(position, &aad(*PAGE_DOMAIN, KIND_DIGEST, block), digest)
+    }
 }
 
 /// Opens structure sealed with one salt.
@@ -217,6 +246,14 @@ impl StructureOpener {
         bytes: &mut [u8],
     ) -> Result<(), OpenError> {
         self.0.open(position, &structure_aad(kind, id), tag, bytes)
+    }
+
+    /// Checks bytes that were authenticated without being sealed.
+    ///
+    /// # Errors
+    /// When anything differs from what was authenticated.
+    pub fn check(&self, position: u32, tag: &Tag, bytes: &[u8]) -> Result<(), OpenError> {
+        self.0.open(position, bytes, tag, &mut [])
     }
 }
 
@@ -256,6 +293,19 @@ impl StructureSealer {
         self.next = u64::from(position) + 1;
         self.opener.0.seal(position, &structure_aad(kind, id), bytes)
     }
+
+    /// Authenticates bytes that stay as they are (GMAC): ciphertext of pages, which whoever holds
+    /// no data key can then still tell from damaged ciphertext. The bytes must begin with what
+    /// they are and must be more than the 12 bytes that sealed structure is bound to.
+    ///
+    /// # Panics
+    /// When the position is not above every position used before.
+    pub fn authenticate_at(&mut self, position: u32, bytes: &[u8]) -> Tag {
+        assert!(u64::from(position) >= self.next, "position {position} may have been used");
+        assert!(bytes.len() > AAD_BYTES, "{} bytes could be taken for structure", bytes.len());
+        self.next = u64::from(position) + 1;
+        self.opener.0.seal(position, bytes, &mut [])
+    }
 }
 
 /// The cipher under one derived key.
@@ -265,7 +315,7 @@ struct Gcm {
 }
 
 impl Gcm {
-    fn seal(&self, position: u32, aad: &[u8; 12], bytes: &mut [u8]) -> Tag {
+    fn seal(&self, position: u32, aad: &[u8], bytes: &mut [u8]) -> Tag {
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(position), Aad::from(aad), bytes)
@@ -276,7 +326,7 @@ impl Gcm {
     fn open(
         &self,
         position: u32,
-        aad: &[u8; 12],
+        aad: &[u8],
         tag: &Tag,
         bytes: &mut [u8],
     ) -> Result<(), OpenError> {
@@ -303,16 +353,16 @@ fn nonce(position: u32) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-fn page_aad(lba: Lba) -> [u8; 12] {
+fn page_aad(lba: Lba) -> [u8; AAD_BYTES] {
     aad(*PAGE_DOMAIN, KIND_DATA, lba)
 }
 
-fn structure_aad(kind: StructureKind, id: u64) -> [u8; 12] {
+fn structure_aad(kind: StructureKind, id: u64) -> [u8; AAD_BYTES] {
     aad(*STRUCTURE_DOMAIN, kind as u8, id)
 }
 
-fn aad(domain: [u8; 2], kind: u8, id: u64) -> [u8; 12] {
-    let mut bytes = [0; 12];
+fn aad(domain: [u8; 2], kind: u8, id: u64) -> [u8; AAD_BYTES] {
+    let mut bytes = [0; AAD_BYTES];
     bytes[..2].copy_from_slice(&domain);
     bytes[2] = SUITE_AES_256_GCM;
     bytes[3] = kind;
@@ -413,6 +463,36 @@ mod tests {
             damaged.ciphertext[byte] ^= 0x40;
             refused(&damaged, sealer.opener(), 5);
         }
+    }
+
+    #[test]
+    fn a_digest_is_not_a_page_and_opens_only_as_its_block() {
+        let mut sealer = data_key(0).sealer(Salt([1; 32]));
+        let mut sealed = [7; 32];
+        let tag = sealer.seal_digest_at(128, 9, &mut sealed);
+        let open = |position, block| {
+            let mut bytes = sealed;
+            sealer.opener().open_digest(position, block, &tag, &mut bytes).map(|()| bytes)
+        };
+        assert_eq!(open(128, 9), Ok([7; 32]));
+        assert_eq!(open(128, 8), Err(OpenError));
+        assert_eq!(open(127, 9), Err(OpenError));
+    }
+
+    #[test]
+    fn authenticated_bytes_are_checked_whole() {
+        let key = StructureKey::derive(&Secret::new([3; 32]), "snapshots");
+        let mut sealer = key.sealer(Salt([1; 32]));
+        let bytes = *b"sixteen or more bytes";
+        let tag = sealer.authenticate_at(2, &bytes);
+        assert_eq!(sealer.opener().check(2, &tag, &bytes), Ok(()));
+        assert_eq!(sealer.opener().check(3, &tag, &bytes), Err(OpenError));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes;
+            damaged[at] ^= 1;
+            assert_eq!(sealer.opener().check(2, &tag, &damaged), Err(OpenError));
+        }
+        assert_eq!(sealer.opener().check(2, &tag, &bytes[..20]), Err(OpenError));
     }
 
     #[test]
