@@ -1,0 +1,417 @@
+//! The root of trust: one key, sealed in `seal.json` by a key file or a passphrase.
+//!
+//! ```text
+//! provider secret ──HKDF──> sealing key ──AES-256-GCM──> { root key, service secret }
+//!                                                          │          └─HKDF─> service keys, by label
+//!                                                          └─AES-256-GCM─> domain keys (rows)
+//! ```
+//!
+//! Invariants: root key and service secret are random and made once; nothing in the header is trusted before
+//! the seal over it opens; an existing header is never overwritten here; a key file is created only while
+//! there is no header, because a new key can open nothing that exists. Losing the provider's secret is
+//! losing every volume, so each error says what to do.
+
+mod header;
+mod provider;
+
+pub use provider::{Argon2Cost, Provider};
+
+use crate::locked::Locked;
+use crate::primitive::{self, KEY_LEN, OpenError};
+use base::{Rng, Secret};
+use header::Header;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroize;
+
+/// Name of the header inside the data directory.
+pub const HEADER_FILE: &str = "seal.json";
+
+/// Why the root of trust cannot be opened, in words for the person who runs the server.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// There is a header but not the key file that opens it.
+    #[error(
+        "the key file {} does not exist, but {} was sealed with one. Put the original key file back; \
+         a new one cannot open existing data", path.display(), header.display()
+    )]
+    KeyFileMissing {
+        /// The file configured.
+        path: PathBuf,
+        /// The header found.
+        header: PathBuf,
+    },
+    /// The key file is neither 32 raw bytes nor 64 hexadecimal digits.
+    #[error("the key file {} must hold 32 raw bytes or 64 hexadecimal digits", path.display())]
+    KeyFileMalformed {
+        /// The file configured.
+        path: PathBuf,
+    },
+    /// Other users of the machine may read the secret.
+    #[error("{} is accessible to every user of this machine: run `chmod 600` on it", path.display())]
+    TooOpen {
+        /// The file configured.
+        path: PathBuf,
+    },
+    /// The passphrase file has no passphrase in it.
+    #[error("the passphrase file {} is empty", path.display())]
+    PassphraseEmpty {
+        /// The file configured.
+        path: PathBuf,
+    },
+    /// The header was sealed by another kind of provider.
+    #[error(
+        "{} was sealed with a {sealed}, but the server was started with a {configured}: start it with \
+         the {sealed} it was created with", header.display()
+    )]
+    OtherProvider {
+        /// The header found.
+        header: PathBuf,
+        /// What the header names.
+        sealed: &'static str,
+        /// What was configured.
+        configured: &'static str,
+    },
+    /// The check value does not match: another key or passphrase.
+    #[error(
+        "{} does not open {}: it holds another {} than the one this data directory was created with",
+        secret.display(), header.display(), kind
+    )]
+    WrongSecret {
+        /// The file configured.
+        secret: PathBuf,
+        /// The header found.
+        header: PathBuf,
+        /// `key` or `passphrase`.
+        kind: &'static str,
+    },
+    /// The header cannot be read, or its seal does not open under the right secret.
+    #[error("{} is damaged ({problem}): restore it from a backup", header.display())]
+    HeaderDamaged {
+        /// The header found.
+        header: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The header was written by a later release.
+    #[error("{} has version {version}, which this release does not know: upgrade", header.display())]
+    HeaderVersion {
+        /// The header found.
+        header: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No memory for the root key could be had from the kernel.
+    #[error("cannot get protected memory for the root key")]
+    Memory(#[source] std::io::Error),
+    /// The passphrase could not be stretched.
+    #[error("cannot stretch the passphrase: {problem}")]
+    Stretch {
+        /// The library's words.
+        problem: String,
+    },
+}
+
+/// What [`Root::open_or_create`] had to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The data directory was sealed before.
+    Existing,
+    /// A new header was sealed with a secret that was there.
+    Created,
+    /// A new header was sealed with a key file made for it. Tell the operator to keep a copy elsewhere.
+    CreatedWithKeyFile(PathBuf),
+}
+
+/// The unsealed root of trust. Its secrets stay out of core dumps and are wiped on drop.
+#[derive(Debug)]
+pub struct Root {
+    id: [u8; 16],
+    key: Locked<KEY_LEN>,
+    service_secret: Locked<KEY_LEN>,
+}
+
+impl Root {
+    /// Opens the header in `directory`, or seals a new root of trust when there is none.
+    ///
+    /// The caller holds the data directory's lock and makes sure that a directory with data in it but without
+    /// a header is not taken for a new one.
+    ///
+    /// # Errors
+    /// See [`SealError`]; nothing is changed on disk then, except that a new key file may remain.
+    pub fn open_or_create(
+        directory: &Path,
+        provider: &Provider,
+        rng: &dyn Rng,
+    ) -> Result<(Self, Opening), SealError> {
+        let path = directory.join(HEADER_FILE);
+        match header::read(&path)? {
+            Some(header) => Ok((Self::open(&path, &header, provider)?, Opening::Existing)),
+            None => Self::create(&path, provider, rng),
+        }
+    }
+
+    fn open(path: &Path, header: &Header, provider: &Provider) -> Result<Self, SealError> {
+        let keys = provider.derive_existing(path, header)?;
+        if !keys.matches(&header.check) {
+            return Err(SealError::WrongSecret {
+                secret: provider.file().to_owned(),
+                header: path.to_owned(),
+                kind: provider.secret_noun(),
+            });
+        }
+        let secrets = primitive::open(
+            keys.sealing.expose(),
+            header.nonce,
+            &header.additional_data(),
+            &header.sealed,
+        )
+        .map_err(|OpenError| SealError::HeaderDamaged {
+            header: path.to_owned(),
+            problem: "its seal does not open",
+        })?;
+        Self::from_secrets(header.root_id, secrets.expose()).map_err(SealError::Memory)
+    }
+
+    fn create(
+        path: &Path,
+        provider: &Provider,
+        rng: &dyn Rng,
+    ) -> Result<(Self, Opening), SealError> {
+        let mut salt = [0; 32];
+        let mut root_id = [0; 16];
+        rng.fill(&mut salt);
+        rng.fill(&mut root_id);
+        let key_file_made = provider.create_key_file_if_missing(rng)?;
+        let keys = provider.derive_new(&salt)?;
+        let mut secrets = Secret::new(Vec::with_capacity(2 * KEY_LEN + primitive::TAG_LEN));
+        secrets.expose_mut().resize(2 * KEY_LEN, 0);
+        rng.fill(secrets.expose_mut());
+        let root = Self::from_secrets(root_id, secrets.expose()).map_err(SealError::Memory)?;
+
+        let mut header = Header {
+            root_id,
+            parameters: provider.parameters(),
+            salt,
+            check: keys.check,
+            nonce: primitive::random_nonce(rng),
+            sealed: Vec::new(),
+        };
+        let aad = header.additional_data();
+        primitive::seal(keys.sealing.expose(), header.nonce, &aad, secrets.expose_mut());
+        header.sealed.clone_from(secrets.expose());
+        header::write_new(path, &header)?;
+        Ok((root, key_file_made.map_or(Opening::Created, Opening::CreatedWithKeyFile)))
+    }
+
+    fn from_secrets(id: [u8; 16], secrets: &[u8]) -> std::io::Result<Self> {
+        let (key, service_secret) = secrets.split_at(KEY_LEN);
+        let fixed = |half: &[u8]| -> std::io::Result<Locked<KEY_LEN>> {
+            let mut copy: [u8; KEY_LEN] =
+                half.try_into().map_err(|_| std::io::ErrorKind::InvalidData)?;
+            let locked = Locked::new(&copy);
+            copy.zeroize();
+            locked
+        };
+        Ok(Self { id, key: fixed(key)?, service_secret: fixed(service_secret)? })
+    }
+
+    /// Names this root of trust in everything sealed under it, so that rows of another installation are
+    /// recognised instead of called damaged.
+    pub fn id(&self) -> &[u8; 16] {
+        &self.id
+    }
+
+    /// A key for one purpose of a service (secrets at rest, tokens, structure keys), the same at every start.
+    /// Labels are ASCII, carry a version and are never reused for another purpose.
+    pub fn service_key(&self, label: &str) -> Secret<[u8; 32]> {
+        let mut key = Secret::new([0; 32]);
+        let info = label.as_bytes();
+        primitive::hkdf_sha256(b"service1", self.service_secret.expose(), info, key.expose_mut());
+        key
+    }
+
+    /// Seals a domain key.
+    pub(crate) fn wrap(&self, aad: &[u8], key: &Secret<[u8; KEY_LEN]>, rng: &dyn Rng) -> Vec<u8> {
+        let nonce = primitive::random_nonce(rng);
+        let mut sealed = Vec::with_capacity(KEY_LEN + primitive::TAG_LEN);
+        sealed.extend_from_slice(key.expose());
+        primitive::seal(self.key.expose(), nonce, aad, &mut sealed);
+        [&nonce[..], &sealed].concat()
+    }
+
+    /// Opens a domain key straight into protected memory.
+    pub(crate) fn unwrap(&self, aad: &[u8], wrapped: &[u8]) -> Result<Locked<KEY_LEN>, OpenError> {
+        let (nonce, sealed) = wrapped.split_at_checked(primitive::NONCE_LEN).ok_or(OpenError)?;
+        let nonce = nonce.try_into().map_err(|_| OpenError)?;
+        let text = primitive::open(self.key.expose(), nonce, aad, sealed)?;
+        let key: Secret<[u8; KEY_LEN]> =
+            Secret::new(text.expose()[..].try_into().map_err(|_| OpenError)?);
+        Locked::new(key.expose()).map_err(|_| OpenError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::SeededRng;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Far below what [`Argon2Cost::RFC_9106`] asks, so that tests are quick.
+    const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    fn key_file(directory: &Path) -> Provider {
+        Provider::KeyFile(directory.join("root.key"))
+    }
+
+    fn passphrase(directory: &Path, text: &str) -> Provider {
+        let file = directory.join("passphrase");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        Provider::Passphrase { file, cost: CHEAP }
+    }
+
+    fn fails(directory: &Path, provider: &Provider) -> SealError {
+        Root::open_or_create(directory, provider, &SeededRng::new(9)).unwrap_err()
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = key_file(dir.path());
+        let (root, opening) =
+            Root::open_or_create(dir.path(), &provider, &SeededRng::new(1)).unwrap();
+        assert_eq!(opening, Opening::CreatedWithKeyFile(dir.path().join("root.key")));
+        let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("root.key"), mode(HEADER_FILE)), (0o600, 0o600));
+
+        let (again, opening) =
+            Root::open_or_create(dir.path(), &provider, &SeededRng::new(2)).unwrap();
+        assert_eq!(opening, Opening::Existing);
+        assert_eq!(again.id(), root.id());
+        assert_eq!(again.service_key("a1").expose(), root.service_key("a1").expose());
+        assert_ne!(again.service_key("a1").expose(), root.service_key("b1").expose());
+    }
+
+    #[test]
+    fn raw_and_hexadecimal_key_files_are_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = key_file(dir.path());
+        let (root, _) = Root::open_or_create(dir.path(), &provider, &SeededRng::new(1)).unwrap();
+        let text = fs::read_to_string(dir.path().join("root.key")).unwrap();
+        fs::write(dir.path().join("root.key"), hex::decode(text.trim()).unwrap()).unwrap();
+        let (raw, _) = Root::open_or_create(dir.path(), &provider, &SeededRng::new(2)).unwrap();
+        assert_eq!(raw.service_key("x").expose(), root.service_key("x").expose());
+    }
+
+    #[test]
+    fn a_passphrase_opens_again_with_or_without_a_final_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, opening) = Root::open_or_create(
+            dir.path(),
+            &passphrase(dir.path(), "correct horse"),
+            &SeededRng::new(1),
+        )
+        .unwrap();
+        assert_eq!(opening, Opening::Created);
+        let again = passphrase(dir.path(), "correct horse\n");
+        let (again, _) = Root::open_or_create(dir.path(), &again, &SeededRng::new(2)).unwrap();
+        assert_eq!(again.service_key("x").expose(), root.service_key("x").expose());
+        let header = fs::read_to_string(dir.path().join(HEADER_FILE)).unwrap();
+        assert!(header.contains("\"argon2id\""), "{header}");
+    }
+
+    #[test]
+    fn wrong_secrets_are_told_apart_from_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = key_file(dir.path());
+        Root::open_or_create(dir.path(), &provider, &SeededRng::new(1)).unwrap();
+
+        let other = passphrase(dir.path(), "x");
+        let error = fails(dir.path(), &other);
+        assert!(matches!(error, SealError::OtherProvider { .. }), "{error}");
+
+        fs::write(dir.path().join("root.key"), [7; 32]).unwrap();
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::WrongSecret { .. }), "{error}");
+
+        fs::write(dir.path().join("root.key"), [7; 31]).unwrap();
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::KeyFileMalformed { .. }), "{error}");
+
+        fs::remove_file(dir.path().join("root.key")).unwrap();
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::KeyFileMissing { .. }), "{error}");
+        assert!(!dir.path().join("root.key").exists(), "no new key may be made for old data");
+    }
+
+    #[test]
+    fn a_readable_key_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.key");
+        fs::write(&path, [7; 32]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = fails(dir.path(), &key_file(dir.path()));
+        assert!(matches!(error, SealError::TooOpen { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_empty_passphrase_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = fails(dir.path(), &passphrase(dir.path(), "\n"));
+        assert!(matches!(error, SealError::PassphraseEmpty { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_header_is_named_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = key_file(dir.path());
+        Root::open_or_create(dir.path(), &provider, &SeededRng::new(1)).unwrap();
+        let path = dir.path().join(HEADER_FILE);
+        let good = fs::read_to_string(&path).unwrap();
+        let fields: serde_json::Value = serde_json::from_str(&good).unwrap();
+
+        let sealed = fields["sealed"].as_str().unwrap();
+        let flipped =
+            format!("{}{}", if sealed.starts_with('0') { '1' } else { '0' }, &sealed[1..]);
+        let root_id = fields["root_id"].as_str().unwrap();
+        for bad in [
+            String::new(),
+            "{}".to_owned(),
+            good.replace(sealed, &flipped),
+            good.replace(sealed, &sealed[2..]),
+            good.replace(root_id, &"ab".repeat(16)),
+        ] {
+            fs::write(&path, &bad).unwrap();
+            let error = fails(dir.path(), &provider);
+            assert!(matches!(error, SealError::HeaderDamaged { .. }), "{error}: {bad}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), bad);
+        }
+        fs::write(&path, good.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::HeaderVersion { version: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn domain_keys_are_bound_to_their_additional_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let rng = SeededRng::new(1);
+        let (root, _) = Root::open_or_create(dir.path(), &key_file(dir.path()), &rng).unwrap();
+        let key = crate::material::generate(&rng);
+        let wrapped = root.wrap(b"a", &key, &rng);
+        assert_eq!(root.unwrap(b"a", &wrapped).unwrap().expose(), key.expose());
+        assert!(root.unwrap(b"b", &wrapped).is_err());
+        assert!(root.unwrap(b"a", &wrapped[..11]).is_err());
+    }
+}
