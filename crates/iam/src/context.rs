@@ -1,0 +1,200 @@
+//! What is known about one request: condition keys and their values (spec 20, A.7).
+
+use crate::principal::Principal;
+use base::{AccountId, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The value of one condition key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ContextValue {
+    /// A key that has at most one value per request.
+    Single(String),
+    /// A key that may have several. An empty list is present but empty.
+    Multi(Vec<String>),
+}
+
+/// The condition keys of one request. Names are case-insensitive.
+///
+/// What follows from the caller (`aws:PrincipalArn`, `aws:userid`, `aws:PrincipalTag/…`, …) and
+/// `aws:ResourceAccount` is *not* set here: the evaluator takes it from the [`Principal`] and the
+/// request, so that it can be neither forgotten nor forged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    values: BTreeMap<String, ContextValue>,
+}
+
+impl Context {
+    /// No keys at all.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a single-valued key.
+    pub fn set(&mut self, key: &str, value: impl Into<String>) -> &mut Self {
+        self.values.insert(key.to_lowercase(), ContextValue::Single(value.into()));
+        self
+    }
+
+    /// Sets a multivalued key.
+    pub fn set_multi(&mut self, key: &str, values: impl IntoIterator<Item = String>) -> &mut Self {
+        let values = values.into_iter().collect();
+        self.values.insert(key.to_lowercase(), ContextValue::Multi(values));
+        self
+    }
+
+    /// Sets a boolean key.
+    pub fn set_flag(&mut self, key: &str, value: bool) -> &mut Self {
+        self.set(key, if value { "true" } else { "false" })
+    }
+
+    /// Sets a single-valued key when there is a value.
+    pub fn set_opt(&mut self, key: &str, value: Option<impl Into<String>>) -> &mut Self {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+        self
+    }
+
+    /// Sets `aws:CurrentTime` and `aws:EpochTime`.
+    pub fn set_now(&mut self, now: Timestamp) -> &mut Self {
+        self.set("aws:CurrentTime", now.iso_millis());
+        self.set("aws:EpochTime", now.seconds().to_string())
+    }
+
+    /// Removes a key, as the network keys are removed from a forwarded call (spec 20, A.7).
+    pub fn remove(&mut self, key: &str) -> &mut Self {
+        self.values.remove(&key.to_lowercase());
+        self
+    }
+
+    /// The value of a key, whatever its case.
+    pub fn get(&self, key: &str) -> Option<&ContextValue> {
+        self.values.get(&key.to_lowercase())
+    }
+
+    /// Takes over every key of another context; its values win.
+    pub fn extend(&mut self, other: &Context) -> &mut Self {
+        self.values.extend(other.values.iter().map(|(k, v)| (k.clone(), v.clone())));
+        self
+    }
+
+    /// All keys in lower case with their values, for explanations.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ContextValue)> {
+        self.values.iter().map(|(k, v)| (k.as_str(), v))
+    }
+}
+
+/// Keys and key prefixes that are multivalued, in lower case (spec 20, A.6: cardinality is declared
+/// by the catalogue, not by the value; A.7 for the list).
+const MULTIVALUED: &[&str] = &[
+    "aws:calledvia",
+    "aws:principalorgpaths",
+    "aws:principalservicenameslist",
+    "aws:resourceorgpaths",
+    "aws:tagkeys",
+    "ec2:add/group",
+    "ec2:add/userid",
+    "ec2:remove/group",
+    "ec2:remove/userid",
+    "kms:encryptioncontextkeys",
+    "kms:grantoperations",
+    "kms:resourcealiases",
+    "sts:transitivetagkeys",
+];
+
+/// Whether a key may have several values per request, according to the catalogue.
+pub fn is_multivalued(key: &str) -> bool {
+    let key = key.to_lowercase();
+    MULTIVALUED.contains(&key.as_str())
+}
+
+/// The keys of a request together with those that follow from its caller and its resource.
+pub(crate) struct Keys<'a> {
+    pub(crate) principal: &'a Principal,
+    pub(crate) resource_account: Option<&'a AccountId>,
+    pub(crate) context: &'a Context,
+}
+
+impl Keys<'_> {
+    /// The values of a key and whether it is multivalued; `None` when the key is absent.
+    pub(crate) fn lookup(&self, key: &str) -> Option<Found> {
+        let key = key.to_lowercase();
+        let value = match self.derived(&key) {
+            Derived::Known(value) => value,
+            Derived::NotOurs => self.context.get(&key).cloned(),
+        }?;
+        Some(match value {
+            ContextValue::Single(value) => {
+                Found { multivalued: is_multivalued(&key), values: vec![value] }
+            }
+            ContextValue::Multi(values) => Found { multivalued: true, values },
+        })
+    }
+
+    /// The single value of a key for a policy variable. Multivalued keys never expand.
+    pub(crate) fn variable(&self, key: &str) -> Variable {
+        if is_multivalued(key) {
+            return Variable::Multivalued;
+        }
+        match self.lookup(key) {
+            None => Variable::Absent,
+            Some(Found { multivalued: true, .. }) => Variable::Multivalued,
+            Some(found) => match found.values.into_iter().next() {
+                Some(value) => Variable::Value(value),
+                None => Variable::Absent,
+            },
+        }
+    }
+
+    fn derived(&self, key: &str) -> Derived {
+        let p = self.principal;
+        let single = |v: Option<String>| Derived::Known(v.map(ContextValue::Single));
+        let is_service = !p.service_names().is_empty();
+        let unless_service = |v: &str| single((!is_service).then(|| v.to_owned()));
+        match key {
+            "aws:principalarn" => unless_service(&p.principal_arn),
+            "aws:principalaccount" => unless_service(p.account.as_str()),
+            "aws:principaltype" => single(p.kind_name().text().map(str::to_owned)),
+            "aws:principalisawsservice" => single(Some(is_service.to_string())),
+            "aws:principalservicename" => single(p.service_names().into_iter().next()),
+            "aws:principalservicenameslist" => {
+                Derived::Known(is_service.then(|| ContextValue::Multi(p.service_names())))
+            }
+            "aws:userid" => unless_service(&p.user_id),
+            "aws:username" => single(p.username().map(str::to_owned)),
+            "aws:sourceidentity" => single(p.source_identity.clone()),
+            "aws:tokenissuetime" => single(p.token_issue_time.map(Timestamp::iso_seconds)),
+            "aws:resourceaccount" => match self.resource_account {
+                Some(account) => single(Some(account.to_string())),
+                None => Derived::NotOurs,
+            },
+            _ => match key.strip_prefix("aws:principaltag/") {
+                None => Derived::NotOurs,
+                Some(tag) => {
+                    let found = p.tags.iter().find(|(name, _)| name.to_lowercase() == tag);
+                    single(found.map(|(_, value)| value.clone()))
+                }
+            },
+        }
+    }
+}
+
+enum Derived {
+    Known(Option<ContextValue>),
+    NotOurs,
+}
+
+/// The values of a present key.
+pub(crate) struct Found {
+    pub(crate) multivalued: bool,
+    pub(crate) values: Vec<String>,
+}
+
+/// What a policy variable stands for.
+pub(crate) enum Variable {
+    Value(String),
+    Absent,
+    Multivalued,
+}

@@ -1,0 +1,185 @@
+//! Who asks: the record carried through the system for one authenticated caller (spec 20, A.1).
+
+use base::{AccountId, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What sort of caller it is, with what only that sort has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// The root of an account. It has no identity policies: everything its account may do, it may.
+    Root,
+    /// An IAM user.
+    User {
+        /// The user's name, without its path.
+        name: String,
+        /// `/` or `/division/team/`.
+        path: String,
+    },
+    /// A session of a role.
+    AssumedRole {
+        /// The role's name, without its path.
+        role_name: String,
+        /// `/` or `/division/team/`.
+        role_path: String,
+        /// The role's unique id, `AROA…`.
+        role_id: String,
+        /// The name chosen when the role was assumed.
+        session_name: String,
+    },
+    /// An AWS service acting by itself, not on behalf of a caller.
+    Service {
+        /// `ec2.us-east-1.amazonaws.com` or `ec2.amazonaws.com`.
+        name: String,
+    },
+}
+
+/// One authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The account of the caller; for a service, the account it acts in.
+    pub account: AccountId,
+    /// What sort of caller.
+    pub kind: PrincipalKind,
+    /// The ARN shown in messages and the trail: for a session the `sts` one; for a service its name.
+    pub arn: String,
+    /// `aws:PrincipalArn`: the role's ARN with its path for a session, otherwise the same as `arn`.
+    pub principal_arn: String,
+    /// `aws:userid`: `AIDA…`, `AROA…:session` or the account id.
+    pub user_id: String,
+    /// What stored policies resolve a user or role ARN to: `AIDA…` or `AROA…`; the account id of a root.
+    pub unique_id: String,
+    /// The tags of the user or role, overlaid by those of the session: `aws:PrincipalTag/…`.
+    pub tags: BTreeMap<String, String>,
+    /// `aws:SourceIdentity`, set when a role was first assumed and kept along a chain.
+    pub source_identity: Option<String>,
+    /// When the temporary credentials were issued: `aws:TokenIssueTime`. `None` for long-term keys.
+    pub token_issue_time: Option<Timestamp>,
+}
+
+/// `path` followed by `name`, as both stand in an ARN after `user` or `role`.
+fn in_arn(path: &str, name: &str) -> String {
+    format!("{path}{name}")
+}
+
+impl Principal {
+    /// The root of an account.
+    pub fn root(account: &AccountId) -> Self {
+        let arn = format!("arn:aws:iam::{account}:root");
+        Self {
+            account: account.clone(),
+            kind: PrincipalKind::Root,
+            principal_arn: arn.clone(),
+            arn,
+            user_id: account.to_string(),
+            unique_id: account.to_string(),
+            tags: BTreeMap::new(),
+            source_identity: None,
+            token_issue_time: None,
+        }
+    }
+
+    /// A user; `path` begins and ends with a slash.
+    pub fn user(account: &AccountId, path: &str, name: &str, unique_id: &str) -> Self {
+        let arn = format!("arn:aws:iam::{account}:user{}", in_arn(path, name));
+        Self {
+            kind: PrincipalKind::User { name: name.to_owned(), path: path.to_owned() },
+            principal_arn: arn.clone(),
+            arn,
+            user_id: unique_id.to_owned(),
+            unique_id: unique_id.to_owned(),
+            ..Self::root(account)
+        }
+    }
+
+    /// A session of a role; `path` begins and ends with a slash.
+    pub fn assumed_role(
+        account: &AccountId,
+        path: &str,
+        role: &str,
+        role_id: &str,
+        session: &str,
+    ) -> Self {
+        Self {
+            kind: PrincipalKind::AssumedRole {
+                role_name: role.to_owned(),
+                role_path: path.to_owned(),
+                role_id: role_id.to_owned(),
+                session_name: session.to_owned(),
+            },
+            arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{session}"),
+            principal_arn: format!("arn:aws:iam::{account}:role{}", in_arn(path, role)),
+            user_id: format!("{role_id}:{session}"),
+            unique_id: role_id.to_owned(),
+            ..Self::root(account)
+        }
+    }
+
+    /// A service acting by itself in an account.
+    pub fn service(account: &AccountId, name: &str) -> Self {
+        Self {
+            kind: PrincipalKind::Service { name: name.to_owned() },
+            arn: name.to_owned(),
+            principal_arn: name.to_owned(),
+            user_id: name.to_owned(),
+            unique_id: name.to_owned(),
+            ..Self::root(account)
+        }
+    }
+
+    /// `aws:PrincipalType` in words: Account, User, AssumedRole or Service.
+    pub fn kind_name(&self) -> PrincipalType {
+        match self.kind {
+            PrincipalKind::Root => PrincipalType::Account,
+            PrincipalKind::User { .. } => PrincipalType::User,
+            PrincipalKind::AssumedRole { .. } => PrincipalType::AssumedRole,
+            PrincipalKind::Service { .. } => PrincipalType::Service,
+        }
+    }
+
+    /// `aws:username`: only users have one (spec 20, A.7).
+    pub fn username(&self) -> Option<&str> {
+        match &self.kind {
+            PrincipalKind::User { name, .. } => Some(name),
+            PrincipalKind::Root
+            | PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::Service { .. } => None,
+        }
+    }
+
+    /// Every name of a service principal: the one it calls with, and the one without the region.
+    pub fn service_names(&self) -> Vec<String> {
+        let PrincipalKind::Service { name } = &self.kind else { return Vec::new() };
+        let mut names = vec![name.clone()];
+        let labels: Vec<&str> = name.split('.').collect();
+        if let [service, _region, "amazonaws", "com"] = labels[..] {
+            names.push(format!("{service}.amazonaws.com"));
+        }
+        names
+    }
+}
+
+/// The value of `aws:PrincipalType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum PrincipalType {
+    /// The root of an account.
+    Account,
+    /// An IAM user.
+    User,
+    /// A session of a role.
+    AssumedRole,
+    /// A service principal; AWS gives no value for it, so the key is absent.
+    Service,
+}
+
+impl PrincipalType {
+    /// The text a policy compares with, when the key is present at all.
+    pub fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Account => Some("Account"),
+            Self::User => Some("User"),
+            Self::AssumedRole => Some("AssumedRole"),
+            Self::Service => None,
+        }
+    }
+}
