@@ -14,6 +14,7 @@ mod error;
 mod job;
 mod migrate;
 pub mod portable;
+mod postgres;
 mod sqlite;
 pub mod testing;
 mod tx;
@@ -61,6 +62,8 @@ pub enum Engine {
     File,
     /// SQLite in memory: nothing is kept.
     Memory,
+    /// A PostgreSQL server.
+    Postgres,
 }
 
 impl Db {
@@ -94,6 +97,43 @@ impl Db {
         let (writes, queue) = mpsc::channel(QUEUE_MAX);
         let threads = vec![spawn("meta-memory", move || sqlite::run_writer(connection, queue))?];
         Ok(Self::new(Queues { reads: writes.clone(), writes }, threads, Engine::Memory))
+    }
+
+    /// Connects to a PostgreSQL server: `postgres://user:password@host:port/name`, or
+    /// `postgres:///name?host=/directory` for its socket.
+    ///
+    /// # Errors
+    /// [`Error::Url`] for a URL that cannot be used, `sslmode=require` among them;
+    /// [`Error::Unavailable`] when the server does not answer or refuses the user;
+    /// [`Error::Incompatible`] when the database is not in UTF-8.
+    pub async fn open_postgres(url: &str) -> Result<Self> {
+        let db = Self::connect(url)?;
+        db.read(|tx| tx.query("SELECT 1", params![])).await?;
+        Ok(db)
+    }
+
+    /// [`Db::open_postgres`] from a thread that runs no async tasks.
+    ///
+    /// # Errors
+    /// As [`Db::open_postgres`].
+    pub fn open_postgres_blocking(url: &str) -> Result<Self> {
+        let db = Self::connect(url)?;
+        db.read_blocking(|tx| tx.query("SELECT 1", params![]))?;
+        Ok(db)
+    }
+
+    /// Starts the threads; each connects when it gets its first transaction.
+    fn connect(url: &str) -> Result<Self> {
+        let config = postgres::parse(url)?;
+        let (writes, queue) = mpsc::channel(QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut threads = Vec::new();
+        for _ in 0..postgres::CONNECTIONS {
+            let (config, queue, runtime) =
+                (config.clone(), Arc::clone(&queue), postgres::runtime()?);
+            threads.push(spawn("meta-postgres", move || postgres::run(&runtime, &config, &queue))?);
+        }
+        Ok(Self::new(Queues { reads: writes.clone(), writes }, threads, Engine::Postgres))
     }
 
     /// Runs a transaction that may write. Durable when this returns.

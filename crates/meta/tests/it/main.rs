@@ -1,6 +1,8 @@
 //! The conformance suite over every engine, and what only a file can show.
 
-use meta::{Db, Error, Migration, Param, conformance, params};
+use meta::{Db, Error, Migration, Param, conformance, params, testing};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 #[test]
 fn memory_conforms() {
@@ -11,6 +13,47 @@ fn memory_conforms() {
 fn file_conforms() {
     let directory = tempfile::tempdir().unwrap();
     conformance::run(&Db::open_sqlite(&directory.path().join("meta.db")).unwrap());
+}
+
+#[test]
+fn postgres_conforms() {
+    // Without a server there is nothing to test; the continuous integration has one.
+    if let Some(db) = testing::postgres() {
+        conformance::run(&db);
+    }
+}
+
+#[test]
+fn a_lost_connection_is_replaced_before_the_commit() {
+    let Some(db) = testing::postgres() else { return };
+    db.migrate_blocking(MIGRATIONS).unwrap();
+    for key in 0..20_i64 {
+        // The first run ends its own connection.
+        let runs = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&runs);
+        let rows = db.write_blocking(move |tx| {
+            let rows = tx.execute("INSERT INTO t (a) VALUES ($1)", params![key])?;
+            if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+                tx.query("SELECT pg_terminate_backend(pg_backend_pid())", params![])?;
+            }
+            Ok::<_, Error>(rows)
+        });
+        assert_eq!(rows, Ok(1));
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+    let rows = db.read_blocking(|tx| tx.query("SELECT a FROM t", params![])).unwrap();
+    assert_eq!(rows.len(), 20);
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_unavailable() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("postgres://me:secret@127.0.0.1:{port}/rows");
+    let error = Db::open_postgres(&url).await.err().unwrap();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!(!error.to_string().contains("secret"));
 }
 
 const MIGRATIONS: &[Migration] = &[Migration {
