@@ -1,1 +1,42 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! Volumes, snapshots, attachments and the account settings around them: their rows, their states
+//! and the rules that need nothing but the rows.
+//!
+//! Invariants:
+//! - A state changes only by a guarded update that names the state it expects.
+//! - A data key is stored wrapped, together with the context it was wrapped in.
+//! - Blocks are reached only through roots in these tables; [`roots::live_roots`] lists them all.
+//!
+//! It does not know who is allowed to do what, nor KMS, nor the wire, nor where blocks are stored.
+//! Validation errors carry the sentences and codes clients read, because those are the rule.
+
+pub mod arns;
+pub mod attachment;
+pub mod client_token;
+mod column;
+pub mod deletion;
+pub mod device;
+pub mod encryption;
+mod error;
+pub mod filter;
+pub mod instance;
+pub mod key;
+pub mod page;
+pub mod permission;
+pub mod roots;
+mod schema;
+pub mod settings;
+pub mod snapshot;
+pub mod tag;
+pub mod visibility;
+pub mod volume;
+pub mod volume_type;
+
+pub use attachment::{Attachment, AttachmentKey, AttachmentState};
+pub use error::{Error, Result};
+pub use instance::Instance;
+pub use key::WrappedKey;
+pub use schema::MIGRATIONS;
+pub use settings::Settings;
+pub use snapshot::{Snapshot, SnapshotState};
+pub use volume::{Volume, VolumeState};
+pub use volume_type::VolumeType;

@@ -1,0 +1,87 @@
+//! Machines that volumes are attached to. They are registered by the operator, not launched.
+
+use crate::column::Columns;
+use crate::error::Result;
+use base::{AccountId, InstanceId, Region, Timestamp};
+use meta::{Row, Tx, params};
+
+const TABLE: &str = "ebs_instances";
+const COLUMNS: &str = "account_id, region, instance_id, zone, name, created_ms";
+
+/// A machine of an account. It is always `running`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Where it is.
+    pub region: Region,
+    /// The zone it can attach volumes of.
+    pub zone: String,
+    /// What the operator calls it.
+    pub name: Option<String>,
+    /// When it was registered.
+    pub created: Timestamp,
+}
+
+impl Instance {
+    fn from_row(row: &Row) -> Result<Self> {
+        let mut columns = Columns::new(TABLE, row);
+        Ok(Self {
+            account: columns.take()?,
+            region: columns.take()?,
+            id: columns.read("instance_id", |text| InstanceId::parse(text).ok())?,
+            zone: columns.take()?,
+            name: columns.take()?,
+            created: columns.take()?,
+        })
+    }
+}
+
+/// Registers a machine.
+///
+/// # Errors
+/// When the id is taken or the database fails.
+pub fn insert(tx: &mut Tx<'_>, instance: &Instance) -> Result<()> {
+    tx.execute(
+        &format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"),
+        params![
+            &instance.account,
+            &instance.region,
+            instance.id.as_str(),
+            &instance.zone,
+            instance.name.clone(),
+            instance.created,
+        ],
+    )?;
+    Ok(())
+}
+
+/// A machine of the account.
+///
+/// # Errors
+/// When the database fails.
+pub fn get(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    id: &InstanceId,
+) -> Result<Option<Instance>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE account_id = $1 AND region = $2 AND instance_id = $3"
+    );
+    let row = tx.query_opt(&sql, params![account, region, id.as_str()])?;
+    row.as_ref().map(Instance::from_row).transpose()
+}
+
+/// All machines of the account in the region, by id.
+///
+/// # Errors
+/// When the database fails.
+pub fn list(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<Vec<Instance>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE account_id = $1 AND region = $2 ORDER BY instance_id"
+    );
+    tx.query(&sql, params![account, region])?.iter().map(Instance::from_row).collect()
+}

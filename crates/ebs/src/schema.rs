@@ -1,0 +1,119 @@
+//! The tables of this crate. One statement list per migration; a released one is never edited.
+
+use meta::Migration;
+
+/// Applied in order by `meta::Db::migrate`.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "ebs-0001",
+    sql: "
+CREATE TABLE ebs_instances (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    name TEXT,
+    created_ms BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, instance_id)
+);
+CREATE TABLE ebs_volumes (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    size_gib BIGINT NOT NULL,
+    volume_type TEXT NOT NULL,
+    iops BIGINT,
+    throughput_mib BIGINT,
+    state TEXT NOT NULL,
+    kms_key_arn TEXT,
+    wrapped_key BYTES,
+    context_id TEXT,
+    lineage TEXT,
+    snapshot_id TEXT,
+    base_root BYTES,
+    continues_snapshot BIGINT NOT NULL,
+    latest_snapshot_id TEXT,
+    created_ms BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, volume_id)
+);
+CREATE UNIQUE INDEX ebs_volumes_by_id ON ebs_volumes (region, volume_id);
+CREATE TABLE ebs_attachments (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attached_ms BIGINT NOT NULL,
+    delete_on_termination BIGINT NOT NULL,
+    grant_id TEXT,
+    impaired TEXT,
+    PRIMARY KEY (account_id, region, volume_id, instance_id)
+);
+CREATE UNIQUE INDEX ebs_attachments_by_device
+    ON ebs_attachments (account_id, region, instance_id, device);
+CREATE TABLE ebs_snapshots (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    size_gib BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    state_message TEXT,
+    progress BIGINT NOT NULL,
+    started_ms BIGINT NOT NULL,
+    completed_ms BIGINT,
+    description TEXT NOT NULL,
+    kms_key_arn TEXT,
+    wrapped_key BYTES,
+    context_id TEXT,
+    lineage TEXT,
+    root BYTES,
+    pinned_root BYTES,
+    full_bytes BIGINT NOT NULL,
+    parent_id TEXT,
+    source_snapshot_id TEXT,
+    source_region TEXT,
+    source_account_id TEXT,
+    completion_minutes BIGINT,
+    delete_requested BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, snapshot_id)
+);
+CREATE UNIQUE INDEX ebs_snapshots_by_id ON ebs_snapshots (region, snapshot_id);
+CREATE TABLE ebs_snapshot_permissions (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    grantee TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, snapshot_id, grantee)
+);
+CREATE INDEX ebs_snapshot_permissions_by_grantee
+    ON ebs_snapshot_permissions (region, grantee, snapshot_id);
+CREATE TABLE ebs_tags (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    tag_key TEXT NOT NULL,
+    tag_value TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, resource_id, tag_key)
+);
+CREATE TABLE ebs_account_settings (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    encryption_by_default BIGINT NOT NULL,
+    default_key_arn TEXT,
+    public_access_block TEXT NOT NULL,
+    PRIMARY KEY (account_id, region)
+);
+CREATE TABLE ebs_client_tokens (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    token TEXT NOT NULL,
+    request_digest TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    used_ms BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, operation, token)
+);
+",
+}];

@@ -1,0 +1,290 @@
+//! Volumes: rows, states and the only moves between states.
+//!
+//! A move is a guarded update that says what it expects to find, so that two requests that race for
+//! one volume cannot both win. The functions return whether the move happened.
+
+use crate::column::Columns;
+use crate::error::Result;
+use crate::key::WrappedKey;
+use crate::volume_type::VolumeType;
+use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
+use meta::{Param, Row, Tx, params};
+
+const TABLE: &str = "ebs_volumes";
+const COLUMNS: &str = "account_id, region, volume_id, zone, size_gib, volume_type, iops, \
+    throughput_mib, state, kms_key_arn, wrapped_key, context_id, lineage, snapshot_id, base_root, \
+    continues_snapshot, latest_snapshot_id, created_ms";
+
+/// Where a volume is in its life (spec 01, "States"). A deleted volume has no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// Accepted; its key is being made and its base prepared.
+    Creating,
+    /// Ready, attached to nothing.
+    Available,
+    /// Attached, or on its way to or from an instance.
+    InUse,
+    /// Being removed.
+    Deleting,
+    /// Could not be created and could not be removed either.
+    Error,
+}
+
+impl VolumeState {
+    const ALL: [Self; 5] =
+        [Self::Creating, Self::Available, Self::InUse, Self::Deleting, Self::Error];
+
+    /// The state's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Available => "available",
+            Self::InUse => "in-use",
+            Self::Deleting => "deleting",
+            Self::Error => "error",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its id.
+    pub id: VolumeId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Where it is.
+    pub region: Region,
+    /// The zone whose instances may attach it.
+    pub zone: String,
+    /// Size.
+    pub size_gib: u32,
+    /// Type.
+    pub volume_type: VolumeType,
+    /// IOPS, for types that have the number.
+    pub iops: Option<u32>,
+    /// Throughput, for gp3.
+    pub throughput_mib: Option<u32>,
+    /// State.
+    pub state: VolumeState,
+    /// The KMS key's ARN; absent for a plain volume.
+    pub kms_key_arn: Option<String>,
+    /// The wrapped data key; absent while the volume is being created.
+    pub data_key: Option<WrappedKey>,
+    /// The snapshot it was created from.
+    pub snapshot_id: Option<SnapshotId>,
+    /// What it reads where it was never written: the root of a snapshot sealed under `data_key`'s
+    /// lineage. While the volume is being created, the root of the snapshot as it is.
+    pub base_root: Option<Vec<u8>>,
+    /// Whether the first snapshot of this volume is incremental to `snapshot_id`: same owner and
+    /// same data key (spec 02, "Incremental rules").
+    pub continues_snapshot: bool,
+    /// The latest snapshot taken of it, the parent of the next.
+    pub latest_snapshot_id: Option<SnapshotId>,
+    /// When it was asked for.
+    pub created: Timestamp,
+}
+
+impl Volume {
+    fn from_row(row: &Row) -> Result<Self> {
+        let mut columns = Columns::new(TABLE, row);
+        Ok(Self {
+            account: columns.take()?,
+            region: columns.take()?,
+            id: columns.take()?,
+            zone: columns.take()?,
+            size_gib: columns.take()?,
+            volume_type: columns.read("volume_type", |text| VolumeType::parse(text).ok())?,
+            iops: columns.take()?,
+            throughput_mib: columns.take()?,
+            state: columns.read("state", VolumeState::parse)?,
+            kms_key_arn: columns.take()?,
+            data_key: WrappedKey::read(&mut columns)?,
+            snapshot_id: columns.take()?,
+            base_root: columns.take()?,
+            continues_snapshot: columns.take()?,
+            latest_snapshot_id: columns.take()?,
+            created: columns.take()?,
+        })
+    }
+
+    /// Whether it is under a customer's or the AWS managed key.
+    pub fn is_encrypted(&self) -> bool {
+        self.kms_key_arn.is_some()
+    }
+}
+
+/// Adds a volume.
+///
+/// # Errors
+/// When the id is taken or the database fails.
+pub fn insert(tx: &mut Tx<'_>, volume: &Volume) -> Result<()> {
+    let key = volume.data_key.as_ref();
+    tx.execute(
+        &format!(
+            "INSERT INTO {TABLE} ({COLUMNS}) VALUES \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+        ),
+        params![
+            &volume.account,
+            &volume.region,
+            &volume.id,
+            &volume.zone,
+            volume.size_gib,
+            volume.volume_type.as_str(),
+            volume.iops,
+            volume.throughput_mib,
+            volume.state.as_str(),
+            volume.kms_key_arn.clone(),
+            key.map(|key| key.wrapped.clone()),
+            key.map(|key| key.context_id.clone()),
+            key.map(|key| key.lineage.clone()),
+            volume.snapshot_id.as_ref(),
+            volume.base_root.clone(),
+            volume.continues_snapshot,
+            volume.latest_snapshot_id.as_ref(),
+            volume.created,
+        ],
+    )?;
+    Ok(())
+}
+
+/// A volume of a region, whoever owns it.
+///
+/// # Errors
+/// When the database fails.
+pub fn get(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<Option<Volume>> {
+    let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND volume_id = $2");
+    let row = tx.query_opt(&sql, params![region, id])?;
+    row.as_ref().map(Volume::from_row).transpose()
+}
+
+/// All volumes of the account in the region, by id.
+///
+/// # Errors
+/// When the database fails.
+pub fn list(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<Vec<Volume>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE account_id = $1 AND region = $2 ORDER BY volume_id"
+    );
+    tx.query(&sql, params![account, region])?.iter().map(Volume::from_row).collect()
+}
+
+/// All volumes of every account that are in a state: what a server looks at when it starts.
+///
+/// # Errors
+/// When the database fails.
+pub fn list_in_state(tx: &mut Tx<'_>, state: VolumeState) -> Result<Vec<Volume>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE state = $1 ORDER BY account_id, region, volume_id"
+    );
+    tx.query(&sql, params![state.as_str()])?.iter().map(Volume::from_row).collect()
+}
+
+/// What a volume has once it is created.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// Its data key, wrapped for it.
+    pub data_key: WrappedKey,
+    /// Its base, sealed under that data key's lineage.
+    pub base_root: Option<Vec<u8>>,
+    /// Whether its first snapshot continues the one it came from.
+    pub continues_snapshot: bool,
+}
+
+/// `creating` → `available`.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_created(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    created: &Created,
+) -> Result<bool> {
+    let key = &created.data_key;
+    let changed = tx.execute(
+        "UPDATE ebs_volumes SET state = 'available', wrapped_key = $3, context_id = $4, \
+         lineage = $5, base_root = $6, continues_snapshot = $7 \
+         WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
+        params![
+            region,
+            id,
+            key.wrapped.clone(),
+            &key.context_id,
+            &key.lineage,
+            created.base_root.clone(),
+            created.continues_snapshot,
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Moves a volume between two states.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_state(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    from: VolumeState,
+    to: VolumeState,
+) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_volumes SET state = $4 WHERE region = $1 AND volume_id = $2 AND state = $3",
+        params![region, id, from.as_str(), to.as_str()],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Remembers the latest snapshot of a volume.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_latest_snapshot(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volumes SET latest_snapshot_id = $3 WHERE region = $1 AND volume_id = $2",
+        params![region, id, snapshot],
+    )?;
+    Ok(())
+}
+
+/// Removes the row of a volume that is in one of `states`; its tags go with it.
+///
+/// # Errors
+/// When the database fails.
+pub fn remove(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    state: VolumeState,
+) -> Result<bool> {
+    let removed = tx.execute(
+        "DELETE FROM ebs_volumes WHERE region = $1 AND volume_id = $2 AND state = $3",
+        params![region, id, state.as_str()],
+    )?;
+    if removed == 1 {
+        crate::tag::remove_all(tx, region, id.as_str())?;
+    }
+    Ok(removed == 1)
+}
+
+/// Roots that volumes of a region still read through.
+pub(crate) fn base_roots(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Vec<u8>>> {
+    let rows = tx.query(
+        "SELECT base_root FROM ebs_volumes WHERE region = $1 AND base_root IS NOT NULL \
+         ORDER BY volume_id",
+        &[Param::from(region)],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
+}

@@ -1,0 +1,3 @@
+//! The rows of `ebs` on a database in memory.
+
+mod rows;

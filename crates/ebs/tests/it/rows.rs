@@ -1,0 +1,327 @@
+use base::{AccountId, InstanceId, Region, SnapshotId, Timestamp, VolumeId};
+use ebs::attachment::{self, AttachmentKey};
+use ebs::client_token::{self, Claim, TokenScope};
+use ebs::snapshot::{self, CopySource, Deletion};
+use ebs::tag::{self, TagRemoval};
+use ebs::visibility::{PublicAccessBlock, Visibility};
+use ebs::volume::{self, Created};
+use ebs::{
+    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, Volume, VolumeState, VolumeType,
+    WrappedKey, deletion, instance, permission, roots, settings,
+};
+use meta::{Db, Tx};
+
+/// Runs a test's statements in one transaction of a fresh database.
+async fn with_rows(test: impl Fn(&mut Tx<'_>) -> ebs::Result<()> + Send + 'static) {
+    let db = Db::memory().unwrap();
+    db.migrate(ebs::MIGRATIONS).await.unwrap();
+    db.write(move |tx| test(tx)).await.unwrap();
+}
+
+fn region() -> Region {
+    Region::parse("us-east-1").unwrap()
+}
+
+fn owner() -> AccountId {
+    AccountId::parse("111111111111").unwrap()
+}
+
+fn other() -> AccountId {
+    AccountId::parse("222222222222").unwrap()
+}
+
+fn key(context_id: &str) -> WrappedKey {
+    WrappedKey {
+        wrapped: vec![1, 2, 3],
+        context_id: context_id.to_owned(),
+        lineage: "lineage-1".to_owned(),
+    }
+}
+
+fn volume() -> Volume {
+    Volume {
+        id: VolumeId::parse("vol-00000001").unwrap(),
+        account: owner(),
+        region: region(),
+        zone: "us-east-1a".to_owned(),
+        size_gib: 8,
+        volume_type: VolumeType::Gp3,
+        iops: Some(3000),
+        throughput_mib: Some(125),
+        state: VolumeState::Creating,
+        kms_key_arn: Some("arn:aws:kms:us-east-1:111111111111:key/k".to_owned()),
+        data_key: None,
+        snapshot_id: Some(SnapshotId::parse("snap-00000001").unwrap()),
+        base_root: Some(vec![9]),
+        continues_snapshot: false,
+        latest_snapshot_id: None,
+        created: Timestamp(1_000),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        id: SnapshotId::parse("snap-00000001").unwrap(),
+        account: owner(),
+        region: region(),
+        volume_id: volume().id,
+        size_gib: 8,
+        state: SnapshotState::Pending(0),
+        started: Timestamp(2_000),
+        description: "before".to_owned(),
+        kms_key_arn: None,
+        data_key: Some(key("vol-00000001")),
+        root: None,
+        pinned_root: Some(vec![7]),
+        full_bytes: 0,
+        parent: None,
+        copied_from: Some(CopySource {
+            snapshot: SnapshotId::parse("snap-00000009").unwrap(),
+            region: Region::parse("eu-west-1").unwrap(),
+            account: Some(other()),
+        }),
+        completion_minutes: Some(30),
+        delete_requested: false,
+    }
+}
+
+#[tokio::test]
+async fn a_volume_moves_only_from_the_state_expected() {
+    with_rows(|tx| {
+        let mut expected = volume();
+        volume::insert(tx, &expected)?;
+        assert_eq!(volume::get(tx, &region(), &expected.id)?, Some(expected.clone()));
+
+        let (region, id) = (region(), expected.id.clone());
+        let states = (VolumeState::Available, VolumeState::InUse);
+        assert!(!volume::set_state(tx, &region, &id, states.0, states.1)?);
+        let created = Created {
+            data_key: key(id.as_str()),
+            base_root: Some(vec![5]),
+            continues_snapshot: true,
+        };
+        assert!(volume::set_created(tx, &region, &id, &created)?);
+        assert!(!volume::set_created(tx, &region, &id, &created)?);
+        expected.state = VolumeState::Available;
+        expected.data_key = Some(created.data_key);
+        expected.base_root = created.base_root;
+        expected.continues_snapshot = true;
+        assert_eq!(volume::get(tx, &region, &id)?, Some(expected.clone()));
+
+        assert!(!volume::remove(tx, &region, &id, VolumeState::Deleting)?);
+        assert!(volume::set_state(tx, &region, &id, states.0, VolumeState::Deleting)?);
+        tag::set(tx, &owner(), &region, id.as_str(), &[("k".into(), "v".into())])?.unwrap();
+        assert!(volume::remove(tx, &region, &id, VolumeState::Deleting)?);
+        assert_eq!(volume::get(tx, &region, &id)?, None);
+        assert_eq!(tag::of_resource(tx, &owner(), &region, id.as_str())?, []);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_completes_once_and_keeps_its_columns() {
+    with_rows(|tx| {
+        let mut expected = snapshot();
+        snapshot::insert(tx, &expected)?;
+        assert_eq!(snapshot::get(tx, &region(), &expected.id)?, Some(expected.clone()));
+        assert_eq!(snapshot::count_pending_copies(tx, &owner(), &region())?, 1);
+        assert_eq!(
+            snapshot::count_pending_of_volume(tx, &owner(), &region(), &expected.volume_id)?,
+            1
+        );
+
+        let id = expected.id.clone();
+        snapshot::set_progress(tx, &region(), &id, 40)?;
+        snapshot::set_progress(tx, &region(), &id, 30)?;
+        let progress = |tx: &mut Tx<'_>| {
+            snapshot::get(tx, &region(), &id).map(|s| s.unwrap().state.progress())
+        };
+        assert_eq!(progress(tx)?, 40, "progress never falls");
+        snapshot::set_progress(tx, &region(), &id, 100)?;
+        assert_eq!(progress(tx)?, 99, "100 is for completed ones");
+
+        let at = Timestamp(3_000);
+        assert!(snapshot::set_completed(tx, &region(), &id, &[8], 4096, at)?);
+        assert!(!snapshot::set_failed(tx, &region(), &id, "late")?);
+        expected.state = SnapshotState::Completed { at };
+        (expected.root, expected.pinned_root, expected.full_bytes) = (Some(vec![8]), None, 4096);
+        assert_eq!(snapshot::get(tx, &region(), &id)?, Some(expected));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deleting_a_pending_snapshot_hides_it_until_its_work_ends() {
+    with_rows(|tx| {
+        let pending = snapshot();
+        snapshot::insert(tx, &pending)?;
+        assert_eq!(snapshot::delete(tx, &pending)?, Deletion::Deferred);
+        let hidden = snapshot::get(tx, &region(), &pending.id)?.unwrap();
+        assert!(hidden.delete_requested);
+        assert_eq!(permission::visibility_for(tx, &hidden, &owner())?, Visibility::Hidden);
+        assert_eq!(snapshot::list_owned(tx, &owner(), &region())?, []);
+        assert!(roots::live_roots(tx, &region())?.contains(&vec![7]), "still read by the work");
+
+        snapshot::remove(tx, &region(), &pending.id)?;
+        assert!(roots::live_roots(tx, &region())?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn roots_stay_alive_while_any_row_needs_them() {
+    with_rows(|tx| {
+        let taken = snapshot();
+        snapshot::insert(tx, &taken)?;
+        snapshot::set_completed(tx, &region(), &taken.id, &[9], 0, Timestamp(1))?;
+        volume::insert(tx, &volume())?;
+        let taken = snapshot::get(tx, &region(), &taken.id)?.unwrap();
+        assert_eq!(snapshot::delete(tx, &taken)?, Deletion::Removed);
+        assert_eq!(snapshot::get(tx, &region(), &taken.id)?, None);
+        let live = roots::live_roots(tx, &region())?;
+        assert_eq!(live.into_iter().collect::<Vec<_>>(), [vec![9]], "the volume still reads it");
+        let elsewhere = Region::parse("eu-west-1").unwrap();
+        assert!(roots::live_roots(tx, &elsewhere)?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn shares_decide_who_sees_and_the_guard_who_deletes() {
+    with_rows(|tx| {
+        let shared = snapshot();
+        snapshot::insert(tx, &shared)?;
+        let (region, id) = (region(), shared.id.clone());
+        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Hidden);
+        let refused = deletion::find(tx, &region, &id, &other())?.unwrap_err();
+        assert_eq!(refused.to_string(), "The snapshot 'snap-00000001' does not exist.");
+
+        assert!(permission::add(tx, &shared, other().as_str())?);
+        assert!(!permission::add(tx, &shared, other().as_str())?);
+        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Shared);
+        assert_eq!(snapshot::list_granted(tx, &region, other().as_str())?.len(), 1);
+        let seen = deletion::find(tx, &region, &id, &other())?.unwrap();
+        assert_eq!(deletion::guard(&seen, &other()), Err(deletion::DeletionRefused::NotOwner));
+        assert_eq!(deletion::guard(&seen, &owner()), Ok(()));
+
+        permission::remove(tx, &shared, other().as_str())?;
+        permission::add(tx, &shared, permission::GROUP_ALL)?;
+        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Public);
+        let block = Settings { public_access_block: PublicAccessBlock::AllSharing, ..Settings::default() };
+        settings::put(tx, &owner(), &region, &block)?;
+        assert_eq!(settings::get(tx, &owner(), &region)?, block);
+        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Hidden);
+        assert!(permission::get(tx, &shared)?.public, "the attribute still says all");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_answers_the_same_request_and_no_other() {
+    with_rows(|tx| {
+        let (account, region) = (owner(), region());
+        let scope = TokenScope { account: &account, region: &region, operation: "CreateVolume" };
+        let now = Timestamp(100_000_000);
+        let mut claim = |digest: &str, id: &str, at: Timestamp| {
+            client_token::claim(tx, scope, "t", digest, id, at)
+        };
+        let repeated = Claim::Repeated { resource_id: "vol-1".to_owned() };
+        assert_eq!(claim("a", "vol-1", now)?, Claim::New);
+        assert_eq!(claim("a", "vol-2", now)?, repeated);
+        assert_eq!(claim("b", "vol-3", now)?, Claim::Mismatch);
+        let almost = now.plus_seconds(12 * 3600 - 1);
+        assert_eq!(claim("a", "vol-4", almost)?, repeated);
+        assert_eq!(claim("b", "vol-5", now.plus_seconds(12 * 3600))?, Claim::New);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tags_are_limited_and_replaced() {
+    with_rows(|tx| {
+        let (account, region) = (owner(), region());
+        let many: Vec<tag::Tag> = (0..50).map(|n| (format!("k{n:02}"), "v".to_owned())).collect();
+        tag::set(tx, &account, &region, "vol-1", &many)?.unwrap();
+        let extra = [("k99".to_owned(), "v".to_owned())];
+        assert_eq!(tag::set(tx, &account, &region, "vol-1", &extra)?, Err(tag::TagError::TooMany));
+        let replace = [("k00".to_owned(), "w".to_owned())];
+        tag::set(tx, &account, &region, "vol-1", &replace)?.unwrap();
+        assert_eq!(tag::of_resource(tx, &account, &region, "vol-1")?[0].1, "w");
+
+        let removal = |key: &str, value: Option<&str>| TagRemoval {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        let removals = [removal("k00", Some("v")), removal("k01", None), removal("none", None)];
+        tag::remove(tx, &account, &region, "vol-1", &removals)?;
+        let left = tag::of_resource(tx, &account, &region, "vol-1")?;
+        assert_eq!(left.len(), 49, "k00 has another value and stays");
+        assert_eq!(tag::list(tx, &other(), &region)?, []);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_device_name_holds_one_volume() {
+    with_rows(|tx| {
+        let instance_id = InstanceId::parse("i-00000001").unwrap();
+        let machine = instance::Instance {
+            id: instance_id.clone(),
+            account: owner(),
+            region: region(),
+            zone: "us-east-1a".to_owned(),
+            name: Some("db".to_owned()),
+            created: Timestamp(5),
+        };
+        instance::insert(tx, &machine)?;
+        assert_eq!(instance::list(tx, &owner(), &region())?, [machine.clone()]);
+        assert_eq!(instance::get(tx, &other(), &region(), &instance_id)?, None);
+
+        let attachment = |volume: &str, device: &str| Attachment {
+            account: owner(),
+            region: region(),
+            volume: VolumeId::parse(volume).unwrap(),
+            instance: instance_id.clone(),
+            device: device.to_owned(),
+            state: AttachmentState::Attaching,
+            attached: Timestamp(6),
+            delete_on_termination: false,
+            grant_id: None,
+            impaired: None,
+        };
+        let first = attachment("vol-00000001", "/dev/sdf");
+        assert!(attachment::insert(tx, &first)?);
+        assert!(!attachment::insert(tx, &attachment("vol-00000002", "/dev/sdf"))?);
+        assert!(!attachment::insert(tx, &attachment("vol-00000001", "/dev/sdg"))?);
+        assert!(attachment::insert(tx, &attachment("vol-00000002", "/dev/sdg"))?);
+
+        let (account, region) = (owner(), region());
+        let key = AttachmentKey {
+            account: &account,
+            region: &region,
+            volume: &first.volume,
+            instance: &instance_id,
+        };
+        attachment::set_grant(tx, key, "g1")?;
+        attachment::set_impaired(tx, key, Some("no key"))?;
+        let (attaching, attached) = (AttachmentState::Attaching, AttachmentState::Attached);
+        assert!(attachment::set_state(tx, key, attaching, attached)?);
+        assert!(!attachment::set_state(tx, key, attaching, attached)?);
+        let row = attachment::of_volume(tx, &account, &region, &first.volume)?.remove(0);
+        assert_eq!(row.grant_id.as_deref(), Some("g1"));
+        assert_eq!(row.impaired.as_deref(), Some("no key"));
+        assert_eq!(row.state, attached);
+        assert!(attachment::remove(tx, key)?);
+        assert_eq!(attachment::of_instance(tx, &account, &region, &instance_id)?.len(), 1);
+        assert_eq!(attachment::list_all(tx)?.len(), 1);
+        Ok(())
+    })
+    .await;
+}
