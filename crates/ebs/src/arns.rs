@@ -59,9 +59,18 @@ mod tests {
         let account = AccountId::parse("111122223333").unwrap();
         let snapshot = SnapshotId::parse("snap-12345678").unwrap();
         let instance = InstanceId::parse("i-12345678").unwrap();
-        assert_eq!(snapshot_arn(&region, &snapshot), "arn:aws:ec2:us-east-1::snapshot/snap-12345678");
-        assert_eq!(snapshot_event_arn(&region, &snapshot), "arn:aws:ec2::us-east-1:snapshot/snap-12345678");
-        assert_eq!(new_volume_arn(&region, &account), "arn:aws:ec2:us-east-1:111122223333:volume/*");
+        assert_eq!(
+            snapshot_arn(&region, &snapshot),
+            "arn:aws:ec2:us-east-1::snapshot/snap-12345678"
+        );
+        assert_eq!(
+            snapshot_event_arn(&region, &snapshot),
+            "arn:aws:ec2::us-east-1:snapshot/snap-12345678"
+        );
+        assert_eq!(
+            new_volume_arn(&region, &account),
+            "arn:aws:ec2:us-east-1:111122223333:volume/*"
+        );
         assert_eq!(
             infrastructure_session_arn(&account, &instance),
             "arn:aws:sts::111122223333:assumed-role/aws:ec2-infrastructure/i-12345678"

@@ -213,11 +213,7 @@ pub fn set_grant(tx: &mut Tx<'_>, key: AttachmentKey<'_>, grant_id: &str) -> Res
 ///
 /// # Errors
 /// When the database fails.
-pub fn set_impaired(
-    tx: &mut Tx<'_>,
-    key: AttachmentKey<'_>,
-    impaired: Option<&str>,
-) -> Result<()> {
+pub fn set_impaired(tx: &mut Tx<'_>, key: AttachmentKey<'_>, impaired: Option<&str>) -> Result<()> {
     tx.execute(
         "UPDATE ebs_attachments SET impaired = $5 WHERE account_id = $1 AND region = $2 \
          AND volume_id = $3 AND instance_id = $4",

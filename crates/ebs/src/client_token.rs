@@ -62,11 +62,7 @@ pub fn look_up(
     )?;
     let Some(row) = row else { return Ok(Claim::New) };
     let (used_for, resource_id): (String, String) = (row.get(0)?, row.get(1)?);
-    Ok(if used_for == request_digest {
-        Claim::Repeated { resource_id }
-    } else {
-        Claim::Mismatch
-    })
+    Ok(if used_for == request_digest { Claim::Repeated { resource_id } } else { Claim::Mismatch })
 }
 
 /// Uses a token for `resource_id`, or says what it was used for. Call it in the transaction that

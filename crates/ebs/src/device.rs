@@ -27,8 +27,8 @@ fn is_sd(name: &str) -> bool {
     let mut chars = rest.chars();
     let letter = chars.next().is_some_and(|c| c.is_ascii_lowercase());
     let partition = chars.as_str();
-    let numbered = !partition.starts_with('0')
-        && partition.parse::<u8>().is_ok_and(|n| (1..=15).contains(&n));
+    let digits = partition.bytes().all(|b| b.is_ascii_digit()) && !partition.starts_with('0');
+    let numbered = digits && partition.parse::<u8>().is_ok_and(|n| (1..=15).contains(&n));
     letter && (partition.is_empty() || numbered)
 }
 
@@ -46,12 +46,35 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_guide() {
-        for good in ["/dev/sda", "/dev/sdf", "/dev/sdz15", "/dev/sda1", "/dev/xvda", "/dev/xvdba", "xvdf", "xvddz"] {
+        for good in [
+            "/dev/sda",
+            "/dev/sdf",
+            "/dev/sdz15",
+            "/dev/sda1",
+            "/dev/xvda",
+            "/dev/xvdba",
+            "xvdf",
+            "xvddz",
+        ] {
             assert_eq!(check_device_name(good), Ok(()), "{good}");
         }
         for bad in [
-            "", "/dev/", "sdf", "/dev/sd", "/dev/sdA", "/dev/sdf0", "/dev/sdf01", "/dev/sdf16", "/dev/sdf+1",
-            "/dev/xvd", "/dev/xvdaa", "/dev/xvdea", "/dev/nvme0n1", "../sdf", "/dev/sdf/x", "/dev/xvdbaa",
+            "",
+            "/dev/",
+            "sdf",
+            "/dev/sd",
+            "/dev/sdA",
+            "/dev/sdf0",
+            "/dev/sdf01",
+            "/dev/sdf16",
+            "/dev/sdf+1",
+            "/dev/xvd",
+            "/dev/xvdaa",
+            "/dev/xvdea",
+            "/dev/nvme0n1",
+            "../sdf",
+            "/dev/sdf/x",
+            "/dev/xvdbaa",
         ] {
             assert!(check_device_name(bad).is_err(), "{bad}");
         }

@@ -77,7 +77,11 @@ pub fn create_volume(
         VolumeSource::Blank
         | VolumeSource::Own { encrypted: false }
         | VolumeSource::Shared { encrypted: false } => {
-            if asked || request.by_default { KeyChoice::AccountDefault } else { KeyChoice::Plain }
+            if asked || request.by_default {
+                KeyChoice::AccountDefault
+            } else {
+                KeyChoice::Plain
+            }
         }
     })
 }
@@ -95,7 +99,11 @@ pub fn copy_snapshot(
 ) -> Result<KeyChoice, EncryptionError> {
     let asked = request.encrypted == Some(true);
     if request.key_given {
-        return if asked { Ok(KeyChoice::Given) } else { Err(EncryptionError::KeyWithoutEncrypted) };
+        return if asked {
+            Ok(KeyChoice::Given)
+        } else {
+            Err(EncryptionError::KeyWithoutEncrypted)
+        };
     }
     Ok(match (source_encrypted, request.by_default) {
         (true, false) => KeyChoice::AwsManaged,
@@ -118,7 +126,9 @@ pub enum StartParent {
 
 /// The combination of parent and encryption parameters is not allowed (spec 03).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("The parameters Encrypted and KmsKeyArn are not valid for this parent snapshot and account.")]
+#[error(
+    "The parameters Encrypted and KmsKeyArn are not valid for this parent snapshot and account."
+)]
 pub struct StartRefused;
 
 /// `StartSnapshot` of the EBS direct APIs, spec 03.
@@ -202,7 +212,11 @@ mod tests {
         for words in rows(table) {
             for (source, expected) in sources.iter().zip(&words[3..]) {
                 let request = request(words[0], words[1], words[2]);
-                assert_eq!(&show(create_volume(request, *source)), expected, "{words:?} {source:?}");
+                assert_eq!(
+                    &show(create_volume(request, *source)),
+                    expected,
+                    "{words:?} {source:?}"
+                );
             }
         }
     }

@@ -26,7 +26,9 @@ pub enum FilterError {
         name: String,
     },
     /// More than [`FILTERS_MAX`] filters or [`FILTER_VALUES_MAX`] values.
-    #[error("The maximum number of filter values specified on a single call is {FILTER_VALUES_MAX}")]
+    #[error(
+        "The maximum number of filter values specified on a single call is {FILTER_VALUES_MAX}"
+    )]
     TooMany,
 }
 
@@ -214,8 +216,14 @@ mod tests {
             Err(FilterError::Empty { .. })
         ));
         let many = vec!["x"; FILTER_VALUES_MAX + 1];
-        assert_eq!(check_filters::<Sample>(&filters(&[("status", &many)])), Err(FilterError::TooMany));
-        assert_eq!(check_filters::<Sample>(&filters(&[("tag:", &["x"])])).is_err(), true);
-        assert_eq!(check_filters::<Sample>(&filters(&[("tag:k", &["x"]), ("tag-key", &["k"])])), Ok(()));
+        assert_eq!(
+            check_filters::<Sample>(&filters(&[("status", &many)])),
+            Err(FilterError::TooMany)
+        );
+        assert!(check_filters::<Sample>(&filters(&[("tag:", &["x"])])).is_err());
+        assert_eq!(
+            check_filters::<Sample>(&filters(&[("tag:k", &["x"]), ("tag-key", &["k"])])),
+            Ok(())
+        );
     }
 }

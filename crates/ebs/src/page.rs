@@ -42,8 +42,7 @@ pub fn paginate<T>(
     let limit = limit.unwrap_or(rest.len());
     let more = rest.len() > limit;
     rest.truncate(limit);
-    let next_token =
-        rest.last().filter(|_| more).map(|last| make_token(key(last), query));
+    let next_token = rest.last().filter(|_| more).map(|last| make_token(key(last), query));
     Ok(Page { items: rest, next_token })
 }
 
@@ -95,8 +94,8 @@ mod tests {
         let items: Vec<String> = (0..7).map(|n| format!("vol-{n}")).collect();
         let (mut seen, mut token) = (Vec::new(), None);
         loop {
-            let page =
-                paginate(items.clone(), |s| s.as_str(), "q", token.as_deref(), Some(limit)).unwrap();
+            let page = paginate(items.clone(), |s| s.as_str(), "q", token.as_deref(), Some(limit))
+                .unwrap();
             assert!(page.items.len() <= limit);
             seen.extend(page.items);
             match page.next_token {

@@ -273,11 +273,7 @@ pub fn list_copies(
 ///
 /// # Errors
 /// When the database fails.
-pub fn count_pending_copies(
-    tx: &mut Tx<'_>,
-    account: &AccountId,
-    region: &Region,
-) -> Result<u64> {
+pub fn count_pending_copies(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<u64> {
     count(
         tx,
         "SELECT COUNT(*) FROM ebs_snapshots WHERE account_id = $1 AND region = $2 \
@@ -313,12 +309,7 @@ fn count(tx: &mut Tx<'_>, sql: &str, params: &[Param]) -> Result<u64> {
 ///
 /// # Errors
 /// When the database fails.
-pub fn set_progress(
-    tx: &mut Tx<'_>,
-    region: &Region,
-    id: &SnapshotId,
-    percent: u8,
-) -> Result<()> {
+pub fn set_progress(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId, percent: u8) -> Result<()> {
     tx.execute(
         "UPDATE ebs_snapshots SET progress = $3 WHERE region = $1 AND snapshot_id = $2 \
          AND state = 'pending' AND progress < $3",

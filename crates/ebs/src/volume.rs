@@ -263,12 +263,7 @@ pub fn set_latest_snapshot(
 ///
 /// # Errors
 /// When the database fails.
-pub fn remove(
-    tx: &mut Tx<'_>,
-    region: &Region,
-    id: &VolumeId,
-    state: VolumeState,
-) -> Result<bool> {
+pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeState) -> Result<bool> {
     let removed = tx.execute(
         "DELETE FROM ebs_volumes WHERE region = $1 AND volume_id = $2 AND state = $3",
         params![region, id, state.as_str()],

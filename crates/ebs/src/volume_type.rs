@@ -135,7 +135,9 @@ pub enum VolumeSpecError {
         text: String,
     },
     /// Below the type's smallest size.
-    #[error("Volume of {size_gib}GiB is too small for volume type {volume_type}; minimum is {min}GiB.")]
+    #[error(
+        "Volume of {size_gib}GiB is too small for volume type {volume_type}; minimum is {min}GiB."
+    )]
     TooSmall {
         /// What was asked for.
         size_gib: i64,
@@ -145,7 +147,9 @@ pub enum VolumeSpecError {
         min: i64,
     },
     /// Above the type's largest size.
-    #[error("Volume of {size_gib}GiB is too large for volume type {volume_type}; maximum is {max}GiB.")]
+    #[error(
+        "Volume of {size_gib}GiB is too large for volume type {volume_type}; maximum is {max}GiB."
+    )]
     TooLarge {
         /// What was asked for.
         size_gib: i64,

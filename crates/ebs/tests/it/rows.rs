@@ -6,8 +6,8 @@ use ebs::tag::{self, TagRemoval};
 use ebs::visibility::{PublicAccessBlock, Visibility};
 use ebs::volume::{self, Created};
 use ebs::{
-    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, Volume, VolumeState, VolumeType,
-    WrappedKey, deletion, instance, permission, roots, settings,
+    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, Volume, VolumeState,
+    VolumeType, WrappedKey, deletion, instance, permission, roots, settings,
 };
 use meta::{Db, Tx};
 
@@ -211,7 +211,8 @@ async fn shares_decide_who_sees_and_the_guard_who_deletes() {
         permission::remove(tx, &shared, other().as_str())?;
         permission::add(tx, &shared, permission::GROUP_ALL)?;
         assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Public);
-        let block = Settings { public_access_block: PublicAccessBlock::AllSharing, ..Settings::default() };
+        let block =
+            Settings { public_access_block: PublicAccessBlock::AllSharing, ..Settings::default() };
         settings::put(tx, &owner(), &region, &block)?;
         assert_eq!(settings::get(tx, &owner(), &region)?, block);
         assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Hidden);
