@@ -17,8 +17,6 @@ pub struct Call {
     pub request_id: String,
     /// When the request was accepted.
     pub now: Timestamp,
-    /// Decide, but do not act.
-    pub dry_run: bool,
     /// What the operation wants to say in the trail beyond its parameters.
     pub notes: Notes,
 }
@@ -29,7 +27,7 @@ impl Call {
         &self.caller.principal.account
     }
 
-    /// A call by the same caller in the same region that must leave no effect.
+    /// A call that this one makes: same region, its own request id, another caller.
     pub fn fork(&self, caller: Caller) -> Self {
         Self {
             world: Arc::clone(&self.world),
@@ -37,7 +35,6 @@ impl Call {
             region: self.region.clone(),
             request_id: base::id::uuid(&*self.world.rng),
             now: self.world.clock.now(),
-            dry_run: false,
             notes: Notes::default(),
         }
     }

@@ -1,1 +1,36 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! One file per operation, one pipeline for all of them.
+//!
+//! # Writing an operation
+//!
+//! Add `src/ops/<service>/<operation>.rs` with a struct named like the operation; the build script
+//! registers it. What several operations of a service share goes to `src/ops/<service>/mod.rs`,
+//! reached as `crate::ops::<service>::shared`. The layout of a file, top to bottom: one sentence with
+//! the operation's name, the struct, its error constants, `Input`, `Output`, `Plan`, the
+//! [`Operation`], helpers, tests.
+//!
+//! - `plan` resolves and validates; it only reads. Errors of the request itself come from here.
+//! - `asks` lists every permission as data: action, resource ARN, condition keys, and the resource's
+//!   own policy where it has one ([`Guard::Resource`]).
+//! - `act` takes [`Granted`] and changes state in one transaction where it can; state is durable
+//!   before it returns.
+//! - `DryRun` is honoured by the pipeline for every input with a member of that name.
+//! - Calls to another service go through [`Call::fork`] and [`pipeline::run`].
+
+mod audit;
+mod authorize;
+mod call;
+mod error;
+mod ops {
+    include!(concat!(env!("OUT_DIR"), "/registry.rs"));
+}
+pub mod pipeline;
+pub mod registry;
+mod service;
+mod world;
+
+pub use audit::Notes;
+pub use call::{Call, Caller, Forwarded};
+pub use error::{Error, INTERNAL};
+pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
+pub use service::Service;
+pub use world::{Enforcement, Regions, World};

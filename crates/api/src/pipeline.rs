@@ -13,7 +13,7 @@ use crate::authorize;
 use crate::call::Call;
 use crate::error::{self, Error};
 use crate::service::Service;
-use awsproto::Shape;
+use awsproto::{FromWire, Shape, ToWire, Value};
 use base::{AccountId, Arn};
 use std::future::Future;
 
@@ -147,11 +147,11 @@ pub trait Operation: Sized + Send + Sync + 'static {
     /// Name and nature.
     const SPEC: Spec;
     /// The request.
-    type Input: Shape + Send + Sync + 'static;
+    type Input: Shape + FromWire + Send + Sync + 'static;
     /// The request with every name resolved and every default filled in.
     type Plan: Send + Sync + 'static;
     /// The reply.
-    type Output: Shape + Send + Sync + 'static;
+    type Output: Shape + ToWire + Send + Sync + 'static;
 
     /// Validates, resolves names and fills in defaults. Reads, never writes.
     ///
@@ -175,25 +175,33 @@ pub trait Operation: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 }
 
-/// Runs one call of operation `O` from parsed input to output, with its trail record durable
+/// Runs one call of operation `O` from a decoded input to its output, with its trail record durable
 /// before this returns.
 ///
 /// # Errors
 /// The operation's own error, a denial, `DryRunOperation`, or the trail's failure: a call that
 /// cannot be recorded fails.
-pub async fn run<O: Operation>(call: &Call, input: O::Input) -> Result<O::Output, Error> {
-    let mut entry = Entry::new(call, &O::SPEC, input.to_value(), <O::Input as Shape>::SCHEMA);
-    let outcome = steps::<O>(call, input, &mut entry).await;
-    let output = outcome.as_ref().map(|output| (output.to_value(), <O::Output as Shape>::SCHEMA));
-    audit::finish(call, entry, output).await?;
+pub async fn run<O: Operation>(call: &Call, input: Value) -> Result<O::Output, Error> {
+    let mut entry = Entry::new(call, &O::SPEC, &input, <O::Input as Shape>::SCHEMA);
+    let outcome = steps::<O>(call, input, &mut entry)
+        .await
+        .map_err(|error| error::of_service(O::SPEC.service, error));
+    let reply = match &outcome {
+        Ok(output) => Ok(output.to_wire().unwrap_or_else(Value::empty)),
+        Err(error) => Err(error),
+    };
+    audit::finish(call, entry, reply, <O::Output as Shape>::SCHEMA).await?;
     outcome
 }
 
 async fn steps<O: Operation>(
     call: &Call,
-    input: O::Input,
+    input: Value,
     entry: &mut Entry,
 ) -> Result<O::Output, Error> {
+    let dry_run = is_dry_run(&input);
+    let protocol = O::SPEC.service.info().protocol;
+    let input = O::Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
     let plan = O::plan(call, input).await?;
     let asks = O::asks(&plan);
     assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
@@ -205,11 +213,18 @@ async fn steps<O: Operation>(
             return Err(authorize::denial(call, O::SPEC.service, ask, &decision));
         }
     }
-    if call.dry_run {
+    if dry_run {
         return Err(error::dry_run(O::SPEC.service));
     }
     if O::SPEC.mutates {
         audit::begin(call, entry).await?;
     }
     O::act(call, Granted(plan)).await
+}
+
+/// Whether the caller only asks if it may. Every operation that accepts `DryRun` has it by this
+/// name at the top level, so no operation can forget to honour it.
+fn is_dry_run(input: &Value) -> bool {
+    let fields = input.as_fields();
+    fields.and_then(|fields| fields.get("DryRun")) == Some(&Value::Bool(true))
 }

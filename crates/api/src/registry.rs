@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::pipeline::{self, Operation, Spec};
 use crate::service::Service;
-use awsproto::{Schema, Shape, Value};
+use awsproto::{OperationInfo, Schema, Shape, ToWire, Value};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -47,14 +47,8 @@ impl<O: Operation> AnyOperation for Erased<O> {
 
     fn run<'a>(&self, call: &'a Call, input: Value) -> BoxFuture<'a, Result<Value, Error>> {
         Box::pin(async move {
-            let input = match O::Input::from_value(input) {
-                Ok(input) => input,
-                Err(error) => {
-                    crate::audit::malformed(call, &O::SPEC, &error).await?;
-                    return Err(error);
-                }
-            };
-            pipeline::run::<O>(call, input).await.map(|output| output.to_value())
+            let output = pipeline::run::<O>(call, input).await?;
+            Ok(output.to_wire().unwrap_or_else(Value::empty))
         })
     }
 }
@@ -67,4 +61,23 @@ pub fn all() -> &'static [&'static dyn AnyOperation] {
 /// Finds an operation.
 pub fn find(service: Service, name: &str) -> Option<&'static dyn AnyOperation> {
     all().iter().copied().find(|op| op.spec().service == service && op.spec().name == name)
+}
+
+/// The operations as the codecs see them.
+pub fn infos() -> Vec<OperationInfo> {
+    all().iter().map(|op| info(*op)).collect()
+}
+
+fn info(op: &dyn AnyOperation) -> OperationInfo {
+    let Spec { service, name, http, .. } = *op.spec();
+    let service = service.info();
+    OperationInfo {
+        service: service.name,
+        name,
+        protocol: service.protocol,
+        http: http.map(|http| (http.method, http.path)),
+        success_status: http.map_or(200, |http| http.status),
+        input: op.input(),
+        output: op.output(),
+    }
 }

@@ -1,6 +1,6 @@
 //! The services this server speaks for, and what the wire calls each of them.
 
-use awsproto::Protocol;
+use awsproto::{Protocol, ServiceInfo};
 
 /// An AWS service with operations here. One port serves all; the SigV4 scope chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,67 +24,62 @@ impl Service {
     pub const ALL: [Self; 6] =
         [Self::Ec2, Self::Ebs, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail];
 
-    /// The name in a SigV4 credential scope; also the prefix of IAM actions.
-    pub fn signing_name(self) -> &'static str {
+    /// Protocol, version and names, as the codecs need them.
+    pub fn info(self) -> &'static ServiceInfo {
         match self {
-            Self::Ec2 => "ec2",
-            Self::Ebs => "ebs",
-            Self::Kms => "kms",
-            Self::Iam => "iam",
-            Self::Sts => "sts",
-            Self::CloudTrail => "cloudtrail",
+            Self::Ec2 => &ServiceInfo {
+                name: "ec2",
+                protocol: Protocol::Ec2Query,
+                version: "2016-11-15",
+                target_prefix: "",
+                xml_namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
+            },
+            Self::Ebs => &ServiceInfo {
+                name: "ebs",
+                protocol: Protocol::RestJson1,
+                version: "2019-11-02",
+                target_prefix: "",
+                xml_namespace: "",
+            },
+            Self::Kms => &ServiceInfo {
+                name: "kms",
+                protocol: Protocol::AwsJson11,
+                version: "2014-11-01",
+                target_prefix: "TrentService",
+                xml_namespace: "",
+            },
+            Self::Iam => &ServiceInfo {
+                name: "iam",
+                protocol: Protocol::AwsQuery,
+                version: "2010-05-08",
+                target_prefix: "",
+                xml_namespace: "https://iam.amazonaws.com/doc/2010-05-08/",
+            },
+            Self::Sts => &ServiceInfo {
+                name: "sts",
+                protocol: Protocol::AwsQuery,
+                version: "2011-06-15",
+                target_prefix: "",
+                xml_namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+            },
+            Self::CloudTrail => &ServiceInfo {
+                name: "cloudtrail",
+                protocol: Protocol::AwsJson11,
+                version: "2013-11-01",
+                target_prefix: "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101",
+                xml_namespace: "",
+            },
         }
     }
 
-    /// Finds a service by its signing name.
+    /// Finds a service by the name in a SigV4 credential scope.
     pub fn from_signing_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|service| service.signing_name() == name)
+        Self::ALL.into_iter().find(|service| service.info().name == name)
     }
 
     /// The source of this service's trail records.
     pub fn event_source(self) -> String {
-        format!("{}.amazonaws.com", self.signing_name())
-    }
-
-    /// How the service's requests and replies are written.
-    pub fn protocol(self) -> Protocol {
-        match self {
-            Self::Ec2 => Protocol::Ec2Query,
-            Self::Ebs => Protocol::RestJson1,
-            Self::Kms | Self::CloudTrail => Protocol::AwsJson11,
-            Self::Iam | Self::Sts => Protocol::AwsQuery,
-        }
-    }
-
-    /// The API version; part of query requests and of XML namespaces.
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Self::Ec2 => "2016-11-15",
-            Self::Ebs => "2019-11-02",
-            Self::Kms => "2014-11-01",
-            Self::Iam => "2010-05-08",
-            Self::Sts => "2011-06-15",
-            Self::CloudTrail => "2013-11-01",
-        }
-    }
-
-    /// The XML namespace of replies, for the query protocols.
-    pub fn xml_namespace(self) -> &'static str {
-        match self {
-            Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
-            Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
-            Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
-            Self::Ebs | Self::Kms | Self::CloudTrail => "",
-        }
-    }
-
-    /// What precedes the operation's name in `X-Amz-Target`, without the dot.
-    pub fn target_prefix(self) -> Option<&'static str> {
-        match self {
-            Self::Kms => Some("TrentService"),
-            Self::CloudTrail => Some("com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"),
-            Self::Ec2 | Self::Ebs | Self::Iam | Self::Sts => None,
-        }
+        format!("{}.amazonaws.com", self.info().name)
     }
 
     /// Whether the service has one endpoint for all regions.

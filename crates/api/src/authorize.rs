@@ -1,0 +1,117 @@
+//! From an [`Ask`] to a decision: gathers the policies of both sides and asks the evaluator.
+
+use crate::call::{Call, Caller};
+use crate::error::Error;
+use crate::pipeline::{Ask, Guard};
+use crate::service::Service;
+use awsproto::ErrorSpec;
+use iam::{AttachedPolicy, Decision, Layer, Layers, Policy, PolicyKind, PrincipalKind};
+use std::sync::{Arc, OnceLock};
+
+/// Decides one permission with the policies in force now.
+///
+/// # Errors
+/// Only when the policies cannot be read; a denial is a [`Decision`].
+pub async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
+    let mut layers = identity_layers(call).await?;
+    let mut context = global_context(call);
+    context.extend(&ask.context);
+    match &ask.guard {
+        Guard::Identity => {}
+        Guard::Resource { layer, grants } => {
+            layers.resource = Some(layer.clone());
+            layers.grants.clone_from(grants);
+        }
+        Guard::Anyone => layers.identity.push(allow_all()),
+    }
+    let request = iam::Request {
+        principal: &call.caller.principal,
+        action: &ask.action,
+        resource: &ask.resource,
+        resource_account: ask.resource_account.as_ref(),
+        context: &context,
+    };
+    Ok(iam::evaluate(&request, &layers))
+}
+
+/// The caller's own policies. A service, and the role that hosts attach volumes with, have none
+/// (spec 20, A.8): only the resource's policy and grants speak for them.
+async fn identity_layers(call: &Call) -> Result<Layers, Error> {
+    let Caller { principal, session_policies, .. } = &call.caller;
+    match &principal.kind {
+        PrincipalKind::Service { .. } => Ok(Layers::default()),
+        PrincipalKind::AssumedRole { role_name, .. } if is_infrastructure(role_name) => {
+            Ok(Layers::default())
+        }
+        PrincipalKind::Root | PrincipalKind::User { .. } | PrincipalKind::AssumedRole { .. } => {
+            call.world.identity_layers(principal, session_policies).await
+        }
+    }
+}
+
+/// Whether a role is one that only the service itself can assume.
+fn is_infrastructure(role_name: &str) -> bool {
+    role_name.starts_with("aws:")
+}
+
+/// The condition keys that follow from the request's circumstances (spec 20, A.7). Those of the
+/// principal and the resource's account are the evaluator's own.
+fn global_context(call: &Call) -> iam::Context {
+    let Caller { source_ip, user_agent, forwarded, .. } = &call.caller;
+    let mut context = iam::Context::new();
+    context.set_now(call.now);
+    context.set("aws:RequestedRegion", call.region.as_str());
+    context.set_flag("aws:SecureTransport", false);
+    context.set("aws:UserAgent", user_agent.as_str());
+    context.set_opt("aws:SourceIp", source_ip.as_deref());
+    let via = forwarded.as_ref().and_then(|forwarded| forwarded.via_service.as_deref());
+    context.set_flag("aws:ViaAWSService", via.is_some());
+    if let Some(via) = via {
+        let name = via.split('.').next().unwrap_or(via);
+        let service = format!("{name}.amazonaws.com");
+        context.set("aws:CalledViaFirst", service.as_str());
+        context.set("aws:CalledViaLast", service.as_str());
+        context.set_multi("aws:CalledVia", [service]);
+    }
+    context
+}
+
+/// What stands in for a permission that everybody has; explicit denies still win over it.
+fn allow_all() -> AttachedPolicy {
+    static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
+    let policy = POLICY.get_or_init(|| {
+        let text = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
+        Arc::new(Policy::parse(text, PolicyKind::Identity).expect("the constant is a policy"))
+    });
+    AttachedPolicy {
+        layer: Layer::Identity,
+        name_or_arn: "needs no permission".to_owned(),
+        policy: Arc::clone(policy),
+    }
+}
+
+/// A denial in the service's words, with what decided it (spec 20, A.9).
+pub fn denial(call: &Call, service: Service, ask: &Ask, decision: &Decision) -> Error {
+    let sentence = decision.message().unwrap_or_default();
+    match service {
+        Service::Ec2 => {
+            let encoded = call.world.encode_decision(&ask.action, decision);
+            Error::new(
+                ErrorSpec::sender("UnauthorizedOperation", 403),
+                format!(
+                    "You are not authorized to perform this operation. {sentence} \
+                     Encoded authorization failure message: {encoded}"
+                ),
+            )
+        }
+        Service::Kms | Service::CloudTrail => {
+            Error::new(ErrorSpec::sender("AccessDeniedException", 400), sentence)
+        }
+        Service::Iam | Service::Sts => Error::new(ErrorSpec::sender("AccessDenied", 403), sentence),
+        Service::Ebs => Error(
+            ErrorSpec::sender("AccessDeniedException", 403)
+                .error(sentence)
+                .with_member("Reason", "UNAUTHORIZED_ACCOUNT"),
+        ),
+    }
+}

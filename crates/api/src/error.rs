@@ -1,0 +1,98 @@
+//! Errors as the caller sees them, and how the crates below are put into the services' words.
+
+use crate::service::Service;
+use awsproto::ErrorSpec;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A failed call: what the wire shows, and for the log the cause.
+#[derive(Debug)]
+pub struct Error(pub awsproto::Error);
+
+impl Error {
+    /// An error of this kind with a message for the caller.
+    pub fn new(spec: ErrorSpec, message: impl Into<String>) -> Self {
+        Self(spec.error(message))
+    }
+
+    /// A failure of ours; the caller learns only that, the log learns the cause.
+    pub fn internal(cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self(INTERNAL.error("An internal error has occurred.").with_cause(Box::new(cause)))
+    }
+
+    /// The error's code on the wire, for example `InvalidVolume.NotFound`.
+    pub fn code(&self) -> &'static str {
+        self.0.spec.code
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.spec.code, self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_ref().map(|cause| &**cause as &(dyn StdError + 'static))
+    }
+}
+
+impl From<awsproto::Error> for Error {
+    fn from(error: awsproto::Error) -> Self {
+        Self(error)
+    }
+}
+
+/// Our own failure, before [`of_service`] gives it the service's name for one.
+pub const INTERNAL: ErrorSpec = ErrorSpec::receiver("InternalFailure", 500);
+
+/// The service's name for a failure of its own (botocore models; for EC2 its list of error codes).
+pub fn internal_of(service: Service) -> ErrorSpec {
+    let code = match service {
+        Service::Ec2 => "InternalError",
+        Service::Ebs => "InternalServerException",
+        Service::Kms => "KMSInternalException",
+        Service::Iam | Service::Sts => "ServiceFailure",
+        Service::CloudTrail => "InternalFailure",
+    };
+    ErrorSpec::receiver(code, INTERNAL.status)
+}
+
+/// Gives our own failures the name the service has for them.
+pub fn of_service(service: Service, error: Error) -> Error {
+    if error.0.spec.code == INTERNAL.code {
+        Error(awsproto::Error { spec: internal_of(service), ..error.0 })
+    } else {
+        error
+    }
+}
+
+/// The answer to an authorized call with `DryRun` (spec 20, A.9).
+pub fn dry_run(service: Service) -> Error {
+    match service {
+        Service::Kms => Error::new(
+            ErrorSpec::sender("DryRunOperationException", 412),
+            "The request would have succeeded, but the DryRun option is set.",
+        ),
+        Service::Ec2 | Service::Ebs | Service::Iam | Service::Sts | Service::CloudTrail => {
+            Error::new(
+                ErrorSpec::sender("DryRunOperation", 412),
+                "Request would have succeeded, but DryRun flag is set.",
+            )
+        }
+    }
+}
+
+/// Conversions of the crates below, each an exhaustive decision: what is ours alone is internal.
+macro_rules! internal {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::internal(error)
+            }
+        })+
+    };
+}
+
+internal!(meta::Error);

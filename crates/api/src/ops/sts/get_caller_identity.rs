@@ -1,0 +1,42 @@
+//! `sts:GetCallerIdentity`: says whose credentials signed the request.
+
+use crate::{Ask, Call, Error, Granted, Guard, Operation, Service, Spec};
+use awsproto::Shape;
+
+pub(crate) struct GetCallerIdentity;
+
+#[derive(Shape)]
+#[shape(input)]
+pub(crate) struct Input {}
+
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct Output {
+    user_id: String,
+    account: String,
+    arn: String,
+}
+
+impl Operation for GetCallerIdentity {
+    const SPEC: Spec = Spec::reads(Service::Sts, "GetCallerIdentity");
+    type Input = Input;
+    type Plan = ();
+    type Output = Output;
+
+    async fn plan(_call: &Call, _input: Input) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn asks(_plan: &()) -> Vec<Ask> {
+        vec![Ask::any("sts:GetCallerIdentity").guarded(Guard::Anyone)]
+    }
+
+    async fn act(call: &Call, _plan: Granted<()>) -> Result<Output, Error> {
+        let principal = &call.caller.principal;
+        Ok(Output {
+            user_id: principal.user_id.clone(),
+            account: principal.account.to_string(),
+            arn: principal.arn.clone(),
+        })
+    }
+}

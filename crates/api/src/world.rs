@@ -1,0 +1,98 @@
+//! Everything that calls share: rows, keys, clock, regions, volumes.
+
+use crate::error::Error;
+use base::{Clock, Region, Rng};
+use iam::{Decision, Layers, Principal, PrincipalKind};
+use kms::seal::Root;
+use meta::Db;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The server's state. One value, shared by reference; what changes lives in rows.
+pub struct World {
+    /// The rows.
+    pub db: Db,
+    /// The present moment.
+    pub clock: Arc<dyn Clock>,
+    /// Keys, nonces and ids come from here.
+    pub rng: Arc<dyn Rng>,
+    /// The root of trust, unsealed.
+    pub seal: Arc<Root>,
+    /// The regions served.
+    pub regions: Regions,
+    /// Which permissions EBS asks of KMS.
+    pub enforcement: Enforcement,
+}
+
+/// Which of the documented permissions are required (spec 20, C.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// Those whose denial has been observed to change the outcome on AWS.
+    Native,
+    /// Also every permission the documentation lists for the caller.
+    Documented,
+}
+
+/// The regions served and their zones, in order.
+#[derive(Clone, Debug)]
+pub struct Regions(BTreeMap<Region, Vec<String>>);
+
+impl Regions {
+    /// Regions with a number of zones each: `us-east-1` with 3 has `us-east-1a` to `us-east-1c`.
+    pub fn new(regions: impl IntoIterator<Item = (Region, u8)>) -> Self {
+        let zones = |region: &Region, count: u8| {
+            (b'a'..b'a' + count).map(|letter| format!("{region}{}", char::from(letter))).collect()
+        };
+        Self(
+            regions
+                .into_iter()
+                .map(|(region, count)| {
+                    let zones = zones(&region, count);
+                    (region, zones)
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether the region is served.
+    pub fn contains(&self, region: &Region) -> bool {
+        self.0.contains_key(region)
+    }
+
+    /// All regions, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.0.keys()
+    }
+
+    /// The names of a region's zones; empty when the region is not served.
+    pub fn zones(&self, region: &Region) -> &[String] {
+        self.0.get(region).map_or(&[], Vec::as_slice)
+    }
+
+    /// The region a zone lies in.
+    pub fn of_zone(&self, zone: &str) -> Option<&Region> {
+        self.0.iter().find(|(_, zones)| zones.iter().any(|z| z == zone)).map(|(region, _)| region)
+    }
+}
+
+impl World {
+    /// The caller's own policies: identity policies, boundary and session policies.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub async fn identity_layers(
+        &self,
+        principal: &Principal,
+        _session_policies: &[String],
+    ) -> Result<Layers, Error> {
+        match principal.kind {
+            PrincipalKind::Root => Ok(Layers::default()),
+            _ => Err(Error::internal(meta::Error::Closed)),
+        }
+    }
+
+    /// The opaque text of an EC2 denial that `sts:DecodeAuthorizationMessage` opens.
+    pub(crate) fn encode_decision(&self, action: &str, _decision: &Decision) -> String {
+        action.to_owned()
+    }
+}
