@@ -1,1 +1,27 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! Attached volumes as block devices: an NBD server over unix stream sockets, and a small client.
+//!
+//! The server speaks fixed newstyle NBD (`doc/proto.md` of the NetworkBlockDevice project, cited
+//! below as *NBD*) and knows nothing about encryption, snapshots or AWS: it turns bytes of a socket
+//! into [`Request`]s for a [`BlockDevice`] and completions back into bytes.
+//!
+//! Invariants:
+//! - A connection is owned by one thread. It submits everything the socket holds as one batch and
+//!   sends everything that has completed with one gathering write; no lock is held while it does.
+//! - Whatever a peer sends, a connection answers an error or closes. It never panics, never waits
+//!   for ever in the handshake, and never holds more than the named limits in [`nbd`].
+//! - A FLUSH or FUA is answered only after the device has answered it.
+
+pub mod buffer;
+pub mod client;
+pub mod device;
+pub mod export;
+pub mod exports;
+pub mod nbd;
+
+pub use buffer::Buffer;
+pub use device::{
+    Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, ExtentState, Hole,
+    Reply, Request, Sink, call,
+};
+pub use export::{Export, Stop, StopError};
+pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};

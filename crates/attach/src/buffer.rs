@@ -1,0 +1,118 @@
+//! Reused byte buffers, so that steady I/O allocates nothing.
+
+use std::ops::{Deref, DerefMut};
+
+/// Largest capacity class a [`Pool`] keeps; a larger buffer is freed after use.
+const POOLED_CAPACITY_MAX: usize = 1 << 20;
+
+/// Free bytes one [`Pool`] keeps.
+const POOLED_BYTES_MAX: usize = 16 << 20;
+
+/// Smallest capacity handed out.
+const CAPACITY_MIN: usize = 4096;
+
+/// Number of capacity classes a pool keeps: powers of two from the smallest to the largest.
+const CLASS_COUNT: usize = (POOLED_CAPACITY_MAX / CAPACITY_MIN).ilog2() as usize + 1;
+
+/// A byte buffer whose length is at most its power-of-two capacity. It dereferences to its length.
+///
+/// A buffer from a [`Pool`] holds bytes of an earlier request of the same connection until they are
+/// overwritten, so whoever answers a read must write all of it.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Buffer {
+    /// A zeroed buffer of `length` bytes.
+    pub fn zeroed(length: usize) -> Self {
+        let capacity = length.next_power_of_two().max(CAPACITY_MIN);
+        Self { bytes: vec![0; capacity].into_boxed_slice(), length }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.length]
+    }
+}
+
+/// Free buffers by capacity class. Owned by one connection: buffers never cross volumes.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: [Vec<Box<[u8]>>; CLASS_COUNT],
+    free_bytes: usize,
+}
+
+impl Pool {
+    /// A buffer of `length` bytes with arbitrary content.
+    pub(crate) fn take(&mut self, length: usize) -> Buffer {
+        let pooled = class(length).and_then(|class| self.free[class].pop());
+        match pooled {
+            Some(bytes) => {
+                self.free_bytes -= bytes.len();
+                Buffer { bytes, length }
+            }
+            None => Buffer::zeroed(length),
+        }
+    }
+
+    /// Takes a buffer back for reuse.
+    pub(crate) fn give(&mut self, buffer: Buffer) {
+        let capacity = buffer.bytes.len();
+        if self.free_bytes + capacity > POOLED_BYTES_MAX {
+            return;
+        }
+        if let Some(class) = class(capacity) {
+            self.free_bytes += capacity;
+            self.free[class].push(buffer.bytes);
+        }
+    }
+}
+
+/// The class that serves `length`, or `None` when it is too large to keep.
+fn class(length: usize) -> Option<usize> {
+    let capacity = length.next_power_of_two().max(CAPACITY_MIN);
+    (capacity <= POOLED_CAPACITY_MAX).then(|| (capacity / CAPACITY_MIN).ilog2() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_by_class() {
+        let mut pool = Pool::default();
+        let mut buffer = pool.take(5000);
+        assert_eq!(buffer.len(), 5000);
+        buffer.fill(7);
+        pool.give(buffer);
+        assert_eq!(pool.free_bytes, 8192);
+        assert!(pool.take(4096).iter().all(|&b| b == 0), "a smaller class is another buffer");
+        let again = pool.take(8192);
+        assert_eq!(again.len(), 8192);
+        assert_eq!(again[0], 7, "the same memory is reused");
+        assert_eq!(pool.free_bytes, 0);
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let mut pool = Pool::default();
+        let taken: Vec<Buffer> = (0..40).map(|_| pool.take(POOLED_CAPACITY_MAX)).collect();
+        taken.into_iter().for_each(|buffer| pool.give(buffer));
+        assert_eq!(pool.free_bytes, POOLED_BYTES_MAX);
+        pool = Pool::default();
+        let large = pool.take(POOLED_CAPACITY_MAX + 1);
+        pool.give(large);
+        assert_eq!(pool.free_bytes, 0);
+    }
+}

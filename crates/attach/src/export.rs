@@ -1,0 +1,252 @@
+//! One device behind one unix socket.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
+
+use base::Clock;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno as OsError;
+
+use crate::device::{BlockDevice, Command, DeviceError, call};
+use crate::nbd::connection::{self, Mailbox, Setup};
+use crate::nbd::handshake::ExportInfo;
+
+/// Clients served at once by one export; further ones are closed at once.
+pub const CONNECTIONS_PER_EXPORT_MAX: usize = 16;
+
+/// How an export ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Answer what is in flight, flush the device, close.
+    Graceful,
+    /// Close the sockets at once. Requests the device already has still happen; nothing is flushed.
+    Force,
+}
+
+/// Why a graceful stop did not end well. The export is gone all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The device did not accept the last flush.
+    #[error("the last flush failed")]
+    Flush(#[source] DeviceError),
+    /// A thread of the export died of a broken invariant.
+    #[error("a thread of the export panicked")]
+    Panicked,
+}
+
+const RUN: u8 = 0;
+const GRACEFUL: u8 = 1;
+const FORCE: u8 = 2;
+
+/// A served device. Dropping it stops it by force.
+pub struct Export {
+    path: PathBuf,
+    device: Arc<dyn BlockDevice>,
+    control: Arc<Control>,
+    /// Ends with whether nothing panicked.
+    thread: Option<JoinHandle<bool>>,
+}
+
+struct Control {
+    stop: AtomicU8,
+    wake: OwnedFd,
+}
+
+impl Export {
+    /// Serves `device` on a new socket at `path` with mode 0600. The directory must be private: it
+    /// is what keeps others out between creating the socket and setting its mode.
+    pub fn start(
+        path: &Path,
+        info: ExportInfo,
+        device: Arc<dyn BlockDevice>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let control = Arc::new(Control { stop: AtomicU8::new(RUN), wake });
+        let acceptor = Acceptor {
+            listener,
+            info,
+            device: Arc::clone(&device),
+            clock,
+            control: Arc::clone(&control),
+            connections: Vec::new(),
+            sound: true,
+        };
+        let thread = thread::Builder::new()
+            .name("nbd-accept".into())
+            .spawn(move || acceptor.run())
+            .inspect_err(|_| drop(fs::remove_file(path)))?;
+        Ok(Self { path: path.to_owned(), device, control, thread: Some(thread) })
+    }
+
+    /// The socket clients connect to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket and tells all clients to finish, without waiting. The path is free for
+    /// another export when this returns.
+    pub fn retire(&self, how: Stop) {
+        let stop = match how {
+            Stop::Graceful => GRACEFUL,
+            Stop::Force => FORCE,
+        };
+        let before = self.control.stop.fetch_max(stop, Ordering::SeqCst);
+        if before == RUN {
+            // A socket that someone else removed is gone too.
+            let _ = fs::remove_file(&self.path);
+        }
+        // The counter cannot overflow: an export is retired a handful of times.
+        let _ = rustix::io::write(&self.control.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Retires the export and waits for its threads.
+    pub fn stop(mut self, how: Stop) -> Result<(), StopError> {
+        self.retire(how);
+        let sound = self.join();
+        if how == Stop::Graceful {
+            call(&*self.device, Command::Flush).map_err(StopError::Flush)?;
+        }
+        if sound { Ok(()) } else { Err(StopError::Panicked) }
+    }
+
+    /// `false` when a thread panicked.
+    fn join(&mut self) -> bool {
+        self.thread.take().is_none_or(|thread| thread.join().unwrap_or(false))
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.retire(Stop::Force);
+            self.join();
+        }
+    }
+}
+
+/// The thread that accepts clients and starts a thread for each.
+struct Acceptor {
+    listener: UnixListener,
+    info: ExportInfo,
+    device: Arc<dyn BlockDevice>,
+    clock: Arc<dyn Clock>,
+    control: Arc<Control>,
+    connections: Vec<(Arc<Mailbox>, JoinHandle<()>)>,
+    sound: bool,
+}
+
+impl Acceptor {
+    /// Returns whether nothing panicked.
+    fn run(mut self) -> bool {
+        loop {
+            let stop = self.control.stop.load(Ordering::SeqCst);
+            if stop != RUN {
+                return self.stop(stop);
+            }
+            self.wait();
+            self.reap();
+            match self.listener.accept() {
+                Ok((stream, _)) => self.connect(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::warn!(export = self.info.name, %error, "accepting a client failed");
+                    self.pause();
+                }
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut waited = [
+            PollFd::new(&self.control.wake, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        match poll(&mut waited, None) {
+            Ok(_) | Err(OsError::INTR) => {}
+            Err(error) => {
+                tracing::warn!(export = self.info.name, %error, "waiting for clients failed");
+                self.pause();
+            }
+        }
+    }
+
+    /// Out of descriptors or memory: waits a second, or for the stop, instead of spinning.
+    fn pause(&self) {
+        let mut waited = [PollFd::new(&self.control.wake, PollFlags::IN)];
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        // Whatever ends the wait, the loop looks again.
+        let _ = poll(&mut waited, Some(&second));
+    }
+
+    /// Forgets connections that ended.
+    fn reap(&mut self) {
+        let (ended, running) = std::mem::take(&mut self.connections)
+            .into_iter()
+            .partition(|(_, thread): &(_, JoinHandle<()>)| thread.is_finished());
+        self.connections = running;
+        self.join(ended);
+    }
+
+    fn join(&mut self, ended: Vec<(Arc<Mailbox>, JoinHandle<()>)>) {
+        for (_, thread) in ended {
+            if thread.join().is_err() {
+                self.sound = false;
+                tracing::error!(export = self.info.name, "a connection panicked");
+            }
+        }
+    }
+
+    fn connect(&mut self, stream: UnixStream) {
+        if self.connections.len() >= CONNECTIONS_PER_EXPORT_MAX {
+            tracing::warn!(export = self.info.name, "too many clients; one was turned away");
+            return;
+        }
+        if let Err(error) = self.spawn(stream) {
+            tracing::warn!(export = self.info.name, %error, "a client could not be served");
+        }
+    }
+
+    fn spawn(&mut self, stream: UnixStream) -> io::Result<()> {
+        let mailbox = Mailbox::new()?;
+        let setup = Setup {
+            stream,
+            export: self.info.clone(),
+            device: Arc::clone(&self.device),
+            clock: Arc::clone(&self.clock),
+            mailbox: Arc::clone(&mailbox),
+        };
+        let name = self.info.name.clone();
+        let thread = thread::Builder::new().name("nbd".into()).spawn(move || {
+            if let Err(error) = connection::serve(setup) {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::info!(export = name, %error, cause, "a client was disconnected");
+            }
+        })?;
+        self.connections.push((mailbox, thread));
+        Ok(())
+    }
+
+    fn stop(mut self, stop: u8) -> bool {
+        for (mailbox, _) in &self.connections {
+            if stop == FORCE { mailbox.abort() } else { mailbox.drain() }
+        }
+        let connections = std::mem::take(&mut self.connections);
+        self.join(connections);
+        self.sound
+    }
+}

@@ -1,0 +1,192 @@
+//! The exports of one data-plane process, by instance and device name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base::{Clock, InstanceId};
+
+use crate::device::BlockDevice;
+use crate::export::{Export, Stop, StopError};
+use crate::nbd::handshake::ExportInfo;
+
+/// Longest device name without `/dev/`.
+const DEVICE_NAME_BYTES_MAX: usize = 32;
+
+/// Volumes served by one process at once.
+pub const ATTACHED_VOLUMES_MAX: usize = 4096;
+
+/// A device name such as `/dev/sdf` or `xvdba`, without its `/dev/`: a safe file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceName(String);
+
+/// The text is no device name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a device name is /dev/ and 1 to {DEVICE_NAME_BYTES_MAX} letters, digits, _ or -")]
+pub struct DeviceNameError;
+
+impl FromStr for DeviceName {
+    type Err = DeviceNameError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceNameError> {
+        let name = text.strip_prefix("/dev/").unwrap_or(text);
+        let safe = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || !safe {
+            return Err(DeviceNameError);
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why an attachment cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The instance already has a device of this name.
+    #[error("{instance} already has a device {device}")]
+    InUse {
+        /// The instance.
+        instance: InstanceId,
+        /// The device name.
+        device: DeviceName,
+    },
+    /// [`ATTACHED_VOLUMES_MAX`] is reached.
+    #[error("this process already serves {ATTACHED_VOLUMES_MAX} volumes")]
+    TooMany,
+    /// The socket or its directory cannot be made.
+    #[error("the socket {} cannot be made", path.display())]
+    Socket {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A line of [`Exports::list`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The device name.
+    pub device: DeviceName,
+    /// The socket.
+    pub path: PathBuf,
+}
+
+type Key = (InstanceId, DeviceName);
+
+/// Which volumes this process serves, and where.
+pub struct Exports {
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+    running: Mutex<BTreeMap<Key, Export>>,
+}
+
+impl Exports {
+    /// A registry whose sockets are `directory/<instance-id>/<device-name>.sock`.
+    pub fn new(directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        Self { directory, clock, running: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Serves `device` and returns its socket.
+    pub fn attach(
+        &self,
+        instance: &InstanceId,
+        name: &DeviceName,
+        description: &str,
+        device: Arc<dyn BlockDevice>,
+    ) -> Result<PathBuf, AttachError> {
+        let mut running = self.running();
+        let key = (instance.clone(), name.clone());
+        if running.contains_key(&key) {
+            let (instance, device) = key;
+            return Err(AttachError::InUse { instance, device });
+        }
+        if running.len() >= ATTACHED_VOLUMES_MAX {
+            return Err(AttachError::TooMany);
+        }
+        let directory = self.directory.join(instance.to_string());
+        let path = directory.join(format!("{name}.sock"));
+        let info = ExportInfo {
+            name: name.to_string(),
+            description: description.to_owned(),
+            size: device.size(),
+        };
+        let started = private_directory(&self.directory)
+            .and_then(|()| private_directory(&directory))
+            .and_then(|()| Export::start(&path, info, device, Arc::clone(&self.clock)));
+        match started {
+            Ok(export) => {
+                running.insert(key, export);
+                Ok(path)
+            }
+            Err(source) => Err(AttachError::Socket { path, source }),
+        }
+    }
+
+    /// Ends an export and waits for it; `None` when there is none.
+    pub fn detach(
+        &self,
+        instance: &InstanceId,
+        name: &DeviceName,
+        how: Stop,
+    ) -> Option<Result<(), StopError>> {
+        let key = (instance.clone(), name.clone());
+        // Retired under the lock, so that the path is free before the name is; joined outside it,
+        // because stopping can take long and must not hold up the others.
+        let export = {
+            let mut running = self.running();
+            let export = running.remove(&key)?;
+            export.retire(how);
+            export
+        };
+        Some(export.stop(how))
+    }
+
+    /// What is served now, ordered by instance and device.
+    pub fn list(&self) -> Vec<Attached> {
+        let attached = |((instance, device), export): (&Key, &Export)| Attached {
+            instance: instance.clone(),
+            device: device.clone(),
+            path: export.path().to_owned(),
+        };
+        self.running().iter().map(attached).collect()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Export>> {
+        self.running.lock().expect("no code panics while it holds the registry")
+    }
+}
+
+/// Makes a directory only its owner can enter.
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_are_file_names() {
+        for (text, name) in [("/dev/sdf", "sdf"), ("xvdba", "xvdba"), ("/dev/nvme1n1", "nvme1n1")] {
+            assert_eq!(text.parse::<DeviceName>().map(|n| n.to_string()).as_deref(), Ok(name));
+        }
+        for text in ["", "/dev/", "/dev/../x", "a/b", "..", "a.b", "é", &"x".repeat(33)] {
+            assert_eq!(text.parse::<DeviceName>(), Err(DeviceNameError), "{text}");
+        }
+    }
+}

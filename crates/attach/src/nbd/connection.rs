@@ -1,0 +1,579 @@
+//! One client: a thread that owns its socket, its requests and its replies.
+
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use base::{Clock, Timestamp};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno as OsError;
+
+use super::handshake::{ExportInfo, Handshake, HandshakeError, Negotiated, Step};
+use super::output::Output;
+use super::request::{Errno, Header, Malformed, Verb};
+use super::wire;
+use super::{
+    BYTES_IN_FLIGHT_MAX, DRAIN_SECONDS_MAX, HANDSHAKE_SECONDS_MAX, OPTION_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+};
+use crate::buffer::{Buffer, Pool};
+use crate::device::{
+    Answer, BlockDevice, Command, Completion, DeviceError, Durability, Reply, Request, Sink,
+};
+
+/// Bytes received at once. Holds the largest option and a burst of small writes.
+const INPUT_BYTES: usize = 256 << 10;
+
+const _: () = assert!(INPUT_BYTES >= 2 * OPTION_BYTES_MAX);
+
+/// Why a connection ended otherwise than by a DISC, an ABORT, a close or a stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the socket failed")]
+    Socket(#[source] io::Error),
+    #[error("the client did not finish its handshake in {HANDSHAKE_SECONDS_MAX} s")]
+    HandshakeTimeout,
+    #[error("a stopping connection did not drain in {DRAIN_SECONDS_MAX} s")]
+    DrainTimeout,
+}
+
+const RUN: u8 = 0;
+const DRAIN: u8 = 1;
+const ABORT: u8 = 2;
+
+/// The part of a connection other threads reach: finished requests and the wish to stop.
+pub(crate) struct Mailbox {
+    completions: Mutex<Vec<Completion>>,
+    /// The connection is about to wait, so a message must wake it.
+    sleeping: AtomicBool,
+    stop: AtomicU8,
+    wake: OwnedFd,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            completions: Mutex::new(Vec::with_capacity(REQUESTS_IN_FLIGHT_MAX)),
+            sleeping: AtomicBool::new(false),
+            stop: AtomicU8::new(RUN),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        }))
+    }
+
+    /// Asks the connection to read no more, answer what it has and close.
+    pub(crate) fn drain(&self) {
+        self.stop_with(DRAIN);
+    }
+
+    /// Asks the connection to close now.
+    pub(crate) fn abort(&self) {
+        self.stop_with(ABORT);
+    }
+
+    fn stop_with(&self, how: u8) {
+        self.stop.fetch_max(how, Ordering::SeqCst);
+        self.rouse();
+    }
+
+    fn rouse(&self) {
+        if self.sleeping.swap(false, Ordering::SeqCst) {
+            // The counter cannot overflow: one is added per sleep, and a sleep ends by reading it.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+
+    fn take(&self, into: &mut Vec<Completion>) {
+        let mut queue = self.completions.lock().expect("no code panics holding the completions");
+        std::mem::swap(&mut *queue, into);
+    }
+
+    /// Announces sleep; `false` when there is something to do first.
+    fn may_sleep(&self, stop_seen: u8) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        let queue = self.completions.lock().expect("no code panics holding the completions");
+        let idle = queue.is_empty() && self.stop.load(Ordering::SeqCst) == stop_seen;
+        if !idle {
+            self.sleeping.store(false, Ordering::SeqCst);
+        }
+        idle
+    }
+
+    fn awake(&self, happened: PollFlags) {
+        self.sleeping.store(false, Ordering::SeqCst);
+        if happened.contains(PollFlags::IN) {
+            // Resets the counter; there is nothing to learn from it.
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        }
+    }
+}
+
+impl Sink for Mailbox {
+    fn complete(&self, completion: Completion) {
+        self.completions.lock().expect("no code panics holding the completions").push(completion);
+        self.rouse();
+    }
+}
+
+/// A request the device works on.
+struct Pending {
+    cookie: u64,
+    kind: PendingKind,
+    /// Payload bytes counted against [`BYTES_IN_FLIGHT_MAX`].
+    bytes: usize,
+}
+
+enum PendingKind {
+    Read { offset: u64, length: usize, holes: bool },
+    Status { length: u64, one: bool },
+    Plain,
+}
+
+/// A write whose payload is still arriving.
+struct Arriving {
+    header: Header,
+    durability: Durability,
+    data: Buffer,
+    filled: usize,
+}
+
+enum Phase {
+    Handshake(Handshake),
+    Transmission(Negotiated),
+}
+
+/// Everything a connection starts with.
+pub(crate) struct Setup {
+    pub(crate) stream: UnixStream,
+    pub(crate) export: ExportInfo,
+    pub(crate) device: Arc<dyn BlockDevice>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+/// Serves one client until it leaves, misbehaves or the export stops.
+pub(crate) fn serve(setup: Setup) -> Result<(), ConnectionError> {
+    setup.stream.set_nonblocking(true).map_err(ConnectionError::Socket)?;
+    Connection::start(setup).run()
+}
+
+struct Connection {
+    stream: UnixStream,
+    device: Arc<dyn BlockDevice>,
+    size: u64,
+    clock: Arc<dyn Clock>,
+    mailbox: Arc<Mailbox>,
+    sink: Arc<dyn Sink>,
+    phase: Phase,
+    /// When the handshake or the drain must be over.
+    deadline: Option<Timestamp>,
+    stop_seen: u8,
+    /// No more requests are taken: the client left, said DISC, or the export stops.
+    closing: bool,
+    /// The socket may hold bytes.
+    readable: bool,
+    /// The socket took less than was offered.
+    blocked: bool,
+    /// Requests wait in `input` until others finish.
+    paused: bool,
+    input: Box<[u8]>,
+    input_start: usize,
+    input_end: usize,
+    arriving: Option<Arriving>,
+    /// Payload bytes of refused writes still to be skipped.
+    discard: usize,
+    pending: Vec<Option<Pending>>,
+    free_tags: Vec<u32>,
+    in_flight_bytes: usize,
+    batch: Vec<Request>,
+    completions: Vec<Completion>,
+    output: Output,
+    pool: Pool,
+}
+
+impl Connection {
+    fn start(setup: Setup) -> Self {
+        let mut output = Output::default();
+        let size = setup.export.size;
+        let handshake = output.head(|head| Handshake::start(setup.export, head));
+        let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
+        Self {
+            stream: setup.stream,
+            device: setup.device,
+            size,
+            deadline: Some(setup.clock.now().plus_seconds(HANDSHAKE_SECONDS_MAX)),
+            clock: setup.clock,
+            sink: Arc::clone(&setup.mailbox) as Arc<dyn Sink>,
+            mailbox: setup.mailbox,
+            phase: Phase::Handshake(handshake),
+            stop_seen: RUN,
+            closing: false,
+            readable: false,
+            blocked: false,
+            paused: false,
+            input: vec![0; INPUT_BYTES].into_boxed_slice(),
+            input_start: 0,
+            input_end: 0,
+            arriving: None,
+            discard: 0,
+            pending: (0..REQUESTS_IN_FLIGHT_MAX).map(|_| None).collect(),
+            free_tags: (0..tags).rev().collect(),
+            in_flight_bytes: 0,
+            batch: Vec::new(),
+            completions: Vec::with_capacity(REQUESTS_IN_FLIGHT_MAX),
+            output,
+            pool: Pool::default(),
+        }
+    }
+
+    fn run(mut self) -> Result<(), ConnectionError> {
+        loop {
+            self.collect();
+            self.send()?;
+            self.intake()?;
+            if self.observe_stop() == ABORT {
+                return Ok(());
+            }
+            let idle = self.free_tags.len() == REQUESTS_IN_FLIGHT_MAX;
+            if self.closing && idle && self.output.pending() == 0 {
+                return Ok(());
+            }
+            let sendable = self.output.pending() > 0 && !self.blocked;
+            let receivable = self.readable && !self.closing && !self.paused;
+            if !sendable && !receivable && self.mailbox.may_sleep(self.stop_seen) {
+                self.wait()?;
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), ConnectionError> {
+        if self.output.pending() > 0 && !self.blocked {
+            let sent = self.output.send(&mut self.stream, &mut self.pool);
+            self.blocked = !sent.map_err(ConnectionError::Socket)?;
+        }
+        Ok(())
+    }
+
+    /// Takes requests in and hands them to the device as one batch.
+    fn intake(&mut self) -> Result<(), ConnectionError> {
+        if self.paused && !self.closing {
+            self.paused = false;
+            self.parse()?;
+        }
+        if self.readable && !self.paused && !self.closing {
+            self.receive()?;
+            self.parse()?;
+        }
+        self.submit();
+        if self.closing && self.deadline.is_none() {
+            self.deadline = Some(self.clock.now().plus_seconds(DRAIN_SECONDS_MAX));
+        }
+        Ok(())
+    }
+
+    fn observe_stop(&mut self) -> u8 {
+        let stop = self.mailbox.stop.load(Ordering::SeqCst);
+        if stop != self.stop_seen {
+            self.stop_seen = stop;
+            self.closing = true;
+            self.deadline = Some(self.clock.now().plus_seconds(DRAIN_SECONDS_MAX));
+        }
+        stop
+    }
+
+    /// Waits for the socket, a completion, a stop or the deadline.
+    fn wait(&mut self) -> Result<(), ConnectionError> {
+        let timeout = match self.deadline {
+            None => None,
+            Some(deadline) => {
+                let left = deadline.0 - self.clock.now().0;
+                if left <= 0 {
+                    return Err(if self.closing {
+                        ConnectionError::DrainTimeout
+                    } else {
+                        ConnectionError::HandshakeTimeout
+                    });
+                }
+                Some(Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 })
+            }
+        };
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, !self.closing && !self.paused);
+        events.set(PollFlags::OUT, self.blocked);
+        let wake = PollFd::new(&self.mailbox.wake, PollFlags::IN);
+        let socket = PollFd::new(&self.stream, events);
+        let mut waited = [wake, socket];
+        // A socket nothing is wanted of is left out: its hang-up would end every wait at once.
+        let count = if events.is_empty() { 1 } else { 2 };
+        match poll(&mut waited[..count], timeout.as_ref()) {
+            Ok(_) | Err(OsError::INTR) => {}
+            Err(error) => return Err(ConnectionError::Socket(error.into())),
+        }
+        let happened = if count == 2 { waited[1].revents() } else { PollFlags::empty() };
+        let ended = PollFlags::HUP | PollFlags::ERR;
+        self.readable =
+            events.contains(PollFlags::IN) && happened.intersects(PollFlags::IN | ended);
+        if happened.intersects(PollFlags::OUT | ended) {
+            self.blocked = false;
+        }
+        self.mailbox.awake(waited[0].revents());
+        Ok(())
+    }
+
+    /// Turns finished requests into replies.
+    fn collect(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.mailbox.take(&mut completions);
+        for completion in completions.drain(..) {
+            let pending = self.pending[completion.tag as usize]
+                .take()
+                .expect("a reply is used once, so its tag is in use");
+            self.free_tags.push(completion.tag);
+            self.in_flight_bytes -= pending.bytes;
+            self.reply(&pending, completion.result);
+        }
+        self.completions = completions;
+    }
+
+    fn reply(&mut self, pending: &Pending, result: Result<Answer, DeviceError>) {
+        let cookie = pending.cookie;
+        match (&pending.kind, result) {
+            (PendingKind::Read { offset, length, holes }, Ok(Answer::Bytes(data))) => {
+                assert_eq!(data.len(), *length, "a device returns the buffer it was given");
+                if self.structured() {
+                    self.output.structured_read(cookie, *offset, data, *holes);
+                } else {
+                    self.output.plain_read(cookie, data);
+                }
+            }
+            (PendingKind::Status { length, one }, Ok(Answer::Extents(extents))) => {
+                assert!(extents.first().is_some_and(|e| e.length > 0), "at least one extent");
+                self.output.block_status(cookie, *length, &extents, *one);
+            }
+            (PendingKind::Plain, Ok(answer)) => {
+                if let Answer::Bytes(buffer) = answer {
+                    self.pool.give(buffer);
+                }
+                self.output.simple(cookie, 0);
+            }
+            (PendingKind::Read { .. } | PendingKind::Status { .. }, Ok(_)) => {
+                self.refuse(&pending.kind, cookie, DeviceError::Unsupported.into());
+            }
+            (kind, Err(error)) => self.refuse(kind, cookie, error.into()),
+        }
+    }
+
+    fn structured(&self) -> bool {
+        matches!(self.phase, Phase::Transmission(n) if n.structured)
+    }
+
+    /// NBD: once structured replies are negotiated, READ and BLOCK_STATUS fail with a chunk.
+    fn refuse(&mut self, kind: &PendingKind, cookie: u64, errno: Errno) {
+        match kind {
+            PendingKind::Read { .. } | PendingKind::Status { .. } if self.structured() => {
+                self.output.error_chunk(cookie, errno);
+            }
+            _ => self.output.simple(cookie, errno.code),
+        }
+    }
+
+    /// One read of the socket: first into a payload that is arriving, then into the input buffer.
+    fn receive(&mut self) -> Result<(), ConnectionError> {
+        self.make_room();
+        let input = &mut self.input[self.input_end..];
+        let mut offered = input.len();
+        let received = match &mut self.arriving {
+            Some(arriving) => {
+                let payload = &mut arriving.data[arriving.filled..];
+                offered += payload.len();
+                self.stream.read_vectored(&mut [IoSliceMut::new(payload), IoSliceMut::new(input)])
+            }
+            None => self.stream.read(input),
+        };
+        let received = match received {
+            Ok(0) => {
+                self.closing = true;
+                0
+            }
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(ConnectionError::Socket(error)),
+        };
+        // A short read emptied the socket; the next wait notices when there is more.
+        self.readable = received == offered;
+        let mut rest = received;
+        if let Some(arriving) = &mut self.arriving {
+            let payload = rest.min(arriving.data.len() - arriving.filled);
+            arriving.filled += payload;
+            rest -= payload;
+        }
+        self.input_end += rest;
+        Ok(())
+    }
+
+    /// Moves leftover input to the front when little room is left behind it.
+    fn make_room(&mut self) {
+        if self.input_start == self.input_end {
+            (self.input_start, self.input_end) = (0, 0);
+        } else if self.input.len() - self.input_end < OPTION_BYTES_MAX + 16 {
+            self.input.copy_within(self.input_start..self.input_end, 0);
+            self.input_end -= self.input_start;
+            self.input_start = 0;
+        }
+    }
+
+    /// Consumes the input as far as it is complete and admitted.
+    fn parse(&mut self) -> Result<(), ConnectionError> {
+        loop {
+            if self.discard > 0 {
+                let skipped = self.discard.min(self.input_end - self.input_start);
+                self.discard -= skipped;
+                self.input_start += skipped;
+            }
+            match &mut self.phase {
+                Phase::Handshake(handshake) => {
+                    let input = &self.input[self.input_start..self.input_end];
+                    let (consumed, step) =
+                        self.output.head(|head| handshake.advance(input, head))?;
+                    self.input_start += consumed;
+                    match step {
+                        Step::More => return Ok(()),
+                        Step::Aborted => {
+                            self.closing = true;
+                            return Ok(());
+                        }
+                        Step::Transmission(negotiated) => {
+                            self.phase = Phase::Transmission(negotiated);
+                            self.deadline = None;
+                        }
+                    }
+                }
+                Phase::Transmission(negotiated) => {
+                    let negotiated = *negotiated;
+                    if !self.parse_request(negotiated)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one request; `false` when it is not complete, not admitted, or the last.
+    fn parse_request(&mut self, negotiated: Negotiated) -> Result<bool, ConnectionError> {
+        if let Some(arriving) = self.arriving.take() {
+            if arriving.filled < arriving.data.len() {
+                self.arriving = Some(arriving);
+                return Ok(false);
+            }
+            self.write(&arriving.header, arriving.durability, arriving.data);
+            return Ok(true);
+        }
+        if self.discard > 0 {
+            return Ok(false);
+        }
+        let Some(header) = Header::parse(&self.input[self.input_start..self.input_end])? else {
+            return Ok(false);
+        };
+        if !self.admits(&header) {
+            self.paused = true;
+            return Ok(false);
+        }
+        self.input_start += wire::REQUEST_BYTES;
+        match header.verb(self.size, negotiated) {
+            Ok(Verb::Disconnect) => {
+                self.closing = true;
+                Ok(false)
+            }
+            Ok(Verb::Write { durability }) => {
+                self.start_write(header, durability);
+                Ok(true)
+            }
+            Ok(verb) => {
+                self.request(&header, verb);
+                Ok(true)
+            }
+            Err(errno) => {
+                self.discard = header.payload_length();
+                let kind = match header.command {
+                    wire::CMD_READ => PendingKind::Read { offset: 0, length: 0, holes: false },
+                    wire::CMD_BLOCK_STATUS => PendingKind::Status { length: 0, one: false },
+                    _ => PendingKind::Plain,
+                };
+                self.refuse(&kind, header.cookie, errno);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether the limits leave room for one more request.
+    fn admits(&self, header: &Header) -> bool {
+        let held = self.in_flight_bytes + self.output.pending();
+        let added = match header.command {
+            wire::CMD_READ | wire::CMD_WRITE => header.length as usize,
+            _ => 0,
+        };
+        // Refusals and small answers occupy no tag, but their bytes count while they are unsent.
+        !self.free_tags.is_empty()
+            && (held == 0 || held.saturating_add(added) <= BYTES_IN_FLIGHT_MAX)
+    }
+
+    fn start_write(&mut self, header: Header, durability: Durability) {
+        let mut data = self.pool.take(header.length as usize);
+        let there = data.len().min(self.input_end - self.input_start);
+        data[..there].copy_from_slice(&self.input[self.input_start..][..there]);
+        self.input_start += there;
+        self.arriving = Some(Arriving { header, durability, data, filled: there });
+    }
+
+    fn write(&mut self, header: &Header, durability: Durability, data: Buffer) {
+        let command = Command::Write { offset: header.offset, data, durability };
+        self.enqueue(header, PendingKind::Plain, header.length as usize, command);
+    }
+
+    fn request(&mut self, header: &Header, verb: Verb) {
+        let (offset, length) = (header.offset, u64::from(header.length));
+        let (kind, bytes, command) = match verb {
+            Verb::Read { holes } => {
+                let length = header.length as usize;
+                let buffer = self.pool.take(length);
+                let kind = PendingKind::Read { offset, length, holes };
+                (kind, length, Command::Read { offset, buffer })
+            }
+            Verb::Status { one } => {
+                (PendingKind::Status { length, one }, 0, Command::Status { offset, length })
+            }
+            Verb::Flush => (PendingKind::Plain, 0, Command::Flush),
+            Verb::Trim { durability } => {
+                (PendingKind::Plain, 0, Command::Trim { offset, length, durability })
+            }
+            Verb::WriteZeroes { hole, durability } => {
+                (PendingKind::Plain, 0, Command::WriteZeroes { offset, length, hole, durability })
+            }
+            Verb::Write { .. } | Verb::Disconnect => {
+                unreachable!("writes wait for their payload and DISC is no request to the device")
+            }
+        };
+        self.enqueue(header, kind, bytes, command);
+    }
+
+    fn enqueue(&mut self, header: &Header, kind: PendingKind, bytes: usize, command: Command) {
+        let tag = self.free_tags.pop().expect("admitted only with a free tag");
+        self.in_flight_bytes += bytes;
+        self.pending[tag as usize] = Some(Pending { cookie: header.cookie, kind, bytes });
+        let reply = Reply::new(Arc::clone(&self.sink), tag);
+        self.batch.push(Request { command, reply });
+    }
+
+    fn submit(&mut self) {
+        if !self.batch.is_empty() {
+            let next = Vec::with_capacity(self.batch.len());
+            self.device.submit(std::mem::replace(&mut self.batch, next));
+        }
+    }
+}

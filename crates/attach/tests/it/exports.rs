@@ -1,0 +1,40 @@
+//! The registry of exports.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use attach::client::Client;
+use attach::{AttachError, DeviceName, Durability, Exports, Stop};
+use base::{InstanceId, ManualClock, Timestamp};
+
+use crate::memory::Memory;
+
+#[test]
+fn attach_list_detach() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("attach");
+    let exports = Exports::new(root.clone(), Arc::new(ManualClock::new(Timestamp(0))));
+    let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+    let name: DeviceName = "/dev/sdf".parse().unwrap();
+    let attach = || exports.attach(&instance, &name, "vol-1", Memory::start(1 << 20));
+    let path = attach().unwrap();
+    assert_eq!(path, root.join("i-0123456789abcdef0/sdf.sock"));
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.clone()), 0o600);
+    assert_eq!(mode(path.parent().unwrap().to_owned()), 0o700);
+    assert_eq!(mode(root), 0o700);
+    assert!(matches!(attach(), Err(AttachError::InUse { .. })));
+    let listed = exports.list();
+    assert_eq!((listed.len(), &listed[0].path), (1, &path));
+
+    Client::connect(&path, "sdf").unwrap().write(0, &[1], Durability::Durable).unwrap();
+    exports.detach(&instance, &name, Stop::Graceful).unwrap().unwrap();
+    assert!(exports.detach(&instance, &name, Stop::Graceful).is_none());
+    assert!(!path.exists());
+    assert!(exports.list().is_empty());
+
+    // A socket left behind by a process that died is replaced.
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(attach().unwrap(), path);
+    Client::connect(&path, "").unwrap();
+}

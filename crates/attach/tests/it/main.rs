@@ -1,0 +1,8 @@
+//! What a client sees of an export, with the crate's own client and with raw bytes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod exports;
+mod hostile;
+mod memory;
+mod session;
