@@ -244,8 +244,7 @@ fn timestamp(format: Option<&syn::LitStr>) -> Result<TokenStream> {
     let format = match format.value().as_str() {
         "iso8601" => quote!(Iso8601),
         "unix" => quote!(Unix),
-        "http" => quote!(Http),
-        _ => return Err(Error::new_spanned(format, "expected iso8601, unix or http")),
+        _ => return Err(Error::new_spanned(format, "expected iso8601 or unix")),
     };
     Ok(quote!(::core::option::Option::Some(::awsproto::TimestampFormat::#format)))
 }

@@ -30,7 +30,7 @@
 //! | `header = "x-amz-.."` | restJson1 header |
 //! | `payload` | restJson1 body: a [`Blob`] raw, a structure as the whole document |
 //! | `status_code` | restJson1 reply: an `i32` that becomes the HTTP status |
-//! | `timestamp = ".."` | `iso8601`, `unix` or `http` where not the protocol's default |
+//! | `timestamp = ".."` | `iso8601` or `unix` where not the protocol's default |
 //! | `sensitive` | never in the audit trail, an error or a log |
 //! | `required` | a list or map whose absence is an error |
 //! | `default` | absence is the type's `Default`: `dry_run: bool` |
@@ -46,20 +46,29 @@
 //! | [`string_enum!`] types | refused with the list of accepted texts |
 //! | other `Shape` structures | nested |
 
+pub mod audit;
+pub mod client;
 pub mod code;
 mod error;
 mod http;
+mod json;
 pub mod limits;
+pub mod model;
 mod name;
+mod query;
+pub mod reply;
+mod rest;
 mod route;
 mod schema;
+mod text;
 mod value;
 pub mod wire;
+mod xml;
 
 pub use awsproto_derive::Shape;
 pub use error::{Error, ErrorSpec, Fault, ParameterError, Problem};
 pub use http::{Request, Response};
-pub use route::{OperationInfo, Protocol, ServiceInfo};
+pub use route::{OperationInfo, Protocol, Route, RouteError, Router, ServiceInfo};
 pub use schema::{Kind, Location, Member, Schema, Shape, TimestampFormat};
 pub use value::{Blob, Fields, Value};
 pub use wire::{FromWire, ToWire, Wire};

@@ -103,6 +103,9 @@ impl Timestamp {
             _ => {
                 let sign = if zone.starts_with('-') { -1 } else { 1 };
                 let (h, m) = zone.get(1..)?.split_once(':')?;
+                if h.len() != 2 || m.len() != 2 {
+                    return None;
+                }
                 sign * (number(h)? * 60 + number(m)?)
             }
         };
