@@ -26,6 +26,8 @@ mod ops {
 pub mod pipeline;
 pub mod registry;
 mod service;
+#[cfg(test)]
+pub(crate) mod testing;
 mod world;
 
 pub use audit::Notes;
@@ -33,4 +35,4 @@ pub use call::{Call, Caller, Forwarded};
 pub use error::{Error, INTERNAL};
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
-pub use world::{Enforcement, Regions, World};
+pub use world::{Enforcement, Parts, Regions, World};

@@ -8,6 +8,22 @@ use meta::Db;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What a server is made of.
+pub struct Parts {
+    /// The rows; migrated by [`World::open`].
+    pub db: Db,
+    /// The present moment.
+    pub clock: Arc<dyn Clock>,
+    /// Keys, nonces and ids come from here.
+    pub rng: Arc<dyn Rng>,
+    /// The root of trust, unsealed.
+    pub seal: Arc<Root>,
+    /// The regions served.
+    pub regions: Regions,
+    /// Which permissions EBS asks of KMS.
+    pub enforcement: Enforcement,
+}
+
 /// The server's state. One value, shared by reference; what changes lives in rows.
 pub struct World {
     /// The rows.
@@ -75,7 +91,22 @@ impl Regions {
     }
 }
 
+/// Every table of the crates below, in the order of their dependencies.
+const MIGRATIONS: &[&[meta::Migration]] = &[ebs::MIGRATIONS];
+
 impl World {
+    /// Brings the schema up to date and puts the parts together.
+    ///
+    /// # Errors
+    /// When the rows cannot be migrated.
+    pub async fn open(parts: Parts) -> Result<Arc<Self>, Error> {
+        let Parts { db, clock, rng, seal, regions, enforcement } = parts;
+        for migrations in MIGRATIONS {
+            db.migrate(migrations).await?;
+        }
+        Ok(Arc::new(Self { db, clock, rng, seal, regions, enforcement }))
+    }
+
     /// The caller's own policies: identity policies, boundary and session policies.
     ///
     /// # Errors

@@ -40,3 +40,25 @@ impl Operation for GetCallerIdentity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench, run};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn root_is_told_who_it_is() {
+        let bench = bench().await;
+        let call = bench.root(&account(1), "us-east-1");
+        let reply = run::<GetCallerIdentity>(&call, json!({})).await.expect("allowed");
+        assert_eq!(
+            reply,
+            json!({
+                "UserId": "111111111111",
+                "Account": "111111111111",
+                "Arn": "arn:aws:iam::111111111111:root",
+            })
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! A server in memory for the tests of operations: manual clock, seeded randomness, no sockets.
+
+use crate::audit::Notes;
+use crate::pipeline::{self, Operation};
+use crate::{Call, Caller, Enforcement, Error, Parts, Regions, World};
+use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
+use base::{AccountId, ManualClock, Region, SeededRng, Timestamp};
+use iam::Principal;
+use kms::seal::{Provider, Root};
+use serde_json::Value as Json;
+use std::sync::Arc;
+
+/// When every test begins: 2026-01-01T00:00:00Z.
+pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A world and the handles its tests turn.
+pub(crate) struct Bench {
+    pub(crate) world: Arc<World>,
+    pub(crate) clock: Arc<ManualClock>,
+    /// Removed when the bench goes.
+    pub(crate) directory: tempfile::TempDir,
+}
+
+pub(crate) fn account(digit: u8) -> AccountId {
+    AccountId::parse(&digit.to_string().repeat(12)).expect("twelve digits")
+}
+
+pub(crate) fn region(name: &str) -> Region {
+    Region::parse(name).expect("a region name")
+}
+
+/// A new server with regions us-east-1 and eu-west-1, three zones each.
+pub(crate) async fn bench() -> Bench {
+    bench_with(Enforcement::Native).await
+}
+
+pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let rng = Arc::new(SeededRng::new(1));
+    let provider = Provider::KeyFile(directory.path().join("seal.key"));
+    let (seal, _) = Root::open_or_create(directory.path(), &provider, &*rng).expect("a new root");
+    let clock = Arc::new(ManualClock::new(START));
+    let parts = Parts {
+        db: meta::Db::memory().expect("a database in memory"),
+        clock: clock.clone(),
+        rng,
+        seal: Arc::new(seal),
+        regions: Regions::new([(region("us-east-1"), 3), (region("eu-west-1"), 3)]),
+        enforcement,
+    };
+    let world = World::open(parts).await.expect("a world in memory opens");
+    Bench { world, clock, directory }
+}
+
+impl Bench {
+    /// A call by the root of an account.
+    pub(crate) fn root(&self, account: &AccountId, in_region: &str) -> Call {
+        self.call(Principal::root(account), in_region)
+    }
+
+    /// A call by any principal.
+    pub(crate) fn call(&self, principal: Principal, in_region: &str) -> Call {
+        Call {
+            world: Arc::clone(&self.world),
+            caller: Caller {
+                principal,
+                access_key_id: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
+                session_policies: Vec::new(),
+                source_ip: Some("192.0.2.1".to_owned()),
+                user_agent: "test".to_owned(),
+                forwarded: None,
+            },
+            region: region(in_region),
+            request_id: base::id::uuid(&*self.world.rng),
+            now: self.world.clock.now(),
+            notes: Notes::default(),
+        }
+    }
+}
+
+/// Runs an operation through the whole pipeline: JSON by model names in, JSON out.
+pub(crate) async fn run<O: Operation>(call: &Call, input: Json) -> Result<Json, Error> {
+    let input = from_json(<O::Input as Shape>::SCHEMA, &input);
+    let output = pipeline::run::<O>(call, input).await?;
+    Ok(output.to_wire().map_or(Json::Null, |value| to_json(&value)))
+}
+
+/// A structure from JSON whose keys are the model's member names.
+pub(crate) fn from_json(schema: &'static Schema, json: &Json) -> Value {
+    let object = json.as_object().expect("an input is an object");
+    let mut fields = Fields::default();
+    for (name, value) in object {
+        let member = schema.member(name).unwrap_or_else(|| panic!("no member {name}"));
+        fields.push(member.name, typed(&member.kind, value));
+    }
+    Value::Struct(fields)
+}
+
+fn typed(kind: &Kind, json: &Json) -> Value {
+    match kind {
+        Kind::Bool => Value::Bool(json.as_bool().expect("a boolean")),
+        Kind::Integer | Kind::Long => Value::Int(json.as_i64().expect("an integer")),
+        Kind::Double => Value::Float(json.as_f64().expect("a number")),
+        Kind::String | Kind::Enum(_) => Value::String(json.as_str().expect("a string").to_owned()),
+        Kind::Blob => Value::Blob(Blob::from(json.as_str().expect("a string").as_bytes())),
+        Kind::Timestamp => Value::Timestamp(
+            Timestamp::parse_iso(json.as_str().expect("a string")).expect("an instant"),
+        ),
+        Kind::List(item) => {
+            Value::List(json.as_array().expect("a list").iter().map(|v| typed(item, v)).collect())
+        }
+        Kind::Map(item) => Value::Map(
+            json.as_object()
+                .expect("a map")
+                .iter()
+                .map(|(key, value)| (key.clone(), typed(item, value)))
+                .collect(),
+        ),
+        Kind::Struct(schema) => from_json(schema, json),
+    }
+}
+
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => Json::from(*value),
+        Value::Int(value) => Json::from(*value),
+        Value::Float(value) => Json::from(*value),
+        Value::String(value) => Json::from(value.as_str()),
+        Value::Blob(value) => Json::from(&value[..]),
+        Value::Timestamp(value) => Json::from(value.iso_millis()),
+        Value::List(items) => items.iter().map(to_json).collect(),
+        Value::Map(entries) => {
+            Json::Object(entries.iter().map(|(k, v)| (k.clone(), to_json(v))).collect())
+        }
+        Value::Struct(fields) => {
+            Json::Object(fields.iter().map(|(k, v)| (k.to_owned(), to_json(v))).collect())
+        }
+    }
+}
