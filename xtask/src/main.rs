@@ -1,5 +1,6 @@
 //! All of the project's automation: `cargo xtask --help`.
 
+mod bench;
 mod command;
 mod fmt;
 mod test;
@@ -30,6 +31,8 @@ enum Task {
     },
     /// Checks the rules of the house that no compiler checks.
     Tidy,
+    /// Measures beside other programs.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Fmt { check } => fmt::run(check),
         Task::Tidy => tidy::run(),
+        Task::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,82 @@
+//! `cargo xtask bench block`: fio's NBD engine against four servers, one after the other, in
+//! rounds whose order rotates, so that slow phases of a shared machine hit all of them.
+
+use std::path::PathBuf;
+
+use super::fio::{self, Measured, WORKLOADS};
+use super::server::{Kind, Running};
+use super::{machine, report};
+
+/// How long and how large.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Rounds; the table shows medians over them.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 5)]
+    seconds: u32,
+    /// MiB of each volume.
+    #[arg(long, default_value_t = 2048)]
+    size_mib: u64,
+    /// A directory on the disk to measure; what the run puts there is removed afterwards.
+    #[arg(long)]
+    directory: PathBuf,
+    /// Write the table into docs/benchmarks.md instead of only printing it.
+    #[arg(long)]
+    record: bool,
+}
+
+/// Results of one workload: per server, one measurement per round.
+pub(super) type Rounds = Vec<Vec<Measured>>;
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let directory = options.directory.join("strongroom-bench");
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    let outcome = measure(options, &directory);
+    std::fs::remove_dir_all(&directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    let results = outcome?;
+    let command = format!(
+        "cargo xtask bench block --rounds {} --seconds {} --size-mib {} --directory DIR",
+        options.rounds, options.seconds, options.size_mib
+    );
+    let section = format!(
+        "{}\n\n{}",
+        machine::describe(&command, &["fio", "nbdkit", "qemu-nbd"])?,
+        report::block_table(&results)
+    );
+    println!("{section}");
+    if options.record { report::record("block", &section) } else { Ok(()) }
+}
+
+fn measure(options: &Options, directory: &std::path::Path) -> Result<Vec<Rounds>, String> {
+    let mut servers = Vec::new();
+    for kind in Kind::ALL {
+        eprintln!("filling {}", kind.name());
+        let server = Running::start(kind, directory, options.size_mib)?;
+        fio::fill(&server, options.size_mib)?;
+        servers.push(server);
+    }
+    let mut results: Vec<Rounds> =
+        WORKLOADS.iter().map(|_| vec![Vec::new(); servers.len()]).collect();
+    for round in 0..options.rounds {
+        for (workload, rounds) in WORKLOADS.iter().zip(&mut results) {
+            for turn in 0..servers.len() {
+                let which = (round + turn) % servers.len();
+                let measured =
+                    fio::measure(&servers[which], workload, options.seconds, options.size_mib)?;
+                eprintln!(
+                    "round {}: {}, {}: {:.0}/s",
+                    round + 1,
+                    workload.name,
+                    servers[which].kind().name(),
+                    measured.operations_per_second
+                );
+                rounds[which].push(measured);
+            }
+        }
+    }
+    Ok(results)
+}

@@ -1,0 +1,120 @@
+//! fio as the load generator, with its NBD engine.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::server::Running;
+
+/// One kind of load.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pattern: &'static str,
+    block: &'static str,
+    depth: u32,
+    /// A flush after each write.
+    flush: bool,
+}
+
+/// What is measured, in this order.
+pub(crate) const WORKLOADS: [Workload; 5] = [
+    workload("4 KiB random write, depth 32", "randwrite", "4k", 32, false),
+    workload("4 KiB random read, depth 32", "randread", "4k", 32, false),
+    workload("1 MiB sequential write, depth 8", "write", "1m", 8, false),
+    workload("1 MiB sequential read, depth 8", "read", "1m", 8, false),
+    workload("4 KiB random write, each flushed, depth 1", "randwrite", "4k", 1, true),
+];
+
+const fn workload(
+    name: &'static str,
+    pattern: &'static str,
+    block: &'static str,
+    depth: u32,
+    flush: bool,
+) -> Workload {
+    Workload { name, pattern, block, depth, flush }
+}
+
+impl Workload {
+    /// Whether the interesting number is bytes, not operations.
+    pub(crate) fn is_large(&self) -> bool {
+        self.block == "1m"
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) operations_per_second: f64,
+    pub(crate) bytes_per_second: f64,
+    /// Processor time the server spent per operation, in microseconds.
+    pub(crate) processor_us: f64,
+    /// 99th percentile of completion latency, in microseconds.
+    pub(crate) latency_us_p99: f64,
+}
+
+/// Writes the whole volume once, so that no server measures its unwritten space.
+pub(crate) fn fill(server: &Running, size_mib: u64) -> Result<(), String> {
+    let arguments = ["--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1"];
+    fio(server, size_mib, &arguments.map(String::from)).map(drop)
+}
+
+/// Runs one workload for some seconds.
+pub(crate) fn measure(
+    server: &Running,
+    workload: &Workload,
+    seconds: u32,
+    size_mib: u64,
+) -> Result<Measured, String> {
+    let mut arguments = vec![
+        format!("--rw={}", workload.pattern),
+        format!("--bs={}", workload.block),
+        format!("--iodepth={}", workload.depth),
+        format!("--runtime={seconds}"),
+        "--time_based".into(),
+        // Write-back of this measurement must not fall into the next one.
+        "--end_fsync=1".into(),
+    ];
+    if workload.flush {
+        arguments.push("--fsync=1".into());
+    }
+    let before = server.processor_seconds()?;
+    let job = fio(server, size_mib, &arguments)?;
+    let processor_seconds = server.processor_seconds()? - before;
+    let side = if workload.pattern.ends_with("read") { "read" } else { "write" };
+    let number = |field: &str| {
+        let value = job[side].pointer(field).and_then(Value::as_f64);
+        value.ok_or_else(|| format!("fio reports no {side}{field}"))
+    };
+    let operations = number("/total_ios")?;
+    Ok(Measured {
+        operations_per_second: number("/iops")?,
+        bytes_per_second: number("/bw_bytes")?,
+        processor_us: processor_seconds * 1e6 / operations,
+        latency_us_p99: number("/clat_ns/percentile/99.000000")? / 1000.0,
+    })
+}
+
+/// Runs fio and returns its report of the only job.
+fn fio(server: &Running, size_mib: u64, arguments: &[String]) -> Result<Value, String> {
+    let output = Command::new("fio")
+        .args(["--name=bench", "--ioengine=nbd", "--output-format=json", "--refill_buffers"])
+        .arg(format!("--uri={}", server.uri()))
+        .arg(format!("--size={size_mib}m"))
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("cannot start fio: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("fio failed: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    // The NBD engine prints lines of its own before the report.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let start = text.find('{').ok_or("fio printed no report")?;
+    let report: Value = serde_json::from_str(&text[start..])
+        .map_err(|error| format!("fio's report is no JSON: {error}"))?;
+    let job = report.pointer("/jobs/0").cloned().ok_or("fio ran no job")?;
+    match job["error"].as_i64() {
+        Some(0) => Ok(job),
+        error => Err(format!("fio's job ended with error {error:?}")),
+    }
+}

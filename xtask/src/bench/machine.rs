@@ -1,0 +1,46 @@
+//! What was measured, on what: the lines above every table.
+
+use std::process::Command;
+
+/// Describes the machine by class, the tools by version, and the command to repeat the run.
+pub(super) fn describe(command: &str, tools: &[&str]) -> Result<String, String> {
+    let processors = read("/proc/cpuinfo")?;
+    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
+    let model = field(&processors, "model name");
+    let memory_kib: u64 = field(&read("/proc/meminfo")?, "MemTotal")
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0);
+    let kernel = read("/proc/sys/kernel/osrelease")?;
+    let kernel = kernel.split(['.', '-']).take(2).collect::<Vec<_>>().join(".");
+    let load = read("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    let versions: Vec<String> = tools.iter().map(|tool| version(tool)).collect();
+    Ok(format!(
+        "Machine: virtual machine, {count} processors ({model}), {} GiB of memory, Linux {kernel}; \
+         load average at the end {load}. Tools: {}.\n\nCommand: `{command}`",
+        (memory_kib + (1 << 19)) >> 20,
+        versions.join(", ")
+    ))
+}
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+/// The first value of a `name : value` line.
+fn field(text: &str, name: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+}
+
+/// The first line a tool prints about itself.
+fn version(tool: &str) -> String {
+    let printed = Command::new(tool).arg("--version").output();
+    let line = printed.ok().and_then(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().next().map(|line| line.trim().to_owned())
+    });
+    line.unwrap_or_else(|| format!("{tool} of unknown version"))
+}
