@@ -1,17 +1,39 @@
 //! Keys: the root of trust, key material, ciphertexts, and who may use them.
 //!
-//! Knows rows (`meta`) and policies (`iam`); knows no HTTP. What is durable: key material is committed
-//! before anything made with it is returned.
+//! Knows rows (`meta`) and policies (`iam`); knows no HTTP. Invariants: key material is committed before
+//! anything made with it is returned; plaintext material exists for the length of one operation; every
+//! version of a key's material is kept until the key is destroyed.
 
+pub mod alias;
 mod blob;
+pub mod cipher;
+pub mod condition;
 mod context;
 mod der;
+mod domain_key;
+mod error;
+pub mod grant;
+pub mod guard;
+pub mod key;
 mod locked;
+pub mod managed;
 mod material;
+pub mod page;
+pub mod policy;
 mod primitive;
+pub mod resolve;
+mod schema;
 pub mod seal;
+mod service;
+mod state;
+pub mod tag;
 
 pub use blob::{Blob, BlobKind, CIPHERTEXT_BYTES_MAX, InvalidCiphertext, PLAINTEXT_BYTES_MAX};
 pub use context::{CONTEXT_BYTES_MAX, ContextError, EBS_CONTEXT_KEY, EncryptionContext};
+pub use error::{Error, Result};
+pub use key::Key;
 pub use material::MaterialId;
 pub use primitive::OpenError;
+pub use schema::MIGRATIONS;
+pub use service::{Config, Directory, Kms, StartError};
+pub use state::{Action, KeyState};

@@ -1,0 +1,179 @@
+//! The `kms:` condition keys of a request (spec 20, A.7). Those of the caller and of the connection are the
+//! evaluator's and the front door's.
+
+use crate::context::EncryptionContext;
+use crate::error::Result;
+use crate::grant::{Constraints, NewGrant};
+use crate::key::{KEY_ORIGIN, KEY_SPEC, KEY_USAGE, Key, KeyKind, LockoutCheck};
+use crate::{alias, tag};
+use base::AccountId;
+use iam::Context;
+use meta::Tx;
+use std::collections::BTreeMap;
+
+/// How a request reached KMS.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The caller's account.
+    pub account: &'a AccountId,
+    /// `ec2.us-east-1.amazonaws.com` when a service speaks for the caller; `None` on direct calls and when a
+    /// service acts by itself.
+    pub via_service: Option<&'a str>,
+}
+
+/// What only some operations have.
+#[derive(Clone, Copy, Debug)]
+pub enum Facts<'a> {
+    /// Nothing beyond the key.
+    None,
+    /// Encrypt, Decrypt, GenerateDataKey and GenerateDataKeyWithoutPlaintext.
+    Crypto {
+        /// The request's encryption context.
+        context: &'a EncryptionContext,
+    },
+    /// One side of ReEncrypt.
+    ReEncrypt {
+        /// The context of this side.
+        context: &'a EncryptionContext,
+        /// Whether both sides are the same key.
+        same_key: bool,
+    },
+    /// CreateGrant.
+    CreateGrant(&'a NewGrant),
+    /// RetireGrant, with the constraints of the grant.
+    RetireGrant(&'a Constraints),
+    /// ListGrants and RevokeGrant.
+    Grants,
+    /// PutKeyPolicy.
+    PutKeyPolicy(LockoutCheck),
+    /// ScheduleKeyDeletion, with its window.
+    ScheduleDeletion {
+        /// `PendingWindowInDays`.
+        days: u32,
+    },
+    /// TagResource.
+    Tag(&'a [tag::Tag]),
+    /// UntagResource.
+    Untag(&'a [String]),
+}
+
+/// Keys of every request: on an alias, on no resource.
+pub fn of_origin(origin: &Origin<'_>) -> Context {
+    let mut context = Context::new();
+    context.set("kms:CallerAccount", origin.account.as_str());
+    context.set_opt("kms:ViaService", origin.via_service);
+    context
+}
+
+/// Keys of CreateKey.
+pub fn of_new_key(
+    origin: &Origin<'_>,
+    kind: &KeyKind<'_>,
+    lockout: LockoutCheck,
+    tags: &[tag::Tag],
+) -> Context {
+    let mut context = of_origin(origin);
+    set_kind(&mut context, kind);
+    context.set_flag("kms:BypassPolicyLockoutSafetyCheck", lockout == LockoutCheck::Bypassed);
+    set_request_tags(&mut context, tags);
+    context
+}
+
+/// Keys of a request on a key.
+pub(crate) fn of_key(
+    tx: &mut Tx<'_>,
+    origin: &Origin<'_>,
+    key: &Key,
+    request_alias: Option<&str>,
+    facts: &Facts<'_>,
+) -> Result<Context> {
+    let mut context = of_origin(origin);
+    set_kind(&mut context, &KeyKind::default());
+    context.set_opt("kms:RequestAlias", request_alias);
+    let limit = u32::try_from(alias::ALIASES_PER_KEY_MAX).expect("a small constant");
+    let aliases = alias::of_key(tx, key, "", limit)?;
+    if !aliases.is_empty() {
+        context.set_multi("kms:ResourceAliases", aliases.into_iter().map(|alias| alias.name));
+    }
+    for (name, value) in tag::all(tx, key)? {
+        context.set(&format!("aws:ResourceTag/{name}"), value);
+    }
+    set_facts(&mut context, origin, facts);
+    Ok(context)
+}
+
+fn set_kind(context: &mut Context, kind: &KeyKind<'_>) {
+    let spec = kind.key_spec.unwrap_or(KEY_SPEC);
+    let usage = kind.key_usage.unwrap_or(KEY_USAGE);
+    context.set("kms:KeySpec", spec).set("kms:CustomerMasterKeySpec", spec);
+    context.set("kms:KeyUsage", usage).set("kms:CustomerMasterKeyUsage", usage);
+    context.set("kms:KeyOrigin", kind.origin.unwrap_or(KEY_ORIGIN));
+    context.set_flag("kms:MultiRegion", kind.multi_region.unwrap_or(false));
+}
+
+fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts<'_>) {
+    let for_aws_resource = origin.via_service.is_some();
+    match *facts {
+        Facts::None => {}
+        Facts::Crypto { context: pairs } => {
+            context.set("kms:EncryptionAlgorithm", KEY_SPEC);
+            set_encryption_context(context, pairs.pairs());
+        }
+        Facts::ReEncrypt { context: pairs, same_key } => {
+            context.set("kms:EncryptionAlgorithm", KEY_SPEC);
+            context.set_flag("kms:ReEncryptOnSameKey", same_key);
+            set_encryption_context(context, pairs.pairs());
+        }
+        Facts::CreateGrant(grant) => {
+            context.set_flag("kms:GrantIsForAWSResource", for_aws_resource);
+            let operations = grant.operations.iter().map(|o| o.as_str().to_owned());
+            context.set_multi("kms:GrantOperations", operations);
+            context.set("kms:GranteePrincipal", grant.grantee.shown.as_str());
+            let retiring = grant.retiring.as_ref().map(|party| party.shown.as_str());
+            context.set_opt("kms:RetiringPrincipal", retiring);
+            set_constraints(context, &grant.constraints);
+        }
+        Facts::RetireGrant(constraints) => set_constraints(context, constraints),
+        Facts::Grants => {
+            context.set_flag("kms:GrantIsForAWSResource", for_aws_resource);
+        }
+        Facts::PutKeyPolicy(lockout) => {
+            let bypassed = lockout == LockoutCheck::Bypassed;
+            context.set_flag("kms:BypassPolicyLockoutSafetyCheck", bypassed);
+        }
+        Facts::ScheduleDeletion { days } => {
+            context.set("kms:ScheduleKeyDeletionPendingWindowInDays", days.to_string());
+        }
+        Facts::Tag(tags) => set_request_tags(context, tags),
+        Facts::Untag(names) => {
+            context.set_multi("aws:TagKeys", names.iter().cloned());
+        }
+    }
+}
+
+fn set_constraints(context: &mut Context, constraints: &Constraints) {
+    context.set_opt("kms:GrantConstraintType", constraints.kind());
+    let pairs = constraints.equals.iter().chain(&constraints.subset).flatten();
+    let pairs = pairs.map(|(key, value)| (key.clone(), value.clone())).collect();
+    set_encryption_context(context, &pairs);
+}
+
+fn set_encryption_context(context: &mut Context, pairs: &BTreeMap<String, String>) {
+    if pairs.is_empty() {
+        return;
+    }
+    for (key, value) in pairs {
+        context.set(&format!("kms:EncryptionContext:{key}"), value.as_str());
+    }
+    context.set_multi("kms:EncryptionContextKeys", pairs.keys().cloned());
+}
+
+fn set_request_tags(context: &mut Context, tags: &[tag::Tag]) {
+    if tags.is_empty() {
+        return;
+    }
+    for tag::Tag { key, value } in tags {
+        context.set(&format!("aws:RequestTag/{key}"), value.as_str());
+    }
+    context.set_multi("aws:TagKeys", tags.iter().map(|tag| tag.key.clone()));
+}

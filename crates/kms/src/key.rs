@@ -1,0 +1,480 @@
+//! Key records: making, reading, enabling, scheduling for deletion.
+
+use crate::error::{Error, Result};
+use crate::material::{self, Binding, MaterialId};
+use crate::policy;
+use crate::primitive::KEY_LEN;
+use crate::service::Kms;
+use crate::state::KeyState;
+use crate::tag;
+use base::{AccountId, Arn, Region, Secret, Timestamp};
+use iam::{Bindings, Context, Principal};
+use meta::{Row, Tx, params};
+
+/// `KeySpec` of every key here; other specs are refused by name.
+pub const KEY_SPEC: &str = "SYMMETRIC_DEFAULT";
+/// `KeyUsage` of every key here.
+pub const KEY_USAGE: &str = "ENCRYPT_DECRYPT";
+/// `Origin` of every key here.
+pub const KEY_ORIGIN: &str = "AWS_KMS";
+/// Longest description, in characters (botocore: DescriptionType).
+pub const DESCRIPTION_CHARS_MAX: usize = 8192;
+/// Keys per account and region (spec 20, B.7).
+pub const KEYS_MAX: u32 = 100_000;
+/// Days a deletion can wait (spec 20, B.7).
+pub const PENDING_WINDOW_DAYS: std::ops::RangeInclusive<u32> = 7..=30;
+/// Days a deletion waits when none are given.
+pub const PENDING_WINDOW_DAYS_DEFAULT: u32 = 30;
+
+/// Who manages a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyManager {
+    /// The account that made it.
+    Customer,
+    /// A service, for the account: `aws/ebs`.
+    Aws,
+}
+
+impl KeyManager {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "CUSTOMER",
+            Self::Aws => "AWS",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Customer, Self::Aws].into_iter().find(|manager| manager.as_str() == text)
+    }
+}
+
+/// A KMS key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Owner.
+    pub account: AccountId,
+    /// Where it lives.
+    pub region: Region,
+    /// Its id: a UUID.
+    pub id: String,
+    /// Its state.
+    pub state: KeyState,
+    /// Who manages it.
+    pub manager: KeyManager,
+    /// What its owner says about it.
+    pub description: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it is destroyed; only while pending deletion.
+    pub deletion: Option<Timestamp>,
+    /// Its policy, as written.
+    pub policy: String,
+    /// What the policy's principals meant when it was saved.
+    pub bindings: Bindings,
+    /// The version that encrypts.
+    pub material_id: MaterialId,
+}
+
+impl Key {
+    /// The key's ARN.
+    pub fn arn(&self) -> Arn {
+        key_arn(&self.account, &self.region, &self.id)
+    }
+}
+
+/// The ARN of a key.
+pub(crate) fn key_arn(account: &AccountId, region: &Region, id: &str) -> Arn {
+    Arn::regional("kms", region, account, &format!("key/{id}"))
+}
+
+/// Whether a policy may lock its own writer out (spec 20, B.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockoutCheck {
+    /// The caller must still be able to change the policy afterwards.
+    Required,
+    /// `BypassPolicyLockoutSafetyCheck`.
+    Bypassed,
+}
+
+/// Who writes a policy, for the lockout check.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyWriter<'a> {
+    /// The caller.
+    pub principal: &'a Principal,
+    /// The request's condition keys.
+    pub context: &'a Context,
+    /// Whether to check.
+    pub lockout: LockoutCheck,
+}
+
+/// What CreateKey is asked for. All other members of the request are refused by [`check_creatable`].
+#[derive(Clone, Debug)]
+pub struct NewKey<'a> {
+    /// Owner.
+    pub account: &'a AccountId,
+    /// Where.
+    pub region: &'a Region,
+    /// What its owner says about it.
+    pub description: &'a str,
+    /// Its tags.
+    pub tags: &'a [tag::Tag],
+    /// Its policy; the default one when `None`.
+    pub policy: Option<&'a str>,
+    /// Who asks.
+    pub writer: PolicyWriter<'a>,
+}
+
+/// Members of CreateKey that choose a kind of key.
+#[derive(Clone, Debug, Default)]
+pub struct KeyKind<'a> {
+    /// `KeySpec`, or its old name `CustomerMasterKeySpec`.
+    pub key_spec: Option<&'a str>,
+    /// `KeyUsage`.
+    pub key_usage: Option<&'a str>,
+    /// `Origin`.
+    pub origin: Option<&'a str>,
+    /// `MultiRegion`.
+    pub multi_region: Option<bool>,
+    /// `CustomKeyStoreId`.
+    pub custom_key_store_id: Option<&'a str>,
+    /// `XksKeyId`.
+    pub xks_key_id: Option<&'a str>,
+}
+
+/// Refuses, by name, every kind of key but the one there is.
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub fn check_creatable(kind: &KeyKind<'_>) -> Result<()> {
+    let refuse = |what: String| Err(Error::Unsupported { message: what });
+    let text = |name: &str, value: Option<&str>, only: &str| match value {
+        Some(value) if value != only => {
+            refuse(format!("{name} {value} is not supported by this server; {only} is."))
+        }
+        _ => Ok(()),
+    };
+    text("KeySpec", kind.key_spec, KEY_SPEC)?;
+    text("KeyUsage", kind.key_usage, KEY_USAGE)?;
+    text("Origin", kind.origin, KEY_ORIGIN)?;
+    if kind.multi_region == Some(true) {
+        return refuse("Multi-Region keys are not supported by this server.".to_owned());
+    }
+    if kind.custom_key_store_id.is_some() || kind.xks_key_id.is_some() {
+        return refuse("Custom key stores are not supported by this server.".to_owned());
+    }
+    Ok(())
+}
+
+const COLUMNS: &str = "account_id, region, key_id, state, manager, description, created_at, \
+                       deletion_at, policy, bindings, material_id";
+
+fn read(row: &Row) -> Result<Key> {
+    let (account, region, id): (AccountId, Region, String) =
+        (row.get(0)?, row.get(1)?, row.get(2)?);
+    let damaged =
+        |what| Error::RowDamaged { arn: key_arn(&account, &region, &id).to_string(), what };
+    let material: Vec<u8> = row.get(10)?;
+    Ok(Key {
+        state: KeyState::parse(&row.get::<String>(3)?).ok_or_else(|| damaged("state"))?,
+        manager: KeyManager::parse(&row.get::<String>(4)?).ok_or_else(|| damaged("manager"))?,
+        description: row.get(5)?,
+        created: row.get(6)?,
+        deletion: row.get(7)?,
+        policy: row.get(8)?,
+        bindings: serde_json::from_str(&row.get::<String>(9)?).map_err(|_| damaged("bindings"))?,
+        material_id: MaterialId(material.try_into().map_err(|_| damaged("material id"))?),
+        account,
+        region,
+        id,
+    })
+}
+
+/// Reads a key.
+///
+/// # Errors
+/// [`Error::KeyNotFound`].
+pub fn get(tx: &mut Tx<'_>, account: &AccountId, region: &Region, id: &str) -> Result<Key> {
+    find(tx, account, region, id)?
+        .ok_or_else(|| Error::KeyNotFound { arn: key_arn(account, region, id).to_string() })
+}
+
+pub(crate) fn find(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    id: &str,
+) -> Result<Option<Key>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3"
+    );
+    tx.query_opt(&sql, params![account, region, id])?.as_ref().map(read).transpose()
+}
+
+/// A page of an account's keys, by id. Ask for one more than shown to learn whether there are more.
+///
+/// # Errors
+/// As the database answers.
+pub fn list(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Key>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id > $3 \
+         ORDER BY key_id LIMIT $4"
+    );
+    tx.query(&sql, params![account, region, after, limit])?.iter().map(read).collect()
+}
+
+impl Kms {
+    /// Makes a customer managed key. Durable with the transaction.
+    ///
+    /// # Errors
+    /// A bad policy, bad tags, a description that is too long, or the quota.
+    pub fn create_key(&self, tx: &mut Tx<'_>, new: &NewKey<'_>) -> Result<Key> {
+        check_description(new.description)?;
+        let count = tx.query(
+            "SELECT key_id FROM kms_keys WHERE account_id = $1 AND region = $2 ORDER BY key_id LIMIT $3",
+            params![new.account, new.region, KEYS_MAX],
+        )?;
+        if count.len() >= KEYS_MAX as usize {
+            return Err(Error::LimitExceeded {
+                message: format!("An account may have {KEYS_MAX} keys in a Region."),
+            });
+        }
+        let id = base::id::uuid(self.rng());
+        let default = policy::default_policy(new.account);
+        let text = new.policy.unwrap_or(&default);
+        let arn = key_arn(new.account, new.region, &id);
+        let bindings = policy::accept(tx, self.directory(), text, &arn, &new.writer)?;
+        let key = Key {
+            account: new.account.clone(),
+            region: new.region.clone(),
+            id,
+            state: KeyState::Enabled,
+            manager: KeyManager::Customer,
+            description: new.description.to_owned(),
+            created: self.now(),
+            deletion: None,
+            policy: text.to_owned(),
+            bindings,
+            material_id: MaterialId::generate(self.rng()),
+        };
+        self.insert(tx, &key)?;
+        tag::set(tx, &key, new.tags)?;
+        Ok(key)
+    }
+
+    /// Writes a new key with the first version of its material.
+    pub(crate) fn insert(&self, tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+        let bindings = serde_json::to_string(&key.bindings).expect("a map of texts serializes");
+        let sql = format!(
+            "INSERT INTO kms_keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+        );
+        tx.execute(
+            &sql,
+            params![
+                &key.account,
+                &key.region,
+                &key.id,
+                key.state.as_str(),
+                key.manager.as_str(),
+                &key.description,
+                key.created,
+                key.deletion,
+                &key.policy,
+                bindings,
+                key.material_id.0.to_vec(),
+            ],
+        )?;
+        let (number, domain_key) = self.domain_keys().newest(&key.region)?;
+        let material = material::generate(self.rng());
+        let binding = binding(key, key.material_id, key.created);
+        let token = material::wrap(domain_key, number, &binding, &material, self.rng());
+        tx.execute(
+            "INSERT INTO kms_materials \
+             (account_id, region, key_id, version, material_id, token, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            params![
+                &key.account,
+                &key.region,
+                &key.id,
+                FIRST_VERSION,
+                key.material_id.0.to_vec(),
+                token,
+                key.created,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Unwraps one version of a key's material, for the length of one operation.
+    pub(crate) fn material(
+        &self,
+        tx: &mut Tx<'_>,
+        key: &Key,
+        id: MaterialId,
+    ) -> Result<Secret<[u8; KEY_LEN]>> {
+        let damaged = || Error::MaterialDamaged { arn: key.arn().to_string() };
+        let row = tx
+            .query_opt(
+                "SELECT token, created_at FROM kms_materials WHERE region = $1 AND material_id = $2 \
+                 AND account_id = $3 AND key_id = $4",
+                params![&key.region, id.0.to_vec(), &key.account, &key.id],
+            )?
+            .ok_or_else(damaged)?;
+        let token: Vec<u8> = row.get(0)?;
+        let number = material::domain_key_number(&token).ok_or_else(damaged)?;
+        let domain_key = self.domain_keys().numbered(&key.region, number)?;
+        material::unwrap(domain_key, &binding(key, id, row.get(1)?), &token).map_err(|_| damaged())
+    }
+
+    /// EnableKey and DisableKey.
+    ///
+    /// # Errors
+    /// As the database answers. The caller has checked the state.
+    pub fn set_enabled(&self, tx: &mut Tx<'_>, key: &Key, state: Switch) -> Result<()> {
+        let state = match state {
+            Switch::On => KeyState::Enabled,
+            Switch::Off => KeyState::Disabled,
+        };
+        set_state(tx, key, state, None)
+    }
+
+    /// ScheduleKeyDeletion: returns when the key will be destroyed.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for a window outside [`PENDING_WINDOW_DAYS`].
+    pub fn schedule_deletion(&self, tx: &mut Tx<'_>, key: &Key, days: u32) -> Result<Timestamp> {
+        check_pending_window(days)?;
+        let at = self.now().plus_seconds(i64::from(days) * 86_400);
+        set_state(tx, key, KeyState::PendingDeletion, Some(at))?;
+        Ok(at)
+    }
+
+    /// CancelKeyDeletion: the key stays disabled until it is enabled (spec 20, B.3).
+    ///
+    /// # Errors
+    /// As the database answers. The caller has checked the state.
+    pub fn cancel_deletion(&self, tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+        set_state(tx, key, KeyState::Disabled, None)
+    }
+
+    /// UpdateKeyDescription.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] when it is too long.
+    pub fn set_description(&self, tx: &mut Tx<'_>, key: &Key, description: &str) -> Result<()> {
+        check_description(description)?;
+        tx.execute(
+            "UPDATE kms_keys SET description = $1 \
+             WHERE account_id = $2 AND region = $3 AND key_id = $4",
+            params![description, &key.account, &key.region, &key.id],
+        )?;
+        Ok(())
+    }
+
+    /// Destroys at most `limit` keys whose window has passed: material, aliases, grants, tags and record. From
+    /// then on nothing encrypted under them can be read, and nobody can bring that back.
+    ///
+    /// Returns the keys destroyed, for their events.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub fn destroy_expired(&self, tx: &mut Tx<'_>, limit: u32) -> Result<Vec<Key>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM kms_keys WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2"
+        );
+        let rows = tx.query(&sql, params![self.now(), limit])?;
+        let expired = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+        for key in &expired {
+            destroy(tx, key)?;
+        }
+        Ok(expired)
+    }
+}
+
+/// Which way a key is switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// EnableKey.
+    On,
+    /// DisableKey.
+    Off,
+}
+
+/// The first version of a key's material.
+const FIRST_VERSION: u32 = 1;
+
+fn binding(key: &Key, material_id: MaterialId, created: Timestamp) -> Binding<'_> {
+    Binding {
+        account: &key.account,
+        region: &key.region,
+        key_id: &key.id,
+        material_id,
+        key_spec: KEY_SPEC,
+        origin: KEY_ORIGIN,
+        created,
+    }
+}
+
+fn set_state(
+    tx: &mut Tx<'_>,
+    key: &Key,
+    state: KeyState,
+    deletion: Option<Timestamp>,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE kms_keys SET state = $1, deletion_at = $2 \
+         WHERE account_id = $3 AND region = $4 AND key_id = $5",
+        params![state.as_str(), deletion, &key.account, &key.region, &key.id],
+    )?;
+    Ok(())
+}
+
+fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+    assert_eq!(key.state, KeyState::PendingDeletion, "only a key that waits for it is destroyed");
+    let of_key = params![&key.account, &key.region, &key.id];
+    // Overwritten before it is deleted, so that the freed page holds no sealed material.
+    tx.execute(
+        "UPDATE kms_materials SET token = $4 WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        params![&key.account, &key.region, &key.id, vec![0; 65]],
+    )?;
+    for sql in [
+        "DELETE FROM kms_materials WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        "DELETE FROM kms_grants WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        "DELETE FROM kms_aliases WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        "DELETE FROM kms_tags WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        "DELETE FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3",
+    ] {
+        tx.execute(sql, of_key)?;
+    }
+    Ok(())
+}
+
+fn check_description(description: &str) -> Result<()> {
+    if description.chars().count() > DESCRIPTION_CHARS_MAX {
+        return Err(Error::validation(format!(
+            "1 validation error detected: Value at 'description' failed to satisfy constraint: \
+             Member must have length less than or equal to {DESCRIPTION_CHARS_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a deletion may wait that long.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub fn check_pending_window(days: u32) -> Result<()> {
+    if PENDING_WINDOW_DAYS.contains(&days) {
+        return Ok(());
+    }
+    let (low, high) = PENDING_WINDOW_DAYS.into_inner();
+    Err(Error::validation(format!(
+        "PendingWindowInDays must be between {low} and {high} days, {days} is not."
+    )))
+}

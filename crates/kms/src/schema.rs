@@ -1,0 +1,81 @@
+//! The tables.
+
+use meta::Migration;
+
+/// Keys, their material, aliases, tags and grants.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "kms-001-keys",
+    sql: "
+CREATE TABLE kms_domain_keys (
+    region TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    root_id BYTES NOT NULL,
+    wrapped BYTES NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (region, number)
+);
+CREATE TABLE kms_keys (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    manager TEXT NOT NULL,
+    description TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    deletion_at BIGINT,
+    policy TEXT NOT NULL,
+    bindings TEXT NOT NULL,
+    material_id BYTES NOT NULL,
+    PRIMARY KEY (account_id, region, key_id)
+);
+CREATE INDEX kms_keys_by_deletion ON kms_keys (deletion_at);
+CREATE TABLE kms_materials (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    material_id BYTES NOT NULL,
+    token BYTES NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, key_id, version)
+);
+CREATE UNIQUE INDEX kms_materials_by_id ON kms_materials (region, material_id);
+CREATE TABLE kms_tags (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    tag_key TEXT NOT NULL,
+    tag_value TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, key_id, tag_key)
+);
+CREATE TABLE kms_aliases (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, name)
+);
+CREATE INDEX kms_aliases_by_key ON kms_aliases (account_id, region, key_id, name);
+CREATE TABLE kms_grants (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    grant_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    grantee TEXT NOT NULL,
+    grantee_shown TEXT NOT NULL,
+    retiring TEXT,
+    retiring_shown TEXT,
+    issuing_account TEXT NOT NULL,
+    operations TEXT NOT NULL,
+    constraints_json TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, key_id, grant_id)
+);
+CREATE UNIQUE INDEX kms_grants_by_id ON kms_grants (region, grant_id);
+CREATE INDEX kms_grants_by_grantee ON kms_grants (account_id, region, key_id, grantee);
+CREATE INDEX kms_grants_by_retiring ON kms_grants (region, retiring, grant_id);
+",
+}];

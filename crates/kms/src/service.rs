@@ -1,0 +1,118 @@
+//! The key service: what every operation needs besides its transaction.
+
+use crate::domain_key::DomainKeys;
+use crate::seal::Root;
+use base::{AccountId, Clock, Region, Rng, Secret};
+use meta::{Db, Tx};
+use std::sync::Arc;
+
+/// Who exists. Owned here because policies and grants name principals; answered by whoever keeps them.
+pub trait Directory: Send + Sync {
+    /// Whether the account exists.
+    ///
+    /// # Errors
+    /// As the database answers.
+    fn account_exists(&self, tx: &mut Tx<'_>, account: &AccountId) -> meta::Result<bool>;
+
+    /// The unique id (`AIDA…`, `AROA…`) of the user or role with this ARN.
+    ///
+    /// # Errors
+    /// As the database answers.
+    fn unique_id(&self, tx: &mut Tx<'_>, arn: &str) -> meta::Result<Option<String>>;
+
+    /// The ARN of the user or role with this unique id.
+    ///
+    /// # Errors
+    /// As the database answers.
+    fn arn_of(&self, tx: &mut Tx<'_>, unique_id: &str) -> meta::Result<Option<String>>;
+}
+
+/// What [`Kms::open`] is built from.
+pub struct Config {
+    /// The unsealed root of trust.
+    pub root: Arc<Root>,
+    /// The regions served; each gets a domain key.
+    pub regions: Vec<Region>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for keys, nonces and ids.
+    pub rng: Arc<dyn Rng>,
+    /// Who exists.
+    pub directory: Arc<dyn Directory>,
+}
+
+/// Why the key service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database was filled under another root of trust.
+    #[error(
+        "the keys in the database of region {region} were sealed under another root of trust: this \
+         database belongs to another seal.json, put the two that belong together back"
+    )]
+    OtherRoot {
+        /// The first region found so.
+        region: Region,
+    },
+    /// A domain key of this root of trust does not open.
+    #[error(
+        "domain key {number} of region {region} is damaged: restore the database from a backup"
+    )]
+    DomainKeyDamaged {
+        /// Its region.
+        region: Region,
+        /// Its number.
+        number: u32,
+    },
+    /// The database failed.
+    #[error("cannot read the domain keys")]
+    Store(#[from] meta::Error),
+}
+
+/// The key service. Clones share it. All methods work inside the caller's transaction, so a key and what is
+/// made with it become durable together.
+#[derive(Clone)]
+pub struct Kms {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    domain_keys: DomainKeys,
+    grant_token_key: Secret<[u8; 32]>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    directory: Arc<dyn Directory>,
+}
+
+impl Kms {
+    /// Makes missing domain keys and unwraps all of them. The tables must have been migrated.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(db: &Db, config: Config) -> Result<Self, StartError> {
+        let Config { root, regions, clock, rng, directory } = config;
+        let grant_token_key = root.service_key("kms-grant-token1");
+        let domain_keys = DomainKeys::open(db, root, regions, &clock, &rng).await?;
+        let inner = Inner { domain_keys, grant_token_key, clock, rng, directory };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn domain_keys(&self) -> &DomainKeys {
+        &self.inner.domain_keys
+    }
+
+    pub(crate) fn grant_token_key(&self) -> &[u8; 32] {
+        self.inner.grant_token_key.expose()
+    }
+
+    pub(crate) fn now(&self) -> base::Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn rng(&self) -> &dyn Rng {
+        &*self.inner.rng
+    }
+
+    pub(crate) fn directory(&self) -> &dyn Directory {
+        &*self.inner.directory
+    }
+}
