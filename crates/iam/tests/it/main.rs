@@ -1,0 +1,10 @@
+//! Authorization tables: text in, decision out.
+
+mod conditions;
+mod elements;
+mod layers;
+mod messages;
+mod parser;
+mod principals;
+mod properties;
+mod table;
