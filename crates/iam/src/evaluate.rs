@@ -122,62 +122,104 @@ fn decide(kind: &PrincipalKind, trace: &Trace) -> Reason {
     if let Some((denying, _)) = trace.applying(Effect::Deny).next() {
         return Reason::ExplicitDeny(denying);
     }
-    let allows: Vec<_> = trace.applying(Effect::Allow).collect();
-    let allowing = |layer: Layer, named: Option<PrincipalMatch>| {
-        let found = allows
-            .iter()
-            .find(|(statement, by)| statement.layer == layer && (named.is_none() || *by == named));
-        found.map(|(statement, _)| Reason::AllowedByStatement(statement.clone()))
-    };
-    let grant = |fits: &dyn Fn(&GrantTrace) -> bool| {
-        let found = trace.grants.iter().find(|grant| fits(grant));
-        found.map(|grant| Reason::AllowedByGrant { grant_id: grant.grant_id.clone() })
-    };
-    let by_resource = allowing(Layer::Resource, None);
-    if matches!(kind, PrincipalKind::Service { .. }) {
+    let allows = Allows { trace, statements: trace.applying(Effect::Allow).collect() };
+    let source = if matches!(kind, PrincipalKind::Service { .. }) {
         // A service has no identity side (spec 20, A.2).
-        let by = by_resource.or_else(|| grant(&|_| true));
-        return by.unwrap_or(Reason::ImplicitDeny(Layer::Resource));
-    }
-    let own = |g: &GrantTrace| !trace.cross_account || g.issued_by_callers_account;
-    let exact_grant = grant(&|g| own(g) && g.exact_session_or_user);
-    let role_grant = grant(&|g| own(g) && !g.exact_session_or_user);
-    let identity = match kind {
-        PrincipalKind::Root => Some(Reason::AllowedAsRoot),
-        PrincipalKind::User { .. }
-        | PrincipalKind::AssumedRole { .. }
-        | PrincipalKind::Service { .. } => allowing(Layer::Identity, None),
-    };
-    let supplied;
-    if trace.cross_account {
-        if by_resource.is_none() && trace.grants.is_empty() {
-            return Reason::ImplicitDeny(Layer::Resource);
-        }
-        if let Some(exact) = exact_grant {
-            return exact;
-        }
-        supplied = role_grant.or(identity);
+        allows.resource_side().map(Source::AloneBy).ok_or(Layer::Resource)
+    } else if trace.cross_account {
+        allows.across_accounts(kind)
     } else {
-        if let Some(exact) = allowing(Layer::Resource, Some(PrincipalMatch::Exact)).or(exact_grant)
-        {
-            return exact;
-        }
-        let delegated = allowing(Layer::Resource, Some(PrincipalMatch::Account)).is_some();
-        let identity_counts = delegated || !trace.resource_policy_is_mandatory;
-        let by_role = allowing(Layer::Resource, Some(PrincipalMatch::Role)).or(role_grant);
-        if by_role.is_none() && !identity_counts {
-            return Reason::ImplicitDeny(Layer::Resource);
-        }
-        supplied = by_role.or(identity.filter(|_| identity_counts));
-    }
-    let Some(by) = supplied else { return Reason::ImplicitDeny(Layer::Identity) };
+        allows.within_account(kind)
+    };
+    let by = match source {
+        Err(layer) => return Reason::ImplicitDeny(layer),
+        Ok(Source::AloneBy(by)) => return by,
+        Ok(Source::WithinLimits(by)) => by,
+    };
     for layer in [Layer::Boundary, Layer::Session] {
         let limits = trace.policies.iter().any(|policy| policy.layer == layer);
-        if limits && allowing(layer, None).is_none() {
+        if limits && allows.in_layer(layer).is_none() {
             return Reason::ImplicitDeny(layer);
         }
     }
     by
+}
+
+/// What allows, before boundary and session policies are asked.
+enum Source {
+    /// Stands on its own: missing allows in boundary and session policies do not matter.
+    AloneBy(Reason),
+    /// Boundary and session policies have to allow as well.
+    WithinLimits(Reason),
+}
+
+/// Every statement that allows and applies, and the grants.
+struct Allows<'a> {
+    trace: &'a Trace,
+    statements: Vec<(StatementRef, Option<PrincipalMatch>)>,
+}
+
+impl Allows<'_> {
+    fn in_layer(&self, layer: Layer) -> Option<Reason> {
+        let found = self.statements.iter().find(|(statement, _)| statement.layer == layer);
+        found.map(|(statement, _)| Reason::AllowedByStatement(statement.clone()))
+    }
+
+    /// A statement of the resource policy that names the caller in this way.
+    fn naming(&self, wanted: PrincipalMatch) -> Option<Reason> {
+        let found = self.statements.iter().find(|(_, named)| *named == Some(wanted));
+        found.map(|(statement, _)| Reason::AllowedByStatement(statement.clone()))
+    }
+
+    fn grant(&self, fits: impl Fn(&GrantTrace) -> bool) -> Option<Reason> {
+        let found = self.trace.grants.iter().find(|grant| fits(grant));
+        found.map(|grant| Reason::AllowedByGrant { grant_id: grant.grant_id.clone() })
+    }
+
+    /// Anything on the side of the resource, by whomever it was granted.
+    fn resource_side(&self) -> Option<Reason> {
+        self.in_layer(Layer::Resource).or_else(|| self.grant(|_| true))
+    }
+
+    fn identity(&self, kind: &PrincipalKind) -> Option<Reason> {
+        match kind {
+            PrincipalKind::Root => Some(Reason::AllowedAsRoot),
+            PrincipalKind::User { .. }
+            | PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::Service { .. } => self.in_layer(Layer::Identity),
+        }
+    }
+
+    /// Both sides have to allow; a grant issued from the caller's account supplies the caller's
+    /// side (spec 20, A.2 step 4 and B.6).
+    fn across_accounts(&self, kind: &PrincipalKind) -> Result<Source, Layer> {
+        self.resource_side().ok_or(Layer::Resource)?;
+        let own = |exact: bool| {
+            self.grant(|g| g.issued_by_callers_account && g.exact_session_or_user == exact)
+        };
+        if let Some(exact) = own(true) {
+            return Ok(Source::AloneBy(exact));
+        }
+        let by = own(false).or_else(|| self.identity(kind)).ok_or(Layer::Identity)?;
+        Ok(Source::WithinLimits(by))
+    }
+
+    /// Spec 20, A.2 step 3, and A.3 for resource policies that are mandatory.
+    fn within_account(&self, kind: &PrincipalKind) -> Result<Source, Layer> {
+        let exact = self.naming(PrincipalMatch::Exact);
+        if let Some(exact) = exact.or_else(|| self.grant(|g| g.exact_session_or_user)) {
+            return Ok(Source::AloneBy(exact));
+        }
+        let role = self.naming(PrincipalMatch::Role);
+        if let Some(role) = role.or_else(|| self.grant(|g| !g.exact_session_or_user)) {
+            return Ok(Source::WithinLimits(role));
+        }
+        let delegated = self.naming(PrincipalMatch::Account).is_some();
+        if self.trace.resource_policy_is_mandatory && !delegated {
+            return Err(Layer::Resource);
+        }
+        self.identity(kind).map(Source::WithinLimits).ok_or(Layer::Identity)
+    }
 }
 
 fn trace(request: &Request<'_>, layers: &Layers) -> Trace {

@@ -19,6 +19,8 @@ mod principal;
 mod principal_element;
 mod trace;
 
+pub mod sigv4;
+
 pub use context::{Context, ContextValue, is_multivalued};
 pub use evaluate::{
     AttachedPolicy, Decision, GrantMatch, Layers, Reason, Request, ResourceLayer, context_value,

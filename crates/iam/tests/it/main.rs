@@ -7,4 +7,5 @@ mod messages;
 mod parser;
 mod principals;
 mod properties;
+mod sigv4;
 mod table;
