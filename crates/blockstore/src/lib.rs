@@ -4,3 +4,4 @@
 //! object stores, and gives back bytes that are either what was written or an error.
 
 pub mod page;
+pub mod snapshot;

@@ -1,0 +1,196 @@
+//! Copies: the same snapshot in another store or under another data key.
+//!
+//! Under the same key the sealed pages are copied as they are, without any key. Under another key
+//! every page is opened and sealed anew, each frame under a salt of its own; plaintext exists one
+//! block per thread, in memory that is wiped.
+
+use super::Error;
+use super::export::begin_facts;
+use super::frame::Frame;
+use super::node::{BLOCKS_MAX, Pointer, RootRecord};
+use super::observer::{Observer, Pace};
+use super::pack::PACK_ITEMS_MAX;
+use super::reader::{check_key, open_frame};
+use super::root::{Checkpoint, SnapshotRoot};
+use super::store::SnapshotStore;
+use super::tree::SnapshotWriter;
+use super::walk::differences;
+use crate::page::DataKey;
+use std::ops::ControlFlow;
+
+/// What happens to the pages.
+pub enum CopyKeys<'a> {
+    /// They stay as they are; the target has the source's data key.
+    Same,
+    /// They are opened with one key and sealed with the other.
+    Change {
+        /// The source's data key.
+        source: &'a DataKey,
+        /// The copy's data key.
+        target: &'a DataKey,
+    },
+}
+
+/// A copy made before, of which only the difference need be copied now.
+pub struct EarlierCopy<'a> {
+    /// What was copied; still in the source store, and of the source's series.
+    pub source: &'a SnapshotRoot,
+    /// What came of it, in the target store, under the same target key.
+    pub copy: &'a SnapshotRoot,
+}
+
+/// What to copy, and how.
+pub struct CopyJob<'a> {
+    /// The snapshot to copy.
+    pub source: &'a SnapshotRoot,
+    /// Same key or another.
+    pub keys: CopyKeys<'a>,
+    /// Makes the copy incremental.
+    pub earlier: Option<EarlierCopy<'a>>,
+    /// The last checkpoint of an earlier attempt at the same job.
+    pub resume: Option<&'a Checkpoint>,
+    /// Blocks between two checkpoints; [`CHECKPOINT_BLOCKS`](super::CHECKPOINT_BLOCKS) is sensible.
+    pub checkpoint_blocks: u64,
+    /// Threads that open and seal; at least one.
+    pub threads: usize,
+}
+
+/// Copies a snapshot and returns the copy.
+///
+/// The source's root and the earlier copies' must stay live until the new root is.
+///
+/// # Errors
+/// [`Error::WrongKey`], [`Error::Unrelated`] when the earlier copy is of another series,
+/// [`Error::Cancelled`], or what reading and writing give. Repeating with the last checkpoint
+/// goes on from there.
+pub fn copy(
+    source: &SnapshotStore,
+    target: &SnapshotStore,
+    job: &CopyJob<'_>,
+    observer: &dyn Observer,
+) -> Result<SnapshotRoot, Error> {
+    check_job(job)?;
+    let record = source.record(job.source)?;
+    let earlier = job.earlier.as_ref().map(|earlier| source.record(earlier.source)).transpose()?;
+    let mut writer = begin(target, job)?;
+    let mut next = job.resume.map_or(0, |checkpoint| checkpoint.next_block);
+    let done = job.resume.map_or(0, |checkpoint| checkpoint.blocks_done);
+    let total = done + count(source, earlier.as_ref(), &record, next)?;
+    let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done);
+    loop {
+        let batch = batch(source, earlier.as_ref(), &record, next)?;
+        let Some((last, _)) = batch.last() else { break };
+        next = last + 1;
+        for ((block, _), frame) in batch.iter().zip(transform(source, target, job, &batch)?) {
+            match frame {
+                Some(frame) => writer.store_frame(*block, &frame)?,
+                None => writer.clear(*block)?,
+            }
+        }
+        if pace.advance(batch.len() as u64)? {
+            pace.checkpoint(writer.commit()?, next)?;
+        }
+    }
+    writer.commit()
+}
+
+fn check_job(job: &CopyJob<'_>) -> Result<(), Error> {
+    if let CopyKeys::Change { source, .. } = &job.keys {
+        check_key(job.source, source)?;
+    }
+    let Some(earlier) = &job.earlier else { return Ok(()) };
+    if earlier.source.series() != job.source.series() {
+        return Err(Error::Unrelated);
+    }
+    match &job.keys {
+        CopyKeys::Same if earlier.copy.key_check() != job.source.key_check() => {
+            Err(Error::WrongKey)
+        }
+        CopyKeys::Same => Ok(()),
+        CopyKeys::Change { target, .. } => check_key(earlier.copy, target),
+    }
+}
+
+fn begin<'a>(target: &'a SnapshotStore, job: &CopyJob<'_>) -> Result<SnapshotWriter<'a>, Error> {
+    if let Some(Checkpoint { root, .. }) = job.resume {
+        return SnapshotWriter::child(target, root, root.facts);
+    }
+    let key_check = match &job.keys {
+        CopyKeys::Same => job.source.key_check(),
+        CopyKeys::Change { target, .. } => Some(target.check_value()),
+    };
+    let parent = job.earlier.as_ref().map(|earlier| earlier.copy);
+    let facts = begin_facts(target, parent, job.source.volume_bytes(), key_check);
+    match parent {
+        None => Ok(SnapshotWriter::empty(target, facts)),
+        Some(parent) => SnapshotWriter::child(target, parent, facts),
+    }
+}
+
+fn count(
+    store: &SnapshotStore,
+    earlier: Option<&RootRecord>,
+    record: &RootRecord,
+    from: u64,
+) -> Result<u64, Error> {
+    let mut count = 0;
+    differences(store, earlier, Some(record), from..BLOCKS_MAX, &mut |_, _, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(count)
+}
+
+type Batch = Vec<(u64, Option<Pointer>)>;
+
+fn batch(
+    store: &SnapshotStore,
+    earlier: Option<&RootRecord>,
+    record: &RootRecord,
+    from: u64,
+) -> Result<Batch, Error> {
+    let mut batch = Batch::new();
+    differences(store, earlier, Some(record), from..BLOCKS_MAX, &mut |block, _, pointer| {
+        batch.push((block, pointer));
+        if batch.len() < PACK_ITEMS_MAX {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok(batch)
+}
+
+/// Reads a batch and makes the frames to store, with the threads the job allows.
+fn transform(
+    source: &SnapshotStore,
+    target: &SnapshotStore,
+    job: &CopyJob<'_>,
+    batch: &Batch,
+) -> Result<Vec<Option<Frame>>, Error> {
+    let one = |(block, pointer): &(u64, Option<Pointer>)| -> Result<Option<Frame>, Error> {
+        let Some(pointer) = pointer else { return Ok(None) };
+        let frame = source.frame(*block, &pointer.frame)?;
+        match &job.keys {
+            CopyKeys::Same => Ok(Some(frame)),
+            CopyKeys::Change { source, target: key } => {
+                let plain = open_frame(&frame, source, &pointer.frame)?;
+                Ok(Some(Frame::seal(*block, &plain.bytes, plain.digest, key, target.rng())))
+            }
+        }
+    };
+    let share = batch.len().div_ceil(job.threads.max(1));
+    let work = |part: &[_]| part.iter().map(one).collect::<Result<Vec<_>, Error>>();
+    let work = &work;
+    std::thread::scope(|scope| {
+        let mut parts = batch.chunks(share);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
+        let mut frames = work(first)?;
+        for other in others {
+            let joined = other.join();
+            frames.extend(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(frames)
+    })
+}

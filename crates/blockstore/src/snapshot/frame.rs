@@ -1,0 +1,368 @@
+//! One 512 KiB block of a snapshot: the sealed pages it has, and the table that says how each was
+//! sealed.
+//!
+//! The pages are the same ciphertext that the live log or another frame holds; a frame is made
+//! and moved without the data key. The table is sealed under the service's structure key together
+//! with a tag over the pages, so a frame can be checked whole without the data key too. Layout:
+//! `docs/format.md`, "Snapshots".
+
+use super::codec::{Fields, Malformed};
+use crate::page::{
+    BLOCK_BYTES, DataKey, OpenError, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, PageOrigin,
+    SUITE_AES_256_GCM, Salt, SealedPage, StructureKind, StructureOpener, StructureSealer, Tag,
+    is_zero,
+};
+use base::Rng;
+use objstore::Bytes;
+use ring::digest::{SHA256, digest};
+use zeroize::Zeroizing;
+
+const FRAME_MAGIC: &[u8; 4] = b"SRFR";
+const BODY_MAGIC: &[u8; 4] = b"SRFB";
+pub(super) const FRAME_VERSION: u8 = 1;
+const HEADER_BYTES: usize = 16;
+const BODY_PREFIX_BYTES: usize = 16;
+const FLAG_DIGEST: u8 = 1;
+/// Where a frame sealed as a whole has its digest: after its pages.
+const DIGEST_POSITION: u32 = PAGES_PER_BLOCK as u32;
+
+/// SHA-256 of the 524,288 bytes of a block, as the EBS direct APIs use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Computes the digest of a block.
+    pub fn of(block: &[u8]) -> Self {
+        let hash = digest(&SHA256, block);
+        Self(hash.as_ref().try_into().expect("SHA-256 gives 32 bytes"))
+    }
+}
+
+/// A block in plaintext, wiped on drop.
+pub struct PlainBlock {
+    /// The 524,288 bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Their digest.
+    pub digest: Digest,
+}
+
+impl std::fmt::Debug for PlainBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlainBlock(..)")
+    }
+}
+
+/// Why a frame did not give its plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FrameError {
+    /// A page or the digest did not open.
+    Page,
+    /// The pages opened, but are together not the block that was digested.
+    Digest,
+}
+
+impl From<OpenError> for FrameError {
+    fn from(_: OpenError) -> Self {
+        Self::Page
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    page: u8,
+    origin: PageOrigin,
+    tag: Tag,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SealedDigest {
+    origin: PageOrigin,
+    tag: Tag,
+    sealed: [u8; 32],
+}
+
+/// A block as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    block: u64,
+    digest: Option<SealedDigest>,
+    /// Ascending by page.
+    entries: Vec<Entry>,
+    /// The body as stored: prefix, then the pages of `entries`.
+    body: Bytes,
+}
+
+impl Frame {
+    /// A frame of pages that were sealed elsewhere, ascending by their number in the block.
+    pub(super) fn assemble(block: u64, pages: &[(u8, SealedPage)]) -> Self {
+        assert!(pages.is_sorted_by(|(a, _), (b, _)| a < b), "pages are not in address order");
+        let entry = |(page, sealed): &(u8, SealedPage)| Entry {
+            page: *page,
+            origin: sealed.origin,
+            tag: sealed.tag,
+        };
+        let mut body = begin_body(block, pages.len());
+        for (_, sealed) in pages {
+            body.extend_from_slice(&*sealed.ciphertext);
+        }
+        let entries = pages.iter().map(entry).collect();
+        Self { block, digest: None, entries, body: body.into() }
+    }
+
+    /// Seals a whole block under a salt of its own. Zero pages are left out.
+    pub(super) fn seal(
+        block: u64,
+        plaintext: &[u8],
+        digest: Digest,
+        key: &DataKey,
+        rng: &dyn Rng,
+    ) -> Self {
+        assert_eq!(plaintext.len(), BLOCK_BYTES, "a block has one length");
+        let mut sealer = key.sealer(Salt::generate(rng));
+        let (pages, _) = plaintext.as_chunks::<PAGE_BYTES>();
+        let mut body = begin_body(block, PAGES_PER_BLOCK);
+        let mut entries = Vec::with_capacity(PAGES_PER_BLOCK);
+        for (page, bytes) in (0u8..).zip(pages) {
+            if is_zero(bytes) {
+                continue;
+            }
+            let start = body.len();
+            body.extend_from_slice(bytes);
+            let target: &mut Page =
+                (&mut body[start..]).try_into().expect("exactly one page was appended");
+            let position = u32::from(page);
+            let tag = sealer.seal_at(position, lba(block, page), target);
+            let origin = PageOrigin { salt: sealer.salt(), position };
+            entries.push(Entry { page, origin, tag });
+        }
+        let mut sealed = digest.0;
+        let tag = sealer.seal_digest_at(DIGEST_POSITION, block, &mut sealed);
+        let origin = PageOrigin { salt: sealer.salt(), position: DIGEST_POSITION };
+        let digest = Some(SealedDigest { origin, tag, sealed });
+        Self { block, digest, entries, body: body.into() }
+    }
+
+    /// How many pages are stored; the others are zeros.
+    pub(super) fn page_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// One page, or `None` for zeros.
+    pub(super) fn page(&self, page: u8) -> Option<SealedPage> {
+        let at = self.entries.binary_search_by_key(&page, |entry| entry.page).ok()?;
+        let Entry { origin, tag, .. } = self.entries[at];
+        Some(SealedPage { origin, tag, ciphertext: Box::new(*self.ciphertext(at)) })
+    }
+
+    /// Whether both hold the very same sealed pages.
+    pub(super) fn same_pages(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+
+    /// Opens every page; compares with the digest if there is one.
+    pub(super) fn open(&self, key: &DataKey) -> Result<PlainBlock, FrameError> {
+        let mut bytes = Zeroizing::new(vec![0; BLOCK_BYTES]);
+        let (pages, _) = bytes.as_chunks_mut::<PAGE_BYTES>();
+        let mut opener: Option<PageOpener> = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            let target = &mut pages[usize::from(entry.page)];
+            target.copy_from_slice(self.ciphertext(at));
+            let opener = opener_of(key, entry.origin.salt, &mut opener);
+            opener.open(entry.origin.position, lba(self.block, entry.page), &entry.tag, target)?;
+        }
+        let digest = Digest::of(&bytes);
+        if let Some(recorded) = self.open_digest(key)?
+            && recorded != digest
+        {
+            return Err(FrameError::Digest);
+        }
+        Ok(PlainBlock { bytes, digest })
+    }
+
+    /// The digest, if one was recorded when the block was sealed.
+    pub(super) fn open_digest(&self, key: &DataKey) -> Result<Option<Digest>, OpenError> {
+        let Some(sealed) = &self.digest else { return Ok(None) };
+        let mut bytes = sealed.sealed;
+        let opener = key.opener(sealed.origin.salt);
+        opener.open_digest(sealed.origin.position, self.block, &sealed.tag, &mut bytes)?;
+        Ok(Some(Digest(bytes)))
+    }
+
+    fn ciphertext(&self, at: usize) -> &Page {
+        let (pages, _) = self.body[BODY_PREFIX_BYTES..].as_chunks();
+        &pages[at]
+    }
+
+    /// The bytes to store, sealed at the two positions of `slot`, and the tag to point with.
+    pub(super) fn encode(&self, sealer: &mut StructureSealer, slot: u8) -> (Vec<u8>, Tag) {
+        let body_tag = sealer.authenticate_at(body_position(slot), &self.body);
+        let mut table = self.encode_table(body_tag);
+        let header = header(self.flags(), table.len(), self.body.len());
+        let tag =
+            sealer.seal_at(table_position(slot), StructureKind::FrameTable, self.block, &mut table);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + table.len() + self.body.len());
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(&table);
+        bytes.extend_from_slice(&self.body);
+        (bytes, tag)
+    }
+
+    fn flags(&self) -> u8 {
+        if self.digest.is_some() { FLAG_DIGEST } else { 0 }
+    }
+
+    fn encode_table(&self, body_tag: Tag) -> Vec<u8> {
+        let mut salts: Vec<Salt> = Vec::new();
+        let mut salt_number = |salt: Salt| -> u8 {
+            let at = salts.iter().position(|known| *known == salt).unwrap_or_else(|| {
+                salts.push(salt);
+                salts.len() - 1
+            });
+            u8::try_from(at).expect("128 pages and a digest have at most 129 salts")
+        };
+        let mut rest = Vec::with_capacity(self.entries.len() * ENTRY_BYTES + DIGEST_BYTES);
+        if let Some(digest) = &self.digest {
+            rest.push(salt_number(digest.origin.salt));
+            rest.extend_from_slice(&digest.origin.position.to_le_bytes());
+            rest.extend_from_slice(&digest.tag.0);
+            rest.extend_from_slice(&digest.sealed);
+        }
+        for entry in &self.entries {
+            rest.push(entry.page);
+            rest.push(salt_number(entry.origin.salt));
+            rest.extend_from_slice(&entry.origin.position.to_le_bytes());
+            rest.extend_from_slice(&entry.tag.0);
+        }
+        let mut table = Vec::with_capacity(24 + salts.len() * 32 + rest.len());
+        table.push(FRAME_VERSION);
+        table.push(self.flags());
+        table.push(self.entries.len() as u8);
+        table.push(salts.len() as u8);
+        table.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        table.extend_from_slice(&body_tag.0);
+        for salt in &salts {
+            table.extend_from_slice(&salt.0);
+        }
+        table.extend_from_slice(&rest);
+        table
+    }
+
+    /// Reads what [`Frame::encode`] wrote for this block at this slot of this pack.
+    pub(super) fn decode(
+        bytes: &Bytes,
+        opener: &StructureOpener,
+        slot: u8,
+        block: u64,
+        tag: &Tag,
+    ) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        fields.expect(FRAME_MAGIC)?;
+        fields.expect(&[FRAME_VERSION, SUITE_AES_256_GCM])?;
+        let flags = fields.u8()?;
+        fields.expect(&[0])?;
+        let table_bytes = fields.u32()? as usize;
+        let body_bytes = fields.u32()? as usize;
+        let mut table = fields.bytes(table_bytes)?.to_vec();
+        let body = bytes.slice_ref(fields.bytes(body_bytes)?);
+        fields.finish()?;
+        opener
+            .open(table_position(slot), StructureKind::FrameTable, block, tag, &mut table)
+            .map_err(|OpenError| Malformed)?;
+        let (frame, body_tag) = Self::decode_table(block, flags, &table, body)?;
+        opener.check(body_position(slot), &body_tag, &frame.body).map_err(|OpenError| Malformed)?;
+        Ok(frame)
+    }
+
+    fn decode_table(
+        block: u64,
+        flags: u8,
+        table: &[u8],
+        body: Bytes,
+    ) -> Result<(Self, Tag), Malformed> {
+        let mut fields = Fields::new(table);
+        fields.expect(&[FRAME_VERSION, flags])?;
+        let page_count = usize::from(fields.u8()?);
+        let salt_count = usize::from(fields.u8()?);
+        let body_bytes = fields.u32()? as usize;
+        let body_tag = Tag(fields.array()?);
+        let body_expected = BODY_PREFIX_BYTES + page_count * PAGE_BYTES;
+        if page_count > PAGES_PER_BLOCK || body_bytes != body.len() || body_bytes != body_expected {
+            return Err(Malformed);
+        }
+        let salts = (0..salt_count).map(|_| fields.array().map(Salt));
+        let salts: Vec<Salt> = salts.collect::<Result<_, _>>()?;
+        let salt = |number: u8| salts.get(usize::from(number)).copied().ok_or(Malformed);
+        let digest = if flags == FLAG_DIGEST {
+            let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
+            Some(SealedDigest { origin, tag: Tag(fields.array()?), sealed: fields.array()? })
+        } else if flags == 0 {
+            None
+        } else {
+            return Err(Malformed);
+        };
+        let mut entries: Vec<Entry> = Vec::with_capacity(page_count);
+        for _ in 0..page_count {
+            let page = fields.u8()?;
+            let ascending = entries.last().is_none_or(|last| last.page < page);
+            if !ascending || usize::from(page) >= PAGES_PER_BLOCK {
+                return Err(Malformed);
+            }
+            let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
+            entries.push(Entry { page, origin, tag: Tag(fields.array()?) });
+        }
+        fields.finish()?;
+        Ok((Self { block, digest, entries, body }, body_tag))
+    }
+}
+
+const ENTRY_BYTES: usize = 22;
+const DIGEST_BYTES: usize = 53;
+
+/// The most bytes one frame takes.
+pub(super) const FRAME_BYTES_MAX: usize = HEADER_BYTES
+    + 24
+    + (PAGES_PER_BLOCK + 1) * 32
+    + DIGEST_BYTES
+    + PAGES_PER_BLOCK * ENTRY_BYTES
+    + BODY_PREFIX_BYTES
+    + BLOCK_BYTES;
+
+fn lba(block: u64, page: u8) -> u64 {
+    block * PAGES_PER_BLOCK as u64 + u64::from(page)
+}
+
+fn opener_of<'a>(key: &DataKey, salt: Salt, cached: &'a mut Option<PageOpener>) -> &'a PageOpener {
+    // Pages written together share a salt, so remembering the last one saves nearly all work.
+    if cached.as_ref().is_none_or(|opener| opener.salt() != salt) {
+        *cached = None;
+    }
+    cached.get_or_insert_with(|| key.opener(salt))
+}
+
+fn header(flags: u8, table_bytes: usize, body_bytes: usize) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(FRAME_MAGIC);
+    header[4] = FRAME_VERSION;
+    header[5] = SUITE_AES_256_GCM;
+    header[6] = flags;
+    header[8..12].copy_from_slice(&(table_bytes as u32).to_le_bytes());
+    header[12..].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+    header
+}
+
+/// The body's prefix says what is authenticated: pages of this block, in this version.
+fn begin_body(block: u64, pages: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(BODY_PREFIX_BYTES + pages * PAGE_BYTES);
+    body.extend_from_slice(BODY_MAGIC);
+    body.extend_from_slice(&[FRAME_VERSION, SUITE_AES_256_GCM, 0, 0]);
+    body.extend_from_slice(&block.to_le_bytes());
+    body
+}
+
+fn body_position(slot: u8) -> u32 {
+    u32::from(slot) * 2
+}
+
+fn table_position(slot: u8) -> u32 {
+    u32::from(slot) * 2 + 1
+}

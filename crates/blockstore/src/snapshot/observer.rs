@@ -1,0 +1,86 @@
+//! What long work tells whoever started it, and asks.
+
+use super::Error;
+use super::root::Checkpoint;
+
+/// Watches an export or a copy. Called from the thread that does the work.
+pub trait Observer: Sync {
+    /// So many of the blocks to do are done.
+    fn progress(&self, done: u64, total: u64);
+
+    /// Records how far the work has come. Once this returns `Ok`, the work may be resumed from
+    /// here, and the checkpoint's root must be among the live roots of every collection.
+    ///
+    /// # Errors
+    /// When it could not be recorded; the work then stops.
+    fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Whether the work should stop. Asked after every block.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Watches nothing: for work short enough to be repeated from the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn progress(&self, _done: u64, _total: u64) {}
+
+    fn checkpoint(
+        &self,
+        _checkpoint: &Checkpoint,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Counts blocks, and says when a checkpoint is due.
+pub(super) struct Pace<'a> {
+    observer: &'a dyn Observer,
+    interval_blocks: u64,
+    total: u64,
+    done: u64,
+    done_at_checkpoint: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub(super) fn new(
+        observer: &'a dyn Observer,
+        interval_blocks: u64,
+        total: u64,
+        done: u64,
+    ) -> Self {
+        observer.progress(done, total);
+        Self { observer, interval_blocks, total, done, done_at_checkpoint: done }
+    }
+
+    /// Counts blocks as done; true when a checkpoint is due.
+    pub(super) fn advance(&mut self, blocks: u64) -> Result<bool, Error> {
+        self.done += blocks;
+        self.observer.progress(self.done, self.total.max(self.done));
+        if self.observer.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(self.done - self.done_at_checkpoint >= self.interval_blocks)
+    }
+
+    /// Hands a commit to the observer.
+    pub(super) fn checkpoint(
+        &mut self,
+        root: super::SnapshotRoot,
+        next_block: u64,
+    ) -> Result<(), Error> {
+        let checkpoint = Checkpoint { root, next_block, blocks_done: self.done };
+        let recorded = self.observer.checkpoint(&checkpoint);
+        recorded.map_err(|source| Error::Checkpoint { source })?;
+        self.done_at_checkpoint = self.done;
+        Ok(())
+    }
+}

@@ -1,0 +1,429 @@
+//! Packs: up to 64 frames or manifest nodes in one immutable object.
+//!
+//! - A pack's id is 96 random bits of its writer and the writer's count, so no two packs ever
+//!   share an id. The key that seals a pack's structure is derived from the id, with the slot as
+//!   nonce; a writer that retries a put sends the same bytes.
+//! - A pack may be rewritten without its dead items. The rewritten pack is a new object, the next
+//!   *revision* of the same id: the items keep slot, bytes and tag, and only their offsets change.
+//!   References name the offset in revision 0; who does not find that object asks the directory
+//!   of the newest revision. So reclaiming space never rewrites a manifest.
+//! - A reference carries the item's tag, so an item cannot be replaced by another, nor by an
+//!   older or newer one of the same block.
+
+use super::codec::{Fields, Malformed};
+use super::frame::{FRAME_BYTES_MAX, Frame};
+use crate::page::{
+    OpenError, SUITE_AES_256_GCM, Salt, StructureKey, StructureKind, StructureSealer, Tag,
+};
+use base::Rng;
+use objstore::Bytes;
+use std::fmt;
+
+/// The most items in a pack.
+pub(super) const PACK_ITEMS_MAX: usize = 64;
+/// A pack takes no further item beyond this size.
+const PACK_BYTES_TARGET: usize = 32 << 20;
+/// Rewriting drops at least one item, so there are fewer revisions than items.
+pub(super) const REVISIONS_MAX: u32 = PACK_ITEMS_MAX as u32;
+
+const PACK_MAGIC: &[u8; 4] = b"SRPK";
+const FOOTER_MAGIC: &[u8; 4] = b"SRPE";
+pub(super) const PACK_VERSION: u8 = 1;
+const HEADER_BYTES: usize = 32;
+const DIRECTORY_ENTRY_BYTES: usize = 33;
+pub(super) const FOOTER_BYTES: usize = 80;
+
+const _: () = assert!(PACK_BYTES_TARGET + FRAME_BYTES_MAX < objstore::OBJECT_BYTES_MAX);
+
+/// Names a writer: one process working on one export, copy or upload session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct WriterId(pub(super) [u8; 12]);
+
+impl WriterId {
+    pub(super) fn generate(rng: &dyn Rng) -> Self {
+        let mut bytes = [0; 12];
+        rng.fill(&mut bytes);
+        Self(bytes)
+    }
+
+    pub(super) fn hex(self) -> String {
+        hex(&self.0)
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+
+    /// The directory of this writer's packs.
+    pub(super) fn directory(self) -> String {
+        format!("packs/{:02x}/{}", self.0[0], self.hex())
+    }
+}
+
+/// Names a pack in all its revisions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PackId(pub(super) [u8; 16]);
+
+impl PackId {
+    fn new(writer: WriterId, sequence: u32) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..12].copy_from_slice(&writer.0);
+        bytes[12..].copy_from_slice(&sequence.to_be_bytes());
+        Self(bytes)
+    }
+
+    pub(super) fn writer(self) -> WriterId {
+        let mut bytes = [0; 12];
+        bytes.copy_from_slice(&self.0[..12]);
+        WriterId(bytes)
+    }
+
+    /// The object that holds a revision.
+    pub(super) fn object(self, revision: u32) -> String {
+        let sequence = hex(&self.0[12..]);
+        let directory = self.writer().directory();
+        if revision == 0 {
+            format!("{directory}/{sequence}")
+        } else {
+            format!("{directory}/{sequence}.{revision}")
+        }
+    }
+
+    /// The inverse of [`PackId::object`].
+    pub(super) fn parse_object(name: &str) -> Option<(Self, u32)> {
+        let mut parts = name.split('/');
+        let ("packs", shard, writer, file) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?)
+        else {
+            return None;
+        };
+        let writer = WriterId::parse(writer)?;
+        let (sequence, revision) = match file.split_once('.') {
+            None => (file, 0),
+            Some((sequence, revision)) => (sequence, revision.parse().ok()?),
+        };
+        let id = Self::new(writer, u32::from_be_bytes(parse_hex(sequence)?));
+        (parts.next().is_none() && hex(&writer.0[..1]) == shard).then_some((id, revision))
+    }
+
+    fn salt(self) -> Salt {
+        // The structure key's other users draw 32 random bytes; ending in zeros and these words
+        // a pack's salt is none of theirs.
+        let mut salt = [0; 32];
+        salt[..16].copy_from_slice(&self.0);
+        salt[16..26].copy_from_slice(b"snappack1\0");
+        Salt(salt)
+    }
+
+    /// The opener of this pack's items.
+    pub(super) fn opener(self, key: &StructureKey) -> crate::page::StructureOpener {
+        key.opener(self.salt())
+    }
+
+    fn directory_id(self) -> u64 {
+        u64::from_le_bytes(self.0[8..].try_into().expect("eight bytes remain"))
+    }
+}
+
+impl fmt::Debug for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// Hands out the ids of one writer, each once.
+pub(super) struct PackIds {
+    writer: WriterId,
+    next: u32,
+}
+
+impl PackIds {
+    pub(super) fn new(writer: WriterId) -> Self {
+        Self { writer, next: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> PackId {
+        let id = PackId::new(self.writer, self.next);
+        self.next = self.next.checked_add(1).expect("a writer stops long before 2^32 packs");
+        id
+    }
+}
+
+/// What a pack holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum PackKind {
+    Frames = 1,
+    Nodes = 2,
+}
+
+impl PackKind {
+    fn parse(byte: u8) -> Result<Self, Malformed> {
+        match byte {
+            1 => Ok(Self::Frames),
+            2 => Ok(Self::Nodes),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Points at an item and proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ItemRef {
+    pub(super) pack: PackId,
+    pub(super) slot: u8,
+    /// In revision 0.
+    pub(super) offset: u32,
+    pub(super) length: u32,
+    pub(super) tag: Tag,
+}
+
+impl ItemRef {
+    pub(super) const BYTES: usize = 41;
+
+    pub(super) fn encode(&self, target: &mut Vec<u8>) {
+        target.extend_from_slice(&self.pack.0);
+        target.push(self.slot);
+        target.extend_from_slice(&self.offset.to_le_bytes());
+        target.extend_from_slice(&self.length.to_le_bytes());
+        target.extend_from_slice(&self.tag.0);
+    }
+
+    pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let pack = PackId(fields.array()?);
+        let slot = fields.u8()?;
+        if usize::from(slot) >= PACK_ITEMS_MAX {
+            return Err(Malformed);
+        }
+        let (offset, length) = (fields.u32()?, fields.u32()?);
+        Ok(Self { pack, slot, offset, length, tag: Tag(fields.array()?) })
+    }
+}
+
+/// A line of a pack's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DirectoryEntry {
+    pub(super) slot: u8,
+    /// The block of a frame, the number of a node.
+    pub(super) id: u64,
+    pub(super) offset: u32,
+    pub(super) length: u32,
+    pub(super) tag: Tag,
+}
+
+/// A pack's own account of what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Directory {
+    pub(super) kind: PackKind,
+    /// Ascending by slot.
+    pub(super) entries: Vec<DirectoryEntry>,
+}
+
+impl Directory {
+    pub(super) fn entry(&self, slot: u8) -> Option<&DirectoryEntry> {
+        let at = self.entries.binary_search_by_key(&slot, |entry| entry.slot).ok()?;
+        Some(&self.entries[at])
+    }
+}
+
+/// A pack in the making.
+pub(super) struct PackBuilder {
+    id: PackId,
+    directory: Directory,
+    sealer: StructureSealer,
+    bytes: Vec<u8>,
+}
+
+impl PackBuilder {
+    pub(super) fn new(id: PackId, kind: PackKind, key: &StructureKey) -> Self {
+        let directory = Directory { kind, entries: Vec::new() };
+        Self { id, directory, sealer: key.sealer(id.salt()), bytes: begin(id, kind, 0) }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.directory.entries.len() == PACK_ITEMS_MAX || self.bytes.len() >= PACK_BYTES_TARGET
+    }
+
+    pub(super) fn push_frame(&mut self, block: u64, frame: &Frame) -> ItemRef {
+        let slot = self.next_slot();
+        let (bytes, tag) = frame.encode(&mut self.sealer, slot);
+        self.push(block, &bytes, tag)
+    }
+
+    /// Seals a node into the pack.
+    pub(super) fn push_node(&mut self, kind: StructureKind, id: u64, mut node: Vec<u8>) -> ItemRef {
+        let position = node_position(self.next_slot());
+        let tag = self.sealer.seal_at(position, kind, id, &mut node);
+        self.push(id, &node, tag)
+    }
+
+    fn next_slot(&self) -> u8 {
+        assert!(!self.is_full(), "a full pack takes no item");
+        self.directory.entries.len() as u8
+    }
+
+    fn push(&mut self, id: u64, bytes: &[u8], tag: Tag) -> ItemRef {
+        let slot = self.next_slot();
+        let (offset, length) = append(&mut self.bytes, bytes);
+        self.directory.entries.push(DirectoryEntry { slot, id, offset, length, tag });
+        ItemRef { pack: self.id, slot, offset, length, tag }
+    }
+
+    /// The object to store as revision 0.
+    pub(super) fn finish(self, key: &StructureKey, rng: &dyn Rng) -> (PackId, Bytes) {
+        (self.id, finish(self.id, 0, &self.directory, self.bytes, key, rng))
+    }
+}
+
+/// Where a node is sealed in its pack; the other position of a slot authenticates frame bodies.
+pub(super) fn node_position(slot: u8) -> u32 {
+    u32::from(slot) * 2 + 1
+}
+
+/// Rewrites a pack with only the items that `keep` says, as `revision`. The items are copied as
+/// they are; each was checked by the caller.
+pub(super) fn rewrite(
+    id: PackId,
+    revision: u32,
+    kind: PackKind,
+    items: &[(DirectoryEntry, Bytes)],
+    key: &StructureKey,
+    rng: &dyn Rng,
+) -> Bytes {
+    assert!(revision > 0, "revision 0 is what the writer wrote");
+    let mut bytes = begin(id, kind, revision);
+    let mut directory = Directory { kind, entries: Vec::with_capacity(items.len()) };
+    for (entry, item) in items {
+        let (offset, length) = append(&mut bytes, item);
+        directory.entries.push(DirectoryEntry { offset, length, ..*entry });
+    }
+    finish(id, revision, &directory, bytes, key, rng)
+}
+
+fn begin(id: PackId, kind: PackKind, revision: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    bytes.extend_from_slice(PACK_MAGIC);
+    bytes.extend_from_slice(&[PACK_VERSION, SUITE_AES_256_GCM, kind as u8, 0]);
+    bytes.extend_from_slice(&id.0);
+    bytes.extend_from_slice(&revision.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    assert_eq!(bytes.len(), HEADER_BYTES, "the header has one size");
+    bytes
+}
+
+fn append(bytes: &mut Vec<u8>, item: &[u8]) -> (u32, u32) {
+    let offset = u32::try_from(bytes.len()).expect("a pack is far smaller than 4 GiB");
+    bytes.extend_from_slice(item);
+    (offset, u32::try_from(item.len()).expect("an item is far smaller than 4 GiB"))
+}
+
+/// The directory is sealed under a salt of its own, because two attempts at one revision may
+/// differ in what they keep.
+fn finish(
+    id: PackId,
+    revision: u32,
+    directory: &Directory,
+    mut bytes: Vec<u8>,
+    key: &StructureKey,
+    rng: &dyn Rng,
+) -> Bytes {
+    let mut sealed = Vec::with_capacity(32 + directory.entries.len() * DIRECTORY_ENTRY_BYTES);
+    sealed.push(PACK_VERSION);
+    sealed.push(directory.kind as u8);
+    sealed.push(directory.entries.len() as u8);
+    sealed.extend_from_slice(&id.0);
+    sealed.extend_from_slice(&revision.to_le_bytes());
+    for entry in &directory.entries {
+        sealed.push(entry.slot);
+        sealed.extend_from_slice(&entry.id.to_le_bytes());
+        sealed.extend_from_slice(&entry.offset.to_le_bytes());
+        sealed.extend_from_slice(&entry.length.to_le_bytes());
+        sealed.extend_from_slice(&entry.tag.0);
+    }
+    let salt = Salt::generate(rng);
+    let tag =
+        key.sealer(salt).seal_at(0, StructureKind::PackDirectory, id.directory_id(), &mut sealed);
+    let (offset, length) = append(&mut bytes, &sealed);
+    let start = bytes.len();
+    bytes.extend_from_slice(FOOTER_MAGIC);
+    bytes.extend_from_slice(&[PACK_VERSION, SUITE_AES_256_GCM, 0, 0]);
+    bytes.extend_from_slice(&salt.0);
+    bytes.extend_from_slice(&tag.0);
+    bytes.extend_from_slice(&offset.to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&[0; 16]);
+    assert_eq!(bytes.len() - start, FOOTER_BYTES, "the footer has one size");
+    bytes.into()
+}
+
+/// What a footer says of the directory.
+pub(super) struct Footer {
+    salt: Salt,
+    tag: Tag,
+    pub(super) offset: u32,
+    pub(super) length: u32,
+}
+
+impl Footer {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        fields.expect(FOOTER_MAGIC)?;
+        fields.expect(&[PACK_VERSION, SUITE_AES_256_GCM, 0, 0])?;
+        let (salt, tag) = (Salt(fields.array()?), Tag(fields.array()?));
+        let (offset, length) = (fields.u32()?, fields.u32()?);
+        fields.expect(&[0; 16])?;
+        fields.finish()?;
+        Ok(Self { salt, tag, offset, length })
+    }
+
+    /// Opens the directory this footer is of.
+    pub(super) fn directory(
+        &self,
+        id: PackId,
+        revision: u32,
+        sealed: &[u8],
+        key: &StructureKey,
+    ) -> Result<Directory, Malformed> {
+        let mut bytes = sealed.to_vec();
+        key.opener(self.salt)
+            .open(0, StructureKind::PackDirectory, id.directory_id(), &self.tag, &mut bytes)
+            .map_err(|OpenError| Malformed)?;
+        let mut fields = Fields::new(&bytes);
+        fields.expect(&[PACK_VERSION])?;
+        let kind = PackKind::parse(fields.u8()?)?;
+        let count = fields.u8()?;
+        fields.expect(&id.0)?;
+        fields.expect(&revision.to_le_bytes())?;
+        let mut entries: Vec<DirectoryEntry> = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            let slot = fields.u8()?;
+            let ascending = entries.last().is_none_or(|last| last.slot < slot);
+            if !ascending || usize::from(slot) >= PACK_ITEMS_MAX {
+                return Err(Malformed);
+            }
+            let (id, offset, length) = (fields.u64()?, fields.u32()?, fields.u32()?);
+            entries.push(DirectoryEntry { slot, id, offset, length, tag: Tag(fields.array()?) });
+        }
+        fields.finish()?;
+        Ok(Directory { kind, entries })
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let lower = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() != N * 2 || !lower {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
+}

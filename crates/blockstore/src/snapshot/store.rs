@@ -1,0 +1,251 @@
+//! The store of snapshots: objects, the structure key, and the two caches.
+
+use super::Error;
+use super::codec::Malformed;
+use super::frame::Frame;
+use super::node::{Children, Leaf, ROOT_ID, RootRecord, decode_inner, inner_id, leaf_id};
+use super::pack::{
+    Directory, FOOTER_BYTES, Footer, ItemRef, PackBuilder, PackId, REVISIONS_MAX, node_position,
+};
+use super::root::SnapshotRoot;
+use crate::page::{StructureKey, StructureKind};
+use base::{Rng, Secret};
+use objstore::{ATTEMPTS_MAX, Bytes, ObjectStore, put_settled};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The most manifest nodes kept in memory, at up to about 60 KiB each.
+const CACHED_NODES_MAX: usize = 256;
+/// The most directories of rewritten packs kept in memory, at about 2 KiB each.
+const CACHED_DIRECTORIES_MAX: usize = 1024;
+/// The name under which the structure key of all frames and manifests of a store is derived.
+const KEY_NAME: &str = "snapshots";
+
+/// Snapshots in one object store, under one service key. Cloning is cheap; all methods may be
+/// called from any thread, and block it.
+#[derive(Clone)]
+pub struct SnapshotStore(Arc<Inner>);
+
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    key: StructureKey,
+    rng: Arc<dyn Rng>,
+    nodes: Mutex<HashMap<ItemKey, Node>>,
+    moved: Mutex<HashMap<PackId, Moved>>,
+}
+
+type ItemKey = (PackId, u8);
+
+#[derive(Clone)]
+enum Node {
+    Leaf(Arc<Leaf>),
+    Inner(Arc<Children>),
+}
+
+/// Where a rewritten pack is found.
+#[derive(Clone)]
+struct Moved {
+    revision: u32,
+    directory: Arc<Directory>,
+}
+
+impl SnapshotStore {
+    /// Opens the store in `objects`. `service_key` is the service's and must be the same for as
+    /// long as the store lives; it opens no page.
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        service_key: &Secret<[u8; 32]>,
+        rng: Arc<dyn Rng>,
+    ) -> Self {
+        let key = StructureKey::derive(service_key, KEY_NAME);
+        let (nodes, moved) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { objects, key, rng, nodes, moved }))
+    }
+
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        &*self.0.objects
+    }
+
+    pub(super) fn key(&self) -> &StructureKey {
+        &self.0.key
+    }
+
+    pub(super) fn rng(&self) -> &dyn Rng {
+        &*self.0.rng
+    }
+
+    pub(super) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng().fill(&mut bytes);
+        bytes
+    }
+
+    /// Stores a finished pack; durable on return.
+    pub(super) fn put_pack(&self, pack: PackBuilder) -> Result<(), Error> {
+        let (id, bytes) = pack.finish(self.key(), self.rng());
+        Ok(put_settled(self.objects(), &id.object(0), &bytes)?)
+    }
+
+    pub(super) fn frame(&self, block: u64, item: &ItemRef) -> Result<Frame, Error> {
+        let bytes = self.fetch(item)?;
+        let opener = item.pack.opener(self.key());
+        Frame::decode(&bytes, &opener, item.slot, block, &item.tag)
+            .map_err(|Malformed| corrupt("frame", item))
+    }
+
+    pub(super) fn leaf(&self, leaf: u32, item: &ItemRef) -> Result<Arc<Leaf>, Error> {
+        if let Some(Node::Leaf(found)) = self.cached(item) {
+            return Ok(found);
+        }
+        let bytes = self.open_node(item, StructureKind::ManifestNode, leaf_id(leaf))?;
+        let decoded = Leaf::decode(&bytes).map_err(|Malformed| corrupt("manifest leaf", item))?;
+        let decoded = Arc::new(decoded);
+        self.cache(item, Node::Leaf(Arc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    pub(super) fn inner(&self, inner: u16, item: &ItemRef) -> Result<Arc<Children>, Error> {
+        if let Some(Node::Inner(found)) = self.cached(item) {
+            return Ok(found);
+        }
+        let bytes = self.open_node(item, StructureKind::ManifestNode, inner_id(inner))?;
+        let decoded = decode_inner(&bytes).map_err(|Malformed| corrupt("manifest node", item))?;
+        let decoded = Arc::new(decoded);
+        self.cache(item, Node::Inner(Arc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    /// Reads a root record and compares it with what the root says of it.
+    pub(super) fn record(&self, root: &SnapshotRoot) -> Result<RootRecord, Error> {
+        let item = &root.record;
+        let bytes = self.open_node(item, StructureKind::ManifestRoot, ROOT_ID)?;
+        let record = RootRecord::decode(&bytes);
+        let record = record.map_err(|Malformed| corrupt("manifest root", item))?;
+        if record.facts == root.facts { Ok(record) } else { Err(corrupt("manifest root", item)) }
+    }
+
+    fn open_node(&self, item: &ItemRef, kind: StructureKind, id: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = self.fetch(item)?.to_vec();
+        let opener = item.pack.opener(self.key());
+        opener
+            .open(node_position(item.slot), kind, id, &item.tag, &mut bytes)
+            .map_err(|_| corrupt("manifest node", item))?;
+        Ok(bytes)
+    }
+
+    // A node is immutable and its key unique, so a cached node is never stale. The number of the
+    // node (which leaf it is) was authenticated when it was read; a reference to it from another
+    // place of a tree could only come from a forged parent.
+    fn cached(&self, item: &ItemRef) -> Option<Node> {
+        self.nodes().get(&(item.pack, item.slot)).cloned()
+    }
+
+    fn cache(&self, item: &ItemRef, node: Node) {
+        let mut nodes = self.nodes();
+        if nodes.len() >= CACHED_NODES_MAX {
+            nodes.clear();
+        }
+        nodes.insert((item.pack, item.slot), node);
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, HashMap<ItemKey, Node>> {
+        self.0.nodes.lock().expect("no code panics while it holds the cache")
+    }
+
+    fn moved(&self) -> MutexGuard<'_, HashMap<PackId, Moved>> {
+        self.0.moved.lock().expect("no code panics while it holds the cache")
+    }
+
+    /// Reads an item from whichever revision of its pack exists.
+    pub(super) fn fetch(&self, item: &ItemRef) -> Result<Bytes, Error> {
+        let known = self.moved().get(&item.pack).cloned();
+        if let Some(moved) = known {
+            match self.fetch_moved(item, &moved) {
+                Err(Error::Missing { .. }) => self.moved().remove(&item.pack),
+                outcome => return outcome,
+            };
+        }
+        match self.fetch_range(&item.pack.object(0), item.offset, item.length) {
+            Err(Error::Missing { .. }) => {}
+            outcome => return outcome,
+        }
+        // Rewriting stores the new revision before it deletes the old one, so going upwards finds
+        // one that exists.
+        for revision in 1..=REVISIONS_MAX {
+            match self.directory(item.pack, revision) {
+                Err(Error::Missing { .. }) => {}
+                Err(error) => return Err(error),
+                Ok(directory) => {
+                    let moved = Moved { revision, directory: Arc::new(directory) };
+                    match self.fetch_moved(item, &moved) {
+                        Err(Error::Missing { .. }) => {}
+                        outcome => {
+                            self.remember_moved(item.pack, moved);
+                            return outcome;
+                        }
+                    }
+                }
+            }
+        }
+        Err(Error::Missing { object: item.pack.object(0) })
+    }
+
+    fn remember_moved(&self, pack: PackId, found: Moved) {
+        let mut moved = self.moved();
+        if moved.len() >= CACHED_DIRECTORIES_MAX {
+            moved.clear();
+        }
+        moved.insert(pack, found);
+    }
+
+    fn fetch_moved(&self, item: &ItemRef, moved: &Moved) -> Result<Bytes, Error> {
+        let entry = moved.directory.entry(item.slot);
+        let entry = entry.filter(|entry| entry.tag == item.tag && entry.length == item.length);
+        let entry = entry.ok_or_else(|| corrupt("pack directory", item))?;
+        self.fetch_range(&item.pack.object(moved.revision), entry.offset, entry.length)
+    }
+
+    /// Reads the directory of one revision of a pack.
+    pub(super) fn directory(&self, pack: PackId, revision: u32) -> Result<Directory, Error> {
+        let object = pack.object(revision);
+        let corrupt = || Error::Corrupt { what: "pack directory", object: object.clone() };
+        let size = retried(|| self.objects().head(&object))?.size;
+        let footer_at = size.checked_sub(FOOTER_BYTES as u64).ok_or_else(corrupt)?;
+        let bytes = retried(|| self.objects().get_range(&object, footer_at..size))?;
+        let footer = Footer::decode(&bytes).map_err(|Malformed| corrupt())?;
+        let sealed = self.fetch_range(&object, footer.offset, footer.length)?;
+        let directory = footer.directory(pack, revision, &sealed, self.key());
+        directory.map_err(|Malformed| corrupt())
+    }
+
+    pub(super) fn fetch_range(
+        &self,
+        object: &str,
+        offset: u32,
+        length: u32,
+    ) -> Result<Bytes, Error> {
+        let start = u64::from(offset);
+        retried(|| self.objects().get_range(object, start..start + u64::from(length)))
+    }
+}
+
+impl std::fmt::Debug for SnapshotStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SnapshotStore(..)")
+    }
+}
+
+/// Repeats a read that failed for no lasting reason.
+pub(super) fn retried<T>(read: impl Fn() -> Result<T, objstore::Error>) -> Result<T, Error> {
+    let mut attempt = 1;
+    loop {
+        match read() {
+            Err(error) if error.is_transient() && attempt < ATTEMPTS_MAX => attempt += 1,
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+pub(super) fn corrupt(what: &'static str, item: &ItemRef) -> Error {
+    Error::Corrupt { what, object: format!("{}, item {}", item.pack.object(0), item.slot) }
+}
