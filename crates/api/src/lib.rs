@@ -17,9 +17,12 @@
 //! - Calls to another service go through [`Call::fork`] and [`pipeline::run`].
 
 mod audit;
+mod authenticate;
 mod authorize;
 mod call;
 mod error;
+mod front;
+pub mod http;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

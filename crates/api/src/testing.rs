@@ -18,7 +18,7 @@ pub(crate) struct Bench {
     pub(crate) world: Arc<World>,
     pub(crate) clock: Arc<ManualClock>,
     /// Removed when the bench goes.
-    pub(crate) directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 pub(crate) fn account(digit: u8) -> AccountId {
@@ -49,7 +49,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         enforcement,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
-    Bench { world, clock, directory }
+    Bench { world, clock, _directory: directory }
 }
 
 impl Bench {

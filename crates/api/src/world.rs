@@ -1,7 +1,8 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
+use crate::authenticate::Refused;
 use crate::error::Error;
-use base::{Clock, Region, Rng};
+use base::{Clock, Region, Rng, Secret};
 use iam::{Decision, Layers, Principal, PrincipalKind};
 use kms::seal::Root;
 use meta::Db;
@@ -38,6 +39,8 @@ pub struct World {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// This server's name in shared rows, the same at every start.
+    pub server: String,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -91,8 +94,18 @@ impl Regions {
     }
 }
 
+/// An intent of another server older than this belongs to no call that still runs.
+const INTENT_AGE_MAX_SECONDS: i64 = 3600;
+
 /// Every table of the crates below, in the order of their dependencies.
-const MIGRATIONS: &[&[meta::Migration]] = &[ebs::MIGRATIONS];
+const MIGRATIONS: &[&[meta::Migration]] = &[events::MIGRATIONS, kms::MIGRATIONS, ebs::MIGRATIONS];
+
+/// A credential that was found: whose it is, and the secret to check signatures with.
+pub(crate) struct Credential {
+    pub(crate) principal: Principal,
+    pub(crate) secret: Secret<String>,
+    pub(crate) session_policies: Vec<String>,
+}
 
 impl World {
     /// Brings the schema up to date and puts the parts together.
@@ -104,7 +117,10 @@ impl World {
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
-        Ok(Arc::new(Self { db, clock, rng, seal, regions, enforcement }))
+        let server = hex::encode(seal.id());
+        let world = Self { db, clock, rng, seal, regions, enforcement, server };
+        world.recover_trail().await?;
+        Ok(Arc::new(world))
     }
 
     /// The caller's own policies: identity policies, boundary and session policies.
@@ -119,6 +135,31 @@ impl World {
         match principal.kind {
             PrincipalKind::Root => Ok(Layers::default()),
             _ => Err(Error::internal(meta::Error::Closed)),
+        }
+    }
+
+    /// Finds a credential by its access key and, for temporary ones, its session token.
+    pub(crate) async fn credential(
+        &self,
+        _access_key_id: &str,
+        _token: Option<&str>,
+    ) -> Result<Credential, Refused> {
+        Err(Refused::UnknownKey)
+    }
+
+    /// Records the calls that an earlier run of this server began and did not finish.
+    async fn recover_trail(&self) -> Result<(), Error> {
+        loop {
+            let server = self.server.clone();
+            let stale_before = self.clock.now().plus_seconds(-INTENT_AGE_MAX_SECONDS);
+            let settled = self
+                .db
+                .write(move |tx| events::recover_unfinished(tx, &server, stale_before))
+                .await?;
+            if settled.is_empty() {
+                return Ok(());
+            }
+            tracing::warn!(calls = settled.len(), "recorded calls that were interrupted");
         }
     }
 
