@@ -1,1 +1,12 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! Durable work behind the API: volumes made usable, snapshots written, copies made, devices opened.
+//!
+//! It owns the traits it needs from above ([`port`]): KMS through the front door, the block store,
+//! the hosts. It knows no wire and no policy; a call it makes for a user carries the user's identity
+//! and is decided where all calls are decided.
+
+pub mod plain_key;
+pub mod port;
+pub mod services;
+pub mod workflow;
+
+pub use services::{Services, Trouble};
