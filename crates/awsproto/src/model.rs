@@ -110,7 +110,8 @@ impl Check<'_> {
             _ => None,
         };
         if protocol != Some(ours.protocol) {
-            self.report(format!("the protocol is {:?}", self.model.0["metadata"]["protocol"]));
+            let theirs = self.model.0["metadata"]["protocol"].as_str().unwrap_or_default();
+            self.report(format!("the protocol is {theirs}"));
         }
         self.http(ours, &theirs["http"]);
         let (input, output) = (&theirs["input"]["shape"], &theirs["output"]);
@@ -132,7 +133,9 @@ impl Check<'_> {
         if self.protocol == Protocol::RestJson1 {
             let expected = (theirs["method"].as_str(), theirs["requestUri"].as_str());
             if ours.http.map(|(m, p)| (Some(m), Some(p))) != Some(expected) {
-                self.report(format!("the method and path are {expected:?}, not {:?}", ours.http));
+                let [theirs, ours] = [expected, (ours.http.map(|h| h.0), ours.http.map(|h| h.1))]
+                    .map(|(m, p)| format!("{} {}", m.unwrap_or_default(), p.unwrap_or_default()));
+                self.report(format!("the method and path are {theirs}, not {ours}"));
             }
         }
     }
@@ -154,35 +157,34 @@ impl Check<'_> {
         let shape = model.shape(shape_name);
         let nothing = Map::new();
         let members = shape["members"].as_object().unwrap_or(&nothing);
+        let listed = |name: &str| match direction {
+            Direction::Input => ours.unsupported.contains(&name),
+            // A shape of both directions says once that it lacks a member.
+            Direction::Output => ours.omitted.contains(&name) || ours.unsupported.contains(&name),
+        };
+        let mut lacking = Vec::new();
         for (name, theirs) in members {
             match ours.member(name) {
                 Some(member) => {
                     self.inside(name, |check| check.member(member, shape, theirs, direction));
                 }
-                None => self.absent(ours, name, direction),
+                None if listed(name) => {}
+                None => lacking.push(name.as_str()),
             }
         }
-        let ours_only = ours.members.iter().map(|m| m.name);
-        let listed = ours.unsupported.iter().chain(ours.omitted).copied();
-        for name in ours_only.chain(listed).filter(|name| !members.contains_key(*name)) {
-            self.report(format!("'{name}' is not a member of {shape_name}"));
-        }
-        for name in ours.unsupported.iter().chain(ours.omitted) {
-            if ours.member(name).is_some() {
-                self.report(format!("'{name}' is both a member and listed as absent"));
-            }
-        }
-    }
-
-    fn absent(&mut self, ours: &Schema, name: &str, direction: Direction) {
-        let listed = match direction {
-            Direction::Input => ours.unsupported.contains(&name),
-            // A shape of both directions says once that it lacks a member.
-            Direction::Output => ours.omitted.contains(&name) || ours.unsupported.contains(&name),
-        };
-        if !listed {
+        if !lacking.is_empty() {
             let word = if direction == Direction::Input { "unsupported" } else { "omitted" };
-            self.report(format!("{} lacks '{name}' and does not list it as {word}", ours.name));
+            let lacking = lacking.join(", ");
+            self.report(format!("{} lacks, and does not list as {word}: {lacking}", ours.name));
+        }
+        let absent = || ours.unsupported.iter().chain(ours.omitted).copied();
+        for name in ours.members.iter().map(|m| m.name).chain(absent()) {
+            if !members.contains_key(name) {
+                self.report(format!("'{name}' is not a member of {shape_name}"));
+            }
+        }
+        for name in absent().filter(|name| ours.member(name).is_some()) {
+            self.report(format!("'{name}' is both a member and listed as absent"));
         }
     }
 
@@ -336,7 +338,7 @@ impl Check<'_> {
                 self.inside("value", |check| check.kind(*item, value_shape, direction));
             }
             ("structure", Kind::Struct(schema)) => self.structure(schema, shape_name, direction),
-            _ => self.report(format!("is a {theirs} in the model, not {}", kind_name(ours))),
+            _ => self.report(format!("is {theirs} in the model, not {}", kind_name(ours))),
         }
     }
 

@@ -143,7 +143,7 @@ impl Router {
             }
         }
         // Literal segments before labels: `/backup/plans` is not the plan called `plans`.
-        by_path.sort_by(|(a, _), (b, _)| a.specificity().cmp(&b.specificity()));
+        by_path.sort_by_key(|(template, _)| template.specificity());
         Self { services, by_name, by_path }
     }
 
