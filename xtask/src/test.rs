@@ -43,7 +43,7 @@ fn clients(extra: &[String]) -> Result<(), String> {
 }
 
 /// A Python with the client libraries: a virtual environment beside the build.
-fn environment() -> Result<PathBuf, String> {
+pub(crate) fn environment() -> Result<PathBuf, String> {
     let venv = command::target_dir()?.join("clients-venv");
     let python = venv.join("bin/python");
     let wanted = command::root().join("tests/clients/requirements.txt");

@@ -1,11 +1,7 @@
 //! Compares operations with the service models that the real clients are made from.
 //!
-//! The models are botocore's `service-2.json`. Reading the file is the caller's business; in a test:
-//!
-//! ```text
-//! python3 -c 'import sys, json, botocore.loaders as l; \
-//!     json.dump(l.Loader().load_service_model(sys.argv[1], "service-2"), sys.stdout)' ec2
-//! ```
+//! The models are botocore's `service-2.json`, or the extracts of them in `tests/models`, which
+//! `cargo xtask wire models` writes. Reading the file is the caller's business.
 
 use crate::error::shortened;
 use crate::name::upper_first;
@@ -51,17 +47,6 @@ impl Model {
             }
         }
         Ok(Self(json))
-    }
-
-    /// The names of the model's operations.
-    pub fn operations(&self) -> impl Iterator<Item = &str> {
-        self.0["operations"].as_object().into_iter().flat_map(Map::keys).map(String::as_str)
-    }
-
-    /// The error codes the model lists for an operation.
-    pub fn errors<'a>(&'a self, operation: &str) -> impl Iterator<Item = &'a str> {
-        let errors = self.0["operations"][operation]["errors"].as_array();
-        errors.into_iter().flatten().filter_map(|error| error["shape"].as_str())
     }
 
     /// Everything in which an operation differs from the model, as sentences. Empty is good.

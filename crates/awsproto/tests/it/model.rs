@@ -5,10 +5,10 @@ use awsproto::model::Model;
 use awsproto::{OperationInfo, Protocol, Shape};
 use expect_test::expect;
 
-const EC2: &str = include_str!("models/ec2.json");
-const IAM: &str = include_str!("models/iam.json");
-const KMS: &str = include_str!("models/kms.json");
-const EBS: &str = include_str!("models/ebs.json");
+const EC2: &str = include_str!("../../../../tests/models/ec2.json");
+const IAM: &str = include_str!("../../../../tests/models/iam.json");
+const KMS: &str = include_str!("../../../../tests/models/kms.json");
+const EBS: &str = include_str!("../../../../tests/models/ebs.json");
 
 fn differences(model: &str, operation: &OperationInfo) -> String {
     Model::parse(model).unwrap().check(operation).join("\n")
