@@ -10,6 +10,7 @@ mod process;
 mod python;
 mod report;
 mod server;
+mod snapshot;
 mod strongroom;
 
 use clap::{Args, Subcommand};
@@ -27,11 +28,14 @@ enum What {
     Block(block::Options),
     /// Signed API requests, beside moto's server.
     Api(api::Options),
+    /// Snapshots and copies, beside qemu-img.
+    Snapshot(snapshot::Options),
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     match &options.what {
         What::Block(options) => block::run(options),
         What::Api(options) => api::run(options),
+        What::Snapshot(options) => snapshot::run(options),
     }
 }

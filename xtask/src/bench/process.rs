@@ -18,6 +18,10 @@ impl Process {
         Ok(Self { child, shown })
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error when the program has ended.
     pub(super) fn check(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
@@ -33,7 +37,7 @@ impl Process {
 
     /// Processor time the program used so far, in seconds. Its children are not counted.
     pub(super) fn processor_seconds(&self) -> Result<f64, String> {
-        let path = format!("/proc/{}/stat", self.child.id());
+        let path = format!("/proc/{}/stat", self.id());
         let stat = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         // The name, in parentheses, may hold spaces; user and system time are fields 14 and 15.
         let fields = stat.rsplit(')').next().unwrap_or_default();

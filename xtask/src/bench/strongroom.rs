@@ -14,6 +14,9 @@ pub(super) struct Strongroom {
     pub(super) address: String,
     pub(super) access_key: String,
     pub(super) secret_key: String,
+    pub(super) data: PathBuf,
+    account: String,
+    binary: PathBuf,
 }
 
 impl Strongroom {
@@ -31,22 +34,33 @@ impl Strongroom {
             .rsplit_once("http://")
             .map(|(_, address)| address.to_owned())
             .ok_or_else(|| format!("the server did not say where it listens: {line:?}"))?;
-        let made = Command::new(&binary)
-            .args(["admin", "--data-dir"])
-            .arg(&data)
-            .args(["account", "create", "--name", "bench", "--json"])
-            .output()
-            .map_err(|error| error.to_string())?;
-        let account: serde_json::Value = serde_json::from_slice(&made.stdout)
-            .map_err(|error| format!("`account create` printed {error}"))?;
+        let account = admin(&binary, &data, &["account", "create", "--name", "bench"])?;
         let text = |name: &str| account[name].as_str().unwrap_or_default().to_owned();
-        Ok(Self {
-            process,
-            address,
-            access_key: text("AccessKeyId"),
-            secret_key: text("SecretAccessKey"),
-        })
+        let (access_key, secret_key) = (text("AccessKeyId"), text("SecretAccessKey"));
+        let account = text("AccountId");
+        Ok(Self { process, address, access_key, secret_key, data, account, binary })
     }
+
+    /// A new host of the account; its id.
+    pub(super) fn host(&self, zone: &str) -> Result<String, String> {
+        let arguments = ["host", "create", "--account", &self.account, "--az", zone];
+        let host = admin(&self.binary, &self.data, &arguments)?;
+        host["InstanceId"].as_str().map(str::to_owned).ok_or("a host has an id".into())
+    }
+}
+
+fn admin(binary: &Path, data: &Path, arguments: &[&str]) -> Result<serde_json::Value, String> {
+    let made = Command::new(binary)
+        .args(["admin", "--data-dir"])
+        .arg(data)
+        .args(arguments)
+        .arg("--json")
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+    if !made.status.success() {
+        return Err(format!("admin failed: {}", String::from_utf8_lossy(&made.stderr)));
+    }
+    serde_json::from_slice(&made.stdout).map_err(|error| format!("admin printed {error}"))
 }
 
 fn build() -> Result<PathBuf, String> {
