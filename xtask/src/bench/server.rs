@@ -144,7 +144,7 @@ fn qemu_nbd(socket: &Path, image: &Path, secret: &Path) -> Command {
 }
 
 /// Makes an empty LUKS container (AES-256-XTS) with qemu-img and returns its passphrase's file.
-fn make_luks(directory: &Path, image: &Path, size_mib: u64) -> Result<PathBuf, String> {
+pub(super) fn make_luks(directory: &Path, image: &Path, size_mib: u64) -> Result<PathBuf, String> {
     let secret = directory.join("passphrase");
     std::fs::write(&secret, PASSPHRASE).map_err(|error| error.to_string())?;
     command::run(

@@ -6,14 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use super::strongroom::Strongroom;
-use super::{machine, python, report};
+use super::{machine, python, report, server};
 use crate::command;
 
-/// Bytes of the copied snapshot and of the copied image.
-const COPIED_BYTES: f64 = (1u64 << 30) as f64;
-
-/// A passphrase for containers that hold only the benchmark's own bytes.
-const PASSPHRASE: &str = "benchmark";
+/// Size of the copied snapshot and of the copied image.
+const COPIED_MIB: u64 = 1024;
+const COPIED_BYTES: f64 = (COPIED_MIB << 20) as f64;
 
 /// What the script measures and how the table calls it.
 const ROWS: [(&str, &str); 9] = [
@@ -98,47 +96,30 @@ fn table(measured: &serde_json::Value, qemu: &[(f64, f64)]) -> Result<String, St
     Ok(table)
 }
 
-/// Copies a full LUKS image of 1 GiB under another key; wall-clock and processor seconds.
+/// Copies a full LUKS image of 1 GiB into another; wall-clock and processor seconds. Both containers
+/// exist before the clock starts.
 fn qemu_copy(directory: &Path) -> Result<(f64, f64), String> {
-    let plain = directory.join("plain");
-    let (source, target) = (directory.join("source.luks"), directory.join("target.luks"));
-    let secret = directory.join("passphrase");
-    std::fs::write(&secret, PASSPHRASE).map_err(|error| error.to_string())?;
+    let (plain, source) = (directory.join("plain"), directory.join("source.luks"));
+    let target = directory.join("target.luks");
+    let opts =
+        |image: &Path| format!("driver=luks,key-secret=key,file.filename={}", image.display());
     if !source.exists() {
-        command::run(
-            Command::new("dd")
-                .args(["if=/dev/urandom", "bs=1M", "count=1024", "status=none"])
-                .arg(format!("of={}", plain.display())),
-        )?;
-        command::run(&mut convert(&secret, &[], &plain, &source))?;
+        let output = format!("of={}", plain.display());
+        let random = ["if=/dev/urandom", "bs=1M", "count=1024", "status=none", &output];
+        command::run(Command::new("dd").args(random))?;
+        let secret = server::make_luks(directory, &source, COPIED_MIB)?;
+        let object = format!("secret,id=key,file={}", secret.display());
+        let plain = format!("driver=raw,file.filename={}", plain.display());
+        let convert =
+            ["convert", "-n", "--object", &object, "--image-opts", "--target-image-opts", &plain];
+        command::run(Command::new("qemu-img").args(convert).arg(opts(&source)))?;
     }
-    let script = include_str!("time_command.py");
-    let key = ["--image-opts".to_owned()];
-    let copy = convert(&secret, &key, &source, &target);
-    let words: Vec<String> = std::iter::once(copy.get_program())
-        .chain(copy.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let timed = python::script(script, &words)?;
+    let secret = server::make_luks(directory, &target, COPIED_MIB)?;
+    let object = format!("secret,id=key,file={}", secret.display());
+    let (from, to) = (opts(&source), opts(&target));
+    let convert = ["qemu-img", "convert", "-n", "--object", &object];
+    let images = ["--image-opts", "--target-image-opts", &from, &to];
+    let timed = python::script(include_str!("time_command.py"), &[&convert[..], &images].concat())?;
     let number = |name: &str| timed[name].as_f64().ok_or("the timing script prints numbers");
     Ok((number("wall")?, number("processor")?))
-}
-
-/// `qemu-img convert` to a new LUKS image; with `--image-opts` the source is one too.
-fn convert(secret: &Path, source_options: &[String], source: &Path, target: &Path) -> Command {
-    let mut convert = Command::new("qemu-img");
-    convert
-        .arg("convert")
-        .arg("--object")
-        .arg(format!("secret,id=key,file={}", secret.display()))
-        .args(source_options)
-        .args(["-O", "luks", "-o", "key-secret=key,iter-time=10"]);
-    if source_options.is_empty() {
-        convert.args(["-f", "raw"]).arg(source);
-    } else {
-        convert.arg(format!("driver=luks,key-secret=key,file.filename={}", source.display()));
-    }
-    convert.arg(target);
-    convert
 }
