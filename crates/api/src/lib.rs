@@ -23,6 +23,7 @@ mod call;
 mod error;
 mod front;
 pub mod http;
+mod kms_port;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

@@ -2,12 +2,17 @@
 
 use crate::authenticate::Refused;
 use crate::error::Error;
+use crate::kms_port::FrontDoor;
 use base::{Clock, Region, Rng, Secret};
 use iam::{Decision, Layers, Principal, PrincipalKind};
 use kms::seal::Root;
+use lifecycle::Services;
+use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
+use lifecycle::port::blocks::Blocks;
+use lifecycle::port::host::AttachHost;
 use meta::Db;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What a server is made of.
 pub struct Parts {
@@ -23,6 +28,10 @@ pub struct Parts {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// Volumes' and snapshots' bytes.
+    pub blocks: Arc<dyn Blocks>,
+    /// Devices at instances.
+    pub host: Arc<dyn AttachHost>,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -41,6 +50,8 @@ pub struct World {
     pub enforcement: Enforcement,
     /// This server's name in shared rows, the same at every start.
     pub server: String,
+    /// What the storage workflows work with: KMS through the front door, blocks, hosts.
+    pub services: Services,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -113,14 +124,25 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { db, clock, rng, seal, regions, enforcement } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, blocks, host } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
         let server = hex::encode(seal.id());
-        let world = Self { db, clock, rng, seal, regions, enforcement, server };
+        let world = Arc::new_cyclic(|world| {
+            let services = Services {
+                db: db.clone(),
+                clock: Arc::clone(&clock),
+                rng: Arc::clone(&rng),
+                kms: Arc::new(FrontDoor(Weak::clone(world))),
+                blocks,
+                host,
+                plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
+            };
+            Self { db, clock, rng, seal, regions, enforcement, server, services }
+        });
         world.recover_trail().await?;
-        Ok(Arc::new(world))
+        Ok(world)
     }
 
     /// The caller's own policies: identity policies, boundary and session policies.
