@@ -149,8 +149,7 @@ impl Router {
 
     /// The operation of a name, for callers that skip the wire.
     pub fn operation(&self, service: &str, name: &str) -> Option<&'static OperationInfo> {
-        let found = self.by_name.iter().find(|((s, n), _)| *s == service && *n == name);
-        found.map(|(_, operation)| *operation)
+        self.by_name.get(&(service, name)).copied()
     }
 
     /// The service of a signing name.

@@ -62,6 +62,34 @@ fn requests_as_the_trail_shows_them() {
 }
 
 #[test]
+fn secrets_and_bytes_are_left_out() {
+    check(
+        "kms",
+        "Everything",
+        &[("x-amz-target", "TrentService.Everything")],
+        r#"{"Address":"1.2.3.4","Password":"p","kmsKey":"k","At":"2026-11-21T09:30:00Z","Until":1.5,
+            "Bytes":"AA==","Flat":["f"],"Things":[{"Key":"a","Value":"b"}],"Ratio":0.5}"#,
+        &expect![[r#"
+            {
+              "address": "1.2.3.4",
+              "at": "2026-11-21T09:30:00Z",
+              "flat": [
+                "f"
+              ],
+              "kMSKey": "k",
+              "ratio": 0.5,
+              "things": [
+                {
+                  "key": "a",
+                  "value": "b"
+                }
+              ],
+              "until": "1970-01-01T00:00:01Z"
+            }"#]],
+    );
+}
+
+#[test]
 fn nothing_to_show_is_null() {
     let (_, operation) = find("kms", "Encrypt");
     let shown = audit::parameters(operation.protocol, operation.input, &Value::empty());

@@ -83,3 +83,24 @@ fn refusals_name_member_and_value() {
     let (path, _) = refusal::<DescribeVolumesInput>("VolumeIds", Some(list));
     assert_eq!(path, "VolumeIds.2");
 }
+
+#[derive(Shape)]
+struct Confidential {
+    #[shape(sensitive, text)]
+    home: std::net::Ipv4Addr,
+    #[shape(sensitive)]
+    kind: VolumeType,
+}
+
+#[test]
+fn refusals_of_sensitive_members_do_not_repeat_them() {
+    let home = Value::String("hunter2".into());
+    let (path, problem) = refusal::<Confidential>("Home", Some(home.clone()));
+    assert_eq!(path, "Home");
+    assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
+    let mut fields = Fields::default();
+    fields.push("Home", Value::String("1.2.3.4".into()));
+    fields.push("Kind", home);
+    let problem = Confidential::from_wire(Value::Struct(fields)).err().unwrap().problem;
+    assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
+}

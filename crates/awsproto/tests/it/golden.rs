@@ -102,8 +102,7 @@ fn describe_volumes_request_in_the_query_string() {
     assert_eq!((input.max_results, input.next_token), (Some(5), None));
 }
 
-#[test]
-fn describe_volumes_reply() {
+fn volumes() -> DescribeVolumesOutput {
     let volume_id = VolumeId::parse("vol-0123456789abcdef0").unwrap();
     let attachment = VolumeAttachment {
         device: Some("/dev/sdf".into()),
@@ -125,8 +124,12 @@ fn describe_volumes_reply() {
         volume_type: VolumeType::Io2,
     };
     let volumes = vec![volume(vec![attachment], Some(vec![tag])), volume(vec![], None)];
-    let output = DescribeVolumesOutput { volumes, next_token: None };
-    let response = sent("ec2", "DescribeVolumes", &output);
+    DescribeVolumesOutput { volumes, next_token: None }
+}
+
+#[test]
+fn describe_volumes_reply() {
+    let response = sent("ec2", "DescribeVolumes", &volumes());
     show(
         &response,
         &expect![[r#"
@@ -187,7 +190,7 @@ fn expect_unit() -> Bytes {
 }
 
 #[test]
-fn create_role() {
+fn create_role_request() {
     let input: CreateRoleInput = form(
         "iam",
         "Action=CreateRole&Version=2010-05-08&RoleName=r&AssumeRolePolicyDocument=%7B%7D&Path=%2F\
@@ -204,7 +207,10 @@ fn create_role() {
     )
     .unwrap();
     assert_eq!(empty.tags, Some(vec![]));
+}
 
+#[test]
+fn create_role_reply() {
     let role = Role {
         path: "/".into(),
         role_name: "r".into(),
