@@ -197,8 +197,8 @@ fn check_table(statement: &[Token<'_>], violations: &mut Vec<Violation>) {
         if RESERVED.iter().any(|word| name.is_word(word)) {
             violations.push(name.breaks("is reserved by PostgreSQL"));
         }
-        if !["BIGINT", "TEXT", "BYTES"].iter().any(|word| kind.is_word(word)) {
-            violations.push(kind.breaks("columns are BIGINT, TEXT or BYTES"));
+        if !["BIGINT", "TEXT", "BYTES"].contains(&kind.text) {
+            violations.push(kind.breaks("columns are BIGINT, TEXT or BYTES, in capitals"));
         }
     }
 }
@@ -217,9 +217,9 @@ pub(crate) fn schema_for_sqlite(sql: &str) -> String {
     let table = words.next().is_some_and(|t| t.is_word("CREATE"))
         && words.next().is_some_and(|t| t.is_word("TABLE"));
     let mut text = rewrite(sql, |token| {
-        if token.is_word("BYTES") {
+        if token.text == "BYTES" {
             Some("BLOB".to_owned())
-        } else if token.is_word("BIGINT") {
+        } else if token.text == "BIGINT" {
             Some("INTEGER".to_owned())
         } else {
             None
@@ -235,9 +235,9 @@ pub(crate) fn schema_for_sqlite(sql: &str) -> String {
 /// A statement of the schema for PostgreSQL: texts sort by their bytes, whatever the server's locale.
 pub(crate) fn schema_for_postgres(sql: &str) -> String {
     rewrite(sql, |token| {
-        if token.is_word("BYTES") {
+        if token.text == "BYTES" {
             Some("BYTEA".to_owned())
-        } else if token.is_word("TEXT") {
+        } else if token.text == "TEXT" {
             Some("TEXT COLLATE \"C\"".to_owned())
         } else {
             None
@@ -415,14 +415,15 @@ mod tests {
 
     #[test]
     fn schemas_are_rewritten_outside_texts() {
-        let sql = "CREATE TABLE t (a BYTES PRIMARY KEY, b TEXT DEFAULT 'TEXT', c BIGINT)";
+        // Types are in capitals, so a column may be named like one.
+        let sql = "CREATE TABLE t (bytes BYTES PRIMARY KEY, b TEXT DEFAULT 'TEXT', c BIGINT)";
         assert_eq!(
             schema_for_sqlite(sql),
-            "CREATE TABLE t (a BLOB PRIMARY KEY, b TEXT DEFAULT 'TEXT', c INTEGER)\nSTRICT, WITHOUT ROWID"
+            "CREATE TABLE t (bytes BLOB PRIMARY KEY, b TEXT DEFAULT 'TEXT', c INTEGER)\nSTRICT, WITHOUT ROWID"
         );
         assert_eq!(
             schema_for_postgres(sql),
-            "CREATE TABLE t (a BYTEA PRIMARY KEY, b TEXT COLLATE \"C\" DEFAULT 'TEXT', c BIGINT)"
+            "CREATE TABLE t (bytes BYTEA PRIMARY KEY, b TEXT COLLATE \"C\" DEFAULT 'TEXT', c BIGINT)"
         );
         assert_eq!(schema_for_sqlite("CREATE INDEX i ON t (a)"), "CREATE INDEX i ON t (a)");
     }

@@ -1,5 +1,7 @@
 //! Records and events as clients see them, over every engine at hand.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod bus;
 mod shape;
 mod trail;

@@ -1,3 +1,0 @@
-//! What holds for all operations together.
-
-mod model;

@@ -1,3 +1,0 @@
-//! Seeded lives of volumes, and proof that the oracle can fail.
-
-mod power;
