@@ -124,6 +124,8 @@ pub enum StructureKind {
     ManifestRoot = 34,
     /// The directory of a pack.
     PackDirectory = 35,
+    /// The list of packs that a collection found unused; identified by its ordinal.
+    Condemned = 36,
 }
 
 /// Opens data pages sealed with one salt.

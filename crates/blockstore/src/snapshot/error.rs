@@ -57,6 +57,13 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The caller could not name all live roots, so nothing may be deleted.
+    #[error("the live roots could not be enumerated")]
+    Roots {
+        /// What the caller said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The observer asked to stop. The last checkpoint stands.
     #[error("cancelled")]
     Cancelled,

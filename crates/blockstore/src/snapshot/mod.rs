@@ -15,11 +15,14 @@
 //! It knows no snapshot ids, accounts or KMS keys, and keeps no record of which roots are alive.
 
 mod codec;
+mod collect;
 mod copy;
 mod direct;
 mod error;
 mod export;
 mod frame;
+mod ledger;
+mod mark;
 mod node;
 mod observer;
 mod pack;
@@ -33,6 +36,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use collect::{CollectPolicy, CollectReport, collect};
 pub use copy::{CopyJob, CopyKeys, EarlierCopy, copy};
 pub use direct::{
     AggregateCheck, Announced, DirectSession, SESSION_NAME_BYTES_MAX, SessionSpec, linear_checksum,

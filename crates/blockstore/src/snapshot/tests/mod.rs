@@ -1,6 +1,12 @@
 //! Snapshots against a model that is only byte arrays.
 
+mod collecting;
+mod copying;
+mod direct;
 mod exporting;
+mod faults;
+mod format;
+mod tampering;
 
 use super::*;
 use crate::page::{
