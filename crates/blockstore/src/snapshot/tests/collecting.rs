@@ -191,7 +191,7 @@ fn random_histories_of_snapshots_and_deletions() {
         let objects = memory();
         let store = snapshots(objects.clone(), seed);
         let mut volume = Volume::new(GIB, 1, seed);
-        let mut alive: Vec<(SnapshotRoot, BTreeMap<Lba, u64>)> = Vec::new();
+        let mut alive: History = Vec::new();
         let mut last = None;
         for day in 0..20 {
             volume.random_writes(&rng, 10, 20);

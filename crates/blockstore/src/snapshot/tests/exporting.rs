@@ -24,7 +24,7 @@ fn chains_hold_what_each_volume_held_at_its_cut() {
         let rng = SeededRng::new(seed);
         let store = snapshots(memory(), seed);
         let mut volume = Volume::new(2 * GIB, 1, seed);
-        let mut history: Vec<(SnapshotRoot, BTreeMap<Lba, u64>)> = Vec::new();
+        let mut history: History = Vec::new();
         for _ in 0..6 {
             volume.random_writes(&rng, 12, 40);
             // A leaf of its own, so that shared and rewritten leaves both occur.

@@ -201,7 +201,7 @@ fn collections_that_crash_lose_nothing_and_finish_later() {
         let rng = SeededRng::new(seed);
         let (objects, store) = faulty(seed);
         let mut volume = Volume::new(GIB, 1, seed);
-        let mut history: Vec<(SnapshotRoot, BTreeMap<Lba, u64>)> = Vec::new();
+        let mut history: History = Vec::new();
         for _ in 0..5 {
             volume.random_writes(&rng, 12, 25);
             let parent = history.last().map(|(root, _)| *root);

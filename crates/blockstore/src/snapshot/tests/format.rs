@@ -21,10 +21,13 @@ fn exported_objects_are_frozen() {
     volume.write(3, 0x1111);
     volume.write(PAGES_PER_BLOCK as u64 * 1025 + 7, 0x2222);
     let root = snapshot(&store, &mut volume, None);
-    check(&objects, &expect![[r#"
+    check(
+        &objects,
+        &expect![[r#"
         packs/b9/b9b501d1d854bb7180021590/00000000 8613 06e082da55d3df50c2995b032c990340afecf44e4c8a07ce181a96400c3b6aed
         packs/b9/b9b501d1d854bb7180021590/00000001 603 6c61710a51d08d8c8ddfd4331de4b01708fc9bcf4dd403e69be53231450b2097
-    "#]]);
+    "#]],
+    );
     expect!["01b9b501d1d854bb71800215900000000103f0000000800000004647d89f4a18780fb78e2265dcf13c3a614f560177dc7567fe8bcf144dd4fc9a5e5532fbeea293f80bc942ee9086c171000000400000000001d324183e52106169c54d670434ae52430100000002000000000000000200000000000000"].assert_eq(&hex::encode(root.to_bytes()));
 }
 
@@ -38,11 +41,14 @@ fn uploaded_objects_are_frozen() {
     block[5] = 5;
     session.put_block(1, &block, None, &key).unwrap();
     session.complete(&direct::announce(1)).unwrap();
-    check(&objects, &expect![[r#"
+    check(
+        &objects,
+        &expect![[r#"
         packs/29/29fb173fb546c44fb3b2c77b/00000000 4427 b22a390cb235e805b938c2b454bc41625e3b9fbbd8237a94e2c3fd7d36204496
         packs/f3/f35da430279f97ee1932da1e/00000000 468 9cf66faca344faecc35f782e3657e4ae45a496ff208049bec67a62b9f86e4cb7
         sessions/snap-1/00000000-29fb173fb546c44fb3b2c77b 0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -59,10 +65,13 @@ fn rewritten_objects_and_ledgers_are_frozen() {
         let policy = CollectPolicy { now, grace_seconds: 86_400, rewrite_below_percent: 50 };
         collect(&store, [Ok::<_, Error>(second)], &policy).unwrap();
     }
-    check(&objects, &expect![[r#"
+    check(
+        &objects,
+        &expect![[r#"
         gc/0000000000000002 56 201b909e502fad7ba7ff391e7733e81d46062f205926e96b636f52417bcf51d5
         packs/96/9699b7caad8d6837074f1f09/00000000.1 4374 e3221af1000957cdc05a16bcd81cc2f72dc9d8e5271a1c5bda0502aff1b19f32
         packs/a8/a8060ef6c85f4b2c2dcfc2e8/00000000 8613 0594ff288cb544613c29a0dcf29778ed971f48872a93788bb594b37847484d68
         packs/a8/a8060ef6c85f4b2c2dcfc2e8/00000001 550 9ab4a290b7886dd884f77626b991feddb80d42fb23d6268cbdcb0ca0a9dc7891
-    "#]]);
+    "#]],
+    );
 }

@@ -48,6 +48,9 @@ pub(super) fn block_of(stamp: u64) -> Vec<u8> {
     (0..PAGES_PER_BLOCK as u64).flat_map(|page| page_of(stamp * 1000 + page)).collect()
 }
 
+/// Snapshots with what each must hold.
+pub(super) type History = Vec<(SnapshotRoot, BTreeMap<Lba, u64>)>;
+
 /// A volume in the form the live engine would give it to an export, with its plaintext beside.
 pub(super) struct Volume {
     pub(super) key: DataKey,

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn chain(store: &SnapshotStore) -> (Volume, Vec<(SnapshotRoot, BTreeMap<Lba, u64>)>) {
+fn chain(store: &SnapshotStore) -> (Volume, History) {
     let mut volume = Volume::new(GIB, 1, 1);
-    let mut history: Vec<(SnapshotRoot, BTreeMap<Lba, u64>)> = Vec::new();
+    let mut history: History = Vec::new();
     for stamp in 1..4 {
         (0..4).for_each(|block| volume.write(block * PAGES_PER_BLOCK as u64, stamp * 10 + block));
         let parent = history.last().map(|(root, _)| *root);
