@@ -48,3 +48,12 @@ pub(crate) fn files(suffix: &str) -> Result<Vec<PathBuf>, String> {
         .filter(|path| path.exists())
         .collect())
 }
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> Result<PathBuf, String> {
+    let metadata = output(env!("CARGO"), &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
+    let dir = metadata["target_directory"].as_str().ok_or("cargo metadata names no target")?;
+    Ok(PathBuf::from(dir))
+}

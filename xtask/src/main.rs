@@ -5,6 +5,7 @@ mod command;
 mod fmt;
 mod test;
 mod tidy;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +32,9 @@ enum Task {
     },
     /// Checks the rules of the house that no compiler checks.
     Tidy,
+    /// The wire as AWS's models describe it.
+    #[command(subcommand)]
+    Wire(wire::Task),
     /// Measures beside other programs.
     Bench(bench::Options),
 }
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Fmt { check } => fmt::run(check),
         Task::Tidy => tidy::run(),
+        Task::Wire(task) => wire::run(&task),
         Task::Bench(options) => bench::run(&options),
     };
     match outcome {

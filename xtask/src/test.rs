@@ -38,13 +38,13 @@ fn clients(extra: &[String]) -> Result<(), String> {
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
     pytest.args(extra);
-    pytest.env("STRONGROOM_BINARY", target_dir()?.join("debug/strongroom"));
+    pytest.env("STRONGROOM_BINARY", command::target_dir()?.join("debug/strongroom"));
     command::run(&mut pytest)
 }
 
 /// A Python with the client libraries: a virtual environment beside the build.
-fn environment() -> Result<PathBuf, String> {
-    let venv = target_dir()?.join("clients-venv");
+pub(crate) fn environment() -> Result<PathBuf, String> {
+    let venv = command::target_dir()?.join("clients-venv");
     let python = venv.join("bin/python");
     let wanted = command::root().join("tests/clients/requirements.txt");
     let stamp = venv.join("requirements.installed");
@@ -62,13 +62,4 @@ fn environment() -> Result<PathBuf, String> {
     )?;
     std::fs::write(&stamp, wanted_text).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
-}
-
-fn target_dir() -> Result<PathBuf, String> {
-    let metadata =
-        command::output(env!("CARGO"), &["metadata", "--no-deps", "--format-version", "1"])?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
-    let dir = metadata["target_directory"].as_str().ok_or("cargo metadata names no target")?;
-    Ok(PathBuf::from(dir))
 }

@@ -1,52 +1,237 @@
-//! The trail record of a call, built by the code that decides and acts.
+//! The trail record of a call, made by the code that decides and acts (spec 20, D.1).
+//!
+//! A call that changes state is recorded twice: what it is about to do, durable before it acts, and
+//! what came of it, durable before the caller is answered. A call that only reads, or was refused,
+//! is recorded once. A record that cannot be kept fails the call.
 
-use crate::call::Call;
+use crate::authorize::is_infrastructure;
+use crate::call::{Call, Caller, Forwarded};
 use crate::error::Error;
 use crate::pipeline::{Ask, Spec};
-use awsproto::{Schema, Value};
+use crate::service::Service;
+use awsproto::{Fault, Schema, Value};
+use base::{AccountId, Arn, InstanceId};
+use events::{Category, Record, Resource, SessionIssuer, UserIdentity};
+use iam::PrincipalKind;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-/// What an operation adds to its record: `additionalEventData` and the resources it found.
+/// What an operation adds to its record: members of `additionalEventData`.
 #[derive(Default)]
-pub struct Notes(Mutex<serde_json::Map<String, serde_json::Value>>);
+pub struct Notes(Mutex<Vec<(&'static str, String)>>);
 
 impl Notes {
-    /// Adds a member of `additionalEventData`, for example `keyMaterialId`.
-    pub fn add(&self, name: &str, value: impl Into<serde_json::Value>) {
-        let mut notes = self.0.lock().expect("no code panics while it holds the notes");
-        notes.insert(name.to_owned(), value.into());
+    /// Adds a member, for example `keyMaterialId`.
+    pub fn add(&self, name: &'static str, value: impl Into<String>) {
+        self.0.lock().expect("no code panics while it holds the notes").push((name, value.into()));
+    }
+
+    fn take(&self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut *self.0.lock().expect("no code panics while it holds the notes"))
     }
 }
 
 /// The record while the call runs.
-pub struct Entry {
-    resources: Vec<String>,
+pub(crate) struct Entry {
+    record: Record,
+    service: Service,
+    mutates: bool,
+    begun: bool,
     denied: bool,
+    /// Accounts other than the caller's that own a key of this call.
+    owners: BTreeSet<AccountId>,
 }
 
 impl Entry {
-    pub(crate) fn new(_call: &Call, _spec: &Spec, _input: &Value, _schema: &Schema) -> Self {
-        Self { resources: Vec::new(), denied: false }
+    pub(crate) fn new(call: &Call, spec: &Spec, input: &Value, schema: &Schema) -> Self {
+        let data_event = spec.http.is_some_and(|http| http.data_event);
+        let (source_ip, user_agent) = origin(&call.caller);
+        let record = Record::api_call(events::Call {
+            event_id: base::id::uuid(&*call.world.rng),
+            time: call.now,
+            region: call.region.clone(),
+            recipient: call.account().clone(),
+            identity: identity(call),
+            event_source: spec.service.event_source(),
+            event_name: spec.name.to_owned(),
+            source_ip,
+            user_agent,
+            request_id: request_id(call),
+            read_only: !spec.mutates,
+            category: if data_event { Category::Data } else { Category::Management },
+        });
+        let protocol = spec.service.info().protocol;
+        let mut record = record.with_request(awsproto::audit::parameters(protocol, schema, input));
+        if let Some(forwarded) = &call.caller.forwarded {
+            record = record.with_shared_event_id(&base::id::uuid(&*call.world.rng));
+            if forwarded.via_service.is_some() {
+                record = record.with_internal_endpoint();
+            }
+        }
+        Self {
+            record,
+            service: spec.service,
+            mutates: spec.mutates,
+            begun: false,
+            denied: false,
+            owners: BTreeSet::new(),
+        }
     }
 
+    /// Names the keys the call is about. Only KMS records carry `resources` on AWS.
     pub(crate) fn resources(&mut self, asks: &[Ask]) {
-        self.resources = asks.iter().map(|ask| ask.resource.clone()).collect();
+        let mut resources: Vec<Resource> = Vec::new();
+        for ask in asks {
+            let Some(account) = &ask.resource_account else { continue };
+            let is_key = Arn::parse(&ask.resource)
+                .is_some_and(|arn| arn.service == "kms" && arn.resource.starts_with("key/"));
+            if !is_key || resources.iter().any(|known| known.arn == ask.resource) {
+                continue;
+            }
+            if account != self.record.recipient() {
+                self.owners.insert(account.clone());
+            }
+            resources.push(Resource {
+                account_id: account.clone(),
+                kind: "AWS::KMS::Key".to_owned(),
+                arn: ask.resource.clone(),
+            });
+        }
+        self.record = self.record.clone().with_resources(resources);
     }
 
     pub(crate) fn denied(&mut self) {
         self.denied = true;
     }
+
+    /// The record of a failure, in the words the service's records use.
+    fn failed(&self, error: &Error) -> Record {
+        let record = self.record.clone();
+        let awsproto::Error { spec, message, .. } = &error.0;
+        match self.service {
+            Service::Ec2 => {
+                let side = match spec.fault {
+                    Fault::Sender => "Client",
+                    Fault::Receiver => "Server",
+                };
+                record.failed(&format!("{side}.{}", spec.code), message)
+            }
+            Service::Kms | Service::Ebs | Service::CloudTrail | Service::Iam | Service::Sts => {
+                if self.denied {
+                    record.denied(message)
+                } else {
+                    record.failed(spec.code, message)
+                }
+            }
+        }
+    }
 }
 
-pub(crate) async fn begin(_call: &Call, _entry: &mut Entry) -> Result<(), Error> {
+/// Makes the intent of a call durable, before it acts.
+pub(crate) async fn begin(call: &Call, entry: &mut Entry) -> Result<(), Error> {
+    let (server, record) = (call.world.server.clone(), entry.record.clone());
+    call.world.db.write(move |tx| events::begin(tx, &server, &record)).await?;
+    entry.begun = true;
     Ok(())
 }
 
+/// Makes the outcome of a call durable, before it is answered.
 pub(crate) async fn finish(
-    _call: &Call,
-    _entry: Entry,
-    _reply: Result<Value, &Error>,
-    _schema: &Schema,
+    call: &Call,
+    entry: Entry,
+    reply: Result<Value, &Error>,
+    schema: &Schema,
 ) -> Result<(), Error> {
+    let mut record = match reply {
+        Err(error) => entry.failed(error),
+        // CloudTrail keeps the answers of calls that change something only.
+        Ok(output) if entry.mutates => {
+            let protocol = entry.service.info().protocol;
+            let elements = awsproto::audit::parameters(protocol, schema, &output);
+            entry.record.clone().with_response(elements)
+        }
+        Ok(_) => entry.record.clone(),
+    };
+    for (name, value) in call.notes.take() {
+        record = record.with_additional(name, &value);
+    }
+    let mut copies = Vec::new();
+    if !entry.denied {
+        for owner in &entry.owners {
+            copies.push(record.share_with(owner, &*call.world.rng));
+        }
+    }
+    let (server, begun) = (call.world.server.clone(), entry.begun);
+    call.world
+        .db
+        .write(move |tx| {
+            if begun {
+                return events::finish(tx, &server, &record, &copies);
+            }
+            events::append(tx, &record)?;
+            copies.iter().try_for_each(|copy| events::append(tx, copy))
+        })
+        .await?;
     Ok(())
+}
+
+/// Records a call whose parameters could not be read.
+pub(crate) async fn malformed(call: &Call, spec: &Spec, error: &Error) -> Result<(), Error> {
+    let nothing = Value::empty();
+    let entry = Entry::new(call, spec, &nothing, <() as awsproto::Shape>::SCHEMA);
+    finish(call, entry, Err(error), <() as awsproto::Shape>::SCHEMA).await
+}
+
+/// Where the call came from: the client, or the service that made it.
+fn origin(caller: &Caller) -> (String, String) {
+    match &caller.forwarded {
+        Some(Forwarded { invoked_by, .. }) => (invoked_by.clone(), invoked_by.clone()),
+        None => (caller.source_ip.clone().unwrap_or_default(), caller.user_agent.clone()),
+    }
+}
+
+fn request_id(call: &Call) -> String {
+    let shared = call.caller.forwarded.as_ref().and_then(|f| f.shared_request_id.clone());
+    shared.unwrap_or_else(|| call.request_id.clone())
+}
+
+fn identity(call: &Call) -> UserIdentity {
+    let Caller { principal, access_key_id, forwarded, .. } = &call.caller;
+    let account = &principal.account;
+    let mut identity = match &principal.kind {
+        PrincipalKind::Root => UserIdentity::root(account),
+        PrincipalKind::User { name, .. } => {
+            UserIdentity::iam_user(account, &principal.user_id, &principal.arn, name)
+        }
+        PrincipalKind::AssumedRole { role_name, session_name, .. }
+            if is_infrastructure(role_name) =>
+        {
+            // The session of this role is the instance (spec 20, A.8).
+            return match InstanceId::parse(session_name) {
+                Ok(instance) => UserIdentity::infrastructure(account, &call.region, &instance),
+                Err(_) => UserIdentity::internal(account),
+            };
+        }
+        PrincipalKind::AssumedRole { role_name, role_id, session_name, .. } => {
+            let issuer = SessionIssuer::role(account, role_id, &principal.principal_arn, role_name);
+            UserIdentity::assumed_role(issuer, &principal.arn, session_name)
+        }
+        PrincipalKind::Service { name } => {
+            let invoked_by = forwarded.as_ref().map_or(name, |forwarded| &forwarded.invoked_by);
+            return UserIdentity::service(invoked_by);
+        }
+    };
+    if let Some(id) = access_key_id {
+        identity = identity.with_access_key(id);
+    }
+    if let Some(start) = principal.token_issue_time {
+        identity = identity.with_session_start(start);
+    }
+    if let Some(source) = &principal.source_identity {
+        identity = identity.with_source_identity(source);
+    }
+    match forwarded {
+        Some(Forwarded { invoked_by, .. }) => identity.invoked_by(invoked_by),
+        None => identity,
+    }
 }

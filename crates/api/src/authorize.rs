@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 ///
 /// # Errors
 /// Only when the policies cannot be read; a denial is a [`Decision`].
-pub async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
+pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
     let mut layers = identity_layers(call).await?;
     let mut context = global_context(call);
     context.extend(&ask.context);
@@ -50,7 +50,7 @@ async fn identity_layers(call: &Call) -> Result<Layers, Error> {
 }
 
 /// Whether a role is one that only the service itself can assume.
-fn is_infrastructure(role_name: &str) -> bool {
+pub(crate) fn is_infrastructure(role_name: &str) -> bool {
     role_name.starts_with("aws:")
 }
 
@@ -91,7 +91,7 @@ fn allow_all() -> AttachedPolicy {
 }
 
 /// A denial in the service's words, with what decided it (spec 20, A.9).
-pub fn denial(call: &Call, service: Service, ask: &Ask, decision: &Decision) -> Error {
+pub(crate) fn denial(call: &Call, service: Service, ask: &Ask, decision: &Decision) -> Error {
     let sentence = decision.message().unwrap_or_default();
     match service {
         Service::Ec2 => {

@@ -48,7 +48,7 @@ impl From<awsproto::Error> for Error {
 pub const INTERNAL: ErrorSpec = ErrorSpec::receiver("InternalFailure", 500);
 
 /// The service's name for a failure of its own (botocore models; for EC2 its list of error codes).
-pub fn internal_of(service: Service) -> ErrorSpec {
+pub(crate) fn internal_of(service: Service) -> ErrorSpec {
     let code = match service {
         Service::Ec2 => "InternalError",
         Service::Ebs => "InternalServerException",
@@ -60,7 +60,7 @@ pub fn internal_of(service: Service) -> ErrorSpec {
 }
 
 /// Gives our own failures the name the service has for them.
-pub fn of_service(service: Service, error: Error) -> Error {
+pub(crate) fn of_service(service: Service, error: Error) -> Error {
     if error.0.spec.code == INTERNAL.code {
         Error(awsproto::Error { spec: internal_of(service), ..error.0 })
     } else {
@@ -68,8 +68,17 @@ pub fn of_service(service: Service, error: Error) -> Error {
     }
 }
 
+/// The service's name for a value that cannot be accepted.
+pub(crate) fn invalid_parameter_of(service: Service) -> ErrorSpec {
+    match service {
+        Service::Ec2 => awsproto::code::INVALID_PARAMETER_VALUE,
+        Service::Iam | Service::Sts => awsproto::code::VALIDATION_ERROR,
+        Service::Ebs | Service::Kms | Service::CloudTrail => awsproto::code::VALIDATION_EXCEPTION,
+    }
+}
+
 /// The answer to an authorized call with `DryRun` (spec 20, A.9).
-pub fn dry_run(service: Service) -> Error {
+pub(crate) fn dry_run(service: Service) -> Error {
     match service {
         Service::Kms => Error::new(
             ErrorSpec::sender("DryRunOperationException", 412),
@@ -95,4 +104,4 @@ macro_rules! internal {
     };
 }
 
-internal!(meta::Error);
+internal!(meta::Error, events::Error);

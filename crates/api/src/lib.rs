@@ -17,9 +17,13 @@
 //! - Calls to another service go through [`Call::fork`] and [`pipeline::run`].
 
 mod audit;
+mod authenticate;
 mod authorize;
 mod call;
 mod error;
+mod front;
+pub mod http;
+mod kms_port;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

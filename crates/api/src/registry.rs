@@ -4,10 +4,11 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::pipeline::{self, Operation, Spec};
 use crate::service::Service;
-use awsproto::{OperationInfo, Schema, Shape, ToWire, Value};
+use awsproto::{OperationInfo, Router, Shape, ToWire, Value};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::OnceLock;
 
 /// A boxed future, as object-safe traits need it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,10 +17,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait AnyOperation: Send + Sync {
     /// Name and nature.
     fn spec(&self) -> &'static Spec;
-    /// The request's schema.
-    fn input(&self) -> &'static Schema;
-    /// The reply's schema.
-    fn output(&self) -> &'static Schema;
+    /// The operation as the codecs see it.
+    fn info(&self) -> &'static OperationInfo;
     /// Runs the whole pipeline on a parsed request.
     fn run<'a>(&self, call: &'a Call, input: Value) -> BoxFuture<'a, Result<Value, Error>>;
 }
@@ -37,12 +36,23 @@ impl<O: Operation> AnyOperation for Erased<O> {
         const { &O::SPEC }
     }
 
-    fn input(&self) -> &'static Schema {
-        <O::Input as Shape>::SCHEMA
-    }
-
-    fn output(&self) -> &'static Schema {
-        <O::Output as Shape>::SCHEMA
+    fn info(&self) -> &'static OperationInfo {
+        const {
+            let service = O::SPEC.service.info();
+            let (http, success_status) = match O::SPEC.http {
+                Some(http) => (Some((http.method, http.path)), http.status),
+                None => (None, 200),
+            };
+            &OperationInfo {
+                service: service.name,
+                name: O::SPEC.name,
+                protocol: service.protocol,
+                http,
+                success_status,
+                input: <O::Input as Shape>::SCHEMA,
+                output: <O::Output as Shape>::SCHEMA,
+            }
+        }
     }
 
     fn run<'a>(&self, call: &'a Call, input: Value) -> BoxFuture<'a, Result<Value, Error>> {
@@ -63,21 +73,10 @@ pub fn find(service: Service, name: &str) -> Option<&'static dyn AnyOperation> {
     all().iter().copied().find(|op| op.spec().service == service && op.spec().name == name)
 }
 
-/// The operations as the codecs see them.
-pub fn infos() -> Vec<OperationInfo> {
-    all().iter().map(|op| info(*op)).collect()
-}
-
-fn info(op: &dyn AnyOperation) -> OperationInfo {
-    let Spec { service, name, http, .. } = *op.spec();
-    let service = service.info();
-    OperationInfo {
-        service: service.name,
-        name,
-        protocol: service.protocol,
-        http: http.map(|http| (http.method, http.path)),
-        success_status: http.map_or(200, |http| http.status),
-        input: op.input(),
-        output: op.output(),
-    }
+/// Finds the operation a request asks for.
+pub(crate) fn router() -> &'static Router {
+    static ROUTER: OnceLock<Router> = OnceLock::new();
+    ROUTER.get_or_init(|| {
+        Router::new(Service::ALL.iter().map(|s| s.info()), all().iter().map(|op| op.info()))
+    })
 }

@@ -25,7 +25,7 @@ impl Service {
         [Self::Ec2, Self::Ebs, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail];
 
     /// Protocol, version and names, as the codecs need them.
-    pub fn info(self) -> &'static ServiceInfo {
+    pub const fn info(self) -> &'static ServiceInfo {
         match self {
             Self::Ec2 => &ServiceInfo {
                 name: "ec2",

@@ -1,12 +1,18 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
+use crate::authenticate::Refused;
 use crate::error::Error;
-use base::{Clock, Region, Rng};
+use crate::kms_port::FrontDoor;
+use base::{Clock, Region, Rng, Secret};
 use iam::{Decision, Layers, Principal, PrincipalKind};
 use kms::seal::Root;
+use lifecycle::Services;
+use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
+use lifecycle::port::blocks::Blocks;
+use lifecycle::port::host::AttachHost;
 use meta::Db;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What a server is made of.
 pub struct Parts {
@@ -22,6 +28,10 @@ pub struct Parts {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// Volumes' and snapshots' bytes.
+    pub blocks: Arc<dyn Blocks>,
+    /// Devices at instances.
+    pub host: Arc<dyn AttachHost>,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -38,6 +48,10 @@ pub struct World {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// This server's name in shared rows, the same at every start.
+    pub server: String,
+    /// What the storage workflows work with: KMS through the front door, blocks, hosts.
+    pub services: Services,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -91,8 +105,18 @@ impl Regions {
     }
 }
 
+/// An intent of another server older than this belongs to no call that still runs.
+const INTENT_AGE_MAX_SECONDS: i64 = 3600;
+
 /// Every table of the crates below, in the order of their dependencies.
-const MIGRATIONS: &[&[meta::Migration]] = &[ebs::MIGRATIONS];
+const MIGRATIONS: &[&[meta::Migration]] = &[events::MIGRATIONS, kms::MIGRATIONS, ebs::MIGRATIONS];
+
+/// A credential that was found: whose it is, and the secret to check signatures with.
+pub(crate) struct Credential {
+    pub(crate) principal: Principal,
+    pub(crate) secret: Secret<String>,
+    pub(crate) session_policies: Vec<String>,
+}
 
 impl World {
     /// Brings the schema up to date and puts the parts together.
@@ -100,11 +124,25 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { db, clock, rng, seal, regions, enforcement } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, blocks, host } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
-        Ok(Arc::new(Self { db, clock, rng, seal, regions, enforcement }))
+        let server = hex::encode(seal.id());
+        let world = Arc::new_cyclic(|world| {
+            let services = Services {
+                db: db.clone(),
+                clock: Arc::clone(&clock),
+                rng: Arc::clone(&rng),
+                kms: Arc::new(FrontDoor(Weak::clone(world))),
+                blocks,
+                host,
+                plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
+            };
+            Self { db, clock, rng, seal, regions, enforcement, server, services }
+        });
+        world.recover_trail().await?;
+        Ok(world)
     }
 
     /// The caller's own policies: identity policies, boundary and session policies.
@@ -119,6 +157,31 @@ impl World {
         match principal.kind {
             PrincipalKind::Root => Ok(Layers::default()),
             _ => Err(Error::internal(meta::Error::Closed)),
+        }
+    }
+
+    /// Finds a credential by its access key and, for temporary ones, its session token.
+    pub(crate) async fn credential(
+        &self,
+        _access_key_id: &str,
+        _token: Option<&str>,
+    ) -> Result<Credential, Refused> {
+        Err(Refused::UnknownKey)
+    }
+
+    /// Records the calls that an earlier run of this server began and did not finish.
+    async fn recover_trail(&self) -> Result<(), Error> {
+        loop {
+            let server = self.server.clone();
+            let stale_before = self.clock.now().plus_seconds(-INTENT_AGE_MAX_SECONDS);
+            let settled = self
+                .db
+                .write(move |tx| events::recover_unfinished(tx, &server, stale_before))
+                .await?;
+            if settled.is_empty() {
+                return Ok(());
+            }
+            tracing::warn!(calls = settled.len(), "recorded calls that were interrupted");
         }
     }
 

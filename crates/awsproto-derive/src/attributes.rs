@@ -14,28 +14,35 @@ pub(crate) enum Direction {
 /// `#[shape(..)]` on the structure.
 pub(crate) struct StructAttributes {
     pub(crate) direction: Direction,
+    /// Whether the schema has `DryRun` though the structure has no field for it.
+    pub(crate) dry_run: bool,
     pub(crate) unsupported: Vec<String>,
     pub(crate) omitted: Vec<String>,
 }
 
 impl StructAttributes {
     pub(crate) fn parse(attributes: &[Attribute]) -> Result<Self> {
-        let mut this =
-            Self { direction: Direction::Both, unsupported: Vec::new(), omitted: Vec::new() };
+        let mut this = Self {
+            direction: Direction::Both,
+            dry_run: false,
+            unsupported: Vec::new(),
+            omitted: Vec::new(),
+        };
         for attribute in attributes.iter().filter(|a| a.path().is_ident("shape")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("input") {
                     this.direction = Direction::Input;
                 } else if meta.path.is_ident("output") {
                     this.direction = Direction::Output;
+                } else if meta.path.is_ident("dry_run") {
+                    this.dry_run = true;
                 } else if meta.path.is_ident("unsupported") {
                     this.unsupported.extend(names(&meta)?);
                 } else if meta.path.is_ident("omitted") {
                     this.omitted.extend(names(&meta)?);
                 } else {
-                    return Err(
-                        meta.error("expected input, output, unsupported(..) or omitted(..)")
-                    );
+                    return Err(meta
+                        .error("expected input, output, dry_run, unsupported(..) or omitted(..)"));
                 }
                 Ok(())
             })?;

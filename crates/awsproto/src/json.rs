@@ -4,7 +4,7 @@
 //! lists as unsupported is refused by name.
 
 use crate::error::{ParameterError, Problem, shortened};
-use crate::limits::{DEPTH_MAX, ITEMS_MAX};
+use crate::limits::ITEMS_MAX;
 use crate::schema::{Kind, Location, Member, Schema, TimestampFormat};
 use crate::text::{self, Fraction};
 use crate::value::{Fields, Value};
@@ -21,7 +21,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Json>, ParameterError> {
         return Ok(Map::new());
     }
     let document = |why| ParameterError::new(Problem::Document { why });
-    // The parser's own recursion limit of 128 holds until the depth is checked by decoding.
+    // The parser itself refuses more than 128 levels; decoding goes no deeper than the schema.
     match serde_json::from_slice(body) {
         Ok(Json::Object(object)) => Ok(object),
         Ok(_) => Err(document("the document is not an object")),
@@ -36,7 +36,7 @@ pub(crate) fn decode_into(
     mut object: Map<String, Json>,
     carried: fn(&Member) -> bool,
 ) -> Result<(), ParameterError> {
-    structure(fields, schema, &mut object, carried, 0)
+    structure(fields, schema, &mut object, carried)
 }
 
 fn structure(
@@ -44,7 +44,6 @@ fn structure(
     schema: &'static Schema,
     object: &mut Map<String, Json>,
     carried: fn(&Member) -> bool,
-    depth: usize,
 ) -> Result<(), ParameterError> {
     for name in schema.unsupported {
         if object.get(*name).is_some_and(|value| !value.is_null()) {
@@ -56,7 +55,7 @@ fn structure(
             continue;
         };
         let format = member.timestamp.unwrap_or(TimestampFormat::Unix);
-        let value = decode(member.kind, format, json, depth + 1).map_err(|e| {
+        let value = decode(member.kind, format, json).map_err(|e| {
             let e = if member.sensitive { e.redacted() } else { e };
             e.within(member.name)
         })?;
@@ -70,11 +69,7 @@ pub(crate) fn decode(
     kind: Kind,
     format: TimestampFormat,
     json: Json,
-    depth: usize,
 ) -> Result<Value, ParameterError> {
-    if depth > DEPTH_MAX {
-        return Err(ParameterError::new(Problem::Limit { what: "nesting", max: DEPTH_MAX }));
-    }
     let wrong = |expected| Err(ParameterError::new(Problem::WrongType { expected }));
     match (kind, json) {
         (Kind::Bool, Json::Bool(truth)) => Ok(Value::Bool(truth)),
@@ -98,13 +93,13 @@ pub(crate) fn decode(
         (Kind::Blob, Json::String(text)) => text::parse(Kind::Blob, format, &text),
         (Kind::Blob, _) => wrong("base64"),
         (Kind::Timestamp, json) => timestamp(format, &json),
-        (Kind::List(item), Json::Array(items)) => list(*item, format, items, depth),
+        (Kind::List(item), Json::Array(items)) => list(*item, format, items),
         (Kind::List(_), _) => wrong("a list"),
-        (Kind::Map(item), Json::Object(entries)) => map(*item, format, entries, depth),
+        (Kind::Map(item), Json::Object(entries)) => map(*item, format, entries),
         (Kind::Map(_), _) => wrong("a map"),
         (Kind::Struct(schema), Json::Object(mut object)) => {
             let mut fields = Fields::default();
-            structure(&mut fields, schema, &mut object, |_| true, depth)?;
+            structure(&mut fields, schema, &mut object, |_| true)?;
             Ok(Value::Struct(fields))
         }
         (Kind::Struct(_), _) => wrong("a structure"),
@@ -126,15 +121,10 @@ fn timestamp(format: TimestampFormat, json: &Json) -> Result<Value, ParameterErr
     read.map(Value::Timestamp).ok_or(ParameterError::new(Problem::WrongType { expected }))
 }
 
-fn list(
-    kind: Kind,
-    format: TimestampFormat,
-    items: Vec<Json>,
-    depth: usize,
-) -> Result<Value, ParameterError> {
+fn list(kind: Kind, format: TimestampFormat, items: Vec<Json>) -> Result<Value, ParameterError> {
     bounded(items.len())?;
     let read = |(at, json): (usize, Json)| {
-        decode(kind, format, json, depth + 1).map_err(|e| e.within((at + 1).to_string()))
+        decode(kind, format, json).map_err(|e| e.within((at + 1).to_string()))
     };
     items.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Value::List)
 }
@@ -143,10 +133,9 @@ fn map(
     kind: Kind,
     format: TimestampFormat,
     entries: Map<String, Json>,
-    depth: usize,
 ) -> Result<Value, ParameterError> {
     bounded(entries.len())?;
-    let read = |(key, json): (String, Json)| match decode(kind, format, json, depth + 1) {
+    let read = |(key, json): (String, Json)| match decode(kind, format, json) {
         Ok(value) => Ok((key, value)),
         Err(e) => Err(e.within(shortened(key))),
     };

@@ -7,7 +7,8 @@ pub const PARAMETERS_MAX: usize = 102_400;
 /// Bytes in one parameter name, as sent.
 pub const PARAMETER_NAME_BYTES_MAX: usize = 512;
 
-/// Dots in one parameter name, and nesting of JSON and XML documents.
+/// Parts of one dotted parameter name, and nesting of XML replies. JSON documents have the parser's
+/// limit of 128.
 pub const DEPTH_MAX: usize = 32;
 
 /// Items of one list and entries of one map.

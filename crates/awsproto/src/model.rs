@@ -1,11 +1,7 @@
 //! Compares operations with the service models that the real clients are made from.
 //!
-//! The models are botocore's `service-2.json`. Reading the file is the caller's business; in a test:
-//!
-//! ```text
-//! python3 -c 'import sys, json, botocore.loaders as l; \
-//!     json.dump(l.Loader().load_service_model(sys.argv[1], "service-2"), sys.stdout)' ec2
-//! ```
+//! The models are botocore's `service-2.json`, or the extracts of them in `tests/models`, which
+//! `cargo xtask wire models` writes. Reading the file is the caller's business.
 
 use crate::error::shortened;
 use crate::name::upper_first;
@@ -51,17 +47,6 @@ impl Model {
             }
         }
         Ok(Self(json))
-    }
-
-    /// The names of the model's operations.
-    pub fn operations(&self) -> impl Iterator<Item = &str> {
-        self.0["operations"].as_object().into_iter().flat_map(Map::keys).map(String::as_str)
-    }
-
-    /// The error codes the model lists for an operation.
-    pub fn errors<'a>(&'a self, operation: &str) -> impl Iterator<Item = &'a str> {
-        let errors = self.0["operations"][operation]["errors"].as_array();
-        errors.into_iter().flatten().filter_map(|error| error["shape"].as_str())
     }
 
     /// Everything in which an operation differs from the model, as sentences. Empty is good.
@@ -110,7 +95,8 @@ impl Check<'_> {
             _ => None,
         };
         if protocol != Some(ours.protocol) {
-            self.report(format!("the protocol is {:?}", self.model.0["metadata"]["protocol"]));
+            let theirs = self.model.0["metadata"]["protocol"].as_str().unwrap_or_default();
+            self.report(format!("the protocol is {theirs}"));
         }
         self.http(ours, &theirs["http"]);
         let (input, output) = (&theirs["input"]["shape"], &theirs["output"]);
@@ -132,7 +118,9 @@ impl Check<'_> {
         if self.protocol == Protocol::RestJson1 {
             let expected = (theirs["method"].as_str(), theirs["requestUri"].as_str());
             if ours.http.map(|(m, p)| (Some(m), Some(p))) != Some(expected) {
-                self.report(format!("the method and path are {expected:?}, not {:?}", ours.http));
+                let [theirs, ours] = [expected, (ours.http.map(|h| h.0), ours.http.map(|h| h.1))]
+                    .map(|(m, p)| format!("{} {}", m.unwrap_or_default(), p.unwrap_or_default()));
+                self.report(format!("the method and path are {theirs}, not {ours}"));
             }
         }
     }
@@ -154,35 +142,34 @@ impl Check<'_> {
         let shape = model.shape(shape_name);
         let nothing = Map::new();
         let members = shape["members"].as_object().unwrap_or(&nothing);
+        let listed = |name: &str| match direction {
+            Direction::Input => ours.unsupported.contains(&name),
+            // A shape of both directions says once that it lacks a member.
+            Direction::Output => ours.omitted.contains(&name) || ours.unsupported.contains(&name),
+        };
+        let mut lacking = Vec::new();
         for (name, theirs) in members {
             match ours.member(name) {
                 Some(member) => {
                     self.inside(name, |check| check.member(member, shape, theirs, direction));
                 }
-                None => self.absent(ours, name, direction),
+                None if listed(name) => {}
+                None => lacking.push(name.as_str()),
             }
         }
-        let ours_only = ours.members.iter().map(|m| m.name);
-        let listed = ours.unsupported.iter().chain(ours.omitted).copied();
-        for name in ours_only.chain(listed).filter(|name| !members.contains_key(*name)) {
-            self.report(format!("'{name}' is not a member of {shape_name}"));
-        }
-        for name in ours.unsupported.iter().chain(ours.omitted) {
-            if ours.member(name).is_some() {
-                self.report(format!("'{name}' is both a member and listed as absent"));
-            }
-        }
-    }
-
-    fn absent(&mut self, ours: &Schema, name: &str, direction: Direction) {
-        let listed = match direction {
-            Direction::Input => ours.unsupported.contains(&name),
-            // A shape of both directions says once that it lacks a member.
-            Direction::Output => ours.omitted.contains(&name) || ours.unsupported.contains(&name),
-        };
-        if !listed {
+        if !lacking.is_empty() {
             let word = if direction == Direction::Input { "unsupported" } else { "omitted" };
-            self.report(format!("{} lacks '{name}' and does not list it as {word}", ours.name));
+            let lacking = lacking.join(", ");
+            self.report(format!("{} lacks, and does not list as {word}: {lacking}", ours.name));
+        }
+        let absent = || ours.unsupported.iter().chain(ours.omitted).copied();
+        for name in ours.members.iter().map(|m| m.name).chain(absent()) {
+            if !members.contains_key(name) {
+                self.report(format!("'{name}' is not a member of {shape_name}"));
+            }
+        }
+        for name in absent().filter(|name| ours.member(name).is_some()) {
+            self.report(format!("'{name}' is both a member and listed as absent"));
         }
     }
 
@@ -336,7 +323,7 @@ impl Check<'_> {
                 self.inside("value", |check| check.kind(*item, value_shape, direction));
             }
             ("structure", Kind::Struct(schema)) => self.structure(schema, shape_name, direction),
-            _ => self.report(format!("is a {theirs} in the model, not {}", kind_name(ours))),
+            _ => self.report(format!("is {theirs} in the model, not {}", kind_name(ours))),
         }
     }
 

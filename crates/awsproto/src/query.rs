@@ -109,7 +109,7 @@ impl Decoder {
             if let Some(child) = node.children.remove(name) {
                 let value = self.member(child, member).map_err(|e| {
                     let e = if member.sensitive { e.redacted() } else { e };
-                    e.within(member.name)
+                    e.within(name)
                 })?;
                 fields.push(member.name, value);
             }

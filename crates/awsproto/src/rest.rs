@@ -108,7 +108,7 @@ fn payload(member: &Member, body: &Bytes) -> Result<Option<Value>, ParameterErro
     if body.is_empty() {
         return Ok(None);
     }
-    json::decode(member.kind, TimestampFormat::Unix, Json::Object(object), 0).map(Some)
+    json::decode(member.kind, TimestampFormat::Unix, Json::Object(object)).map(Some)
 }
 
 fn bounded(text: &str) -> Result<(), ParameterError> {

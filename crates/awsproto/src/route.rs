@@ -143,14 +143,13 @@ impl Router {
             }
         }
         // Literal segments before labels: `/backup/plans` is not the plan called `plans`.
-        by_path.sort_by(|(a, _), (b, _)| a.specificity().cmp(&b.specificity()));
+        by_path.sort_by_key(|(template, _)| template.specificity());
         Self { services, by_name, by_path }
     }
 
     /// The operation of a name, for callers that skip the wire.
     pub fn operation(&self, service: &str, name: &str) -> Option<&'static OperationInfo> {
-        let found = self.by_name.iter().find(|((s, n), _)| *s == service && *n == name);
-        found.map(|(_, operation)| *operation)
+        self.by_name.get(&(service, name)).copied()
     }
 
     /// The service of a signing name.

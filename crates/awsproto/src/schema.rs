@@ -66,6 +66,24 @@ pub struct Member {
     pub sensitive: bool,
 }
 
+impl Member {
+    /// `DryRun`, which the one who runs the operations answers for all of them. Structures say
+    /// `#[shape(dry_run)]` instead of having a field that nothing would read.
+    pub const DRY_RUN: Self = Self {
+        name: "DryRun",
+        kind: Kind::Bool,
+        required: false,
+        query: None,
+        xml: None,
+        json: None,
+        list_item: None,
+        flattened: false,
+        location: Location::Body,
+        timestamp: None,
+        sensitive: false,
+    };
+}
+
 /// The type of a member, an item or a map value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {

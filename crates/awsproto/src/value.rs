@@ -4,6 +4,7 @@ use base::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
+use zeroize::Zeroize;
 
 /// A decoded value. Absence is the absence of the key, never a variant.
 ///
@@ -109,8 +110,18 @@ impl fmt::Debug for Fields {
 }
 
 /// Bytes of a request or reply: ciphertext, a data key, a snapshot block. `Debug` hides them.
+///
+/// Clones share the bytes; the last owner wipes them, since they may be a plaintext data key.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Blob(Bytes);
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        if let Ok(mut bytes) = std::mem::take(&mut self.0).try_into_mut() {
+            bytes.as_mut().zeroize();
+        }
+    }
+}
 
 impl Blob {
     /// Wraps bytes without copying them.
@@ -119,8 +130,8 @@ impl Blob {
     }
 
     /// The shared bytes.
-    pub fn into_bytes(self) -> Bytes {
-        self.0
+    pub fn into_bytes(mut self) -> Bytes {
+        std::mem::take(&mut self.0)
     }
 }
 

@@ -71,6 +71,16 @@ plain!(String, Kind::String, String, "a string");
 plain!(Blob, Kind::Blob, Blob, "bytes");
 plain!(Timestamp, Kind::Timestamp, Timestamp, "a timestamp");
 
+/// Fixed text, in outputs.
+impl Wire for &'static str {
+    const KIND: Kind = Kind::String;
+}
+impl ToWire for &'static str {
+    fn to_wire(&self) -> Option<Value> {
+        Some(Value::String((*self).to_owned()))
+    }
+}
+
 macro_rules! integer {
     ($type:ty, $kind:expr) => {
         impl Wire for $type {

@@ -3,12 +3,13 @@
 use crate::column::Columns;
 use crate::error::Result;
 use base::Rng;
+use serde::{Deserialize, Serialize};
 
 /// A data key as it is stored: never in the clear.
 ///
 /// For an encrypted resource `wrapped` is a KMS ciphertext; for a plain one it is sealed under a key
 /// of the service. Both are bound to `context_id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrappedKey {
     /// The ciphertext.
     pub wrapped: Vec<u8>,

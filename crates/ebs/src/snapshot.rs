@@ -336,6 +336,19 @@ pub fn set_data_key(
     Ok(changed == 1)
 }
 
+/// Keeps a root alive for as long as the work on a pending snapshot reads it.
+///
+/// # Errors
+/// When the database fails.
+pub fn pin_root(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId, root: &[u8]) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_snapshots SET pinned_root = $3 WHERE region = $1 AND snapshot_id = $2 \
+         AND state = 'pending'",
+        params![region, id, root],
+    )?;
+    Ok(changed == 1)
+}
+
 /// `pending` → `completed`: the root becomes the snapshot's own and nothing is pinned any more.
 ///
 /// # Errors
@@ -416,17 +429,18 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// Roots that snapshots of a region own or still read.
+/// Roots that snapshots of a region own, and those in it that the work on any snapshot still reads:
+/// the parent of an export, the source of a copy into another region.
 pub(crate) fn roots(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Vec<u8>>> {
-    let rows = tx.query(
-        "SELECT root, pinned_root FROM ebs_snapshots WHERE region = $1 \
-         AND (root IS NOT NULL OR pinned_root IS NOT NULL) ORDER BY snapshot_id",
+    let owned = tx.query(
+        "SELECT root FROM ebs_snapshots WHERE region = $1 AND root IS NOT NULL \
+         ORDER BY snapshot_id",
         params![region],
     )?;
-    let mut roots = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (root, pinned): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(0)?, row.get(1)?);
-        roots.extend(root.into_iter().chain(pinned));
-    }
-    Ok(roots)
+    let pinned = tx.query(
+        "SELECT pinned_root FROM ebs_snapshots WHERE COALESCE(source_region, region) = $1 \
+         AND pinned_root IS NOT NULL ORDER BY snapshot_id",
+        params![region],
+    )?;
+    Ok(owned.iter().chain(&pinned).map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }

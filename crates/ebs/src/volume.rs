@@ -73,7 +73,7 @@ pub struct Volume {
     pub state: VolumeState,
     /// The KMS key's ARN; absent for a plain volume.
     pub kms_key_arn: Option<String>,
-    /// The wrapped data key; absent while the volume is being created.
+    /// The wrapped data key; absent until the volume's creation has made it.
     pub data_key: Option<WrappedKey>,
     /// The snapshot it was created from.
     pub snapshot_id: Option<SnapshotId>,
@@ -220,6 +220,24 @@ pub fn set_created(
             created.base_root.clone(),
             created.continues_snapshot,
         ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Gives a volume that is being created its data key before anything is sealed under it.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_data_key(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    key: &WrappedKey,
+) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_volumes SET wrapped_key = $3, context_id = $4, lineage = $5 \
+         WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
+        params![region, id, key.wrapped.clone(), &key.context_id, &key.lineage],
     )?;
     Ok(changed == 1)
 }

@@ -1,11 +1,11 @@
 //! Who asks: the record carried through the system for one authenticated caller (spec 20, A.1).
 
 use base::{AccountId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What sort of caller it is, with what only that sort has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrincipalKind {
     /// The root of an account. It has no identity policies: everything its account may do, it may.
     Root,
@@ -35,7 +35,7 @@ pub enum PrincipalKind {
 }
 
 /// One authenticated caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// The account of the caller; for a service, the account it acts in.
     pub account: AccountId,

@@ -1,9 +1,16 @@
-//! Work that outlives a request: durable jobs and the services made of them.
+//! Durable work behind the API: volumes made usable, snapshots written, copies made, devices opened.
 //!
-//! Whatever takes longer than an answer may wait (copying, archiving, deleting, scheduled policies)
-//! is a job of [`jobs`], resumed by any server after a crash. No state of such work lives only in memory.
+//! It owns the traits it needs from above ([`port`]): KMS through the front door, the block store,
+//! the hosts. It knows no wire and no policy; a call it makes for a user carries the user's identity
+//! and is decided where all calls are decided.
 
 pub mod jobs;
+pub mod plain_key;
+pub mod port;
+pub mod services;
+pub mod workflow;
+
+pub use services::{Services, Trouble};
 
 use meta::Migration;
 

@@ -1,1 +1,12 @@
-//! Placeholder: replaced by the first commit of this crate.
+//! Deterministic simulation of the data plane: a disk that loses what was not flushed, a model of
+//! every content that is allowed after that, and runs that a seed replays.
+//!
+//! Only tests and `xtask sim` use this crate.
+
+pub mod disk;
+pub mod model;
+pub mod run;
+
+pub use disk::{DropFlush, SimDisk};
+pub use model::{Model, Violation};
+pub use run::{Outcome, Run, run};

@@ -78,9 +78,9 @@ pub(crate) fn measure(
     if workload.flush {
         arguments.push("--fsync=1".into());
     }
-    let before = server.processor_seconds()?;
+    let before = server.process().processor_seconds()?;
     let job = fio(server, size_mib, &arguments)?;
-    let processor_seconds = server.processor_seconds()? - before;
+    let processor_seconds = server.process().processor_seconds()? - before;
     let side = if workload.pattern.ends_with("read") { "read" } else { "write" };
     let number = |field: &str| {
         let value = job[side].pointer(field).and_then(Value::as_f64);

@@ -50,7 +50,7 @@ fn median(measured: &[Measured], value: impl Fn(&Measured) -> f64) -> f64 {
 }
 
 /// The median; the mean of the middle two of an even number.
-fn middle(mut values: Vec<f64>) -> f64 {
+pub(super) fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     match values.len() {

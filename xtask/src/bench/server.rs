@@ -1,9 +1,10 @@
 //! The servers under measurement, each on its own file of the same directory and a unix socket.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::process::Process;
 use crate::command;
 
 /// How long a server may take to open its socket, in hundredths of a second.
@@ -11,9 +12,6 @@ const START_CENTISECONDS_MAX: u32 = 3000;
 
 /// A passphrase for containers that hold only the benchmark's own bytes.
 const PASSPHRASE: &str = "benchmark";
-
-/// Clock ticks per second of `/proc/PID/stat` on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -50,7 +48,7 @@ impl Kind {
 /// A started server; dropping it ends it.
 pub(crate) struct Running {
     kind: Kind,
-    child: Child,
+    process: Process,
     socket: PathBuf,
 }
 
@@ -77,12 +75,8 @@ impl Running {
             }
         };
         // Held open until the server is ended: ours stops when its input does.
-        let child = server
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("cannot start {server:?}: {error}"))?;
-        let mut running = Self { kind, child, socket };
+        let process = Process::start(server.stdin(Stdio::piped()).stdout(Stdio::null()))?;
+        let mut running = Self { kind, process, socket };
         running.wait_for_socket()?;
         Ok(running)
     }
@@ -95,15 +89,8 @@ impl Running {
         format!("nbd+unix:///?socket={}", self.socket.display())
     }
 
-    /// Processor time the server used so far, in seconds.
-    pub(crate) fn processor_seconds(&self) -> Result<f64, String> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let stat = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        // The name, in parentheses, may hold spaces; user and system time are fields 14 and 15.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: f64 =
-            fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<f64>).sum();
-        Ok(ticks / TICKS_PER_SECOND)
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     fn wait_for_socket(&mut self) -> Result<(), String> {
@@ -111,20 +98,10 @@ impl Running {
             if std::os::unix::net::UnixStream::connect(&self.socket).is_ok() {
                 return Ok(());
             }
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("{} ended: {status}", self.kind.name()));
-            }
+            self.process.check()?;
             std::thread::sleep(Duration::from_millis(10));
         }
         Err(format!("{} opened no socket", self.kind.name()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Errors mean it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -141,8 +118,7 @@ fn strongroom(socket: &Path, image: &Path, size_mib: u64) -> Result<Command, Str
         "--example",
         example,
     ])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| command::root().join("target"), PathBuf::from);
+    let target = command::target_dir()?;
     let mut server = Command::new(target.join("release/examples").join(example));
     server.arg(socket).arg(image).arg(size_mib.to_string());
     Ok(server)
@@ -168,7 +144,7 @@ fn qemu_nbd(socket: &Path, image: &Path, secret: &Path) -> Command {
 }
 
 /// Makes an empty LUKS container (AES-256-XTS) with qemu-img and returns its passphrase's file.
-fn make_luks(directory: &Path, image: &Path, size_mib: u64) -> Result<PathBuf, String> {
+pub(super) fn make_luks(directory: &Path, image: &Path, size_mib: u64) -> Result<PathBuf, String> {
     let secret = directory.join("passphrase");
     std::fs::write(&secret, PASSPHRASE).map_err(|error| error.to_string())?;
     command::run(

@@ -114,8 +114,8 @@ pub enum StructureKind {
     MapLeaf = 19,
     /// An inner map node; identified by its height and first block.
     MapNode = 20,
-    /// A list of retained cuts; identified by its page's number in the list.
-    CutList = 21,
+    /// A page of the segment table; identified by its number in the table.
+    SegmentTable = 21,
     /// The page table of a snapshot frame; identified by the block it holds.
     FrameTable = 32,
     /// A node of a snapshot manifest; identified by its node index.

@@ -1,0 +1,166 @@
+//! The server's socket: connections, limits, and the hand-over to [`crate::front`].
+//!
+//! Everything a client can make large or slow has a named limit here; what is in the bytes is
+//! decided further in.
+
+use crate::front;
+use crate::world::World;
+use awsproto::Response;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Connections served at once; further ones wait in the listen queue.
+const CONNECTIONS_MAX: usize = 1024;
+/// Bytes of one request body. The largest legitimate one is a 512 KiB block.
+const BODY_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a request line with its headers.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Headers of one request.
+const HEADERS_MAX: usize = 100;
+/// How long a client may take to send its headers, idle time on a kept connection included.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// How long a client may take to send a body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long requests under way may take to end when the server stops.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Answers on `listener` until `stop` turns true, then lets requests under way end.
+pub async fn serve(listener: TcpListener, world: Arc<World>, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stopped| *stopped) => break,
+            Some(_) = connections.join_next() => continue,
+            place = Arc::clone(&places).acquire_owned() => place.expect("never closed"),
+        };
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stopped| *stopped) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (world, stop) = (Arc::clone(&world), stop.clone());
+                connections.spawn(async move {
+                    connection(stream, peer, world, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_TIME_MAX, async {
+        while connections.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!("requests were still under way when the server stopped");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    world: Arc<World>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Replies are small and complete; waiting to fill a packet only adds latency.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let service = hyper::service::service_fn(move |request| {
+        let world = Arc::clone(&world);
+        async move { Ok::<_, Infallible>(respond(world, peer, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, %peer, "connection ended");
+            }
+            return;
+        }
+        _ = stop.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+/// Reads the whole request and answers it. A panic below is a 500, never a lost connection.
+async fn respond(
+    world: Arc<World>,
+    peer: SocketAddr,
+    request: hyper::Request<Incoming>,
+) -> hyper::Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = match tokio::time::timeout(BODY_TIME_MAX, read_body(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(status)) => return plain(status),
+        Err(_) => return plain(408),
+    };
+    let task = tokio::spawn(async move { front::answer(&world, peer, &head, &body).await });
+    match task.await {
+        Ok(response) => into_hyper(response),
+        Err(error) => {
+            tracing::error!(%error, "a request ended in a panic");
+            plain(500)
+        }
+    }
+}
+
+async fn read_body(mut body: Incoming) -> Result<Bytes, u16> {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(413);
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| 400u16)?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > BODY_BYTES_MAX {
+                return Err(413);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+fn into_hyper(response: Response) -> hyper::Response<Full<Bytes>> {
+    let mut builder = hyper::Response::builder().status(response.status);
+    for (name, value) in &response.headers {
+        builder = builder.header(name, value);
+    }
+    builder.body(Full::new(response.body)).unwrap_or_else(|error| {
+        tracing::error!(%error, "a reply had a header that HTTP does not allow");
+        plain(500)
+    })
+}
+
+/// A reply to what is no request of any protocol.
+fn plain(status: u16) -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::new(Bytes::new()));
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(status).expect("only constants of this file come here");
+    response
+}

@@ -1,0 +1,350 @@
+//! KMS for the storage services: the same front door, entered in the name of a user, of EC2 itself
+//! or of a host (spec 20, A.8 and C.3).
+
+use crate::audit::Notes;
+use crate::call::{Call, Caller, Forwarded};
+use crate::error::Error;
+use crate::registry;
+use crate::service::Service;
+use crate::world::World;
+use awsproto::{Blob, Fault, Fields, Value};
+use base::Secret;
+use events::notification::KeyProblem;
+use iam::Principal;
+use lifecycle::port::BoxFuture;
+use lifecycle::port::kms::{
+    Authority, CONTEXT_KEY, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KeyFacts,
+    KmsCall, KmsFailure, KmsPort, VolumeKey, Wrapped,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Weak;
+
+/// The role that hosts use volumes with, and its path (spec 20, A.8).
+const INFRASTRUCTURE_ROLE: &str = "aws:ec2-infrastructure";
+/// Bytes of a volume's data key (spec 20, B.7).
+const VOLUME_KEY_BYTES: i64 = 64;
+
+/// The caller as it is kept with a job: everything that decides, nothing that authenticates.
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    principal: Principal,
+    access_key_id: Option<String>,
+    session_policies: Vec<String>,
+    source_ip: Option<String>,
+    user_agent: String,
+}
+
+/// Keeps who calls, for work that goes on after the call is answered.
+pub(crate) fn capture(call: &Call) -> CapturedIdentity {
+    let Caller { principal, access_key_id, session_policies, source_ip, user_agent, .. } =
+        call.caller.clone();
+    let captured = Captured { principal, access_key_id, session_policies, source_ip, user_agent };
+    let text = serde_json::to_string(&captured).expect("plain data becomes JSON");
+    CapturedIdentity(text)
+}
+
+/// The front door. The server owns it and is owned by it, hence weak.
+pub(crate) struct FrontDoor(pub(crate) Weak<World>);
+
+impl FrontDoor {
+    /// Runs a KMS operation and returns its reply.
+    async fn run(
+        &self,
+        call: KmsCall,
+        operation: &'static str,
+        input: Fields,
+    ) -> Result<Fields, KmsFailure> {
+        let Some(world) = self.0.upgrade() else {
+            return Err(KmsFailure::Unavailable { message: "the server is stopping".to_owned() });
+        };
+        let operation = registry::find(Service::Kms, operation)
+            .expect("the operations that storage calls are part of this server");
+        let call = Call {
+            caller: caller(&call)?,
+            region: call.region,
+            request_id: base::id::uuid(&*world.rng),
+            now: world.clock.now(),
+            notes: Notes::default(),
+            world,
+        };
+        match operation.run(&call, Value::Struct(input)).await {
+            Ok(Value::Struct(output)) => Ok(output),
+            Ok(_) => Ok(Fields::default()),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+}
+
+fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
+    let ec2 = format!("ec2.{}.amazonaws.com", call.region);
+    let forwarded = |via_service| {
+        Some(Forwarded {
+            via_service,
+            invoked_by: call.invoked_by.clone(),
+            shared_request_id: call.request_id.clone(),
+        })
+    };
+    let by_itself = |principal| Caller {
+        principal,
+        access_key_id: None,
+        session_policies: Vec::new(),
+        source_ip: None,
+        user_agent: call.invoked_by.clone(),
+        forwarded: forwarded(None),
+    };
+    match &call.authority {
+        Authority::User(CapturedIdentity(text)) => {
+            let captured: Captured = serde_json::from_str(text).map_err(|error| {
+                KmsFailure::Unusable { message: format!("the kept caller is damaged: {error}") }
+            })?;
+            Ok(Caller {
+                principal: captured.principal,
+                access_key_id: captured.access_key_id,
+                session_policies: captured.session_policies,
+                source_ip: captured.source_ip,
+                user_agent: captured.user_agent,
+                forwarded: forwarded(Some(ec2)),
+            })
+        }
+        Authority::Service(account) => Ok(by_itself(Principal::service(account, &ec2))),
+        Authority::Host(account, instance) => {
+            let role_id = format!("{account}:{INFRASTRUCTURE_ROLE}");
+            let session = instance.as_str();
+            let role = INFRASTRUCTURE_ROLE;
+            Ok(by_itself(Principal::assumed_role(account, "/", role, &role_id, session)))
+        }
+    }
+}
+
+/// KMS's answer as storage distinguishes failures.
+fn failure(error: &Error) -> KmsFailure {
+    let message = error.0.message.clone();
+    if error.0.spec.fault == Fault::Receiver {
+        return KmsFailure::Unavailable { message };
+    }
+    match error.code() {
+        "AccessDeniedException" => KmsFailure::Denied { message },
+        "NotFoundException" => KmsFailure::NotFound { message },
+        "DisabledException" | "KMSInvalidStateException" => match problem(&message) {
+            Some((key_arn, problem)) => KmsFailure::State { key_arn, problem, message },
+            None => KmsFailure::Unusable { message },
+        },
+        _ => KmsFailure::Unusable { message },
+    }
+}
+
+/// Reads `<arn> is disabled.` and its like (spec 20, B.2).
+fn problem(message: &str) -> Option<(String, KeyProblem)> {
+    let (key_arn, state) = message.split_once(' ')?;
+    let problem = match state {
+        "is disabled." => KeyProblem::Disabled,
+        "is pending import." => KeyProblem::PendingImport,
+        "is pending deletion." => KeyProblem::PendingDeletion,
+        _ => return None,
+    };
+    Some((key_arn.to_owned(), problem))
+}
+
+fn fields<const N: usize>(members: [(&'static str, Value); N]) -> Fields {
+    let mut fields = Fields::default();
+    for (name, value) in members {
+        fields.push(name, value);
+    }
+    fields
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.to_owned())
+}
+
+fn context(id: &str) -> Value {
+    Value::Map(BTreeMap::from([(CONTEXT_KEY.to_owned(), text(id))]))
+}
+
+fn blob(bytes: &[u8]) -> Value {
+    Value::Blob(Blob::from(bytes))
+}
+
+/// A member that the operation always returns.
+fn take_blob(mut output: Fields, member: &str) -> Result<Blob, KmsFailure> {
+    match output.take(member) {
+        Some(Value::Blob(blob)) => Ok(blob),
+        _ => Err(KmsFailure::Unusable { message: format!("the reply has no {member}") }),
+    }
+}
+
+fn take_text(output: &mut Fields, member: &str) -> Result<String, KmsFailure> {
+    match output.take(member) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(KmsFailure::Unusable { message: format!("the reply has no {member}") }),
+    }
+}
+
+fn volume_key(plaintext: &[u8]) -> Result<VolumeKey, KmsFailure> {
+    let mut key = Secret::new([0u8; 64]);
+    if plaintext.len() != key.expose().len() {
+        let message = format!("the data key has {} bytes instead of 64", plaintext.len());
+        return Err(KmsFailure::Unusable { message });
+    }
+    key.expose_mut().copy_from_slice(plaintext);
+    Ok(key)
+}
+
+impl KmsPort for FrontDoor {
+    fn describe_key<'a>(
+        &'a self,
+        call: KmsCall,
+        key_id: &'a str,
+    ) -> BoxFuture<'a, Result<KeyFacts, KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([("KeyId", text(key_id))]);
+            let mut output = self.run(call, "DescribeKey", input).await?;
+            let Some(Value::Struct(mut key)) = output.take("KeyMetadata") else {
+                return Err(KmsFailure::Unusable { message: "the reply has no key".to_owned() });
+            };
+            let spec = take_text(&mut key, "KeySpec")?;
+            Ok(KeyFacts {
+                arn: take_text(&mut key, "Arn")?,
+                state: take_text(&mut key, "KeyState")?,
+                symmetric: spec == "SYMMETRIC_DEFAULT",
+                aws_managed: take_text(&mut key, "KeyManager")? == "AWS",
+            })
+        })
+    }
+
+    fn generate_data_key_without_plaintext<'a>(
+        &'a self,
+        call: KmsCall,
+        key_arn: &'a str,
+        context_id: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([
+                ("KeyId", text(key_arn)),
+                ("EncryptionContext", context(context_id)),
+                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
+            ]);
+            let output = self.run(call, "GenerateDataKeyWithoutPlaintext", input).await?;
+            take_blob(output, "CiphertextBlob").map(|blob| blob.to_vec())
+        })
+    }
+
+    fn create_grant(
+        &self,
+        call: KmsCall,
+        grant: GrantSpec,
+    ) -> BoxFuture<'_, Result<String, KmsFailure>> {
+        Box::pin(async move {
+            let operation = match grant.operation {
+                GrantOperation::Decrypt => "Decrypt",
+                GrantOperation::Encrypt => "Encrypt",
+            };
+            let constraint = match &grant.constraint {
+                GrantConstraint::Equals(id) => ("EncryptionContextEquals", context(id)),
+                GrantConstraint::Subset(id) => ("EncryptionContextSubset", context(id)),
+            };
+            let mut input = fields([
+                ("KeyId", text(&grant.key_arn)),
+                ("GranteePrincipal", text(&grant.grantee)),
+                ("RetiringPrincipal", text(&grant.retiring)),
+                ("Operations", Value::List(vec![text(operation)])),
+                ("Constraints", Value::Struct(fields([constraint]))),
+            ]);
+            if let Some(name) = &grant.name {
+                input.push("Name", text(name));
+            }
+            let mut output = self.run(call, "CreateGrant", input).await?;
+            take_text(&mut output, "GrantId")
+        })
+    }
+
+    fn retire_grant<'a>(
+        &'a self,
+        call: KmsCall,
+        key_arn: &'a str,
+        grant_id: &'a str,
+    ) -> BoxFuture<'a, Result<(), KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([("KeyId", text(key_arn)), ("GrantId", text(grant_id))]);
+            match self.run(call, "RetireGrant", input).await {
+                Ok(_) | Err(KmsFailure::NotFound { .. }) => Ok(()),
+                Err(failure) => Err(failure),
+            }
+        })
+    }
+
+    fn decrypt<'a>(
+        &'a self,
+        call: KmsCall,
+        wrapped: &'a [u8],
+        context_id: &'a str,
+    ) -> BoxFuture<'a, Result<VolumeKey, KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([
+                ("CiphertextBlob", blob(wrapped)),
+                ("EncryptionContext", context(context_id)),
+            ]);
+            let output = self.run(call, "Decrypt", input).await?;
+            volume_key(&take_blob(output, "Plaintext")?)
+        })
+    }
+
+    fn encrypt<'a>(
+        &'a self,
+        call: KmsCall,
+        key_arn: &'a str,
+        key: &'a VolumeKey,
+        context_id: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([
+                ("KeyId", text(key_arn)),
+                ("Plaintext", blob(key.expose())),
+                ("EncryptionContext", context(context_id)),
+            ]);
+            let output = self.run(call, "Encrypt", input).await?;
+            take_blob(output, "CiphertextBlob").map(|blob| blob.to_vec())
+        })
+    }
+
+    fn re_encrypt<'a>(
+        &'a self,
+        call: KmsCall,
+        source: Wrapped<'a>,
+        target_key_arn: &'a str,
+        target_context_id: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([
+                ("CiphertextBlob", blob(source.ciphertext)),
+                ("SourceEncryptionContext", context(source.context_id)),
+                ("DestinationKeyId", text(target_key_arn)),
+                ("DestinationEncryptionContext", context(target_context_id)),
+            ]);
+            let output = self.run(call, "ReEncrypt", input).await?;
+            take_blob(output, "CiphertextBlob").map(|blob| blob.to_vec())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_states_are_read_from_kms_sentences() {
+        let arn = "arn:aws:kms:us-east-1:111111111111:key/1";
+        let read = |state: &str| problem(&format!("{arn} {state}"));
+        assert_eq!(read("is disabled."), Some((arn.to_owned(), KeyProblem::Disabled)));
+        assert_eq!(read("is pending deletion.").map(|p| p.1), Some(KeyProblem::PendingDeletion));
+        assert_eq!(read("is pending import.").map(|p| p.1), Some(KeyProblem::PendingImport));
+        assert_eq!(read("is strange."), None);
+    }
+
+    #[test]
+    fn data_keys_have_one_length() {
+        assert!(volume_key(&[7; 64]).is_ok());
+        assert!(matches!(volume_key(&[7; 63]), Err(KmsFailure::Unusable { .. })));
+    }
+}

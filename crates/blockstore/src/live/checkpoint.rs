@@ -1,0 +1,524 @@
+//! Merging frozen layers into the stored map, and making the result the volume's state.
+//!
+//! A merge visits the layer's blocks in order and rewrites each leaf and the path above it. It
+//! runs in steps, so that requests can be served in between; nothing of it is visible before
+//! [`Engine::commit`] has stored a superblock that names the new root. Space is given back only
+//! after that.
+
+use super::delta::{BlockDelta, Layer};
+use super::engine::{Context, Engine};
+use super::layout::{Geometry, Location, SegmentIndex, byte_offset, height_for};
+use super::map::{
+    Nodes, Part, child, identity, leaf_entry, put_leaf_changed, put_leaf_entry, slot_of,
+};
+use super::segment::{Accounting, SegmentKind, SegmentTable};
+use super::superblock::{CutRecord, NodeRef, Root, TableRef};
+use super::{CutId, Disk, Error};
+use crate::page::{
+    PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, StructureKind, StructureSealer, Tag,
+};
+use base::Rng;
+use std::sync::Arc;
+
+/// Map pages gathered before they are written.
+const MAP_BUFFER_PAGES: usize = 128;
+/// Layers waiting to be merged before a cut has to wait for one.
+const LAYERS_MAX: usize = 8;
+/// Blocks merged per call of [`Engine::maintain`].
+const MERGE_STEP_BLOCKS: usize = 32;
+
+/// Writes map pages and table pages, one after the other, to segments of their own.
+pub(super) struct MapWriter {
+    open: Option<OpenMap>,
+    buffer: Vec<u8>,
+    buffer_first: Location,
+}
+
+struct OpenMap {
+    index: SegmentIndex,
+    sealer: StructureSealer,
+    position: u32,
+}
+
+impl MapWriter {
+    pub(super) fn new() -> Self {
+        Self { open: None, buffer: Vec::new(), buffer_first: 0 }
+    }
+
+    /// The segment being filled; it must not be released.
+    pub(super) fn segment(&self) -> Option<SegmentIndex> {
+        self.open.as_ref().map(|open| open.index)
+    }
+
+    /// Makes sure that `pages` fit the segment being filled.
+    fn reserve(
+        &mut self,
+        disk: &dyn Disk,
+        structure: &StructureKey,
+        rng: &dyn Rng,
+        table: &mut SegmentTable,
+        layer: u64,
+        pages: u32,
+    ) -> Result<(), Error> {
+        let segment_pages = table.geometry.segment_pages;
+        if let Some(open) = &self.open
+            && segment_pages - open.position >= pages
+        {
+            table.touch(open.index, layer);
+            return Ok(());
+        }
+        if pages > segment_pages {
+            return Err(Error::Full);
+        }
+        self.write_out(disk)?;
+        let salt = Salt::generate(rng);
+        let index = table.allocate(SegmentKind::Map, salt, layer)?;
+        self.open = Some(OpenMap { index, sealer: structure.sealer(salt), position: 0 });
+        Ok(())
+    }
+
+    /// Seals a page at the next position. The segment must have room.
+    fn push(
+        &mut self,
+        geometry: Geometry,
+        kind: StructureKind,
+        id: u64,
+        page: &mut Page,
+    ) -> (Location, Tag) {
+        let open = self.open.as_mut().expect("reserve was called");
+        let location = geometry.locate(open.index, open.position);
+        let tag = open.sealer.seal_at(open.position, kind, id, page);
+        if self.buffer.is_empty() {
+            self.buffer_first = location;
+        }
+        self.buffer.extend_from_slice(page);
+        open.position += 1;
+        (location, tag)
+    }
+
+    /// Writes a map page for `layer`.
+    fn write(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+        (kind, id): (StructureKind, u64),
+        page: &Page,
+    ) -> Result<(Location, Tag), Error> {
+        if self.buffer.len() >= MAP_BUFFER_PAGES * PAGE_BYTES {
+            self.write_out(&*ctx.disk)?;
+        }
+        self.reserve(&*ctx.disk, &ctx.structure, &*ctx.rng, table, layer, 1)?;
+        let mut sealed = *page;
+        Ok(self.push(ctx.geometry, kind, id, &mut sealed))
+    }
+
+    /// Hands gathered pages to the disk.
+    pub(super) fn write_out(&mut self, disk: &dyn Disk) -> Result<(), Error> {
+        if !self.buffer.is_empty() {
+            disk.write(byte_offset(self.buffer_first), &self.buffer)
+                .map_err(Error::disk("write map pages"))?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Seals the segment table, whose counts include the pages it is stored in.
+    pub(super) fn seal_table(
+        &mut self,
+        disk: &dyn Disk,
+        structure: &StructureKey,
+        rng: &dyn Rng,
+        table: &mut SegmentTable,
+        layer: u64,
+    ) -> Result<TableRef, Error> {
+        // Making room may add a segment, and that a page.
+        loop {
+            let pages = table.stored_pages();
+            self.reserve(disk, structure, rng, table, layer, pages as u32)?;
+            if table.stored_pages() == pages {
+                break;
+            }
+        }
+        let geometry = table.geometry;
+        let open = self.open.as_ref().expect("reserve opens a segment");
+        let first = geometry.locate(open.index, open.position);
+        let pages = table.stored_pages() as u64;
+        table.place((0..pages).map(|index| first + pages - 1 - index).collect())?;
+        let salt = open.sealer.salt();
+        let mut next = None;
+        for index in (0..pages).rev() {
+            let mut page = table.encode_page(index as usize, next);
+            let (location, tag) =
+                self.push(geometry, StructureKind::SegmentTable, index, &mut page);
+            next = Some(TableRef { location, tag, salt, count: table.len() as u32 });
+        }
+        Ok(next.unwrap_or(TableRef::NONE))
+    }
+}
+
+/// A layer on its way into the stored map.
+pub(super) struct Merge {
+    layer: Arc<Layer>,
+    /// The layer's blocks, ascending.
+    blocks: Vec<u64>,
+    next: usize,
+    old: Root,
+    height: u8,
+    /// The generation written into new pages.
+    generation: u32,
+    /// Pages written in this generation or before belong to a retained cut.
+    fence: u32,
+    /// Inner nodes being filled, the top first.
+    path: Vec<OpenNode>,
+    accounting: Accounting,
+}
+
+struct OpenNode {
+    level: u8,
+    /// The first block below it.
+    first: u64,
+    page: Box<Page>,
+    part: Part,
+}
+
+impl Merge {
+    fn new(layer: Arc<Layer>, old: Root, volume_bytes: u64, fence: u32) -> Self {
+        let end = layer.end.expect("only frozen layers are merged");
+        let generation = layer.cut.map_or(end.generation, |cut| cut.generation);
+        let mut blocks: Vec<u64> = layer.blocks.keys().copied().collect();
+        blocks.sort_unstable();
+        let height = height_for(volume_bytes).max(old.height);
+        // A map that grows gets its new top nodes above its first child, so that one is visited.
+        if height > old.height && !old.node.is_absent() && blocks.first().is_some_and(|b| *b != 0) {
+            blocks.insert(0, 0);
+        }
+        let accounting = Accounting::default();
+        Self {
+            layer,
+            blocks,
+            next: 0,
+            old,
+            height,
+            generation,
+            fence,
+            path: Vec::new(),
+            accounting,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.next == self.blocks.len()
+    }
+
+    /// Merges one block.
+    fn step(&mut self, parts: &mut Parts<'_>) -> Result<(), Error> {
+        let block = self.blocks[self.next];
+        self.descend(parts, block)?;
+        let parent = self.path.last().expect("descend opens the path down to level 1");
+        let slot = slot_of(block, 1);
+        let old = child(&parent.page, slot);
+        let nothing = BlockDelta::default();
+        let layer = Arc::clone(&self.layer);
+        let delta = layer.blocks.get(&block).unwrap_or(&nothing);
+        let new = self.merge_leaf(parts, block, old, delta)?;
+        let parent = self.path.last_mut().expect("as above");
+        new.encode(&mut parent.page[..], slot * NodeRef::BYTES);
+        self.next += 1;
+        Ok(())
+    }
+
+    fn merge_leaf(
+        &mut self,
+        parts: &mut Parts<'_>,
+        block: u64,
+        old: NodeRef,
+        delta: &BlockDelta,
+    ) -> Result<NodeRef, Error> {
+        let mut leaf = if old.is_absent() {
+            Arc::new([0; PAGE_BYTES])
+        } else {
+            self.free(parts, &old);
+            parts.nodes.read(parts.table, &old, 0, block)?
+        };
+        let page = Arc::make_mut(&mut leaf);
+        let mut changed = 0;
+        for at in 0..PAGES_PER_BLOCK {
+            let mut entry = leaf_entry(page, at);
+            if let Some(new) = delta.get(at) {
+                if entry.is_stored() && entry.written > self.fence {
+                    self.accounting.free(parts.table.geometry, entry.location);
+                }
+                entry = *new;
+                put_leaf_entry(page, at, &entry);
+            }
+            changed = entry.birth.max(changed);
+        }
+        put_leaf_changed(page, changed);
+        let (location, tag) = parts.write(self.layer.id, identity(0, block), page)?;
+        self.count(parts, location);
+        let node = NodeRef { location, tag, written: self.generation, changed };
+        parts.nodes.remember(&node, leaf);
+        Ok(node)
+    }
+
+    /// Opens the nodes that lead to `block`, after closing those that do not.
+    fn descend(&mut self, parts: &mut Parts<'_>, block: u64) -> Result<(), Error> {
+        let covers =
+            |node: &OpenNode| identity(node.level, node.first) == identity(node.level, block);
+        while self.path.last().is_some_and(|node| !covers(node)) {
+            self.close_last(parts)?;
+        }
+        loop {
+            let (level, part) = match self.path.last() {
+                None => (self.height, Part::top(self.old, self.height)),
+                Some(parent) if parent.level == 1 => return Ok(()),
+                Some(parent) => {
+                    (parent.level - 1, self.below(parent, slot_of(block, parent.level)))
+                }
+            };
+            let page = match part {
+                Part::Stored(node) => {
+                    Box::new(*parts.nodes.read(parts.table, &node, level, block)?)
+                }
+                Part::Above(root) if root.height + 1 == level => {
+                    // The old root becomes the first child as it is.
+                    let mut page = Box::new([0; PAGE_BYTES]);
+                    root.node.encode(&mut page[..], 0);
+                    page
+                }
+                Part::Absent | Part::Above(_) => Box::new([0; PAGE_BYTES]),
+            };
+            self.path.push(OpenNode { level, first: block, page, part });
+        }
+    }
+
+    fn below(&self, parent: &OpenNode, slot: usize) -> Part {
+        match parent.part {
+            Part::Above(root) if slot == 0 && root.height + 1 < parent.level => {
+                Part::top(self.old, parent.level - 1)
+            }
+            _ => {
+                let node = child(&parent.page, slot);
+                if node.is_absent() { Part::Absent } else { Part::Stored(node) }
+            }
+        }
+    }
+
+    /// Writes the lowest open node and notes it in the one above.
+    fn close_last(&mut self, parts: &mut Parts<'_>) -> Result<Root, Error> {
+        let node = self.path.pop().expect("only called while a node is open");
+        if let Part::Stored(old) = &node.part {
+            self.free(parts, old);
+        }
+        let children = (0..).map_while(|slot| {
+            (slot < PAGE_BYTES / NodeRef::BYTES).then(|| child(&node.page, slot))
+        });
+        let changed = children.map(|child| child.changed).max().unwrap_or(0);
+        let identity = identity(node.level, node.first);
+        let (location, tag) = parts.write(self.layer.id, identity, &node.page)?;
+        self.count(parts, location);
+        let reference = NodeRef { location, tag, written: self.generation, changed };
+        parts.nodes.remember(&reference, Arc::new(*node.page));
+        if let Some(parent) = self.path.last_mut() {
+            let slot = slot_of(node.first, parent.level);
+            reference.encode(&mut parent.page[..], slot * NodeRef::BYTES);
+        }
+        Ok(Root { node: reference, height: node.level })
+    }
+
+    /// Closes everything that is open.
+    fn finish(&mut self, parts: &mut Parts<'_>) -> Result<Root, Error> {
+        let mut root = self.old;
+        while !self.path.is_empty() {
+            root = self.close_last(parts)?;
+        }
+        Ok(root)
+    }
+
+    /// Counts a map page that is replaced, unless a cut still has it.
+    fn free(&mut self, parts: &Parts<'_>, old: &NodeRef) {
+        if old.written > self.fence {
+            self.accounting.free(parts.table.geometry, old.location);
+        }
+    }
+
+    fn count(&mut self, parts: &Parts<'_>, location: Location) {
+        self.accounting.count(parts.table.geometry, location);
+    }
+}
+
+/// The parts of an engine that a merge works with.
+struct Parts<'a> {
+    ctx: &'a Context,
+    table: &'a mut SegmentTable,
+    nodes: &'a mut Nodes,
+    map: &'a mut MapWriter,
+}
+
+impl Parts<'_> {
+    fn write(
+        &mut self,
+        layer: u64,
+        identity: (StructureKind, u64),
+        page: &Page,
+    ) -> Result<(Location, Tag), Error> {
+        self.map.write(self.ctx, self.table, layer, identity, page)
+    }
+}
+
+impl Engine {
+    /// Does a bounded part of the work that is due: merging, and flushing a long log.
+    ///
+    /// Returns whether more is due. Call it after requests and while idle.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn maintain(&mut self) -> Result<bool, Error> {
+        self.mutate(|engine| {
+            let config = engine.ctx.config;
+            if engine.log.bytes_since_flush > config.flush_log_bytes {
+                engine.sync()?;
+            }
+            let due = engine.active.bytes > config.delta_bytes_max
+                || engine.log.bytes_since_checkpoint > config.checkpoint_log_bytes;
+            // A second full layer may not grow while another is merged: writers wait here.
+            let steps =
+                if due && !engine.frozen.is_empty() { usize::MAX } else { MERGE_STEP_BLOCKS };
+            if due && engine.frozen.is_empty() {
+                engine.freeze(None)?;
+            }
+            engine.merge_steps(steps)?;
+            Ok(!engine.frozen.is_empty())
+        })
+    }
+
+    /// Merges everything and stores a superblock after which nothing needs replay.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.mutate(|engine| {
+            if !engine.active.is_empty() || !engine.log.is_chunk_empty() {
+                engine.freeze(None)?;
+            }
+            engine.merge_all()
+        })
+    }
+
+    /// Ends the active layer, with a cut or without.
+    pub(super) fn freeze(&mut self, cut: Option<CutId>) -> Result<(), Error> {
+        while self.frozen.len() >= LAYERS_MAX {
+            self.merge_steps(usize::MAX)?;
+        }
+        if cut.is_some() || !self.log.is_chunk_empty() {
+            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, cut)?;
+        }
+        self.seal_layer(cut);
+        self.log.bytes_since_checkpoint = 0;
+        Ok(())
+    }
+
+    /// The part of [`Engine::freeze`] that replay shares: the chunk is in the log already.
+    pub(super) fn seal_layer(&mut self, cut: Option<CutId>) {
+        let next = Layer::new(self.active.id + 1);
+        let mut layer = std::mem::replace(&mut self.active, next);
+        layer.cut = cut.map(|id| super::delta::PendingCut {
+            id,
+            generation: self.log.generation,
+            volume_bytes: self.committed.volume_bytes,
+        });
+        self.log.generation += u32::from(cut.is_some());
+        let head = self.log.head();
+        layer.end = Some(head);
+        self.table.touch(head.segment, self.active.id);
+        self.frozen.push_back(Arc::new(layer));
+    }
+
+    /// Merges every frozen layer.
+    pub(super) fn merge_all(&mut self) -> Result<(), Error> {
+        while !self.frozen.is_empty() {
+            self.merge_steps(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Merges up to `steps` blocks of the oldest frozen layer, and commits when it is done.
+    pub(super) fn merge_steps(&mut self, steps: usize) -> Result<(), Error> {
+        let Some(layer) = self.frozen.front() else { return Ok(()) };
+        let mut merge = self.merge.take().unwrap_or_else(|| {
+            let fence = self.committed.cuts.last().map_or(0, |cut| cut.generation);
+            let (root, size) = (self.committed.root, self.committed.volume_bytes);
+            Merge::new(Arc::clone(layer), root, size, fence)
+        });
+        let mut parts = Parts {
+            ctx: &self.ctx,
+            table: &mut self.table,
+            nodes: &mut self.nodes,
+            map: &mut self.map,
+        };
+        for _ in 0..steps {
+            if merge.is_done() {
+                break;
+            }
+            merge.step(&mut parts)?;
+        }
+        if !merge.is_done() {
+            self.merge = Some(merge);
+            return Ok(());
+        }
+        let root = merge.finish(&mut parts)?;
+        self.adopt_root(root, merge)?;
+        self.commit()
+    }
+
+    fn adopt_root(&mut self, root: Root, mut merge: Merge) -> Result<(), Error> {
+        let layer = &merge.layer;
+        merge.accounting.absorb(&layer.accounting);
+        self.table.apply(&merge.accounting)?;
+        self.committed.root = root;
+        self.committed.head = layer.end.expect("only frozen layers are merged");
+        if let Some(cut) = layer.cut {
+            self.committed.cuts.push(CutRecord {
+                id: cut.id,
+                generation: cut.generation,
+                volume_bytes: cut.volume_bytes,
+                root,
+            });
+        }
+        self.merged = layer.id;
+        self.frozen.pop_front();
+        Ok(())
+    }
+
+    /// Stores the superblock with everything it refers to, then releases what it no longer does.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        let ctx = &self.ctx;
+        let (disk, structure, rng) = (&*ctx.disk, &ctx.structure, &*ctx.rng);
+        self.committed.table =
+            self.map.seal_table(disk, structure, rng, &mut self.table, self.merged)?;
+        self.map.write_out(disk)?;
+        disk.flush().map_err(Error::disk("flush a checkpoint"))?;
+        self.log.durable = self.log.written();
+        self.log.bytes_since_flush = 0;
+        self.committed.epoch += 1;
+        self.committed.store(disk, structure, rng)?;
+        self.release_dead();
+        Ok(())
+    }
+
+    fn release_dead(&mut self) {
+        let mut kept = self.log.segments().to_vec();
+        kept.extend(self.map.segment());
+        kept.push(self.committed.head.segment);
+        for segment in self.table.dead(self.merged, &kept) {
+            let geometry = self.ctx.geometry;
+            let start = byte_offset(geometry.start(segment));
+            if let Err(error) = self.ctx.disk.punch(start, geometry.segment_bytes()) {
+                tracing::warn!(%error, segment, "space of a dead segment was not given back");
+            }
+            self.openers.remove(segment);
+            self.table.release(segment);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Cuts: the volume as it was at a moment, kept until somebody has exported it.
+//!
+//! Taking one costs a chunk and a flush, whatever the volume's size: the chunk says that the layer
+//! ends here, and the layer is frozen. A cut is part of the log from then on and of the superblock
+//! from its merge on, so it survives power cuts like any acknowledged write. Reading one needs no
+//! data key and no engine; its pages stay where they are until it is dropped.
+
+use super::delta::split;
+use super::engine::Engine;
+use super::layout::{CUTS_MAX, FAN_OUT, FAN_OUT_BITS, GENERATION_MAX, ZERO, byte_offset};
+use super::map::{ChangedBlocks, Nodes, Part, SaltList, leaf_entry};
+use super::segment::Accounting;
+use super::superblock::{CutRecord, Root};
+use super::{CutId, Disk, Error};
+use crate::page::{
+    BlockPages, CutPage, CutSource, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin, SealedPage,
+    SourceError,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Map pages a reader of a cut keeps in memory.
+const READER_PAGES: usize = 256;
+/// Segment keys a reader of a cut keeps in memory.
+const READER_KEYS: usize = 256;
+
+/// A retained cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutInfo {
+    /// Its name.
+    pub id: CutId,
+    /// What the volume had been cut how often; an export of a later cut that names this generation
+    /// finds what changed since.
+    pub generation: u32,
+    /// Bytes in the volume at that moment.
+    pub volume_bytes: u64,
+}
+
+impl Engine {
+    /// Takes a cut: everything acknowledged before is in it, nothing acknowledged later is. It is
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// When the id is taken, too many cuts are retained, or the disk fails.
+    pub fn cut(&mut self, id: CutId) -> Result<CutInfo, Error> {
+        let cuts = self.cuts();
+        if cuts.iter().any(|cut| cut.id == id) {
+            return Err(Error::CutExists { id });
+        }
+        if cuts.len() >= CUTS_MAX {
+            return Err(Error::TooManyCuts { limit: CUTS_MAX });
+        }
+        let generation = self.log.generation;
+        if generation >= GENERATION_MAX {
+            return Err(Error::Full);
+        }
+        let volume_bytes = self.size();
+        self.mutate(|engine| {
+            engine.freeze(Some(id))?;
+            engine.sync()
+        })?;
+        Ok(CutInfo { id, generation, volume_bytes })
+    }
+
+    /// The retained cuts, oldest first.
+    pub fn cuts(&self) -> Vec<CutInfo> {
+        let merged = self.committed.cuts.iter().map(|cut| CutInfo {
+            id: cut.id,
+            generation: cut.generation,
+            volume_bytes: cut.volume_bytes,
+        });
+        let pending = self.frozen.iter().filter_map(|layer| layer.cut).map(|cut| CutInfo {
+            id: cut.id,
+            generation: cut.generation,
+            volume_bytes: cut.volume_bytes,
+        });
+        merged.chain(pending).collect()
+    }
+
+    /// A reader of a retained cut for another thread. With `since`, its changed blocks are those
+    /// that changed after the cut of that generation; without, all that were ever written.
+    ///
+    /// # Errors
+    /// When no such cut is retained or the disk fails.
+    pub fn open_cut(&mut self, id: CutId, since: Option<u32>) -> Result<CutReader, Error> {
+        let cut = self.merged_cut(id)?;
+        let salts = self.table.iter().map(|(_, segment)| segment.salt).collect();
+        let geometry = self.ctx.geometry;
+        let structure = self.ctx.structure.duplicate();
+        let disk = Arc::clone(&self.ctx.disk);
+        let nodes = Nodes::new(Arc::clone(&disk), structure, geometry, READER_PAGES, READER_KEYS);
+        Ok(CutReader {
+            disk,
+            cut,
+            since,
+            salts: SaltList { geometry, salts },
+            nodes: Mutex::new(nodes),
+        })
+    }
+
+    /// Forgets a cut and gives back what only it refers to. No reader of it may be in use.
+    ///
+    /// # Errors
+    /// When no such cut is retained or the disk fails.
+    pub fn drop_cut(&mut self, id: CutId) -> Result<(), Error> {
+        let cut = self.merged_cut(id)?;
+        self.mutate(|engine| {
+            engine.merge_all()?;
+            let cuts = &mut engine.committed.cuts;
+            let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;
+            cuts.remove(at);
+            let older = at.checked_sub(1).map(|at| cuts[at].root);
+            let newer = cuts.get(at).map_or(engine.committed.root, |cut| cut.root);
+            let mut accounting = Accounting::default();
+            engine.free_exclusive(cut.root, older, newer, &mut accounting)?;
+            engine.table.apply(&accounting)?;
+            engine.commit()
+        })
+    }
+
+    fn merged_cut(&mut self, id: CutId) -> Result<CutRecord, Error> {
+        if !self.cuts().iter().any(|cut| cut.id == id) {
+            return Err(Error::CutNotFound { id });
+        }
+        while !self.committed.cuts.iter().any(|cut| cut.id == id) {
+            self.mutate(|engine| engine.merge_steps(usize::MAX))?;
+        }
+        let cut = self.committed.cuts.iter().find(|cut| cut.id == id).copied();
+        cut.ok_or(Error::CutNotFound { id })
+    }
+
+    /// Counts as dead what `root` refers to and neither neighbour does. What both its neighbours
+    /// lack no other map has either: a pointer that was replaced never returns.
+    fn free_exclusive(
+        &mut self,
+        root: Root,
+        older: Option<Root>,
+        newer: Root,
+        accounting: &mut Accounting,
+    ) -> Result<(), Error> {
+        let roots = [Some(root), older, Some(newer)];
+        let height = roots.iter().flatten().map(|root| root.height).max().unwrap_or(0);
+        let parts = roots.map(|root| root.map_or(Part::Absent, |root| Part::top(root, height)));
+        self.free_parts(parts, height, 0, accounting)
+    }
+
+    fn free_parts(
+        &mut self,
+        parts @ [part, older, newer]: [Part; 3],
+        level: u8,
+        block: u64,
+        accounting: &mut Accounting,
+    ) -> Result<(), Error> {
+        if part == Part::Absent || part == older || part == newer {
+            return Ok(());
+        }
+        if let Part::Stored(node) = part {
+            accounting.free(self.ctx.geometry, node.location);
+        }
+        if level == 0 {
+            return self.free_leaf(parts, block, accounting);
+        }
+        let mut children = Vec::with_capacity(parts.len());
+        for part in parts {
+            children.push(self.nodes.children(&self.table, part, level, block)?);
+        }
+        for slot in 0..FAN_OUT as usize {
+            let below = [0, 1, 2].map(|map: usize| children[map].part(slot));
+            let block = block + ((slot as u64) << (FAN_OUT_BITS * u32::from(level - 1)));
+            self.free_parts(below, level - 1, block, accounting)?;
+        }
+        Ok(())
+    }
+
+    fn free_leaf(
+        &mut self,
+        parts: [Part; 3],
+        block: u64,
+        accounting: &mut Accounting,
+    ) -> Result<(), Error> {
+        let mut leaves: [Option<Arc<Page>>; 3] = [const { None }; 3];
+        for (part, leaf) in parts.iter().zip(&mut leaves) {
+            if let Part::Stored(node) = part {
+                *leaf = Some(self.nodes.read(&self.table, node, 0, block)?);
+            }
+        }
+        for page in 0..PAGES_PER_BLOCK {
+            let [own, older, newer] =
+                [0, 1, 2].map(|map: usize| leaves[map].as_ref().map(|leaf| leaf_entry(leaf, page)));
+            let Some(own) = own.filter(|entry| entry.is_stored()) else { continue };
+            let kept = [older, newer].iter().flatten().any(|e| e.location == own.location);
+            if !kept {
+                accounting.free(self.ctx.geometry, own.location);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a retained cut. Independent of the engine, so that a volume can be attached, detached and
+/// attached again while its snapshot is copied out.
+pub struct CutReader {
+    disk: Arc<dyn Disk>,
+    cut: CutRecord,
+    since: Option<u32>,
+    salts: SaltList,
+    nodes: Mutex<Nodes>,
+}
+
+impl CutReader {
+    /// Which cut this is.
+    pub fn info(&self) -> CutInfo {
+        let CutRecord { id, generation, volume_bytes, .. } = self.cut;
+        CutInfo { id, generation, volume_bytes }
+    }
+
+    fn load(&self, block: u64) -> Result<BlockPages, Error> {
+        let mut pages = BlockPages::absent(block);
+        let root = self.cut.root;
+        let leaf = {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            nodes.leaf(&self.salts, root, block)?
+        };
+        let Some(leaf) = leaf else { return Ok(pages) };
+        let mut at = 0;
+        while at < PAGES_PER_BLOCK {
+            let entry = leaf_entry(&leaf, at);
+            if entry.is_stored() {
+                at += self.load_run(&leaf, at, &mut pages)?;
+            } else {
+                if entry.location == ZERO {
+                    pages.pages[at] = CutPage::Zero;
+                }
+                at += 1;
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Reads pages that lie side by side; returns how many.
+    fn load_run(&self, leaf: &Page, first: usize, pages: &mut BlockPages) -> Result<usize, Error> {
+        let start = leaf_entry(leaf, first).location;
+        let geometry = self.salts.geometry;
+        let damaged = || Error::corrupt("map entry", start);
+        let (segment, position) = geometry.split(start).ok_or_else(damaged)?;
+        let salt = *self.salts.salts.get(segment as usize).ok_or_else(damaged)?;
+        let room = (geometry.segment_pages - position) as usize;
+        let run = (first..PAGES_PER_BLOCK)
+            .zip(start..)
+            .take(room)
+            .take_while(|(at, location)| leaf_entry(leaf, *at).location == *location)
+            .count();
+        let mut bytes = vec![0; run * PAGE_BYTES];
+        self.disk.read(byte_offset(start), &mut bytes).map_err(Error::disk("read data"))?;
+        let (chunks, _) = bytes.as_chunks::<PAGE_BYTES>();
+        for (at, ciphertext) in chunks.iter().enumerate() {
+            pages.pages[first + at] = CutPage::Sealed(SealedPage {
+                origin: PageOrigin { salt, position: position + at as u32 },
+                tag: leaf_entry(leaf, first + at).tag,
+                ciphertext: Box::new(*ciphertext),
+            });
+        }
+        Ok(run)
+    }
+}
+
+impl CutSource for CutReader {
+    fn volume_bytes(&self) -> u64 {
+        self.cut.volume_bytes
+    }
+
+    fn changed_blocks(&self) -> Box<dyn Iterator<Item = Result<u64, SourceError>> + Send + '_> {
+        let mut walk = Some(ChangedBlocks::new(self.cut.root, self.since));
+        Box::new(std::iter::from_fn(move || {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = walk.as_mut()?.next(&mut nodes, &self.salts);
+            if next.is_err() {
+                walk = None;
+            }
+            next.map_err(|error| source_error(error, 0)).transpose()
+        }))
+    }
+
+    fn load_block(&self, block: u64) -> Result<BlockPages, SourceError> {
+        self.load(block).map_err(|error| source_error(error, block))
+    }
+}
+
+fn source_error(error: Error, block: u64) -> SourceError {
+    match error {
+        Error::Corrupt { what, page } => {
+            let block = if block == 0 { split(page).0 } else { block };
+            SourceError::Corrupt { what, block }
+        }
+        other => SourceError::Unavailable { cause: Box::new(other) },
+    }
+}

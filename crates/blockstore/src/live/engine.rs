@@ -1,0 +1,307 @@
+//! The engine's parts, its creation and its end.
+
+use super::cache::Cache;
+use super::checkpoint::{MapWriter, Merge};
+use super::delta::Layer;
+use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
+use super::log::Log;
+use super::map::{EMPTY, Nodes};
+use super::segment::{SegmentKind, SegmentTable};
+use super::superblock::{CutId, LogHead, Superblock, TableRef};
+use super::{Disk, Error};
+use crate::page::{
+    BaseReader, DataKey, KeyCheckValue, PAGE_BYTES, PageOpener, Salt, StructureKey, Tag,
+};
+use base::Rng;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Fewest pages in a segment: a header, a chunk of a few pages, and a page to close it.
+const SEGMENT_PAGES_MIN: u32 = 8;
+/// Keys kept for segments of a base.
+const BASE_KEY_COUNT: usize = 1024;
+
+/// What a new volume is.
+#[derive(Clone, Copy, Debug)]
+pub struct VolumeOptions {
+    /// Its size in bytes, a multiple of the page.
+    pub size_bytes: u64,
+    /// The check value of its data key, if the key is at hand; otherwise the first opening with a
+    /// key fixes it.
+    pub key_check: Option<KeyCheckValue>,
+    /// The snapshot it falls through to where nothing was written.
+    pub base: Option<CutId>,
+}
+
+/// The snapshot a volume falls through to.
+#[derive(Clone)]
+pub struct Base {
+    /// Its id, as given when the volume was created.
+    pub id: CutId,
+    /// What reads it.
+    pub reader: Arc<dyn BaseReader>,
+}
+
+/// With what a volume is opened. Everything may be absent: then it can be cut, exported and
+/// checkpointed, but not read or written.
+#[derive(Default)]
+pub struct OpenOptions {
+    /// The data key, for reading and writing pages.
+    pub data_key: Option<DataKey>,
+    /// The snapshot it was created from, for reading pages it does not have itself.
+    pub base: Option<Base>,
+}
+
+/// How much of a volume's file is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Pages something refers to, as of the last checkpoint.
+    pub live_pages: u64,
+    /// Segments that hold something.
+    pub used_segments: u32,
+    /// Bytes in a segment.
+    pub segment_bytes: u64,
+}
+
+/// What every part of an engine needs.
+pub(super) struct Context {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) structure: StructureKey,
+    pub(super) data: Option<DataKey>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) geometry: Geometry,
+    pub(super) config: EngineConfig,
+}
+
+/// One open volume.
+pub struct Engine {
+    pub(super) ctx: Context,
+    pub(super) table: SegmentTable,
+    pub(super) nodes: Nodes,
+    pub(super) log: Log,
+    pub(super) map: MapWriter,
+    /// What the superblock says.
+    pub(super) committed: Superblock,
+    /// Changes since the newest frozen layer.
+    pub(super) active: Layer,
+    /// Changes not merged yet, oldest first. The first is being merged while `merge` is present.
+    pub(super) frozen: VecDeque<Arc<Layer>>,
+    pub(super) merge: Option<Merge>,
+    /// The newest layer that is part of the committed root.
+    pub(super) merged: u64,
+    pub(super) base: Option<Arc<dyn BaseReader>>,
+    pub(super) openers: Cache<SegmentIndex, PageOpener>,
+    pub(super) base_openers: Cache<Salt, PageOpener>,
+    pub(super) failed: bool,
+}
+
+impl Engine {
+    /// Writes an empty volume to an empty disk. Nothing of the data key is needed.
+    ///
+    /// # Errors
+    /// When the size is not possible or the disk fails.
+    pub fn create(
+        disk: &dyn Disk,
+        structure: &StructureKey,
+        rng: &dyn Rng,
+        config: &EngineConfig,
+        options: &VolumeOptions,
+    ) -> Result<(), Error> {
+        check_size(options.size_bytes)?;
+        let segment_pages = config.segment_bytes / PAGE_BYTES as u32;
+        assert!(segment_pages >= SEGMENT_PAGES_MIN, "segments of {segment_pages} pages are no use");
+        let mut table = SegmentTable::new(Geometry { segment_pages });
+        let salt = Salt::generate(rng);
+        let segment = table.allocate(SegmentKind::Log, salt, 0)?;
+        let mut map = MapWriter::new();
+        let stored = map.seal_table(disk, structure, rng, &mut table, 0)?;
+        map.write_out(disk)?;
+        let superblock = Superblock {
+            slot: 0,
+            epoch: 1,
+            incarnation: 0,
+            volume_bytes: options.size_bytes,
+            segment_pages,
+            root: EMPTY,
+            head: LogHead {
+                sequence: 1,
+                previous: Tag([0; 16]),
+                segment,
+                position: 0,
+                generation: 1,
+            },
+            table: stored,
+            key_check: options.key_check,
+            base: options.base,
+            cuts: Vec::new(),
+        };
+        disk.flush().map_err(Error::disk("flush a new volume"))?;
+        superblock.store(disk, structure, rng)
+    }
+
+    /// Opens a volume: finds the newest superblock, replays the log, and starts a new incarnation.
+    ///
+    /// # Errors
+    /// When the volume is damaged, the disk fails, or a key or base is not the volume's.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        structure: StructureKey,
+        rng: Arc<dyn Rng>,
+        config: EngineConfig,
+        options: OpenOptions,
+    ) -> Result<Self, Error> {
+        // Whatever is read below must not be lost by a power cut later.
+        disk.flush().map_err(Error::disk("flush before recovery"))?;
+        let committed = Superblock::load(&*disk, &structure)?;
+        let geometry = Geometry { segment_pages: committed.segment_pages };
+        let (table_ref, head) = (committed.table, committed.head);
+        let table = SegmentTable::load(geometry, table_ref, head.segment, &*disk, &structure)?;
+        let pages = config.map_cache_bytes / PAGE_BYTES;
+        let nodes = Nodes::new(
+            Arc::clone(&disk),
+            structure.duplicate(),
+            geometry,
+            pages,
+            config.key_cache_count,
+        );
+        let head_salt = table.get(head.segment).map(|segment| segment.salt);
+        let head_salt =
+            head_salt.ok_or_else(|| Error::corrupt("log head", geometry.start(head.segment)))?;
+        let mut engine = Self {
+            ctx: Context { disk, structure, data: None, rng, geometry, config },
+            table,
+            nodes,
+            log: Log::new(LogHead { position: 0, ..head }, head_salt, committed.incarnation),
+            map: MapWriter::new(),
+            committed,
+            active: Layer::new(1),
+            frozen: VecDeque::new(),
+            merge: None,
+            merged: 0,
+            base: None,
+            openers: Cache::new(config.key_cache_count),
+            base_openers: Cache::new(BASE_KEY_COUNT),
+            failed: false,
+        };
+        if let Some(base) = options.base {
+            engine.attach_base(base)?;
+        }
+        engine.check_key(options.data_key.as_ref())?;
+        engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
+        engine.ctx.data = options.data_key;
+        Ok(engine)
+    }
+
+    /// Gives the data key to a volume that was opened without it.
+    ///
+    /// # Errors
+    /// When it is not the volume's key, or noting a first key fails.
+    pub fn unlock(&mut self, key: DataKey) -> Result<(), Error> {
+        self.check_key(Some(&key))?;
+        if self.committed.key_check.is_none() {
+            self.mutate(|engine| {
+                engine.committed.key_check = Some(key.check_value());
+                engine.commit()
+            })?;
+        }
+        self.ctx.data = Some(key);
+        Ok(())
+    }
+
+    /// Wipes the data key and every key derived from it. Cuts and exports go on.
+    pub fn lock(&mut self) {
+        self.ctx.data = None;
+        self.log.forget_key();
+        self.openers.clear();
+        self.base_openers.clear();
+    }
+
+    /// Gives the base to a volume that was opened without it.
+    ///
+    /// # Errors
+    /// When the volume was not created from it.
+    pub fn attach_base(&mut self, base: Base) -> Result<(), Error> {
+        if self.committed.base != Some(base.id) {
+            return Err(Error::WrongBase);
+        }
+        self.base = Some(base.reader);
+        Ok(())
+    }
+
+    /// Writes everything out and merges it, so that the next opening replays nothing.
+    ///
+    /// # Errors
+    /// When the disk fails; what was flushed before is safe.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.checkpoint()
+    }
+
+    /// Bytes in the volume.
+    pub fn size(&self) -> u64 {
+        self.committed.volume_bytes
+    }
+
+    /// Makes the volume larger. The new part reads as zeros.
+    ///
+    /// # Errors
+    /// When the size is smaller than now, not possible, or the disk fails.
+    pub fn resize(&mut self, size_bytes: u64) -> Result<(), Error> {
+        check_size(size_bytes)?;
+        if size_bytes < self.size() {
+            return Err(Error::BadSize { size: size_bytes });
+        }
+        // Cuts that are not merged yet take the size of the superblock when they are replayed.
+        self.checkpoint()?;
+        self.mutate(|engine| {
+            engine.committed.volume_bytes = size_bytes;
+            engine.commit()
+        })
+    }
+
+    /// The snapshot the volume falls through to.
+    pub fn base_id(&self) -> Option<CutId> {
+        self.committed.base
+    }
+
+    /// Whether the data key is present.
+    pub fn is_unlocked(&self) -> bool {
+        self.ctx.data.is_some()
+    }
+
+    /// How much of the file is used.
+    pub fn usage(&self) -> Usage {
+        let used = || self.table.iter().filter(|(_, segment)| segment.kind != SegmentKind::Free);
+        Usage {
+            live_pages: used().map(|(_, segment)| u64::from(segment.live)).sum(),
+            used_segments: used().count() as u32,
+            segment_bytes: self.ctx.geometry.segment_bytes(),
+        }
+    }
+
+    /// Runs something that changes the disk. After a failure nothing more is accepted: positions
+    /// may have been used and earlier writes may be lost.
+    pub(super) fn mutate<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = change(self);
+        self.failed |=
+            matches!(result, Err(Error::Disk { .. } | Error::Corrupt { .. } | Error::Full));
+        result
+    }
+
+    fn check_key(&self, key: Option<&DataKey>) -> Result<(), Error> {
+        match (key, self.committed.key_check) {
+            (Some(key), Some(expected)) if key.check_value() != expected => Err(Error::WrongKey),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl TableRef {
+    pub(super) const NONE: Self =
+        Self { location: 0, tag: Tag([0; 16]), salt: Salt([0; 32]), count: 0 };
+}

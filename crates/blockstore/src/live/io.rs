@@ -1,0 +1,470 @@
+//! Reading and writing.
+
+use super::Error;
+use super::delta::{Entry, split};
+use super::engine::Engine;
+use super::layout::{ABSENT, Location, byte_offset};
+use super::map::leaf_entry;
+use crate::page::{
+    BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, SealedPage, Tag, is_zero,
+};
+
+/// Extents answered at once by [`Engine::block_status`].
+const EXTENTS_MAX: usize = 1024;
+
+/// Nothing was written here.
+const NOTHING: Entry = Entry { location: ABSENT, tag: Tag([0; 16]), birth: 0, written: 0 };
+
+/// A run of bytes of one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Its length.
+    pub length: u64,
+    /// What it holds.
+    pub state: ExtentState,
+}
+
+/// What a run of bytes holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtentState {
+    /// Bytes somebody stored.
+    Data,
+    /// Zeros that take no space.
+    Zero,
+}
+
+impl Engine {
+    /// Fills `target` with the bytes at `offset`.
+    ///
+    /// # Errors
+    /// When anything that should be there cannot be read and authenticated; `target` then holds
+    /// nothing of the volume.
+    pub fn read(&mut self, offset: u64, target: &mut [u8]) -> Result<(), Error> {
+        self.check_range(offset, target.len() as u64)?;
+        let result = self.read_bytes(offset, target);
+        if result.is_err() {
+            target.fill(0);
+        }
+        result
+    }
+
+    /// Stores `source` at `offset`. Later reads see it; a later flush makes it durable.
+    ///
+    /// # Errors
+    /// When the data key is absent, the range is outside the volume, or the disk fails.
+    pub fn write(&mut self, offset: u64, source: &[u8]) -> Result<(), Error> {
+        self.check_range(offset, source.len() as u64)?;
+        self.check_writable()?;
+        let (head, pages, tail) = cut_up(offset, source.len());
+        let (head, rest) = source.split_at(head);
+        let (middle, tail) = (&rest[..pages * PAGE_BYTES], &rest[rest.len() - tail..]);
+        if !head.is_empty() {
+            self.patch(offset, head)?;
+        }
+        self.write_pages((offset + head.len() as u64) / PAGE_BYTES as u64, middle)?;
+        if !tail.is_empty() {
+            self.patch(offset + (source.len() - tail.len()) as u64, tail)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// When the disk fails; the volume accepts nothing more then.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.mutate(Self::sync)
+    }
+
+    /// Makes a range read as zeros. Parts of pages are overwritten, whole pages give up their
+    /// space.
+    ///
+    /// # Errors
+    /// As [`Engine::write`]; the data key is needed only for parts of pages.
+    pub fn write_zeroes(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        self.check_range(offset, length)?;
+        let end = offset + length;
+        let first = offset.next_multiple_of(PAGE_BYTES as u64).min(end);
+        let last = (end - end % PAGE_BYTES as u64).max(first);
+        let zeros = [0; PAGE_BYTES];
+        if offset < first {
+            self.check_writable()?;
+            self.patch(offset, &zeros[..(first - offset) as usize])?;
+        }
+        self.zero_pages(first / PAGE_BYTES as u64, (last - first) / PAGE_BYTES as u64)?;
+        if last < end {
+            self.check_writable()?;
+            self.patch(last, &zeros[..(end - last) as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the content of the whole pages in a range; they read as zeros afterwards, also
+    /// after a power cut once flushed.
+    ///
+    /// # Errors
+    /// When the range is outside the volume or the disk fails.
+    pub fn discard(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        self.check_range(offset, length)?;
+        let first = offset.div_ceil(PAGE_BYTES as u64);
+        let end = (offset + length) / PAGE_BYTES as u64;
+        self.zero_pages(first, end.saturating_sub(first))
+    }
+
+    /// What the beginning of a range holds: at least one extent, possibly less than the range.
+    ///
+    /// # Errors
+    /// When the range is outside the volume or the map cannot be read.
+    pub fn block_status(&mut self, offset: u64, length: u64) -> Result<Vec<Extent>, Error> {
+        self.check_range(offset, length)?;
+        let mut extents: Vec<Extent> = Vec::new();
+        let end = offset + length;
+        let mut at = offset;
+        let mut entries = [NOTHING; PAGES_PER_BLOCK];
+        while at < end {
+            let (block, page) = split(at / PAGE_BYTES as u64);
+            self.resolve(block, page, &mut entries[page..])?;
+            for entry in &entries[page..] {
+                let next = ((at / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64).min(end);
+                if next == at {
+                    break;
+                }
+                let state = self.state_of(entry, block)?;
+                let full = extents.len() == EXTENTS_MAX;
+                match extents.last_mut() {
+                    Some(last) if last.state == state => last.length += next - at,
+                    _ if full => return Ok(extents),
+                    _ => extents.push(Extent { length: next - at, state }),
+                }
+                at = next;
+            }
+        }
+        Ok(extents)
+    }
+
+    fn state_of(&self, entry: &Entry, block: u64) -> Result<ExtentState, Error> {
+        if entry.is_stored() {
+            return Ok(ExtentState::Data);
+        }
+        if entry.location != ABSENT || self.committed.base.is_none() {
+            return Ok(ExtentState::Zero);
+        }
+        let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
+        Ok(if base.has_block(block)? { ExtentState::Data } else { ExtentState::Zero })
+    }
+
+    /// The part of [`Engine::flush`] that runs inside other changes.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        if !self.log.is_chunk_empty() {
+            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, None)?;
+        }
+        if self.log.durable < self.log.written() {
+            self.ctx.disk.flush().map_err(Error::disk("flush the log"))?;
+            self.log.durable = self.log.written();
+            self.log.bytes_since_flush = 0;
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, offset: u64, length: u64) -> Result<(), Error> {
+        let size = self.size();
+        match offset.checked_add(length) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(Error::OutOfRange { offset, length, size }),
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        if self.ctx.data.is_none() { Err(Error::KeyAbsent) } else { Ok(()) }
+    }
+
+    /// Overwrites a part of one page.
+    fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let (lba, within) = (offset / PAGE_BYTES as u64, (offset % PAGE_BYTES as u64) as usize);
+        let mut page = [0; PAGE_BYTES];
+        self.read_pages(lba, &mut page)?;
+        page[within..within + bytes.len()].copy_from_slice(bytes);
+        self.write_pages(lba, &page)
+    }
+
+    fn write_pages(&mut self, first: Lba, bytes: &[u8]) -> Result<(), Error> {
+        let (pages, rest) = bytes.as_chunks::<PAGE_BYTES>();
+        debug_assert!(rest.is_empty());
+        let mut at = 0;
+        while at < pages.len() {
+            let lba = first + at as u64;
+            let zeros = pages[at..].iter().take_while(|page| is_zero(&page[..])).count();
+            if zeros > 0 {
+                self.zero_pages(lba, zeros as u64)?;
+                at += zeros;
+            } else {
+                self.mutate(|engine| engine.append(lba, None, &pages[at]))?;
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a page to the log and notes it; `birth` as in [`super::log::Log::append_page`].
+    pub(super) fn append(
+        &mut self,
+        lba: Lba,
+        birth: Option<u32>,
+        page: &Page,
+    ) -> Result<(), Error> {
+        let layer = self.active.id;
+        let (location, tag) =
+            self.log.append_page(&self.ctx, &mut self.table, layer, lba, birth, page)?;
+        let written = self.log.generation;
+        let entry = Entry { location, tag, birth: birth.unwrap_or(written), written };
+        self.active.put(self.ctx.geometry, lba, entry);
+        Ok(())
+    }
+
+    /// Records zeros, except where nothing was ever stored and nothing shines through.
+    fn zero_pages(&mut self, first: Lba, count: u64) -> Result<(), Error> {
+        let end = first + count;
+        let mut lba = first;
+        let mut pending = first..first;
+        while lba < end {
+            let (block, page) = split(lba);
+            let next = (lba + (PAGES_PER_BLOCK - page) as u64).min(end);
+            if self.committed.base.is_some() || self.has_block(block)? {
+                pending.end = next;
+            } else {
+                self.append_zeros(pending)?;
+                pending = next..next;
+            }
+            lba = next;
+        }
+        self.append_zeros(pending)
+    }
+
+    fn append_zeros(&mut self, pages: std::ops::Range<Lba>) -> Result<(), Error> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let count = pages.end - pages.start;
+        self.mutate(|engine| {
+            let (ctx, table, layer) = (&engine.ctx, &mut engine.table, engine.active.id);
+            engine.log.append_zeros(ctx, table, layer, pages.start, count)?;
+            let generation = engine.log.generation;
+            engine.active.put_zeros(engine.ctx.geometry, pages.start, count, generation);
+            Ok(())
+        })
+    }
+
+    /// Whether the volume itself, not its base, has anything recorded for a block.
+    fn has_block(&mut self, block: u64) -> Result<bool, Error> {
+        if self.active.blocks.contains_key(&block)
+            || self.frozen.iter().any(|layer| layer.blocks.contains_key(&block))
+        {
+            return Ok(true);
+        }
+        Ok(self.nodes.leaf_ref(&self.table, self.committed.root, block)?.is_some())
+    }
+
+    /// Looks up consecutive pages of one block.
+    pub(super) fn resolve(
+        &mut self,
+        block: u64,
+        first: usize,
+        entries: &mut [Entry],
+    ) -> Result<(), Error> {
+        entries.fill(NOTHING);
+        let mut open = entries.len();
+        let frozen = self.frozen.iter().rev().map(|layer| &**layer);
+        for layer in std::iter::once(&self.active).chain(frozen) {
+            let Some(delta) = layer.blocks.get(&block) else { continue };
+            for (at, entry) in entries.iter_mut().enumerate() {
+                if entry.location == ABSENT
+                    && let Some(found) = delta.get(first + at)
+                {
+                    *entry = *found;
+                    open -= 1;
+                }
+            }
+            if open == 0 {
+                return Ok(());
+            }
+        }
+        if let Some(leaf) = self.nodes.leaf(&self.table, self.committed.root, block)? {
+            for (at, entry) in entries.iter_mut().enumerate() {
+                if entry.location == ABSENT {
+                    *entry = leaf_entry(&leaf, first + at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_bytes(&mut self, offset: u64, target: &mut [u8]) -> Result<(), Error> {
+        let (head, pages, tail) = cut_up(offset, target.len());
+        let (head, rest) = target.split_at_mut(head);
+        let (middle, tail) = rest.split_at_mut(rest.len() - tail);
+        debug_assert_eq!(middle.len(), pages * PAGE_BYTES);
+        let first = (offset + head.len() as u64) / PAGE_BYTES as u64;
+        let mut page = [0; PAGE_BYTES];
+        if !head.is_empty() {
+            let within = (offset % PAGE_BYTES as u64) as usize;
+            self.read_pages(offset / PAGE_BYTES as u64, &mut page)?;
+            head.copy_from_slice(&page[within..within + head.len()]);
+        }
+        self.read_pages(first, middle)?;
+        if !tail.is_empty() {
+            self.read_pages(first + pages as u64, &mut page)?;
+            tail.copy_from_slice(&page[..tail.len()]);
+        }
+        Ok(())
+    }
+
+    fn read_pages(&mut self, first: Lba, target: &mut [u8]) -> Result<(), Error> {
+        let (mut pages, _) = target.as_chunks_mut::<PAGE_BYTES>();
+        let mut lba = first;
+        while !pages.is_empty() {
+            let (block, page) = split(lba);
+            let count = pages.len().min(PAGES_PER_BLOCK - page);
+            let (now, later) = pages.split_at_mut(count);
+            if count == 1 {
+                let mut entry = [NOTHING];
+                self.resolve(block, page, &mut entry)?;
+                self.fetch(lba, &entry, now)?;
+            } else {
+                let mut entries = [NOTHING; PAGES_PER_BLOCK];
+                self.resolve(block, page, &mut entries[..count])?;
+                self.fetch(lba, &entries[..count], now)?;
+            }
+            lba += count as u64;
+            pages = later;
+        }
+        Ok(())
+    }
+
+    /// Reads and opens pages; those that lie side by side with one call.
+    fn fetch(&mut self, first: Lba, entries: &[Entry], target: &mut [Page]) -> Result<(), Error> {
+        let mut at = 0;
+        while at < entries.len() {
+            let lba = first + at as u64;
+            let entry = &entries[at];
+            if !entry.is_stored() {
+                if entry.location == ABSENT && self.committed.base.is_some() {
+                    self.read_base(lba, &mut target[at])?;
+                } else {
+                    target[at].fill(0);
+                }
+                at += 1;
+            } else if let Some((page, opener)) = self.log.buffered(&self.ctx, entry.location) {
+                target[at].copy_from_slice(page);
+                let (_, position) = split_location(self, entry.location)?;
+                opener
+                    .open(position, lba, &entry.tag, &mut target[at])
+                    .map_err(|_| Error::corrupt("data", entry.location))?;
+                at += 1;
+            } else {
+                let run = self.run_length(&entries[at..]);
+                self.fetch_run(lba, &entries[at..at + run], &mut target[at..at + run])?;
+                at += run;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many entries lie side by side in one segment, on the disk.
+    fn run_length(&self, entries: &[Entry]) -> usize {
+        let first = entries[0].location;
+        let position = self.ctx.geometry.split(first).map_or(0, |(_, position)| position);
+        let room = (self.ctx.geometry.segment_pages - position) as usize;
+        entries
+            .iter()
+            .zip(first..)
+            .take(room)
+            .take_while(|(entry, location)| {
+                entry.location == *location && self.log.buffered(&self.ctx, *location).is_none()
+            })
+            .count()
+    }
+
+    fn fetch_run(
+        &mut self,
+        first: Lba,
+        entries: &[Entry],
+        target: &mut [Page],
+    ) -> Result<(), Error> {
+        let start = entries[0].location;
+        let (segment, position) = split_location(self, start)?;
+        self.ctx
+            .disk
+            .read(byte_offset(start), target.as_flattened_mut())
+            .map_err(Error::disk("read data"))?;
+        let key = self.ctx.data.as_ref().ok_or(Error::KeyAbsent)?;
+        let damaged = Error::corrupt("map entry", start);
+        let salt = self.table.get(segment).ok_or(damaged.clone())?.salt;
+        if self.openers.get(segment).is_none_or(|opener| opener.salt() != salt) {
+            self.openers.insert(segment, key.opener(salt));
+        }
+        let opener: &PageOpener = self.openers.get(segment).ok_or(damaged)?;
+        for (at, (entry, page)) in entries.iter().zip(target).enumerate() {
+            opener
+                .open(position + at as u32, first + at as u64, &entry.tag, page)
+                .map_err(|_| Error::corrupt("data", entry.location))?;
+        }
+        Ok(())
+    }
+
+    fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<(), Error> {
+        let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
+        match base.read_page(lba)? {
+            BasePage::Zero => target.fill(0),
+            BasePage::Sealed(page) => self.open_base_page(lba, &page, target)?,
+        }
+        Ok(())
+    }
+
+    /// Opens a page of the base under this volume's data key, which is that of its lineage.
+    pub(super) fn open_base_page(
+        &mut self,
+        lba: Lba,
+        page: &SealedPage,
+        target: &mut Page,
+    ) -> Result<(), Error> {
+        let key = self.ctx.data.as_ref().ok_or(Error::KeyAbsent)?;
+        let salt = page.origin.salt;
+        if self.base_openers.get(salt).is_none() {
+            self.base_openers.insert(salt, key.opener(salt));
+        }
+        let damaged = || Error::corrupt("page of the base", lba);
+        let opener = self.base_openers.get(salt).ok_or_else(damaged)?;
+        page.open(opener, lba, target).map_err(|_| damaged())
+    }
+}
+
+fn split_location(engine: &Engine, location: Location) -> Result<(u32, u32), Error> {
+    engine.ctx.geometry.split(location).ok_or(Error::corrupt("map entry", location))
+}
+
+/// Divides a range into a part of a page, whole pages, and a part of a page.
+fn cut_up(offset: u64, length: usize) -> (usize, usize, usize) {
+    let before = (offset.next_multiple_of(PAGE_BYTES as u64) - offset) as usize;
+    let head = before.min(length);
+    let pages = (length - head) / PAGE_BYTES;
+    (head, pages, length - head - pages * PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_up_at_pages() {
+        assert_eq!(cut_up(0, 8192), (0, 2, 0));
+        assert_eq!(cut_up(512, 512), (512, 0, 0));
+        assert_eq!(cut_up(512, 3584), (3584, 0, 0));
+        assert_eq!(cut_up(512, 3585), (3584, 0, 1));
+        assert_eq!(cut_up(4096, 5), (0, 0, 5));
+        assert_eq!(cut_up(4095, 4098), (1, 1, 1));
+        assert_eq!(cut_up(7, 0), (0, 0, 0));
+    }
+}

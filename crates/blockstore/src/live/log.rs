@@ -1,0 +1,513 @@
+//! The write side of the log: the chunk being filled and the segment it goes to.
+//!
+//! A chunk is one descriptor page and the data pages it describes, written with one call when it
+//! is full or somebody wants it durable. Its descriptor names the chunk before it, so the log is
+//! one chain across segments. A segment is opened with a header that names its successor and the
+//! successor's salt, so the chain can be followed without a table.
+
+use super::codec::{get, get_u16, get_u32, get_u64, put};
+use super::layout::{CHUNK_ENTRIES_MAX, FORMAT_VERSION, Location, SegmentIndex, byte_offset};
+use super::segment::{SegmentKind, SegmentTable};
+use super::superblock::{CutId, LogHead};
+use super::{Context, Error};
+use crate::page::{
+    Lba, PAGE_BYTES, Page, PageOpener, PageSealer, SUITE_AES_256_GCM, Salt, StructureKind,
+    StructureOpener, StructureSealer, Tag,
+};
+
+const HEADER_MAGIC: [u8; 4] = *b"SRSG";
+const HEADER_CLEAR_BYTES: usize = 64;
+const CHUNK_MAGIC: [u8; 4] = *b"SRCH";
+const CHUNK_CLEAR_BYTES: usize = 32;
+const ENTRIES_AT: usize = 128;
+const ENTRY_BYTES: usize = 28;
+const FLAG_CUT: u8 = 1;
+
+const _: () = assert!(ENTRIES_AT + CHUNK_ENTRIES_MAX * ENTRY_BYTES <= PAGE_BYTES);
+
+/// What a chunk says about a page or a range of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// The chunk's next data page, written by the guest.
+    Data { lba: Lba, tag: Tag },
+    /// The chunk's next data page, a copy of content that changed in generation `birth`, or, with
+    /// `birth` 0, of the base's content.
+    Copy { lba: Lba, tag: Tag, birth: u32 },
+    /// Zeros, written or discarded.
+    Zero { lba: Lba, count: u64 },
+}
+
+impl Record {
+    fn encode(&self, b: &mut [u8]) {
+        let (kind, lba, birth, tail) = match *self {
+            Self::Data { lba, tag } => (1u64, lba, 0, tag.0),
+            Self::Copy { lba, tag, birth } => (2, lba, birth, tag.0),
+            Self::Zero { lba, count } => (3, lba, 0, u128::from(count).to_le_bytes()),
+        };
+        put(b, 0, &(lba | kind << 56).to_le_bytes());
+        put(b, 8, &birth.to_le_bytes());
+        put(b, 12, &tail);
+    }
+
+    fn decode(b: &[u8]) -> Option<Self> {
+        let word = get_u64(b, 0);
+        let lba = word & ((1 << 56) - 1);
+        let tag = Tag(get(b, 12));
+        match word >> 56 {
+            1 => Some(Self::Data { lba, tag }),
+            2 => Some(Self::Copy { lba, tag, birth: get_u32(b, 8) }),
+            3 => Some(Self::Zero { lba, count: get_u64(b, 12) }),
+            _ => None,
+        }
+    }
+}
+
+/// A chunk's descriptor, authenticated.
+pub(super) struct Descriptor(Page);
+
+impl Descriptor {
+    /// Opens a page as a descriptor, if it is one that was sealed at this place.
+    pub(super) fn open(mut page: Page, opener: &StructureOpener, position: u32) -> Option<Self> {
+        let clear = [FORMAT_VERSION as u8, SUITE_AES_256_GCM, 0, 0];
+        if page[..4] != CHUNK_MAGIC || page[4..8] != clear {
+            return None;
+        }
+        let (sequence, tag) = (get_u64(&page, 8), Tag(get(&page, 16)));
+        let body = &mut page[CHUNK_CLEAR_BYTES..];
+        opener.open(position, StructureKind::Descriptor, sequence, &tag, body).ok()?;
+        let descriptor = Self(page);
+        let entries = usize::from(get_u16(&descriptor.0, 68));
+        let data = descriptor.records().filter(|r| !matches!(r, Some(Record::Zero { .. }))).count();
+        let whole = entries <= CHUNK_ENTRIES_MAX
+            && descriptor.records().all(|record| record.is_some())
+            && data == descriptor.data_pages() as usize;
+        whole.then_some(descriptor)
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        get_u64(&self.0, 8)
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        Tag(get(&self.0, 16))
+    }
+
+    pub(super) fn previous(&self) -> Tag {
+        Tag(get(&self.0, 32))
+    }
+
+    pub(super) fn checksum(&self) -> u64 {
+        get_u64(&self.0, 48)
+    }
+
+    /// Every chunk up to this one was durable when this chunk was sealed.
+    pub(super) fn durable(&self) -> u64 {
+        get_u64(&self.0, 56)
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        get_u32(&self.0, 64)
+    }
+
+    pub(super) fn data_pages(&self) -> u32 {
+        u32::from(get_u16(&self.0, 70))
+    }
+
+    /// The cut this chunk ends with.
+    pub(super) fn cut(&self) -> Option<CutId> {
+        if self.0[72] & FLAG_CUT == 0 { None } else { CutId::from_bytes(get(&self.0, 80)) }
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = Option<Record>> + '_ {
+        let count = usize::from(get_u16(&self.0, 68)).min(CHUNK_ENTRIES_MAX);
+        self.0[ENTRIES_AT..].chunks_exact(ENTRY_BYTES).take(count).map(Record::decode)
+    }
+}
+
+/// A segment's header, authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) incarnation: u64,
+    /// The sequence number of the segment's first chunk.
+    pub(super) first_sequence: u64,
+    /// The tag of the chunk before that.
+    pub(super) previous: Tag,
+    /// Where the log goes on when this segment is full.
+    pub(super) successor: SegmentIndex,
+    pub(super) successor_salt: Salt,
+}
+
+impl SegmentHeader {
+    fn seal(&self, segment: SegmentIndex, sealer: &mut StructureSealer) -> Page {
+        let mut page = [0; PAGE_BYTES];
+        let body = &mut page[HEADER_CLEAR_BYTES..];
+        put(body, 0, &self.incarnation.to_le_bytes());
+        put(body, 8, &self.first_sequence.to_le_bytes());
+        put(body, 16, &self.previous.0);
+        put(body, 32, &self.successor.to_le_bytes());
+        put(body, 40, &self.successor_salt.0);
+        let tag = sealer.seal_at(0, StructureKind::SegmentHeader, u64::from(segment), body);
+        put(&mut page, 0, &HEADER_MAGIC);
+        put(&mut page, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
+        put(&mut page, 8, &tag.0);
+        put(&mut page, 24, &sealer.salt().0);
+        page
+    }
+
+    /// Opens a page as the header of a segment sealed with the opener's salt.
+    pub(super) fn open(
+        mut page: Page,
+        segment: SegmentIndex,
+        opener: &StructureOpener,
+    ) -> Option<Self> {
+        let clear = [FORMAT_VERSION as u8, SUITE_AES_256_GCM, 0, 0];
+        let end = [0; HEADER_CLEAR_BYTES - 56];
+        if page[..4] != HEADER_MAGIC
+            || page[4..8] != clear
+            || page[24..56] != opener.salt().0
+            || page[56..HEADER_CLEAR_BYTES] != end
+        {
+            return None;
+        }
+        let tag = Tag(get(&page, 8));
+        let body = &mut page[HEADER_CLEAR_BYTES..];
+        opener.open(0, StructureKind::SegmentHeader, u64::from(segment), &tag, body).ok()?;
+        Some(Self {
+            incarnation: get_u64(body, 0),
+            first_sequence: get_u64(body, 8),
+            previous: Tag(get(body, 16)),
+            successor: get_u32(body, 32),
+            successor_salt: Salt(get(body, 40)),
+        })
+    }
+}
+
+/// The segment that chunks go to.
+struct OpenSegment {
+    index: SegmentIndex,
+    structure: StructureSealer,
+    /// Present when the data key is.
+    pages: Option<PageSealer>,
+    successor: SegmentIndex,
+    successor_salt: Salt,
+    /// The first position nothing was sealed for.
+    position: u32,
+}
+
+/// The write side of the log.
+pub(super) struct Log {
+    /// The segment to open next.
+    reserved: (SegmentIndex, Salt),
+    segment: Option<OpenSegment>,
+    /// The sequence number of the chunk being filled.
+    sequence: u64,
+    previous: Tag,
+    incarnation: u64,
+    pub(super) generation: u32,
+    /// The newest chunk known to be durable.
+    pub(super) durable: u64,
+    /// Bytes written to the disk since this was last set to 0.
+    pub(super) bytes_since_flush: u64,
+    pub(super) bytes_since_checkpoint: u64,
+    /// One descriptor page and room for the data pages of a chunk.
+    buffer: Vec<u8>,
+    entries: usize,
+    data_pages: usize,
+}
+
+impl Log {
+    /// A log that goes on at `head`, in a segment that has not been opened.
+    pub(super) fn new(head: LogHead, salt: Salt, incarnation: u64) -> Self {
+        debug_assert!(head.position == 0);
+        Self {
+            reserved: (head.segment, salt),
+            segment: None,
+            sequence: head.sequence,
+            previous: head.previous,
+            incarnation,
+            generation: head.generation,
+            durable: head.sequence - 1,
+            bytes_since_flush: 0,
+            bytes_since_checkpoint: 0,
+            buffer: vec![0; (1 + CHUNK_ENTRIES_MAX) * PAGE_BYTES],
+            entries: 0,
+            data_pages: 0,
+        }
+    }
+
+    /// Where the chunk being filled will go.
+    pub(super) fn head(&self) -> LogHead {
+        let (segment, position) = match &self.segment {
+            Some(open) => (open.index, open.position),
+            None => (self.reserved.0, 0),
+        };
+        LogHead {
+            sequence: self.sequence,
+            previous: self.previous,
+            segment,
+            position,
+            generation: self.generation,
+        }
+    }
+
+    /// Segments that must not be released.
+    pub(super) fn segments(&self) -> [SegmentIndex; 2] {
+        match &self.segment {
+            Some(open) => [open.index, open.successor],
+            None => [self.reserved.0; 2],
+        }
+    }
+
+    /// The newest chunk that was handed to the disk.
+    pub(super) fn written(&self) -> u64 {
+        self.sequence - 1
+    }
+
+    pub(super) fn is_chunk_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Takes the data key of the current segment away.
+    pub(super) fn forget_key(&mut self) {
+        if let Some(open) = &mut self.segment {
+            open.pages = None;
+        }
+    }
+
+    /// Seals a page into the chunk being filled.
+    ///
+    /// `birth` is `None` for a guest's write.
+    pub(super) fn append_page(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+        lba: Lba,
+        birth: Option<u32>,
+        page: &Page,
+    ) -> Result<(Location, Tag), Error> {
+        self.make_room(ctx, table, layer, 1)?;
+        let open = self.segment.as_mut().expect("make_room opens a segment");
+        if open.pages.is_none() {
+            let key = ctx.data.as_ref().ok_or(Error::KeyAbsent)?;
+            open.pages = Some(key.sealer(open.structure.salt()));
+        }
+        let sealer = open.pages.as_mut().expect("set above");
+        let position = open.position + 1 + self.data_pages as u32;
+        let at = (1 + self.data_pages) * PAGE_BYTES;
+        let target = &mut self.buffer[at..at + PAGE_BYTES];
+        target.copy_from_slice(page);
+        let target = target.as_mut_array().expect("the slice is a page");
+        let tag = sealer.seal_at(position, lba, target);
+        self.data_pages += 1;
+        self.push(match birth {
+            None => Record::Data { lba, tag },
+            Some(birth) => Record::Copy { lba, tag, birth },
+        });
+        Ok((ctx.geometry.locate(self.segments()[0], position), tag))
+    }
+
+    /// Notes zeros in the chunk being filled.
+    pub(super) fn append_zeros(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+        lba: Lba,
+        count: u64,
+    ) -> Result<(), Error> {
+        self.make_room(ctx, table, layer, 0)?;
+        self.push(Record::Zero { lba, count });
+        Ok(())
+    }
+
+    fn push(&mut self, record: Record) {
+        let at = ENTRIES_AT + self.entries * ENTRY_BYTES;
+        record.encode(&mut self.buffer[at..at + ENTRY_BYTES]);
+        self.entries += 1;
+    }
+
+    /// Makes sure that one more entry with `data_pages` pages fits the chunk and the segment.
+    fn make_room(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+        data_pages: usize,
+    ) -> Result<(), Error> {
+        let room = |log: &Self| match &log.segment {
+            None => 0,
+            Some(open) => (ctx.geometry.segment_pages - open.position) as usize,
+        };
+        if self.entries == CHUNK_ENTRIES_MAX || 1 + self.data_pages + data_pages > room(self) {
+            if self.entries > 0 {
+                self.write_chunk(ctx, table, layer, None)?;
+            }
+            if 1 + data_pages > room(self) {
+                self.open_segment(ctx, table, layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_segment(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+    ) -> Result<(), Error> {
+        let (index, salt) = match &self.segment {
+            Some(open) => (open.successor, open.successor_salt),
+            None => self.reserved,
+        };
+        table.touch(index, layer);
+        let successor_salt = Salt::generate(&*ctx.rng);
+        let successor = table.allocate(SegmentKind::Log, successor_salt, layer)?;
+        let mut structure = ctx.structure.sealer(salt);
+        let header = SegmentHeader {
+            incarnation: self.incarnation,
+            first_sequence: self.sequence,
+            previous: self.previous,
+            successor,
+            successor_salt,
+        };
+        let page = header.seal(index, &mut structure);
+        ctx.disk
+            .write(byte_offset(ctx.geometry.start(index)), &page)
+            .map_err(Error::disk("write a segment header"))?;
+        self.segment = Some(OpenSegment {
+            index,
+            structure,
+            pages: None,
+            successor,
+            successor_salt,
+            position: 1,
+        });
+        Ok(())
+    }
+
+    /// Seals the chunk being filled and hands it to the disk. With a cut it may be empty.
+    pub(super) fn write_chunk(
+        &mut self,
+        ctx: &Context,
+        table: &mut SegmentTable,
+        layer: u64,
+        cut: Option<CutId>,
+    ) -> Result<(), Error> {
+        if self.entries == 0 {
+            self.make_room(ctx, table, layer, 0)?;
+        }
+        let used = (1 + self.data_pages) * PAGE_BYTES;
+        let checksum = checksum(&self.buffer[PAGE_BYTES..used]);
+        let open = self.segment.as_mut().expect("a chunk with entries has a segment");
+        let b = &mut self.buffer[..PAGE_BYTES];
+        b[ENTRIES_AT + self.entries * ENTRY_BYTES..].fill(0);
+        b[..ENTRIES_AT].fill(0);
+        put(b, 0, &CHUNK_MAGIC);
+        put(b, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
+        put(b, 8, &self.sequence.to_le_bytes());
+        put(b, 32, &self.previous.0);
+        put(b, 48, &checksum.to_le_bytes());
+        put(b, 56, &self.durable.to_le_bytes());
+        put(b, 64, &self.generation.to_le_bytes());
+        put(b, 68, &(self.entries as u16).to_le_bytes());
+        put(b, 70, &(self.data_pages as u16).to_le_bytes());
+        if let Some(id) = cut {
+            b[72] = FLAG_CUT;
+            put(b, 80, &id.to_bytes());
+        }
+        let body = &mut b[CHUNK_CLEAR_BYTES..];
+        let position = open.position;
+        let tag = open.structure.seal_at(position, StructureKind::Descriptor, self.sequence, body);
+        put(b, 16, &tag.0);
+        ctx.disk
+            .write(byte_offset(ctx.geometry.locate(open.index, position)), &self.buffer[..used])
+            .map_err(Error::disk("write a chunk"))?;
+        table.touch(open.index, layer);
+        open.position += 1 + self.data_pages as u32;
+        self.sequence += 1;
+        self.previous = tag;
+        self.bytes_since_flush += used as u64;
+        self.bytes_since_checkpoint += used as u64;
+        self.entries = 0;
+        self.data_pages = 0;
+        Ok(())
+    }
+
+    /// A page of the chunk being filled, which is not on the disk yet, and the key it opens with.
+    pub(super) fn buffered(
+        &self,
+        ctx: &Context,
+        location: Location,
+    ) -> Option<(&Page, &PageOpener)> {
+        let open = self.segment.as_ref()?;
+        let first = ctx.geometry.start(open.index) + u64::from(open.position) + 1;
+        let index = usize::try_from(location.checked_sub(first)?).ok()?;
+        if index >= self.data_pages {
+            return None;
+        }
+        let at = (1 + index) * PAGE_BYTES;
+        let page = self.buffer[at..at + PAGE_BYTES].as_array()?;
+        Some((page, open.pages.as_ref()?.opener()))
+    }
+}
+
+/// Tells torn data from whole data when the log is replayed without the data key. It is sealed in
+/// the descriptor and protects against accidents only: whoever alters a page on purpose meets the
+/// page's own tag when it is read.
+pub(super) fn checksum(data: &[u8]) -> u64 {
+    const MULTIPLIERS: [u64; 4] = [
+        0x9e37_79b9_7f4a_7c15,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+        0xd6e8_feb8_6659_fd93,
+    ];
+    let mut lanes = MULTIPLIERS;
+    let (lines, rest) = data.as_chunks::<32>();
+    debug_assert!(rest.is_empty());
+    for line in lines {
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            let word = get_u64(line, at * 8);
+            *lane = (*lane ^ word).wrapping_mul(MULTIPLIERS[at]).rotate_left(29);
+        }
+    }
+    lanes.iter().fold(data.len() as u64, |sum, lane| {
+        let mixed = (sum ^ lane).wrapping_mul(MULTIPLIERS[0]);
+        mixed ^ (mixed >> 31)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_sees_every_sector() {
+        let mut data: Vec<u8> = (0..8192u32).map(|i| (i * 31 % 251) as u8).collect();
+        let whole = checksum(&data);
+        for at in (0..data.len()).step_by(61) {
+            data[at] ^= 4;
+            assert_ne!(checksum(&data), whole, "{at}");
+            data[at] ^= 4;
+        }
+        let mut swapped = data.clone();
+        swapped.rotate_left(512);
+        assert_ne!(checksum(&swapped), whole);
+        assert_ne!(checksum(&data[..4096]), whole);
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let tag = Tag([9; 16]);
+        for record in [
+            Record::Data { lba: 5, tag },
+            Record::Copy { lba: 1 << 40, tag, birth: 77 },
+            Record::Zero { lba: 3, count: 1 << 33 },
+        ] {
+            let mut bytes = [0; ENTRY_BYTES];
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(&bytes), Some(record));
+        }
+        assert_eq!(Record::decode(&[0; ENTRY_BYTES]), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! A live volume: a log of sealed pages under a copy-on-write authenticated map, in one file.
+//!
+//! Invariants:
+//! - What a flush acknowledged survives a power cut. What was not flushed may be lost, but what
+//!   survives is a prefix of the chunks in the order they were sealed.
+//! - Every page and every piece of structure is authenticated where it is read; anything damaged,
+//!   moved or stale is an error, never data.
+//! - A segment is written by one incarnation only: after any restart a new segment is opened with
+//!   a new random salt, so no nonce is ever used twice.
+//! - Everything but the content of pages works with the structure key alone: replay, checkpoints,
+//!   cuts, export, and giving back dead segments.
+//!
+//! It knows no threads and no clock: an [`Engine`] does what it is called for and nothing else.
+//! [`crate::store`] gives each engine the thread that owns it.
+
+mod cache;
+mod check;
+mod checkpoint;
+mod clean;
+mod codec;
+mod cut;
+mod delta;
+mod disk;
+mod engine;
+mod error;
+mod io;
+mod layout;
+mod log;
+mod map;
+mod recover;
+mod segment;
+mod superblock;
+
+pub use check::CheckReport;
+pub use clean::CleanReport;
+pub use cut::{CutInfo, CutReader};
+pub use disk::{Disk, FileDisk};
+pub use engine::{Base, Engine, OpenOptions, Usage, VolumeOptions};
+pub use error::Error;
+pub use io::{Extent, ExtentState};
+pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
+pub use superblock::CutId;
+
+use engine::Context;

@@ -1,0 +1,297 @@
+//! Opening after a stop of any kind: replay of the log, then a new incarnation.
+//!
+//! Replay needs no data key. It follows the chain of descriptors from the superblock's head and
+//! stops at the first chunk that is missing or torn. Everything acknowledged by a flush lies before
+//! that point, because a flush is acknowledged only when every earlier chunk is durable.
+//!
+//! A chain that breaks where the log itself says it was durable is damage, not a power cut, and is
+//! refused rather than rolled back.
+
+use super::delta::Entry;
+use super::engine::Engine;
+use super::layout::{Location, SegmentIndex, byte_offset};
+use super::log::{Descriptor, Log, Record, SegmentHeader, checksum};
+use super::segment::SegmentKind;
+use super::superblock::LogHead;
+use super::{CutId, Error};
+use crate::page::{KeyCheckValue, Lba, PAGE_BYTES, Page, Salt, StructureOpener, Tag};
+
+/// A place in the log while it is followed.
+struct Cursor {
+    segment: SegmentIndex,
+    position: u32,
+    sequence: u64,
+    previous: Tag,
+    opener: StructureOpener,
+    header: Option<SegmentHeader>,
+}
+
+impl Engine {
+    /// Replays the log and starts a new incarnation, noting `key_check` if none was known.
+    pub(super) fn recover(&mut self, key_check: Option<KeyCheckValue>) -> Result<(), Error> {
+        let verified = self.find_durable()?;
+        self.replay(verified)?;
+        self.mutate(|engine| {
+            // Cuts first: their layers end in segments of the old incarnation.
+            engine.merge_all()?;
+            let salt = Salt::generate(&*engine.ctx.rng);
+            let layer = engine.active.id + 1;
+            let segment = engine.table.allocate(SegmentKind::Log, salt, layer)?;
+            engine.committed.incarnation += 1;
+            let end = engine.log.head();
+            let head = LogHead { segment, position: 0, ..end };
+            engine.log = Log::new(head, salt, engine.committed.incarnation);
+            engine.committed.key_check = engine.committed.key_check.or(key_check);
+            // Every chunk before the new segment is part of these layers; none is replayed again.
+            engine.seal_layer(None);
+            engine.merge_all()
+        })
+    }
+
+    /// Follows the chain once, to learn up to which chunk it was durable when last sealed.
+    fn find_durable(&mut self) -> Result<u64, Error> {
+        let mut durable = self.committed.head.sequence - 1;
+        let mut cursor = match self.start()? {
+            Some(cursor) => cursor,
+            None => return Ok(durable),
+        };
+        while let Some(descriptor) = self.next_chunk(&mut cursor)? {
+            durable = durable.max(descriptor.durable());
+        }
+        Ok(durable)
+    }
+
+    /// Applies every chunk up to the first that is missing or torn. Chunks up to `verified` are
+    /// known to be whole.
+    fn replay(&mut self, verified: u64) -> Result<(), Error> {
+        let mut at = self.committed.head;
+        let Some(mut cursor) = self.start()? else {
+            self.log = self.log_at(at);
+            return Ok(());
+        };
+        loop {
+            let (sequence, previous) = (cursor.sequence, cursor.previous);
+            let Some(descriptor) = self.next_chunk(&mut cursor)? else { break };
+            let first = cursor.position - descriptor.data_pages();
+            if sequence > verified && !self.is_whole(&descriptor, cursor.segment, first)? {
+                at = LogHead { sequence, previous, ..at };
+                break;
+            }
+            self.apply_chunk(&descriptor, &cursor, first)?;
+            at = LogHead {
+                sequence: cursor.sequence,
+                previous: cursor.previous,
+                segment: cursor.segment,
+                position: cursor.position,
+                generation: self.log.generation,
+            };
+        }
+        self.log = self.log_at(at);
+        Ok(())
+    }
+
+    /// A log that stands at `at`, for as long as recovery needs to know that.
+    fn log_at(&self, at: LogHead) -> Log {
+        let salt = self.table.get(at.segment).map_or(Salt([0; 32]), |segment| segment.salt);
+        let head = LogHead { position: 0, generation: self.log.generation, ..at };
+        Log::new(head, salt, self.committed.incarnation)
+    }
+
+    fn apply_chunk(
+        &mut self,
+        descriptor: &Descriptor,
+        cursor: &Cursor,
+        first: u32,
+    ) -> Result<(), Error> {
+        let (geometry, generation) = (self.ctx.geometry, descriptor.generation());
+        let page = geometry.locate(cursor.segment, first - 1);
+        let salt = cursor.opener.salt();
+        if self.table.get(cursor.segment).is_none_or(|s| s.kind == SegmentKind::Free) {
+            self.table.adopt(cursor.segment, salt, self.active.id)?;
+        }
+        self.table.touch(cursor.segment, self.active.id);
+        let mut location = geometry.locate(cursor.segment, first - 1);
+        for record in descriptor.records() {
+            let record = record.ok_or(Error::corrupt("chunk descriptor", page))?;
+            let (lba, count) = match record {
+                Record::Data { lba, .. } | Record::Copy { lba, .. } => (lba, 1),
+                Record::Zero { lba, count } => (lba, count),
+            };
+            let pages = self.committed.volume_bytes / PAGE_BYTES as u64;
+            if lba.checked_add(count).is_none_or(|end| end > pages) {
+                return Err(Error::corrupt("chunk descriptor", page));
+            }
+            let mut stored = |lba: Lba, tag, birth| {
+                location += 1;
+                self.active.put(geometry, lba, Entry { location, tag, birth, written: generation });
+            };
+            match record {
+                Record::Data { lba, tag } => stored(lba, tag, generation),
+                Record::Copy { lba, tag, birth } => stored(lba, tag, birth),
+                Record::Zero { lba, count } => {
+                    self.active.put_zeros(geometry, lba, count, generation);
+                }
+            }
+        }
+        self.log.generation = generation;
+        if let Some(cut) = descriptor.cut() {
+            self.replay_cut(cut, cursor);
+        }
+        Ok(())
+    }
+
+    fn replay_cut(&mut self, cut: CutId, cursor: &Cursor) {
+        let head = LogHead {
+            sequence: cursor.sequence,
+            previous: cursor.previous,
+            segment: cursor.segment,
+            position: 0,
+            generation: self.log.generation,
+        };
+        self.log = Log::new(head, cursor.opener.salt(), self.committed.incarnation);
+        self.seal_layer(Some(cut));
+        // The layer ends in the middle of a segment that was opened.
+        let layer = self.frozen.back_mut().and_then(std::sync::Arc::get_mut);
+        let layer = layer.expect("seal_layer pushed a layer that nobody shares yet");
+        layer.end = layer.end.map(|end| LogHead { position: cursor.position, ..end });
+    }
+
+    /// The place the superblock names, or `None` when nothing was written there.
+    fn start(&mut self) -> Result<Option<Cursor>, Error> {
+        let head = self.committed.head;
+        let damaged = Error::corrupt("log head", self.ctx.geometry.start(head.segment));
+        let salt = self.table.get(head.segment).ok_or(damaged.clone())?.salt;
+        let opener = self.ctx.structure.opener(salt);
+        let header = self.read_header(head.segment, &opener)?;
+        let expected = |header: &SegmentHeader| {
+            header.incarnation == self.committed.incarnation
+                && (head.position > 0
+                    || header.first_sequence == head.sequence && header.previous == head.previous)
+        };
+        match header {
+            Some(header) if expected(&header) => Ok(Some(Cursor {
+                segment: head.segment,
+                position: head.position.max(1),
+                sequence: head.sequence,
+                previous: head.previous,
+                opener,
+                header: Some(header),
+            })),
+            _ if head.position > 0 => Err(damaged),
+            _ => {
+                self.refuse_damage(head.segment, 1, &opener, head.sequence)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the chunk the cursor stands at and moves behind it. `None` at the end of the log.
+    fn next_chunk(&self, cursor: &mut Cursor) -> Result<Option<Descriptor>, Error> {
+        let geometry = self.ctx.geometry;
+        if cursor.position < geometry.segment_pages {
+            let page = self.read_page(geometry.locate(cursor.segment, cursor.position))?;
+            let found = Descriptor::open(page, &cursor.opener, cursor.position).filter(|found| {
+                found.sequence() == cursor.sequence && found.previous() == cursor.previous
+            });
+            if let Some(found) = found {
+                let end = cursor.position + 1 + found.data_pages();
+                if end > geometry.segment_pages {
+                    let page = geometry.locate(cursor.segment, cursor.position);
+                    return Err(Error::corrupt("chunk descriptor", page));
+                }
+                cursor.position = end;
+                cursor.sequence += 1;
+                cursor.previous = found.tag();
+                return Ok(Some(found));
+            }
+        }
+        if !self.follow(cursor)? {
+            return Ok(None);
+        }
+        self.next_chunk(cursor)
+    }
+
+    /// Moves to the next segment, if the log goes on there.
+    fn follow(&self, cursor: &mut Cursor) -> Result<bool, Error> {
+        let Some(header) = cursor.header else { return Ok(false) };
+        let (segment, salt) = (header.successor, header.successor_salt);
+        if segment >= self.ctx.geometry.segment_count_max() {
+            let page = self.ctx.geometry.start(cursor.segment);
+            return Err(Error::corrupt("segment header", page));
+        }
+        let opener = self.ctx.structure.opener(salt);
+        let next = self.read_header(segment, &opener)?;
+        let expected = next.filter(|next| {
+            next.incarnation == header.incarnation
+                && next.first_sequence == cursor.sequence
+                && next.previous == cursor.previous
+        });
+        if expected.is_none() {
+            self.refuse_damage(cursor.segment, cursor.position, &cursor.opener, cursor.sequence)?;
+            self.refuse_damage(segment, 1, &opener, cursor.sequence)?;
+            return Ok(false);
+        }
+        cursor.segment = segment;
+        cursor.position = 1;
+        cursor.opener = opener;
+        cursor.header = expected;
+        Ok(true)
+    }
+
+    /// Looks for a chunk that was sealed when `sequence` was already durable. A power cut cannot
+    /// have taken `sequence` then.
+    fn refuse_damage(
+        &self,
+        segment: SegmentIndex,
+        first: u32,
+        opener: &StructureOpener,
+        sequence: u64,
+    ) -> Result<(), Error> {
+        let geometry = self.ctx.geometry;
+        for position in first..geometry.segment_pages {
+            let page = self.read_page(geometry.locate(segment, position))?;
+            if let Some(later) = Descriptor::open(page, opener, position)
+                && later.durable() >= sequence
+            {
+                return Err(Error::corrupt("log", geometry.locate(segment, first)));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_header(
+        &self,
+        segment: SegmentIndex,
+        opener: &StructureOpener,
+    ) -> Result<Option<SegmentHeader>, Error> {
+        let page = self.read_page(self.ctx.geometry.start(segment))?;
+        Ok(SegmentHeader::open(page, segment, opener))
+    }
+
+    /// Whether a chunk's data pages are those it was written with.
+    fn is_whole(
+        &self,
+        descriptor: &Descriptor,
+        segment: SegmentIndex,
+        first: u32,
+    ) -> Result<bool, Error> {
+        let mut data = vec![0; descriptor.data_pages() as usize * PAGE_BYTES];
+        if !data.is_empty() {
+            let location = self.ctx.geometry.locate(segment, first);
+            self.ctx
+                .disk
+                .read(byte_offset(location), &mut data)
+                .map_err(Error::disk("read the log"))?;
+        }
+        Ok(checksum(&data) == descriptor.checksum())
+    }
+
+    fn read_page(&self, location: Location) -> Result<Page, Error> {
+        let mut page = [0; PAGE_BYTES];
+        self.ctx
+            .disk
+            .read(byte_offset(location), &mut page)
+            .map_err(Error::disk("read the log"))?;
+        Ok(page)
+    }
+}

@@ -1,0 +1,292 @@
+//! The segment table: which segments of the file are used, by what, under which salt, and how
+//! many of their pages something still refers to.
+//!
+//! The table describes the state of the last checkpoint plus the segments opened since. Counts
+//! change only when a checkpoint, or the drop of a cut, becomes part of the superblock.
+
+use super::cache::NumberMap;
+use super::codec::{get, get_u32, get_u64, put};
+use super::layout::{Geometry, Location, SegmentIndex, byte_offset};
+use super::superblock::TableRef;
+use super::{Disk, Error};
+use crate::page::{PAGE_BYTES, Page, Salt, StructureKey, StructureKind, Tag};
+use std::collections::BTreeSet;
+
+/// Entries in a page of the stored table.
+pub(super) const ENTRIES_PER_PAGE: usize = 100;
+const HEADER_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 40;
+
+const _: () = assert!(HEADER_BYTES + ENTRIES_PER_PAGE * ENTRY_BYTES <= PAGE_BYTES);
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum SegmentKind {
+    Free = 0,
+    /// A header, then chunks of the log.
+    Log = 1,
+    /// Map and table pages.
+    Map = 2,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) kind: SegmentKind,
+    pub(super) salt: Salt,
+    /// Pages that the map of the last checkpoint or a retained cut refers to.
+    pub(super) live: u32,
+    /// The newest layer with something in this segment that replay or a later checkpoint needs.
+    pub(super) newest_layer: u64,
+}
+
+impl Segment {
+    const FREE: Self =
+        Self { kind: SegmentKind::Free, salt: Salt([0; 32]), live: 0, newest_layer: 0 };
+}
+
+/// Changes of live counts that are not part of the table yet.
+#[derive(Default)]
+pub(super) struct Accounting(NumberMap<SegmentIndex, i64>);
+
+impl Accounting {
+    pub(super) fn add(&mut self, segment: SegmentIndex, pages: i64) {
+        *self.0.entry(segment).or_default() += pages;
+    }
+
+    /// Counts a page that nothing refers to any more.
+    pub(super) fn free(&mut self, geometry: Geometry, location: Location) {
+        if let Some((segment, _)) = geometry.split(location) {
+            self.add(segment, -1);
+        }
+    }
+
+    /// Counts a page that something refers to.
+    pub(super) fn count(&mut self, geometry: Geometry, location: Location) {
+        if let Some((segment, _)) = geometry.split(location) {
+            self.add(segment, 1);
+        }
+    }
+
+    pub(super) fn absorb(&mut self, other: &Self) {
+        for (segment, pages) in &other.0 {
+            self.add(*segment, *pages);
+        }
+    }
+}
+
+pub(super) struct SegmentTable {
+    pub(super) geometry: Geometry,
+    segments: Vec<Segment>,
+    free: BTreeSet<SegmentIndex>,
+    /// Where the stored form lies, to be counted as dead when it is stored anew.
+    stored: Vec<Location>,
+}
+
+impl SegmentTable {
+    pub(super) fn new(geometry: Geometry) -> Self {
+        Self { geometry, segments: Vec::new(), free: BTreeSet::new(), stored: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(super) fn get(&self, segment: SegmentIndex) -> Option<&Segment> {
+        self.segments.get(segment as usize)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentIndex, &Segment)> {
+        (0..).zip(&self.segments)
+    }
+
+    /// The salt a page was sealed with.
+    pub(super) fn salt_of(&self, location: Location) -> Option<(Salt, u32)> {
+        let (segment, position) = self.geometry.split(location)?;
+        Some((self.get(segment)?.salt, position))
+    }
+
+    /// Takes the lowest free segment, or one past the end.
+    pub(super) fn allocate(
+        &mut self,
+        kind: SegmentKind,
+        salt: Salt,
+        layer: u64,
+    ) -> Result<SegmentIndex, Error> {
+        let used = Segment { kind, salt, live: 0, newest_layer: layer };
+        if let Some(segment) = self.free.pop_first() {
+            self.segments[segment as usize] = used;
+            return Ok(segment);
+        }
+        let segment = self.segments.len() as SegmentIndex;
+        if segment >= self.geometry.segment_count_max() {
+            return Err(Error::Full);
+        }
+        self.segments.push(used);
+        Ok(segment)
+    }
+
+    /// Notes, while the log is replayed, that a segment past the checkpoint is in use.
+    pub(super) fn adopt(
+        &mut self,
+        segment: SegmentIndex,
+        salt: Salt,
+        layer: u64,
+    ) -> Result<(), Error> {
+        if segment >= self.geometry.segment_count_max() {
+            return Err(Error::corrupt("successor of a segment", self.geometry.start(segment)));
+        }
+        while self.segments.len() <= segment as usize {
+            self.free.insert(self.segments.len() as SegmentIndex);
+            self.segments.push(Segment::FREE);
+        }
+        self.free.remove(&segment);
+        self.segments[segment as usize] =
+            Segment { kind: SegmentKind::Log, salt, live: 0, newest_layer: layer };
+        Ok(())
+    }
+
+    /// Notes that `layer` needs a segment.
+    pub(super) fn touch(&mut self, segment: SegmentIndex, layer: u64) {
+        let newest = &mut self.segments[segment as usize].newest_layer;
+        *newest = layer.max(*newest);
+    }
+
+    /// Makes pending changes part of the table.
+    pub(super) fn apply(&mut self, changes: &Accounting) -> Result<(), Error> {
+        for (segment, pages) in &changes.0 {
+            let damaged = Error::corrupt("segment table", self.geometry.start(*segment));
+            let entry = self.segments.get_mut(*segment as usize).ok_or(damaged.clone())?;
+            let live = i64::from(entry.live) + pages;
+            let possible = 0..=i64::from(self.geometry.segment_pages);
+            entry.live = possible.contains(&live).then_some(live as u32).ok_or(damaged)?;
+        }
+        Ok(())
+    }
+
+    /// Segments nothing refers to and no layer above `merged` needs, except those in `kept`.
+    pub(super) fn dead(&self, merged: u64, kept: &[SegmentIndex]) -> Vec<SegmentIndex> {
+        self.iter()
+            .filter(|(index, segment)| {
+                segment.kind != SegmentKind::Free
+                    && segment.live == 0
+                    && segment.newest_layer <= merged
+                    && !kept.contains(index)
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Makes a segment available again. The superblock that no longer names it must be durable.
+    pub(super) fn release(&mut self, segment: SegmentIndex) {
+        self.segments[segment as usize] = Segment::FREE;
+        self.free.insert(segment);
+    }
+
+    /// Pages the stored form takes at present.
+    pub(super) fn stored_pages(&self) -> usize {
+        self.segments.len().div_ceil(ENTRIES_PER_PAGE)
+    }
+
+    /// Moves the stored form to `locations`, one per page, and adjusts the counts for that.
+    pub(super) fn place(&mut self, locations: Vec<Location>) -> Result<(), Error> {
+        let mut changes = Accounting::default();
+        for location in &self.stored {
+            changes.free(self.geometry, *location);
+        }
+        for location in &locations {
+            changes.count(self.geometry, *location);
+        }
+        self.stored = locations;
+        self.apply(&changes)
+    }
+
+    /// Counts the pages of the stored form.
+    pub(super) fn count_stored(&self, counts: &mut Accounting) {
+        for location in &self.stored {
+            counts.count(self.geometry, *location);
+        }
+    }
+
+    /// Compares the table's counts with counts made from scratch.
+    pub(super) fn check(&self, counts: &Accounting) -> Result<(), Error> {
+        for (index, segment) in self.iter() {
+            let counted = counts.0.get(&index).copied().unwrap_or(0);
+            if counted != i64::from(segment.live) {
+                return Err(Error::corrupt("segment table", self.geometry.start(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// One page of the stored form; `next` is the page after it.
+    pub(super) fn encode_page(&self, index: usize, next: Option<TableRef>) -> Page {
+        let mut page = [0; PAGE_BYTES];
+        if let Some(next) = next {
+            put(&mut page, 0, &next.location.to_le_bytes());
+            put(&mut page, 8, &next.tag.0);
+            put(&mut page, 24, &next.salt.0);
+        }
+        let entries = self.segments.chunks(ENTRIES_PER_PAGE).nth(index).unwrap_or_default();
+        for (segment, bytes) in
+            entries.iter().zip(page[HEADER_BYTES..].chunks_exact_mut(ENTRY_BYTES))
+        {
+            put(bytes, 0, &segment.salt.0);
+            put(bytes, 32, &segment.live.to_le_bytes());
+            bytes[36] = segment.kind as u8;
+        }
+        page
+    }
+
+    /// Reads the stored form. What nothing refers to is free, except the log's `head`.
+    pub(super) fn load(
+        geometry: Geometry,
+        first: TableRef,
+        head: SegmentIndex,
+        disk: &dyn Disk,
+        key: &StructureKey,
+    ) -> Result<Self, Error> {
+        let mut table = Self::new(geometry);
+        let mut next = first;
+        for index in 0..(first.count as usize).div_ceil(ENTRIES_PER_PAGE) {
+            let mut page = [0; PAGE_BYTES];
+            let damaged = || Error::corrupt("segment table", next.location);
+            let (_, position) = geometry.split(next.location).ok_or_else(damaged)?;
+            disk.read(byte_offset(next.location), &mut page)
+                .map_err(Error::disk("read the segment table"))?;
+            key.opener(next.salt)
+                .open(position, StructureKind::SegmentTable, index as u64, &next.tag, &mut page)
+                .map_err(|_| damaged())?;
+            table.stored.push(next.location);
+            table.decode_page(&page, first.count as usize).ok_or_else(damaged)?;
+            next = TableRef {
+                location: get_u64(&page, 0),
+                tag: Tag(get(&page, 8)),
+                salt: Salt(get(&page, 24)),
+                count: 0,
+            };
+        }
+        for index in 0..table.segments.len() as SegmentIndex {
+            let segment = &table.segments[index as usize];
+            if segment.live == 0 && index != head {
+                table.release(index);
+            }
+        }
+        Ok(table)
+    }
+
+    fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {
+        let entries = (count - self.segments.len()).min(ENTRIES_PER_PAGE);
+        for bytes in page[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).take(entries) {
+            let kind = match bytes[36] {
+                0 => SegmentKind::Free,
+                1 => SegmentKind::Log,
+                2 => SegmentKind::Map,
+                _ => return None,
+            };
+            let (salt, live) = (Salt(get(bytes, 0)), get_u32(bytes, 32));
+            self.segments.push(Segment { kind, salt, live, newest_layer: 0 });
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The block store as the workflows use it. Nothing here needs a key but re-encryption.
+
+use super::BoxFuture;
+use super::kms::VolumeKey;
+use base::{Region, SnapshotId, VolumeId};
+use std::collections::BTreeSet;
+
+/// What names a snapshot's blocks.
+pub type Root = Vec<u8>;
+
+/// Why the block store could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// Stored bytes are not what was stored. Trying again will not help.
+    #[error("stored blocks are damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The storage did not answer or is full. Trying again may help.
+    #[error("the block storage is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BlockError {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// A volume, as far as its blocks are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeBlocks {
+    /// Where.
+    pub region: Region,
+    /// Which.
+    pub volume: VolumeId,
+    /// Bytes in it.
+    pub size_bytes: u64,
+    /// What it reads where it was never written. A volume that was never opened is all base.
+    pub base_root: Option<Root>,
+}
+
+/// A cut to be made into a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportCut {
+    /// The volume that was cut.
+    pub volume: VolumeBlocks,
+    /// The snapshot the cut was made for.
+    pub snapshot: SnapshotId,
+    /// The root of the volume's snapshot before this one, when it still exists: only blocks changed
+    /// since are written.
+    pub parent_root: Option<Root>,
+}
+
+/// A root to be written again under another data key.
+#[derive(Debug)]
+pub struct Reseal {
+    /// Where the blocks are.
+    pub source_region: Region,
+    /// Their root.
+    pub source_root: Root,
+    /// Their data key.
+    pub source_key: VolumeKey,
+    /// Where they go.
+    pub target_region: Region,
+    /// Their new data key.
+    pub target_key: VolumeKey,
+    /// The volume or snapshot the result is for; work that was interrupted goes on under this name.
+    pub target_id: String,
+}
+
+/// Blocks that are complete and durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Their root.
+    pub root: Root,
+    /// Bytes of all blocks the root reaches.
+    pub full_bytes: u64,
+}
+
+/// Told how far the work is; called from any thread, cheap.
+pub type Progress<'a> = &'a (dyn Fn(u8) + Send + Sync);
+
+/// The block store.
+pub trait Blocks: Send + Sync {
+    /// Fixes the volume's present content for a snapshot. Durable and independent of the volume's
+    /// size; the volume may be open or not. Repeating it for one snapshot changes nothing.
+    fn cut<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// Writes a cut out as a snapshot. May be repeated.
+    fn export<'a>(
+        &'a self,
+        export: &'a ExportCut,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<Stored, BlockError>>;
+
+    /// Lets go of a cut that was exported, or will never be.
+    fn release_cut<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// Opens every block of a root and seals it again under another data key. May be repeated.
+    fn reseal<'a>(
+        &'a self,
+        reseal: &'a Reseal,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<Stored, BlockError>>;
+
+    /// Removes a volume's own blocks. Removing what is gone succeeds.
+    fn remove_volume<'a>(
+        &'a self,
+        region: &'a Region,
+        volume: &'a VolumeId,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// Gives back everything in a region that none of the roots reaches.
+    fn collect<'a>(
+        &'a self,
+        region: &'a Region,
+        live_roots: BTreeSet<Root>,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+}

@@ -1,0 +1,74 @@
+//! The machines' side of an attachment: opening a volume as a device, and closing it.
+
+use super::BoxFuture;
+use super::kms::VolumeKey;
+use base::{AccountId, InstanceId, Region, VolumeId};
+
+/// A volume to be opened for an instance.
+#[derive(Debug)]
+pub struct OpenVolume {
+    /// The owner of both.
+    pub account: AccountId,
+    /// Where both are.
+    pub region: Region,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// `/dev/sdf`.
+    pub device: String,
+    /// Bytes in the volume.
+    pub size_bytes: u64,
+    /// What the volume reads where it was never written.
+    pub base_root: Option<Vec<u8>>,
+    /// The plaintext data key. The host keeps it while the volume is open and wipes it after.
+    pub key: VolumeKey,
+}
+
+/// A device to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseVolume {
+    /// Where.
+    pub region: Region,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// `/dev/sdf`.
+    pub device: String,
+    /// Whether a guest that still uses the device is cut off.
+    pub force: Force,
+}
+
+/// Whether to wait for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Close in order: finish what was accepted, flush, then close.
+    No,
+    /// Tear down without the guest's cooperation.
+    Yes,
+}
+
+/// Why a device could not be opened or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The volume's bytes do not open with this key: damaged, or not its key.
+    #[error("the volume does not open with its data key")]
+    WrongKey,
+    /// The volume's storage failed or is damaged.
+    #[error("the volume's storage failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The device could not be offered to the instance.
+    #[error("the device could not be offered")]
+    Device(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Opens and closes volumes at instances. Both calls may be repeated: opening what is open and
+/// closing what is closed succeed.
+pub trait AttachHost: Send + Sync {
+    /// Opens the volume and offers it as a device. It is serving when this returns.
+    fn open(&self, request: OpenVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// Takes the device away, makes every accepted write durable and wipes the key.
+    fn close(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>>;
+}

@@ -1,0 +1,357 @@
+//! Attaching and detaching: rows first, then the key on a grant, then the device.
+//!
+//! The grant is made in the user's name; the host opens the data key on that grant alone, so it can
+//! do so again after a restart without the user (spec 20, C.3). An attachment whose key is out of
+//! reach after a restart stays in the rows, without a device (spec 04, last line of "IAM").
+
+use super::keys::{EBS_BACK_END, FRONT_END};
+use crate::port::host::{CloseVolume, Force, HostError, OpenVolume};
+use crate::port::kms::{
+    Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
+    VolumeKey,
+};
+use crate::services::{INTERNAL_CAUSE, Services};
+use base::{GIB, InstanceId};
+use ebs::arns::{ec2_service_principal, infrastructure_session_arn};
+use ebs::{Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, attachment, volume};
+use events::notification::{self, Attachment as AttachEvent};
+use events::put_event;
+
+/// The trail's name for what the infrastructure role does.
+const AWS_INTERNAL: &str = "AWS Internal";
+
+/// Why a volume could not be attached, or a device not closed.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachFailure {
+    /// The volume was taken, or is not available, in the meantime.
+    #[error("the volume is not available")]
+    NotAvailable,
+    /// The device name is taken.
+    #[error("the device name is taken")]
+    DeviceInUse,
+    /// The volume's key could not be used. `Client.CustomerKeyHasBeenRevoked` (spec 20, C.5).
+    #[error("the volume's key could not be used")]
+    Key(#[source] KmsFailure),
+    /// The stored key of a plain volume is damaged.
+    #[error("the volume's stored key is damaged")]
+    PlainKey(#[from] crate::plain_key::PlainKeyError),
+    /// The device could not be opened or closed.
+    #[error("the device failed")]
+    Host(#[from] HostError),
+    /// The rows could not be read or written.
+    #[error("the rows could not be read or written")]
+    Rows(#[from] ebs::Error),
+    /// An event could not be written.
+    #[error("an event could not be written")]
+    Events(#[from] events::Error),
+}
+
+impl From<meta::Error> for AttachFailure {
+    fn from(error: meta::Error) -> Self {
+        Self::Rows(error.into())
+    }
+}
+
+/// An attachment to make.
+#[derive(Clone, Debug)]
+pub struct AttachRequest {
+    /// The volume, as it was when the request was authorized.
+    pub volume: Volume,
+    /// The instance.
+    pub instance: InstanceId,
+    /// `/dev/sdf`.
+    pub device: String,
+    /// Who asks.
+    pub identity: CapturedIdentity,
+    /// The request; the trail shows the host's Decrypt under it too (spec 20, D.1).
+    pub request_id: String,
+}
+
+fn key_of(attachment: &Attachment) -> AttachmentKey<'_> {
+    AttachmentKey {
+        account: &attachment.account,
+        region: &attachment.region,
+        volume: &attachment.volume,
+        instance: &attachment.instance,
+    }
+}
+
+/// Attaches a volume. The device serves when this returns.
+///
+/// # Errors
+/// When it cannot be attached; nothing stays behind.
+pub async fn attach(
+    services: &Services,
+    request: AttachRequest,
+) -> Result<Attachment, AttachFailure> {
+    let attachment = Attachment {
+        account: request.volume.account.clone(),
+        region: request.volume.region.clone(),
+        volume: request.volume.id.clone(),
+        instance: request.instance.clone(),
+        device: request.device.clone(),
+        state: AttachmentState::Attaching,
+        attached: services.clock.now(),
+        delete_on_termination: false,
+        grant_id: None,
+        impaired: None,
+    };
+    reserve(services, &attachment).await?;
+    match open_for(services, &request, &attachment).await {
+        Ok(()) => {
+            let row = attachment.clone();
+            let (from, to) = (AttachmentState::Attaching, AttachmentState::Attached);
+            let moved =
+                move |tx: &mut meta::Tx<'_>| attachment::set_state(tx, key_of(&row), from, to);
+            services.db.write(moved).await?;
+            Ok(attachment)
+        }
+        Err(failure) => {
+            give_up(services, &attachment).await?;
+            announce(services, &request.volume, AttachEvent::Attach, &failure).await?;
+            Err(failure)
+        }
+    }
+}
+
+/// Takes the volume and the device name, both or neither.
+async fn reserve(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
+    let row = attachment.clone();
+    services
+        .db
+        .write(move |tx| {
+            let (from, to) = (VolumeState::Available, VolumeState::InUse);
+            if !volume::set_state(tx, &row.region, &row.volume, from, to)? {
+                return Err(AttachFailure::NotAvailable);
+            }
+            if attachment::insert(tx, &row)? { Ok(()) } else { Err(AttachFailure::DeviceInUse) }
+        })
+        .await
+}
+
+async fn open_for(
+    services: &Services,
+    request: &AttachRequest,
+    attachment: &Attachment,
+) -> Result<(), AttachFailure> {
+    if let Some(key_arn) = &request.volume.kms_key_arn {
+        let id = create_grant(services, request, key_arn).await.map_err(AttachFailure::Key)?;
+        let row = attachment.clone();
+        services.db.write(move |tx| attachment::set_grant(tx, key_of(&row), &id)).await?;
+    }
+    let request_id = Some(request.request_id.clone());
+    open(services, &request.volume, attachment, request_id).await
+}
+
+async fn create_grant(
+    services: &Services,
+    request: &AttachRequest,
+    key_arn: &str,
+) -> Result<String, KmsFailure> {
+    let Volume { account, region, id, .. } = &request.volume;
+    let call = KmsCall {
+        authority: Authority::User(request.identity.clone()),
+        region: region.clone(),
+        invoked_by: FRONT_END.to_owned(),
+        request_id: Some(request.request_id.clone()),
+    };
+    let grant = GrantSpec {
+        key_arn: key_arn.to_owned(),
+        grantee: infrastructure_session_arn(account, &request.instance),
+        retiring: ec2_service_principal(region),
+        operation: GrantOperation::Decrypt,
+        constraint: GrantConstraint::Subset(id.to_string()),
+        name: None,
+    };
+    services.kms.create_grant(call, grant).await
+}
+
+/// Opens the data key as the host, and the device with it.
+async fn open(
+    services: &Services,
+    volume: &Volume,
+    attachment: &Attachment,
+    request_id: Option<String>,
+) -> Result<(), AttachFailure> {
+    let key = data_key(services, volume, &attachment.instance, request_id).await?;
+    let request = OpenVolume {
+        account: volume.account.clone(),
+        region: volume.region.clone(),
+        volume: volume.id.clone(),
+        instance: attachment.instance.clone(),
+        device: attachment.device.clone(),
+        size_bytes: u64::from(volume.size_gib) * GIB,
+        base_root: volume.base_root.clone(),
+        key,
+    };
+    Ok(services.host.open(request).await?)
+}
+
+async fn data_key(
+    services: &Services,
+    volume: &Volume,
+    instance: &InstanceId,
+    request_id: Option<String>,
+) -> Result<VolumeKey, AttachFailure> {
+    let Some(key) = &volume.data_key else {
+        let (table, column) = ("ebs_volumes", "wrapped_key");
+        return Err(ebs::Error::Corrupt { table, column }.into());
+    };
+    if !volume.is_encrypted() {
+        return Ok(services.plain.open(key)?);
+    }
+    let call = KmsCall {
+        authority: Authority::Host(volume.account.clone(), instance.clone()),
+        region: volume.region.clone(),
+        invoked_by: AWS_INTERNAL.to_owned(),
+        request_id,
+    };
+    let opened = services.kms.decrypt(call, &key.wrapped, &key.context_id).await;
+    opened.map_err(AttachFailure::Key)
+}
+
+/// Undoes what [`attach`] did so far: device, grant, rows.
+async fn give_up(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
+    let row = attachment.clone();
+    let current = services
+        .db
+        .read(move |tx| attachment::of_volume(tx, &row.account, &row.region, &row.volume))
+        .await?;
+    let Some(current) = current.into_iter().find(|row| row.instance == attachment.instance) else {
+        return Ok(());
+    };
+    close(services, &current, Force::Yes).await
+}
+
+/// Detaches a volume. The device is gone and the key wiped when this returns.
+///
+/// # Errors
+/// When the device cannot be closed; the attachment then stays `detaching` and the next call, or
+/// the next start of the server, goes on.
+pub async fn detach(
+    services: &Services,
+    attachment: &Attachment,
+    force: Force,
+) -> Result<(), AttachFailure> {
+    let row = attachment.clone();
+    let (from, to) = (AttachmentState::Attached, AttachmentState::Detaching);
+    services.db.write(move |tx| attachment::set_state(tx, key_of(&row), from, to)).await?;
+    close(services, attachment, force).await
+}
+
+/// Closes the device, retires the grant and removes the rows, whatever of these is there.
+async fn close(
+    services: &Services,
+    attachment: &Attachment,
+    force: Force,
+) -> Result<(), AttachFailure> {
+    let request = CloseVolume {
+        region: attachment.region.clone(),
+        volume: attachment.volume.clone(),
+        instance: attachment.instance.clone(),
+        device: attachment.device.clone(),
+        force,
+    };
+    services.host.close(request).await?;
+    let (region, id) = (attachment.region.clone(), attachment.volume.clone());
+    let volume = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
+    let key_arn = volume.and_then(|volume| volume.kms_key_arn);
+    if let (Some(key_arn), Some(grant_id)) = (key_arn, &attachment.grant_id) {
+        retire_grant(services, attachment, &key_arn, grant_id).await;
+    }
+    let row = attachment.clone();
+    services
+        .db
+        .write(move |tx| {
+            attachment::remove(tx, key_of(&row))?;
+            let left = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;
+            if left.is_empty() {
+                let (from, to) = (VolumeState::InUse, VolumeState::Available);
+                volume::set_state(tx, &row.region, &row.volume, from, to)?;
+            }
+            Ok::<_, ebs::Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// A grant that cannot be given back keeps no volume attached; it stays visible in `ListGrants`.
+async fn retire_grant(services: &Services, attachment: &Attachment, key_arn: &str, grant_id: &str) {
+    let call = KmsCall {
+        authority: Authority::Service(attachment.account.clone()),
+        region: attachment.region.clone(),
+        invoked_by: EBS_BACK_END.to_owned(),
+        request_id: None,
+    };
+    if let Err(failure) = services.kms.retire_grant(call, key_arn, grant_id).await {
+        tracing::warn!(key = key_arn, grant = grant_id, %failure, "grant stays");
+    }
+}
+
+/// Brings attachments back after a start of the server: finishes what was half done, and opens what
+/// was attached. Call it once, before requests are served.
+///
+/// # Errors
+/// When the rows cannot be read or written. A volume that cannot be opened is no error here.
+pub async fn recover(services: &Services) -> Result<(), AttachFailure> {
+    for attachment in services.db.read(attachment::list_all).await? {
+        match attachment.state {
+            AttachmentState::Attached => reattach(services, &attachment).await?,
+            AttachmentState::Attaching | AttachmentState::Detaching => {
+                if let Err(failure) = close(services, &attachment, Force::Yes).await {
+                    tracing::error!(volume = %attachment.volume, %failure, "not closed");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
+    let (region, id) = (attachment.region.clone(), attachment.volume.clone());
+    let Some(volume) = services.db.read(move |tx| volume::get(tx, &region, &id)).await? else {
+        return Ok(());
+    };
+    let impaired = match open(services, &volume, attachment, None).await {
+        Ok(()) => None,
+        Err(failure) => {
+            tracing::error!(volume = %volume.id, %failure, "not attached again");
+            announce(services, &volume, AttachEvent::Reattach, &failure).await?;
+            Some(cause(&failure))
+        }
+    };
+    let row = attachment.clone();
+    services
+        .db
+        .write(move |tx| attachment::set_impaired(tx, key_of(&row), impaired.as_deref()))
+        .await?;
+    Ok(())
+}
+
+fn cause(failure: &AttachFailure) -> String {
+    match failure {
+        AttachFailure::Key(failure) => failure.event_cause(),
+        AttachFailure::NotAvailable
+        | AttachFailure::DeviceInUse
+        | AttachFailure::PlainKey(_)
+        | AttachFailure::Host(_)
+        | AttachFailure::Rows(_)
+        | AttachFailure::Events(_) => INTERNAL_CAUSE.to_owned(),
+    }
+}
+
+/// The event of a key that is in a state in which it cannot be used; other failures have none.
+async fn announce(
+    services: &Services,
+    volume: &Volume,
+    event: AttachEvent,
+    failure: &AttachFailure,
+) -> Result<(), AttachFailure> {
+    let AttachFailure::Key(KmsFailure::State { problem, key_arn, .. }) = failure else {
+        return Ok(());
+    };
+    let envelope = services.envelope(&volume.account, &volume.region);
+    let failed = notification::attach_failed(envelope, event, &volume.id, key_arn, *problem);
+    services.db.write(move |tx| put_event(tx, &failed)).await?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Removes a volume that was accepted for deletion: its bytes, then its row.
+
+use crate::services::{Services, Trouble};
+use base::{AccountId, Region, VolumeId};
+use ebs::{VolumeState, snapshot, volume};
+use events::{notification, put_event};
+use serde::{Deserialize, Serialize};
+
+/// A volume to be removed; its row is `deleting`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteVolume {
+    /// Where.
+    pub region: Region,
+    /// Whose.
+    pub account: AccountId,
+    /// Which.
+    pub volume: VolumeId,
+    /// The request that asked.
+    pub request_id: String,
+}
+
+/// Does the work. Errors are transient: run it again later.
+///
+/// # Errors
+/// When the work cannot go on now.
+pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble> {
+    // Its pending snapshots are still read out of it.
+    let cut = job.clone();
+    let pending = services
+        .db
+        .read(move |tx| {
+            snapshot::count_pending_of_volume(tx, &cut.account, &cut.region, &cut.volume)
+        })
+        .await?;
+    if pending > 0 {
+        return Err(Trouble::NotYet { what: "snapshots of the volume" });
+    }
+    services.blocks.remove_volume(&job.region, &job.volume).await?;
+    let job = job.clone();
+    let envelope = services.envelope(&job.account, &job.region);
+    let deleted = notification::delete_volume(envelope, &job.volume, &job.request_id);
+    services
+        .db
+        .write(move |tx| {
+            if volume::remove(tx, &job.region, &job.volume, VolumeState::Deleting)? {
+                put_event(tx, &deleted)?;
+            }
+            Ok(())
+        })
+        .await
+}

@@ -1,0 +1,3 @@
+//! Seeded lives of volumes, and proof that the oracle can fail.
+
+mod power;

@@ -1,0 +1,156 @@
+//! The wire as AWS's own models describe it.
+//!
+//! `wire models` writes extracts of botocore's service models to `tests/models`: of the operations in
+//! `scope.txt` the names, types and places of their members, without documentation. Tests compare
+//! the operations here with these extracts and so need no Python.
+
+use crate::command;
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Writes `tests/models/*.json` anew from the botocore of the client tests.
+    Models,
+}
+
+pub(crate) fn run(task: &Task) -> Result<(), String> {
+    match task {
+        Task::Models => models(),
+    }
+}
+
+/// Prints the newest model of a service.
+const LOAD: &str = "import sys, json, botocore, botocore.loaders as loaders
+model = loaders.Loader().load_service_model(sys.argv[1], 'service-2')
+model['metadata']['botocore'] = botocore.__version__
+json.dump(model, sys.stdout)";
+
+/// Enumerations longer than this name things, not choices: instance types, resource types.
+const ENUMERATION_MAX: usize = 64;
+
+/// What the comparison reads; the rest is documentation and constraints.
+const KEPT: [&str; 20] = [
+    "type",
+    "members",
+    "member",
+    "key",
+    "value",
+    "shape",
+    "required",
+    "enum",
+    "sensitive",
+    "locationName",
+    "location",
+    "queryName",
+    "flattened",
+    "payload",
+    "timestampFormat",
+    "streaming",
+    "resultWrapper",
+    "box",
+    "union",
+    "jsonvalue",
+];
+
+fn models() -> Result<(), String> {
+    let python = crate::test::environment()?;
+    let python = python.to_str().ok_or("the path of the Python is not UTF-8")?;
+    let dir = command::root().join("tests/models");
+    for (service, operations) in scope(&dir)? {
+        let text = command::output(python, &["-c", LOAD, &service])?;
+        let model: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let path = dir.join(format!("{service}.json"));
+        std::fs::write(&path, extract(&service, &model, &operations)?)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Service to operations, as `scope.txt` lists them.
+fn scope(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let path = dir.join("scope.txt");
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (service, operations) = line.split_once(": ").ok_or("a line without a service")?;
+            let operations = operations.split_whitespace().map(str::to_owned).collect();
+            Ok((service.to_owned(), operations))
+        })
+        .collect()
+}
+
+/// The text of an extract: one operation or shape a line, so that changes read well.
+fn extract(service: &str, model: &Value, names: &[String]) -> Result<String, String> {
+    let mut operations = BTreeMap::new();
+    let mut shapes = BTreeMap::new();
+    for name in names {
+        let theirs = &model["operations"][name.as_str()];
+        if theirs.is_null() {
+            return Err(format!("{service} has no operation {name}"));
+        }
+        let mut ours = json!({ "http": theirs["http"] });
+        for side in ["input", "output"] {
+            if let Some(shape) = theirs[side]["shape"].as_str() {
+                ours[side] = kept(&theirs[side], false);
+                collect(model, shape, &mut shapes);
+            }
+        }
+        operations.insert(name.as_str(), ours);
+    }
+    let metadata = &model["metadata"];
+    let metadata = json!({
+        "protocol": metadata["protocol"],
+        "apiVersion": metadata["apiVersion"],
+        "targetPrefix": metadata["targetPrefix"],
+        "botocore": metadata["botocore"],
+    });
+    let lines = |entries: BTreeMap<&str, Value>| {
+        let lines: Vec<_> =
+            entries.iter().map(|(name, value)| format!("{name:?}: {value}")).collect();
+        lines.join(",\n")
+    };
+    Ok(format!(
+        "{{\"metadata\": {metadata},\n\"operations\": {{\n{}\n}},\n\"shapes\": {{\n{}\n}}}}\n",
+        lines(operations),
+        lines(shapes)
+    ))
+}
+
+/// Adds a shape and everything it is made of.
+fn collect<'a>(model: &'a Value, name: &'a str, shapes: &mut BTreeMap<&'a str, Value>) {
+    if shapes.contains_key(name) {
+        return;
+    }
+    let shape = &model["shapes"][name];
+    shapes.insert(name, kept(shape, false));
+    let parts = ["member", "key", "value"].iter().map(|part| &shape[*part]);
+    let members = shape["members"].as_object().into_iter().flat_map(Map::values);
+    for part in parts.chain(members) {
+        if let Some(part) = part["shape"].as_str() {
+            collect(model, part, shapes);
+        }
+    }
+}
+
+/// A copy with the words of [`KEPT`]; below `members` the keys are names, not words.
+fn kept(value: &Value, names: bool) -> Value {
+    match value {
+        Value::Object(object) => {
+            let wanted = object.iter().filter(|(key, value)| {
+                let long = value.as_array().is_some_and(|items| items.len() > ENUMERATION_MAX);
+                names || (KEPT.contains(&key.as_str()) && !(key.as_str() == "enum" && long))
+            });
+            let entry = |(key, value): (&String, &Value)| {
+                (key.clone(), kept(value, !names && key == "members"))
+            };
+            Value::Object(wanted.map(entry).collect())
+        }
+        other => other.clone(),
+    }
+}
