@@ -6,3 +6,4 @@
 pub mod live;
 pub mod page;
 pub mod snapshot;
+pub mod store;

@@ -499,8 +499,7 @@ impl Engine {
             self.map.seal_table(disk, structure, rng, &mut self.table, self.merged)?;
         self.map.write_out(disk)?;
         disk.flush().map_err(Error::disk("flush a checkpoint"))?;
-        self.log.durable = self.log.written();
-        self.log.bytes_since_flush = 0;
+        self.log.note_durable(self.log.written());
         self.committed.epoch += 1;
         self.committed.store(disk, structure, rng)?;
         self.release_dead();
@@ -508,6 +507,7 @@ impl Engine {
     }
 
     fn release_dead(&mut self) {
+        self.cleaned.clear();
         let mut kept = self.log.segments().to_vec();
         kept.extend(self.map.segment());
         kept.push(self.committed.head.segment);

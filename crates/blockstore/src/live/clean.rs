@@ -12,6 +12,13 @@ use super::superblock::NodeRef;
 use super::{Error, map};
 use crate::page::{BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, Tag};
 
+/// Used segments below which the log is not worth cleaning.
+const SEGMENTS_MIN: u64 = 8;
+/// Segments cleaned before a checkpoint gives them back.
+const BATCH_SEGMENTS: usize = 4;
+/// Share of live pages above which copying a segment costs more than it gives.
+const LIVE_PERCENT_MAX: u32 = 50;
+
 /// What a call of [`Engine::clean`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanReport {
@@ -50,8 +57,37 @@ impl Engine {
                 SegmentKind::Free => 0,
             };
             report.segments += 1;
+            self.cleaned.insert(segment);
         }
         Ok(report)
+    }
+
+    /// Cleans one segment if the file holds more dead pages than live ones. Returns whether another
+    /// call would find more to do. Does nothing without the data key.
+    ///
+    /// # Errors
+    /// As [`Engine::clean`].
+    pub fn clean_step(&mut self) -> Result<bool, Error> {
+        if self.failed || self.ctx.data.is_none() || !self.cuts().is_empty() {
+            return Ok(false);
+        }
+        let usage = self.usage();
+        let used_pages =
+            u64::from(usage.used_segments) * u64::from(self.ctx.geometry.segment_pages);
+        let worth_it =
+            u64::from(usage.used_segments) >= SEGMENTS_MIN && usage.live_pages * 2 < used_pages;
+        if worth_it && self.cleaned.len() < BATCH_SEGMENTS {
+            let report = self.clean(1, LIVE_PERCENT_MAX)?;
+            if report.segments > 0 {
+                return Ok(true);
+            }
+        }
+        if self.cleaned.is_empty() {
+            return Ok(false);
+        }
+        // The copies become the only ones; what remains of the segments is given back.
+        self.checkpoint()?;
+        Ok(false)
     }
 
     /// Copies one block's pages from the base, so that the base is not needed for it any more.
@@ -97,6 +133,7 @@ impl Engine {
                     && segment.newest_layer <= self.merged
                     && u64::from(segment.live) * 100 <= pages * u64::from(live_percent_max)
                     && !kept.contains(index)
+                    && !self.cleaned.contains(index)
             })
             .map(|(index, segment)| (segment.live, index, segment.kind))
             .collect();

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::layout::{CUTS_MAX, FAN_OUT, FAN_OUT_BITS, GENERATION_MAX, ZERO, byte_offset};
 use super::map::{ChangedBlocks, Nodes, Part, SaltList, leaf_entry};
 use super::segment::Accounting;
-use super::superblock::{CutRecord, Root};
+use super::superblock::{CutRecord, EXPORTS_MAX, Root};
 use super::{CutId, Disk, Error};
 use crate::page::{
     BlockPages, CutPage, CutSource, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin, SealedPage,
@@ -115,6 +115,31 @@ impl Engine {
             engine.table.apply(&accounting)?;
             engine.commit()
         })
+    }
+
+    /// Remembers that a retained cut became the snapshot of this id, so that the export of a later
+    /// cut on top of that snapshot knows what changed since.
+    ///
+    /// # Errors
+    /// When no such cut is retained or the disk fails.
+    pub fn note_export(&mut self, id: CutId, snapshot: [u8; 16]) -> Result<(), Error> {
+        let cut = self.merged_cut(id)?;
+        self.mutate(|engine| {
+            let exports = &mut engine.committed.exports;
+            exports.retain(|(known, _)| *known != snapshot);
+            if exports.len() == EXPORTS_MAX {
+                exports.remove(0);
+            }
+            exports.push((snapshot, cut.generation));
+            engine.commit()
+        })
+    }
+
+    /// The generation at which the volume equalled a snapshot; `None` when that is not known (any
+    /// more) and an export on top of that snapshot would miss changes.
+    pub fn exported_generation(&self, snapshot: [u8; 16]) -> Option<u32> {
+        let exports = &self.committed.exports;
+        exports.iter().find(|(known, _)| *known == snapshot).map(|(_, generation)| *generation)
     }
 
     fn merged_cut(&mut self, id: CutId) -> Result<CutRecord, Error> {

@@ -13,7 +13,7 @@ use crate::page::{
     BaseReader, DataKey, KeyCheckValue, PAGE_BYTES, PageOpener, Salt, StructureKey, Tag,
 };
 use base::Rng;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Fewest pages in a segment: a header, a chunk of a few pages, and a page to close it.
@@ -92,6 +92,8 @@ pub struct Engine {
     pub(super) base: Option<Arc<dyn BaseReader>>,
     pub(super) openers: Cache<SegmentIndex, PageOpener>,
     pub(super) base_openers: Cache<Salt, PageOpener>,
+    /// Segments whose live pages were copied out since the last commit.
+    pub(super) cleaned: BTreeSet<SegmentIndex>,
     pub(super) failed: bool,
 }
 
@@ -134,6 +136,7 @@ impl Engine {
             key_check: options.key_check,
             base: options.base,
             cuts: Vec::new(),
+            exports: Vec::new(),
         };
         disk.flush().map_err(Error::disk("flush a new volume"))?;
         superblock.store(disk, structure, rng)
@@ -181,6 +184,7 @@ impl Engine {
             base: None,
             openers: Cache::new(config.key_cache_count),
             base_openers: Cache::new(BASE_KEY_COUNT),
+            cleaned: BTreeSet::new(),
             failed: false,
         };
         if let Some(base) = options.base {
@@ -266,6 +270,11 @@ impl Engine {
     /// Whether the data key is present.
     pub fn is_unlocked(&self) -> bool {
         self.ctx.data.is_some()
+    }
+
+    /// Grows with every checkpoint.
+    pub fn epoch(&self) -> u64 {
+        self.committed.epoch
     }
 
     /// How much of the file is used.

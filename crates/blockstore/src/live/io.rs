@@ -160,10 +160,39 @@ impl Engine {
         }
         if self.log.durable < self.log.written() {
             self.ctx.disk.flush().map_err(Error::disk("flush the log"))?;
-            self.log.durable = self.log.written();
-            self.log.bytes_since_flush = 0;
+            self.log.note_durable(self.log.written());
         }
         Ok(())
+    }
+
+    /// Hands the chunk being filled to the disk, for a flush that happens elsewhere. Returns the
+    /// newest chunk that is not known to be durable, if there is one.
+    ///
+    /// # Errors
+    /// As [`Engine::flush`].
+    pub fn seal(&mut self) -> Result<Option<u64>, Error> {
+        self.mutate(|engine| {
+            if !engine.log.is_chunk_empty() {
+                engine.log.write_chunk(&engine.ctx, &mut engine.table, engine.active.id, None)?;
+            }
+            let written = engine.log.written();
+            Ok((engine.log.durable < written).then_some(written))
+        })
+    }
+
+    /// Notes that a flush begun after [`Engine::seal`] returned `sequence` has succeeded.
+    pub fn note_durable(&mut self, sequence: u64) {
+        self.log.note_durable(sequence);
+    }
+
+    /// Notes that a flush elsewhere has failed: what it covered may be lost.
+    pub fn note_failure(&mut self) {
+        self.failed = true;
+    }
+
+    /// The disk, to be flushed elsewhere.
+    pub fn disk(&self) -> std::sync::Arc<dyn super::Disk> {
+        std::sync::Arc::clone(&self.ctx.disk)
     }
 
     fn check_range(&self, offset: u64, length: u64) -> Result<(), Error> {

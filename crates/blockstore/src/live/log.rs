@@ -263,6 +263,14 @@ impl Log {
         self.sequence - 1
     }
 
+    /// Notes that every chunk up to `sequence` is durable.
+    pub(super) fn note_durable(&mut self, sequence: u64) {
+        if sequence > self.durable {
+            self.durable = sequence;
+            self.bytes_since_flush = 0;
+        }
+    }
+
     pub(super) fn is_chunk_empty(&self) -> bool {
         self.entries == 0
     }

@@ -21,8 +21,14 @@ const CLEAR_BYTES: usize = 64;
 const CUTS_AT: usize = 256;
 /// Bytes of one retained cut.
 const CUT_BYTES: usize = 80;
+/// Bytes of the sealed part before the exports.
+const EXPORTS_AT: usize = CUTS_AT + CUTS_MAX * CUT_BYTES;
+/// Bytes of one remembered export.
+const EXPORT_BYTES: usize = 24;
+/// Exports remembered; of older ones a full export is made.
+pub(super) const EXPORTS_MAX: usize = 64;
 
-const _: () = assert!(CLEAR_BYTES + CUTS_AT + CUTS_MAX * CUT_BYTES <= SLOT_BYTES);
+const _: () = assert!(CLEAR_BYTES + EXPORTS_AT + EXPORTS_MAX * EXPORT_BYTES <= SLOT_BYTES);
 
 /// The caller's name for a cut or a base: 1 to 32 visible ASCII characters, a snapshot id as a
 /// rule.
@@ -181,6 +187,8 @@ pub(super) struct Superblock {
     pub(super) base: Option<CutId>,
     /// By generation, ascending.
     pub(super) cuts: Vec<CutRecord>,
+    /// Snapshots the volume once equalled, and at which generation; oldest first.
+    pub(super) exports: Vec<([u8; 16], u32)>,
 }
 
 impl Superblock {
@@ -287,13 +295,21 @@ impl Superblock {
             put(b, 40, &cut.volume_bytes.to_le_bytes());
             cut.root.node.encode(b, 48);
         }
+        put(b, 232, &(self.exports.len() as u32).to_le_bytes());
+        let places = b[EXPORTS_AT..].chunks_exact_mut(EXPORT_BYTES);
+        for ((snapshot, generation), b) in self.exports.iter().zip(places) {
+            put(b, 0, snapshot);
+            put(b, 16, &generation.to_le_bytes());
+        }
     }
 
     fn decode(slot: u64, b: &[u8]) -> Option<Self> {
         let cut_count = get_u32(b, 164) as usize;
-        if cut_count > CUTS_MAX {
+        let export_count = get_u32(b, 232) as usize;
+        if cut_count > CUTS_MAX || export_count > EXPORTS_MAX {
             return None;
         }
+        let exports = b[EXPORTS_AT..].chunks_exact(EXPORT_BYTES).take(export_count);
         let cuts = b[CUTS_AT..].chunks_exact(CUT_BYTES).take(cut_count).map(|b| {
             Some(CutRecord {
                 id: CutId::from_bytes(get(b, 0))?,
@@ -326,6 +342,7 @@ impl Superblock {
             key_check: (b[168] == 1).then(|| KeyCheckValue(get(b, 176))),
             base: if base == [0; 32] { None } else { Some(CutId::from_bytes(base)?) },
             cuts: cuts.collect::<Option<_>>()?,
+            exports: exports.map(|b| (get(b, 0), get_u32(b, 16))).collect(),
         };
         let sane = check_size(superblock.volume_bytes).is_ok()
             && superblock.segment_pages >= 8

@@ -1,0 +1,63 @@
+//! What can go wrong between a caller and a volume.
+
+use crate::live::{self, CutId};
+use base::VolumeId;
+use std::io;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The volume itself refused.
+    #[error(transparent)]
+    Volume(#[from] live::Error),
+    /// No such volume.
+    #[error("{id} does not exist")]
+    NotFound {
+        /// Which volume.
+        id: VolumeId,
+    },
+    /// The volume exists already.
+    #[error("{id} exists already")]
+    Exists {
+        /// Which volume.
+        id: VolumeId,
+    },
+    /// Somebody has the volume open, or reads one of its cuts.
+    #[error("{id} is in use")]
+    InUse {
+        /// Which volume.
+        id: VolumeId,
+    },
+    /// The cut is being exported.
+    #[error("cut {cut} of {id} is in use")]
+    CutInUse {
+        /// Which volume.
+        id: VolumeId,
+        /// Which cut.
+        cut: CutId,
+    },
+    /// Another process has the store open.
+    #[error("the store is open in another process")]
+    Locked,
+    /// The volume's thread has ended.
+    #[error("{id} was closed")]
+    Closed {
+        /// Which volume.
+        id: VolumeId,
+    },
+    /// The file system refused.
+    #[error("could not {action}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// What the file system said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn file(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::File { action, cause }
+    }
+}

@@ -1,0 +1,262 @@
+//! What callers hold: a use of an open volume, an attached volume, a cut that is being read.
+
+use super::owner::{Queue, Volume, Work};
+use super::registry::{Found, Pin};
+use super::{Inner, StoreError};
+use crate::live::{CutId, CutInfo, CutReader, Error, Extent, OpenOptions};
+use crate::page::{BlockPages, CutSource, SourceError};
+use base::VolumeId;
+use std::sync::{Arc, mpsc};
+
+/// One use of an open volume. The last one closes it.
+pub(super) struct Lease {
+    store: Arc<Inner>,
+    id: VolumeId,
+    queue: Queue,
+    ended: bool,
+}
+
+impl Lease {
+    /// Joins the users of a volume, opening it without its data key if there are none.
+    pub(super) fn join(store: &Arc<Inner>, id: &VolumeId) -> Result<Self, StoreError> {
+        match store.registry.join(id) {
+            Found::Open(queue) => Ok(Self::new(store, id, queue)),
+            Found::Reserved(reservation) => {
+                let engine = store.open_engine(id, OpenOptions::default())?;
+                let queue = Queue::start(id, engine, false, store.config.queue_batches)
+                    .map_err(StoreError::file("start a volume's threads"))?;
+                reservation.fill(queue.clone());
+                Ok(Self::new(store, id, queue))
+            }
+        }
+    }
+
+    fn new(store: &Arc<Inner>, id: &VolumeId, queue: Queue) -> Self {
+        Self { store: Arc::clone(store), id: id.clone(), queue, ended: false }
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Closed { id: self.id.clone() }
+    }
+
+    /// Runs something on the volume's thread and waits for its answer.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&mut Volume) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let work = move |volume: &mut Volume| {
+            // Whoever asked and is gone needs no answer.
+            let _ = sender.send(action(volume));
+        };
+        self.queue.submit(Box::new(work)).map_err(|_| self.closed())?;
+        receiver.recv().map_err(|_| self.closed())
+    }
+
+    /// Gives the use up; closing, if it was the last, has happened when this returns.
+    pub(super) fn end(mut self) -> Result<(), StoreError> {
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let Some(reservation) = self.store.registry.leave(&self.id) else { return Ok(()) };
+        let result = self.queue.stop();
+        drop(reservation);
+        result.unwrap_or(Err(Error::Failed)).map_err(StoreError::from)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            tracing::error!(%error, id = %self.id, "a volume did not close cleanly");
+        }
+    }
+}
+
+/// An open, unlocked volume. Clones are the same attachment.
+///
+/// The calls here wait for their answers; a server of many requests hands over [`Work`].
+#[derive(Clone)]
+pub struct VolumeHandle(Arc<Lease>);
+
+impl VolumeHandle {
+    pub(super) fn open(
+        store: &Arc<Inner>,
+        id: &VolumeId,
+        options: OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let lease = match store.registry.join(id) {
+            Found::Reserved(reservation) => {
+                let engine = store.open_engine(id, options)?;
+                let queue = Queue::start(id, engine, true, store.config.queue_batches)
+                    .map_err(StoreError::file("start a volume's threads"))?;
+                reservation.fill(queue.clone());
+                Lease::new(store, id, queue)
+            }
+            Found::Open(queue) => {
+                let lease = Lease::new(store, id, queue);
+                if !lease.call(|volume| attach(volume, options))?? {
+                    return Err(StoreError::InUse { id: id.clone() });
+                }
+                lease
+            }
+        };
+        Ok(Self(Arc::new(lease)))
+    }
+
+    /// Which volume this is.
+    pub fn id(&self) -> &VolumeId {
+        &self.0.id
+    }
+
+    /// Hands work to the volume's thread; waits while its queue is full.
+    ///
+    /// # Errors
+    /// The work itself, when the volume is closed.
+    pub fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
+        self.0.queue.submit(work)
+    }
+
+    /// Bytes in the volume.
+    ///
+    /// # Errors
+    /// When the volume is closed.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        self.0.call(|volume| volume.engine().size())
+    }
+
+    /// Reads `length` bytes at `offset`.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::read`].
+    pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+        let bytes = self.0.call(move |volume| {
+            let mut bytes = vec![0; length];
+            volume.engine().read(offset, &mut bytes).map(|()| bytes)
+        })?;
+        Ok(bytes?)
+    }
+
+    /// Writes bytes at `offset`; a later [`VolumeHandle::flush`] makes them durable.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::write`].
+    pub fn write(&self, offset: u64, bytes: Vec<u8>) -> Result<(), StoreError> {
+        Ok(self.0.call(move |volume| volume.engine().write(offset, &bytes))??)
+    }
+
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::flush`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.0.call(|volume| {
+            volume.flush_then(Box::new(move |result| {
+                // Whoever asked and is gone needs no answer.
+                let _ = sender.send(result);
+            }));
+        })?;
+        Ok(receiver.recv().map_err(|_| self.0.closed())??)
+    }
+
+    /// Gives up the content of the whole pages in a range.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::discard`].
+    pub fn discard(&self, offset: u64, length: u64) -> Result<(), StoreError> {
+        Ok(self.0.call(move |volume| volume.engine().discard(offset, length))??)
+    }
+
+    /// Makes a range read as zeros.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::write_zeroes`].
+    pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), StoreError> {
+        Ok(self.0.call(move |volume| volume.engine().write_zeroes(offset, length))??)
+    }
+
+    /// What the beginning of a range holds.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::block_status`].
+    pub fn block_status(&self, offset: u64, length: u64) -> Result<Vec<Extent>, StoreError> {
+        Ok(self.0.call(move |volume| volume.engine().block_status(offset, length))??)
+    }
+
+    /// Takes a cut.
+    ///
+    /// # Errors
+    /// As [`crate::live::Engine::cut`].
+    pub fn cut(&self, cut: CutId) -> Result<CutInfo, StoreError> {
+        Ok(self.0.call(move |volume| volume.engine().cut(cut))??)
+    }
+
+    /// Ends the attachment: flushes, wipes the data key, and closes the volume unless a cut of it
+    /// is being taken. Clones of the handle can do nothing any more.
+    ///
+    /// # Errors
+    /// When the last flush failed; the key is wiped all the same.
+    pub fn close(self) -> Result<(), StoreError> {
+        let flushed = self.0.call(|volume| {
+            let flushed = volume.engine().flush();
+            volume.engine().lock();
+            volume.attached = false;
+            flushed
+        })?;
+        if let Ok(lease) = Arc::try_unwrap(self.0) {
+            lease.end()?;
+        }
+        Ok(flushed?)
+    }
+}
+
+/// Turns a volume that is open without its key into an attached one; `false` when it is attached.
+fn attach(volume: &mut Volume, options: OpenOptions) -> Result<bool, Error> {
+    if volume.attached {
+        return Ok(false);
+    }
+    if let Some(base) = options.base {
+        volume.engine().attach_base(base)?;
+    }
+    if let Some(key) = options.data_key {
+        volume.engine().unlock(key)?;
+    }
+    volume.attached = true;
+    Ok(true)
+}
+
+/// A cut that is being read. It is not dropped while this lives.
+pub struct CutHandle {
+    reader: CutReader,
+    _pin: Pin,
+}
+
+impl CutHandle {
+    pub(super) fn new(reader: CutReader, pin: Pin) -> Self {
+        Self { reader, _pin: pin }
+    }
+
+    /// Which cut this is.
+    pub fn info(&self) -> CutInfo {
+        self.reader.info()
+    }
+}
+
+impl CutSource for CutHandle {
+    fn volume_bytes(&self) -> u64 {
+        self.reader.volume_bytes()
+    }
+
+    fn changed_blocks(&self) -> Box<dyn Iterator<Item = Result<u64, SourceError>> + Send + '_> {
+        self.reader.changed_blocks()
+    }
+
+    fn load_block(&self, block: u64) -> Result<BlockPages, SourceError> {
+        self.reader.load_block(block)
+    }
+}

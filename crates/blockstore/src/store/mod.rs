@@ -1,0 +1,275 @@
+//! The live volumes of one region: files in a folder, and a thread for each volume in use.
+//!
+//! One thread owns an open volume and takes work from a bounded queue; nothing else touches its
+//! engine. A second thread per volume waits for the disk's flushes, so that reads go on meanwhile.
+//! Operations on a volume that nobody has open (a cut, an export) open it without its data key for
+//! as long as they last.
+//!
+//! The only lock is the registry of open volumes; it is never held during I/O on a volume.
+
+mod error;
+mod handle;
+mod owner;
+mod registry;
+
+pub use error::StoreError;
+pub use handle::{CutHandle, VolumeHandle};
+pub use owner::{FlushDone, Volume, Work};
+
+use crate::live::{CutId, CutInfo, Engine, EngineConfig, FileDisk, OpenOptions, VolumeOptions};
+use crate::page::StructureKey;
+use base::{Rng, Secret, VolumeId};
+use registry::Registry;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The folder of the volumes, below the store's.
+const VOLUMES: &str = "volumes";
+/// The file that keeps a second process out.
+const LOCK: &str = "lock";
+
+/// Sizes of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Sizes of each volume's engine.
+    pub engine: EngineConfig,
+    /// Batches of work a volume's queue holds before submitting waits.
+    pub queue_batches: usize,
+}
+
+impl StoreConfig {
+    /// The sizes of a server.
+    pub const fn server() -> Self {
+        Self { engine: EngineConfig::server(), queue_batches: 64 }
+    }
+}
+
+/// The live volumes of one region. Clones are the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    service_key: Secret<[u8; 32]>,
+    rng: Arc<dyn Rng>,
+    config: StoreConfig,
+    registry: Registry,
+    /// Held for as long as the store lives.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in a folder, which is created if it is missing.
+    ///
+    /// # Errors
+    /// When another process has it open, or the file system refuses.
+    pub fn open(
+        folder: &Path,
+        service_key: Secret<[u8; 32]>,
+        rng: Arc<dyn Rng>,
+        config: StoreConfig,
+    ) -> Result<Self, StoreError> {
+        let volumes = folder.join(VOLUMES);
+        std::fs::create_dir_all(&volumes).map_err(StoreError::file("create the store"))?;
+        let lock = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.join(LOCK))
+            .map_err(StoreError::file("open the store's lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::Locked)?;
+        for folder in [&volumes, folder] {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(StoreError::file("flush the store's folder"))?;
+        }
+        let registry = Registry::default();
+        Ok(Self(Arc::new(Inner {
+            folder: volumes,
+            service_key,
+            rng,
+            config,
+            registry,
+            _lock: lock,
+        })))
+    }
+
+    /// Creates an empty volume.
+    ///
+    /// # Errors
+    /// When it exists, its size is impossible, or the file system refuses.
+    pub fn create_volume(&self, id: &VolumeId, options: &VolumeOptions) -> Result<(), StoreError> {
+        let inner = &*self.0;
+        let _busy = inner.registry.reserve(id)?;
+        let path = inner.path(id);
+        if path.exists() {
+            return Err(StoreError::Exists { id: id.clone() });
+        }
+        // The name appears when the volume is whole: a crash leaves no half volume behind.
+        let draft = path.with_extension("new");
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::file("remove an unfinished volume")(error));
+            }
+            _ => {}
+        }
+        let disk = FileDisk::create(&draft).map_err(StoreError::file("create a volume"))?;
+        let engine = &inner.config.engine;
+        Engine::create(&disk, &inner.structure(id), &*inner.rng, engine, options)?;
+        std::fs::rename(&draft, &path).map_err(StoreError::file("name a volume"))?;
+        inner.sync_folder()
+    }
+
+    /// Whether a volume exists.
+    pub fn contains(&self, id: &VolumeId) -> bool {
+        self.0.path(id).exists()
+    }
+
+    /// Opens a volume for reading and writing. Only one at a time has it open.
+    ///
+    /// # Errors
+    /// When it does not exist, is open already, is damaged, or key or base are not its own.
+    pub fn open_volume(
+        &self,
+        id: &VolumeId,
+        options: OpenOptions,
+    ) -> Result<VolumeHandle, StoreError> {
+        VolumeHandle::open(&self.0, id, options)
+    }
+
+    /// Deletes a volume with its cuts.
+    ///
+    /// # Errors
+    /// When it does not exist, or something has it open.
+    pub fn delete_volume(&self, id: &VolumeId) -> Result<(), StoreError> {
+        let inner = &*self.0;
+        let _busy = inner.registry.reserve(id)?;
+        match std::fs::remove_file(inner.path(id)) {
+            Ok(()) => inner.sync_folder(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(StoreError::NotFound { id: id.clone() })
+            }
+            Err(error) => Err(StoreError::file("delete a volume")(error)),
+        }
+    }
+
+    /// Takes a cut of a volume, open or not. Needs no data key.
+    ///
+    /// # Errors
+    /// As [`Engine::cut`].
+    pub fn cut(&self, id: &VolumeId, cut: CutId) -> Result<CutInfo, StoreError> {
+        self.with(id, move |engine| engine.cut(cut))
+    }
+
+    /// The cuts a volume retains.
+    ///
+    /// # Errors
+    /// When the volume cannot be opened.
+    pub fn cuts(&self, id: &VolumeId) -> Result<Vec<CutInfo>, StoreError> {
+        self.with(id, |engine| Ok(engine.cuts()))
+    }
+
+    /// Opens a cut for export; [`Engine::open_cut`] says what `since` does. The cut cannot be
+    /// dropped, nor the volume deleted, while the handle lives.
+    ///
+    /// # Errors
+    /// As [`Engine::open_cut`].
+    pub fn open_cut(
+        &self,
+        id: &VolumeId,
+        cut: CutId,
+        since: Option<u32>,
+    ) -> Result<CutHandle, StoreError> {
+        let pin = Registry::pin(&self.0, id, cut);
+        let reader = self.with(id, move |engine| engine.open_cut(cut, since))?;
+        Ok(CutHandle::new(reader, pin))
+    }
+
+    /// Remembers which snapshot a cut became; see [`Engine::note_export`].
+    ///
+    /// # Errors
+    /// As [`Engine::note_export`].
+    pub fn note_export(
+        &self,
+        id: &VolumeId,
+        cut: CutId,
+        snapshot: [u8; 16],
+    ) -> Result<(), StoreError> {
+        self.with(id, move |engine| engine.note_export(cut, snapshot))
+    }
+
+    /// The generation at which the volume equalled a snapshot, if it is remembered.
+    ///
+    /// # Errors
+    /// When the volume cannot be opened.
+    pub fn exported_generation(
+        &self,
+        id: &VolumeId,
+        snapshot: [u8; 16],
+    ) -> Result<Option<u32>, StoreError> {
+        self.with(id, move |engine| Ok(engine.exported_generation(snapshot)))
+    }
+
+    /// Drops a cut, exported or not.
+    ///
+    /// # Errors
+    /// When it is being read, or as [`Engine::drop_cut`].
+    pub fn drop_cut(&self, id: &VolumeId, cut: CutId) -> Result<(), StoreError> {
+        self.0.registry.check_unpinned(id, cut)?;
+        self.with(id, move |engine| engine.drop_cut(cut))
+    }
+
+    /// Makes a volume larger, open or not.
+    ///
+    /// # Errors
+    /// As [`Engine::resize`].
+    pub fn resize(&self, id: &VolumeId, size_bytes: u64) -> Result<(), StoreError> {
+        self.with(id, move |engine| engine.resize(size_bytes))
+    }
+
+    /// Runs something on a volume's engine, opening the volume without its key if nobody has it
+    /// open.
+    ///
+    /// # Errors
+    /// What opening gives, or what `action` gives.
+    pub fn with<T: Send + 'static>(
+        &self,
+        id: &VolumeId,
+        action: impl FnOnce(&mut Engine) -> Result<T, crate::live::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let lease = handle::Lease::join(&self.0, id)?;
+        let result = lease.call(move |volume| action(volume.engine()))?;
+        lease.end()?;
+        Ok(result?)
+    }
+}
+
+impl Inner {
+    fn path(&self, id: &VolumeId) -> PathBuf {
+        self.folder.join(format!("{id}.log"))
+    }
+
+    fn structure(&self, id: &VolumeId) -> StructureKey {
+        StructureKey::derive(&self.service_key, id.as_str())
+    }
+
+    fn sync_folder(&self) -> Result<(), StoreError> {
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(StoreError::file("flush the volumes' folder"))
+    }
+
+    fn open_engine(&self, id: &VolumeId, options: OpenOptions) -> Result<Engine, StoreError> {
+        let disk = match FileDisk::open(&self.path(id)) {
+            Ok(disk) => Arc::new(disk),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound { id: id.clone() });
+            }
+            Err(error) => return Err(StoreError::file("open a volume")(error)),
+        };
+        let rng = Arc::clone(&self.rng);
+        Ok(Engine::open(disk, self.structure(id), rng, self.config.engine, options)?)
+    }
+}

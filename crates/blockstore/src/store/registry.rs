@@ -1,0 +1,151 @@
+//! Which volumes are open, by how many users, and which cuts are being read.
+
+use super::owner::Queue;
+use super::{Inner, StoreError};
+use crate::live::CutId;
+use base::VolumeId;
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// The registry. Opening, closing and deleting a volume exclude each other here.
+#[derive(Default)]
+pub(super) struct Registry {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    volumes: HashMap<VolumeId, Slot>,
+    pins: HashMap<(VolumeId, CutId), usize>,
+}
+
+enum Slot {
+    /// Somebody opens, closes, creates or deletes it.
+    Busy,
+    Open {
+        queue: Queue,
+        users: usize,
+    },
+}
+
+/// What a caller found.
+pub(super) enum Found<'a> {
+    /// The volume is open; the caller is counted as a user.
+    Open(Queue),
+    /// It is not, and nobody else can open it before this is dropped or filled.
+    Reserved(Reservation<'a>),
+}
+
+/// The right to open, create or delete a volume.
+pub(super) struct Reservation<'a> {
+    registry: &'a Registry,
+    id: VolumeId,
+}
+
+/// A cut that must not be dropped.
+pub(super) struct Pin {
+    store: Arc<Inner>,
+    key: (VolumeId, CutId),
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut state = self.store.registry.state();
+        if let Some(count) = state.pins.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                state.pins.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Joins the users of an open volume, or reserves a closed one. Waits while it is busy.
+    pub(super) fn join(&self, id: &VolumeId) -> Found<'_> {
+        let mut state = self.state();
+        loop {
+            match state.volumes.get_mut(id) {
+                None => {
+                    state.volumes.insert(id.clone(), Slot::Busy);
+                    return Found::Reserved(Reservation { registry: self, id: id.clone() });
+                }
+                Some(Slot::Open { queue, users }) => {
+                    *users += 1;
+                    return Found::Open(queue.clone());
+                }
+                Some(Slot::Busy) => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Reserves a volume that nobody uses, cuts included.
+    pub(super) fn reserve(&self, id: &VolumeId) -> Result<Reservation<'_>, StoreError> {
+        let in_use = || StoreError::InUse { id: id.clone() };
+        if self.state().pins.keys().any(|(pinned, _)| pinned == id) {
+            return Err(in_use());
+        }
+        let mut state = self.state();
+        loop {
+            match state.volumes.get(id) {
+                None => {
+                    state.volumes.insert(id.clone(), Slot::Busy);
+                    return Ok(Reservation { registry: self, id: id.clone() });
+                }
+                Some(Slot::Open { .. }) => return Err(in_use()),
+                Some(Slot::Busy) => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Gives up a use that was counted. The last user gets the right to close the volume.
+    pub(super) fn leave(&self, id: &VolumeId) -> Option<Reservation<'_>> {
+        let mut state = self.state();
+        let Some(Slot::Open { users, .. }) = state.volumes.get_mut(id) else { return None };
+        *users -= 1;
+        (*users == 0).then(|| {
+            state.volumes.insert(id.clone(), Slot::Busy);
+            Reservation { registry: self, id: id.clone() }
+        })
+    }
+
+    /// Keeps a cut from being dropped.
+    pub(super) fn pin(store: &Arc<Inner>, id: &VolumeId, cut: CutId) -> Pin {
+        let key = (id.clone(), cut);
+        *store.registry.state().pins.entry(key.clone()).or_default() += 1;
+        Pin { store: Arc::clone(store), key }
+    }
+
+    pub(super) fn check_unpinned(&self, id: &VolumeId, cut: CutId) -> Result<(), StoreError> {
+        if self.state().pins.contains_key(&(id.clone(), cut)) {
+            return Err(StoreError::CutInUse { id: id.clone(), cut });
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation<'_> {
+    /// The volume is open now, with one user.
+    pub(super) fn fill(self, queue: Queue) {
+        self.registry.state().volumes.insert(self.id.clone(), Slot::Open { queue, users: 1 });
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut state = self.registry.state();
+        if matches!(state.volumes.get(&self.id), Some(Slot::Busy)) {
+            state.volumes.remove(&self.id);
+        }
+        self.registry.changed.notify_all();
+    }
+}
