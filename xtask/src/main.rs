@@ -3,7 +3,6 @@
 mod bench;
 mod command;
 mod fmt;
-mod postgres;
 mod test;
 mod tidy;
 mod wire;

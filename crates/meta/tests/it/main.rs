@@ -17,7 +17,7 @@ fn file_conforms() {
 
 #[test]
 fn postgres_conforms() {
-    // `cargo xtask test` starts a server; without one there is nothing to test.
+    // Without a server there is nothing to test; the continuous integration has one.
     if let Some(db) = testing::postgres() {
         conformance::run(&db);
     }
