@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod fmt;
+mod postgres;
 mod test;
 mod tidy;
 mod wire;

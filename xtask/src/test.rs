@@ -4,6 +4,7 @@
 //! what is missing is named and left out; in CI (`CI=true`) a missing client is a failure.
 
 use crate::command;
+use crate::postgres::{self, Server};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,12 +25,27 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     if !options.only_clients {
-        command::cargo(&["test", "--workspace", "--quiet"])?;
+        crates()?;
     }
     if !options.no_clients {
         clients(&options.pytest)?;
     }
     Ok(())
+}
+
+/// Every crate's tests, those of rows also on PostgreSQL.
+fn crates() -> Result<(), String> {
+    let mut tests = Command::new(env!("CARGO"));
+    tests.args(["test", "--workspace", "--quiet"]);
+    let given = std::env::var_os(postgres::VARIABLE).is_some();
+    let server = if given { None } else { Some(Server::start()) };
+    match &server {
+        None => {}
+        Some(Ok(server)) => drop(tests.env(postgres::VARIABLE, server.url())),
+        Some(Err(missing)) if std::env::var_os("CI").is_some() => return Err(missing.clone()),
+        Some(Err(missing)) => eprintln!("xtask: rows are not tested on PostgreSQL: {missing}"),
+    }
+    command::run(&mut tests)
 }
 
 fn clients(extra: &[String]) -> Result<(), String> {

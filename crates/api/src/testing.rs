@@ -4,17 +4,18 @@ use crate::audit::Notes;
 use crate::pipeline::{self, Operation};
 use crate::{Call, Caller, Enforcement, Error, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
-use base::{AccountId, ManualClock, Region, SeededRng, SnapshotId, Timestamp, VolumeId};
+use base::{AccountId, ManualClock, Region, Secret, SeededRng, Timestamp, VolumeId};
+use blockstore::snapshot::SnapshotStore;
+use blockstore::store::{Store, StoreConfig, VolumeHandle};
 use iam::Principal;
 use kms::seal::Provider;
+use lifecycle::cells::{Cell, Cells};
 use lifecycle::port::BoxFuture;
-use lifecycle::port::blocks::{
-    BlockError, Blocks, ExportCut, Progress, Reseal, Root, Stored, VolumeBlocks,
-};
 use lifecycle::port::host::{AttachHost, CloseVolume, HostError, OpenVolume};
 use serde_json::Value as Json;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -47,6 +48,9 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
     let (seal, _) =
         kms::seal::Root::open_or_create(directory.path(), &provider, &*rng).expect("a new root");
     let clock = Arc::new(ManualClock::new(START));
+    let cells = ["us-east-1", "eu-west-1"]
+        .map(|name| (region(name), cell(&directory.path().join(name), &rng, clock.clone())));
+    let cells = Arc::new(Cells::new(cells.into(), clock.clone()));
     let parts = Parts {
         db: meta::Db::memory().expect("a database in memory"),
         clock: clock.clone(),
@@ -54,8 +58,8 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         seal: Arc::new(seal),
         regions: Regions::new([(region("us-east-1"), 3), (region("eu-west-1"), 3)]),
         enforcement,
-        blocks: Arc::new(NoBytes),
-        host: Arc::new(NoBytes),
+        host: Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() }),
+        cells,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     Bench { world, clock, _directory: directory }
@@ -147,78 +151,44 @@ fn to_json(value: &Value) -> Json {
     }
 }
 
-/// Storage without bytes, for tests that are about rows, keys and permissions: a cut of anything
-/// exports as an empty snapshot.
-struct NoBytes;
+/// A region's stores: volumes in files, snapshots in memory.
+fn cell(directory: &Path, rng: &Arc<SeededRng>, clock: Arc<ManualClock>) -> Cell {
+    let config = StoreConfig::server();
+    let (key, rng) = (Secret::new([7; 32]), Arc::clone(rng));
+    let live = Store::open(directory, key.duplicate(), rng.clone(), config).expect("a new store");
+    let objects = Arc::new(objstore::MemoryStore::new(clock));
+    Cell { live, snapshots: SnapshotStore::new(objects, &key, rng) }
+}
 
-impl NoBytes {
-    fn stored(id: &str) -> Stored {
-        Stored { root: id.as_bytes().to_vec(), full_bytes: 0 }
+/// A host that opens every volume with its key, and offers it to nobody.
+struct QuietHost {
+    cells: Arc<Cells>,
+    open: Mutex<BTreeMap<VolumeId, VolumeHandle>>,
+}
+
+impl QuietHost {
+    fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, VolumeHandle>> {
+        self.open.lock().expect("no test panics while it holds the map")
     }
 }
 
-impl Blocks for NoBytes {
-    fn cut<'a>(
-        &'a self,
-        _volume: &'a VolumeBlocks,
-        _snapshot: &'a SnapshotId,
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn export<'a>(
-        &'a self,
-        export: &'a ExportCut,
-        progress: Progress<'a>,
-    ) -> BoxFuture<'a, Result<Stored, BlockError>> {
+impl AttachHost for QuietHost {
+    fn open(&self, request: OpenVolume) -> BoxFuture<'_, Result<(), HostError>> {
         Box::pin(async move {
-            progress(100);
-            Ok(Self::stored(export.snapshot.as_str()))
+            let cell = self.cells.get(&request.region).expect("a region of the bench");
+            let opened =
+                cell.open(&request).map_err(|error| HostError::Storage(Box::new(error)))?;
+            self.volumes().insert(request.volume, opened);
+            Ok(())
         })
     }
 
-    fn release_cut<'a>(
-        &'a self,
-        _volume: &'a VolumeBlocks,
-        _snapshot: &'a SnapshotId,
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn reseal<'a>(
-        &'a self,
-        reseal: &'a Reseal,
-        progress: Progress<'a>,
-    ) -> BoxFuture<'a, Result<Stored, BlockError>> {
+    fn close(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
         Box::pin(async move {
-            progress(100);
-            Ok(Self::stored(&reseal.target_id))
+            match self.volumes().remove(&request.volume) {
+                None => Ok(()),
+                Some(open) => open.close().map_err(|error| HostError::Storage(Box::new(error))),
+            }
         })
-    }
-
-    fn remove_volume<'a>(
-        &'a self,
-        _region: &'a Region,
-        _volume: &'a VolumeId,
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn collect<'a>(
-        &'a self,
-        _region: &'a Region,
-        _live_roots: BTreeSet<Root>,
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-impl AttachHost for NoBytes {
-    fn open(&self, _request: OpenVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn close(&self, _request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(async { Ok(()) })
     }
 }

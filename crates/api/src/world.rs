@@ -7,8 +7,8 @@ use base::{Clock, Region, Rng, Secret};
 use iam::{Decision, Layers, Principal, PrincipalKind};
 use kms::seal::Root;
 use lifecycle::Services;
+use lifecycle::cells::Cells;
 use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
-use lifecycle::port::blocks::Blocks;
 use lifecycle::port::host::AttachHost;
 use meta::Db;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct Parts {
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
     /// Volumes' and snapshots' bytes.
-    pub blocks: Arc<dyn Blocks>,
+    pub cells: Arc<Cells>,
     /// Devices at instances.
     pub host: Arc<dyn AttachHost>,
 }
@@ -52,6 +52,8 @@ pub struct World {
     pub server: String,
     /// What the storage workflows work with: KMS through the front door, blocks, hosts.
     pub services: Services,
+    /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
+    pub cells: Arc<Cells>,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -124,7 +126,7 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { db, clock, rng, seal, regions, enforcement, blocks, host } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, cells, host } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -135,11 +137,11 @@ impl World {
                 clock: Arc::clone(&clock),
                 rng: Arc::clone(&rng),
                 kms: Arc::new(FrontDoor(Weak::clone(world))),
-                blocks,
+                blocks: Arc::clone(&cells) as _,
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
             };
-            Self { db, clock, rng, seal, regions, enforcement, server, services }
+            Self { db, clock, rng, seal, regions, enforcement, server, cells, services }
         });
         world.recover_trail().await?;
         Ok(world)

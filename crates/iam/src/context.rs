@@ -165,6 +165,8 @@ impl Keys<'_> {
             "aws:userid" => unless_service(&p.user_id),
             "aws:username" => single(p.username().map(str::to_owned)),
             "aws:sourceidentity" => single(p.source_identity.clone()),
+            // Absent with long-term keys; nobody signs in with a second factor here.
+            "aws:multifactorauthpresent" => single(p.token_issue_time.map(|_| "false".to_owned())),
             "aws:tokenissuetime" => single(p.token_issue_time.map(Timestamp::iso_seconds)),
             "aws:resourceaccount" => match self.resource_account {
                 Some(account) => single(Some(account.to_string())),

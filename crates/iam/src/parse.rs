@@ -15,6 +15,9 @@ pub const POLICY_BYTES_MAX: usize = 131_072;
 /// The longest single text inside a policy.
 pub const TEXT_BYTES_MAX: usize = 8_192;
 
+/// How much of a wrong text an error repeats.
+const WHAT_CHARS_MAX: usize = 300;
+
 type Parsed<T> = Result<T, PolicyError>;
 
 /// Where in the document something stands, for error messages.
@@ -46,7 +49,11 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn error(&self, what: impl Into<String>) -> PolicyError {
-        PolicyError::Malformed { what: what.into(), at: self.path() }
+        let mut what: String = what.into();
+        if what.chars().count() > WHAT_CHARS_MAX {
+            what = what.chars().take(WHAT_CHARS_MAX).chain(['…']).collect();
+        }
+        PolicyError::Malformed { what, at: self.path() }
     }
 
     pub(crate) fn path(&self) -> String {

@@ -196,6 +196,12 @@ impl Policy {
         all
     }
 
+    /// Every text of an Action or NotAction element.
+    pub fn actions(&self) -> impl Iterator<Item = &str> {
+        let elements = self.statements.iter().filter_map(|s| s.actions.as_ref());
+        elements.flat_map(|element| &element.items).map(ActionPattern::written)
+    }
+
     /// Replaces the meaning of user and role ARNs by the ids they had when the policy was saved.
     ///
     /// An ARN without a binding keeps matching by its text.

@@ -2,7 +2,7 @@
 
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What sort of caller it is, with what only that sort has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct Principal {
     pub source_identity: Option<String>,
     /// When the temporary credentials were issued: `aws:TokenIssueTime`. `None` for long-term keys.
     pub token_issue_time: Option<Timestamp>,
+    /// Keys of session tags that a further role assumed from this session inherits.
+    #[serde(default)]
+    pub transitive_tag_keys: BTreeSet<String>,
 }
 
 /// `path` followed by `name`, as both stand in an ARN after `user` or `role`.
@@ -76,6 +79,7 @@ impl Principal {
             tags: BTreeMap::new(),
             source_identity: None,
             token_issue_time: None,
+            transitive_tag_keys: BTreeSet::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! the hosts. It knows no wire and no policy; a call it makes for a user carries the user's identity
 //! and is decided where all calls are decided.
 
+pub mod cells;
 pub mod jobs;
 pub mod plain_key;
 pub mod port;

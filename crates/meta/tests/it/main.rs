@@ -17,7 +17,7 @@ fn file_conforms() {
 
 #[test]
 fn postgres_conforms() {
-    // Without a server there is nothing to test; the continuous integration has one.
+    // `cargo xtask test` starts a server; without one there is nothing to test.
     if let Some(db) = testing::postgres() {
         conformance::run(&db);
     }

@@ -1,0 +1,347 @@
+//! Temporary credentials. Nothing is stored: the session token holds, sealed, all there is to know.
+//!
+//! The secret access key is derived from the token's salt, so it is nowhere but with the client. The
+//! access key id is authenticated with the token: a token opens only beside its own key.
+
+use crate::access_key::secret_text;
+use crate::document::{self, quota_bytes};
+use crate::error::{Error, Result};
+use crate::name::{ACCESS_KEY_TAIL, unique_id};
+use crate::role::{Role, SESSION_SECONDS_DEFAULT};
+use crate::seal::{SALT_BYTES, SealingKey};
+use crate::tag::{self, Tags};
+use crate::{Identity, managed};
+use base::{AccountId, Secret, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use iam::{PolicyKind, Principal, PrincipalKind};
+use meta::Tx;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Longest session policy, all given together (STS API, `Policy`).
+pub const SESSION_POLICY_BYTES_MAX: usize = 2048;
+/// How many managed policies a session may be limited by.
+pub const SESSION_POLICY_ARNS_MAX: usize = 10;
+/// The shortest session.
+pub const SESSION_SECONDS_MIN: i64 = 900;
+/// The longest session of a user's own.
+pub const USER_SESSION_SECONDS_MAX: i64 = 129_600;
+/// How long a user's own session lasts when nothing else is said.
+pub const USER_SESSION_SECONDS_DEFAULT: i64 = 43_200;
+/// The longest session of a root's own, and of a role assumed by another role's session.
+pub const HOUR_SECONDS: i64 = 3600;
+
+/// The most bytes a token's content may have: a token then fits where SigV4 reads it.
+const CONTENT_BYTES_MAX: usize = 8192;
+
+/// Fresh temporary credentials.
+#[derive(Debug)]
+pub struct Session {
+    /// `ASIA…`.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret: Secret<String>,
+    /// The session token, to be sent with every request.
+    pub token: String,
+    /// When the session ends.
+    pub expires_at: Timestamp,
+    /// Whose the session is.
+    pub principal: Principal,
+    /// How much of the room for policies and tags is used.
+    pub packed_percent: usize,
+}
+
+/// What limits and describes a session of a role.
+#[derive(Clone, Debug, Default)]
+pub struct AssumeRole {
+    /// The session's name.
+    pub session_name: String,
+    /// How long it shall last.
+    pub duration_seconds: Option<i64>,
+    /// A policy that limits it.
+    pub policy: Option<String>,
+    /// Managed policies that limit it.
+    pub policy_arns: Vec<String>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Keys of tags that a further role assumed from the session inherits.
+    pub transitive_tag_keys: Vec<String>,
+    /// Who is behind it; cannot be changed later.
+    pub source_identity: Option<String>,
+}
+
+/// What a token says.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Content {
+    #[serde(rename = "w")]
+    pub(crate) whose: Whose,
+    #[serde(rename = "i")]
+    pub(crate) issued_at: i64,
+    #[serde(rename = "e")]
+    pub(crate) expires_at: i64,
+    /// JSON texts and ARNs of managed policies.
+    #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policies: Vec<String>,
+    #[serde(rename = "t", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tags: Tags,
+    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) transitive_tag_keys: Vec<String>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_identity: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Whose {
+    /// The root of this account.
+    #[serde(rename = "a")]
+    Root(String),
+    /// The user with this unique id.
+    #[serde(rename = "u")]
+    User(String),
+    /// The role with this unique id, under this session name.
+    #[serde(rename = "r")]
+    Role(String, String),
+}
+
+impl Identity {
+    /// Begins a session of a role. Whether the caller may is decided before.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for names and durations; [`Error::MalformedPolicy`],
+    /// [`Error::PackedPolicyTooLarge`] and the tags' own.
+    pub fn assume_role(
+        &self,
+        tx: &mut Tx<'_>,
+        caller: &Principal,
+        role: &Role,
+        request: &AssumeRole,
+    ) -> Result<Session> {
+        check_session_name("roleSessionName", &request.session_name)?;
+        let chained = matches!(caller.kind, PrincipalKind::AssumedRole { .. });
+        let seconds = request.duration_seconds.unwrap_or(SESSION_SECONDS_DEFAULT);
+        check_duration(seconds, SESSION_SECONDS_MIN, role.max_session_seconds)?;
+        if chained && seconds > HOUR_SECONDS {
+            return Err(Error::validation(
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by \
+                 role chaining",
+            ));
+        }
+        let policies = self.session_policies(tx, &role.entity.account, request)?;
+        let (tags, transitive_tag_keys) = session_tags(caller, request)?;
+        let source_identity = source_identity(caller, request)?;
+        let now = self.now();
+        let content = Content {
+            whose: Whose::Role(role.entity.unique_id.clone(), request.session_name.clone()),
+            issued_at: now.0,
+            expires_at: now.plus_seconds(seconds).0,
+            policies,
+            tags,
+            transitive_tag_keys,
+            source_identity,
+        };
+        let role_tags = tag::of(tx, &role.entity.account, &role.entity.unique_id)?;
+        let principal = role_principal(role, &content, role_tags);
+        self.issue(content, principal)
+    }
+
+    /// Begins a session of a user's or root's own.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for the duration.
+    pub fn session_for(&self, caller: &Principal, seconds: Option<i64>) -> Result<Session> {
+        let (whose, max) = match &caller.kind {
+            PrincipalKind::Root => (Whose::Root(caller.account.to_string()), HOUR_SECONDS),
+            PrincipalKind::User { .. } => {
+                (Whose::User(caller.unique_id.clone()), USER_SESSION_SECONDS_MAX)
+            }
+            PrincipalKind::AssumedRole { .. } | PrincipalKind::Service { .. } => {
+                return Err(Error::validation(
+                    "Cannot call GetSessionToken with session credentials",
+                ));
+            }
+        };
+        let seconds = seconds.unwrap_or(USER_SESSION_SECONDS_DEFAULT.min(max));
+        // A root may ask for more and gets an hour (STS API, `DurationSeconds`).
+        check_duration(seconds, SESSION_SECONDS_MIN, USER_SESSION_SECONDS_MAX)?;
+        let now = self.now();
+        let content = Content {
+            whose,
+            issued_at: now.0,
+            expires_at: now.plus_seconds(seconds.min(max)).0,
+            policies: Vec::new(),
+            tags: Tags::new(),
+            transitive_tag_keys: Vec::new(),
+            source_identity: None,
+        };
+        let principal = Principal { token_issue_time: Some(now), ..caller.clone() };
+        self.issue(content, principal)
+    }
+
+    fn session_policies(
+        &self,
+        tx: &mut Tx<'_>,
+        account: &AccountId,
+        request: &AssumeRole,
+    ) -> Result<Vec<String>> {
+        if request.policy_arns.len() > SESSION_POLICY_ARNS_MAX {
+            return Err(Error::validation(format!(
+                "1 validation error detected: Value at 'policyArns' failed to satisfy constraint: \
+                 Member must have length less than or equal to {SESSION_POLICY_ARNS_MAX}"
+            )));
+        }
+        let mut policies = Vec::new();
+        if let Some(text) = &request.policy {
+            document::check(text, PolicyKind::Session)?;
+            let bytes = quota_bytes(text);
+            if bytes > SESSION_POLICY_BYTES_MAX {
+                let percent = bytes * 100 / SESSION_POLICY_BYTES_MAX;
+                return Err(Error::PackedPolicyTooLarge { percent });
+            }
+            policies.push(text.clone());
+        }
+        for arn in &request.policy_arns {
+            managed::find(tx, account, arn).map_err(|error| match error {
+                Error::NoSuchEntity { .. } => {
+                    let message = format!("Policy {arn} does not exist or is not attachable.");
+                    Error::MalformedPolicy { message }
+                }
+                other => other,
+            })?;
+            policies.push(arn.clone());
+        }
+        Ok(policies)
+    }
+
+    fn issue(&self, content: Content, principal: Principal) -> Result<Session> {
+        let text = serde_json::to_vec(&content).expect("a token's content serializes");
+        let packed_percent = (text.len() * 100).div_ceil(CONTENT_BYTES_MAX);
+        if packed_percent > 100 {
+            return Err(Error::PackedPolicyTooLarge { percent: packed_percent });
+        }
+        let access_key_id = unique_id(self.rng(), "ASIA", ACCESS_KEY_TAIL);
+        let mut salt = [0; SALT_BYTES];
+        self.rng().fill(&mut salt);
+        let sealed = self.tokens_key().seal_with_salt(&salt, &aad(&access_key_id), &text);
+        Ok(Session {
+            secret: session_secret(self.tokens_key(), &salt),
+            access_key_id,
+            token: STANDARD.encode(sealed),
+            expires_at: Timestamp(content.expires_at),
+            principal,
+            packed_percent,
+        })
+    }
+
+    /// What a token says, and the secret that belongs to it.
+    pub(crate) fn open_token(
+        &self,
+        access_key_id: &str,
+        token: &str,
+    ) -> Option<(Content, Secret<String>)> {
+        let sealed = STANDARD.decode(token).ok()?;
+        let (text, salt) = self.tokens_key().open(&aad(access_key_id), &sealed).ok()?;
+        let content = serde_json::from_slice(text.expose()).ok()?;
+        Some((content, session_secret(self.tokens_key(), &salt)))
+    }
+}
+
+fn aad(access_key_id: &str) -> Vec<u8> {
+    format!("session|{access_key_id}").into_bytes()
+}
+
+fn session_secret(key: &SealingKey, salt: &[u8]) -> Secret<String> {
+    secret_text(key.derive(salt, b"secret1").expose())
+}
+
+/// The principal of a role's session: the role's tags, overlaid by the session's.
+pub(crate) fn role_principal(role: &Role, content: &Content, role_tags: Tags) -> Principal {
+    let Whose::Role(_, session_name) = &content.whose else {
+        unreachable!("only sessions of roles have a role");
+    };
+    let entity = &role.entity;
+    let mut tags = role_tags;
+    for (key, value) in &content.tags {
+        tags.retain(|existing, _| existing.to_lowercase() != key.to_lowercase());
+        tags.insert(key.clone(), value.clone());
+    }
+    Principal {
+        tags,
+        source_identity: content.source_identity.clone(),
+        token_issue_time: Some(Timestamp(content.issued_at)),
+        transitive_tag_keys: content.transitive_tag_keys.iter().cloned().collect(),
+        ..Principal::assumed_role(
+            &entity.account,
+            &entity.path,
+            &entity.name,
+            &entity.unique_id,
+            session_name,
+        )
+    }
+}
+
+fn check_session_name(parameter: &str, name: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    if (2..=64).contains(&name.len()) && name.chars().all(legal) {
+        return Ok(());
+    }
+    Err(Error::validation(format!(
+        "1 validation error detected: Value '{name}' at '{parameter}' failed to satisfy constraint: \
+         Member must satisfy regular expression pattern: [\\w+=,.@-]{{2,64}}"
+    )))
+}
+
+fn check_duration(seconds: i64, min: i64, max: i64) -> Result<()> {
+    if seconds < min {
+        return Err(Error::validation(format!(
+            "1 validation error detected: Value '{seconds}' at 'durationSeconds' failed to satisfy \
+             constraint: Member must have value greater than or equal to {min}"
+        )));
+    }
+    if seconds > max {
+        return Err(Error::validation(
+            "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+        ));
+    }
+    Ok(())
+}
+
+/// The session's tags with those inherited along a chain, and which of them go on.
+fn session_tags(caller: &Principal, request: &AssumeRole) -> Result<(Tags, Vec<String>)> {
+    tag::check(&request.tags)?;
+    let mut tags = Tags::new();
+    let mut transitive: Vec<String> = caller.transitive_tag_keys.iter().cloned().collect();
+    for key in &transitive {
+        let given = request.tags.keys().any(|k| k.to_lowercase() == key.to_lowercase());
+        if given {
+            let message = format!("The tag '{key}' is inherited and cannot be set again.");
+            return Err(Error::InvalidInput { message });
+        }
+        if let Some(value) = caller.tags.get(key) {
+            tags.insert(key.clone(), value.clone());
+        }
+    }
+    for key in &request.transitive_tag_keys {
+        if !request.tags.contains_key(key) {
+            let message = format!("The specified transitive tag key '{key}' is not a session tag.");
+            return Err(Error::InvalidInput { message });
+        }
+        transitive.push(key.clone());
+    }
+    tags.extend(request.tags.clone());
+    tag::check(&tags)?;
+    Ok((tags, transitive))
+}
+
+/// Who is behind the session: inherited along a chain, and then not to be changed.
+fn source_identity(caller: &Principal, request: &AssumeRole) -> Result<Option<String>> {
+    if let Some(name) = &request.source_identity {
+        check_session_name("sourceIdentity", name)?;
+        if caller.source_identity.as_ref().is_some_and(|existing| existing != name) {
+            return Err(Error::validation(
+                "SourceIdentity cannot be changed once it is set in a chain of roles.",
+            ));
+        }
+    }
+    Ok(request.source_identity.clone().or_else(|| caller.source_identity.clone()))
+}

@@ -1,0 +1,339 @@
+//! The block stores of all regions, behind the port of the workflows.
+//!
+//! A region is a cell of its own: its live volumes, its snapshots, nothing shared. A volume's log is
+//! made when it is first opened or cut; until then the volume is all base.
+
+use crate::port::BoxFuture;
+use crate::port::blocks::{
+    BlockError, Blocks, ExportCut, Progress, Reseal, Root, Stored, VolumeBlocks,
+};
+use crate::port::host::OpenVolume;
+use base::{Clock, Region, SnapshotId, VolumeId};
+use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
+use blockstore::page::DataKey;
+use blockstore::snapshot::{
+    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, Export, Observer,
+    SnapshotReader, SnapshotRoot, SnapshotStore,
+};
+use blockstore::store::{Store, StoreError, VolumeHandle};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// How long an object must be known to be unused before it is deleted (data plane, "Deletion").
+const COLLECT_GRACE_SECONDS: i64 = 24 * 3600;
+/// A pack that is used less than this is rewritten without what is unused.
+const COLLECT_REWRITE_BELOW_PERCENT: u8 = 50;
+/// Threads that open and seal pages of one copy.
+const RESEAL_THREADS: usize = 2;
+
+/// One region's stores.
+#[derive(Clone)]
+pub struct Cell {
+    /// The live volumes.
+    pub live: Store,
+    /// The snapshots.
+    pub snapshots: SnapshotStore,
+}
+
+/// All regions' stores.
+pub struct Cells {
+    cells: BTreeMap<Region, Cell>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Cells {
+    /// Puts the regions together. Every region that rows can name must be among them.
+    pub fn new(cells: BTreeMap<Region, Cell>, clock: Arc<dyn Clock>) -> Self {
+        Self { cells, clock }
+    }
+
+    /// A region's stores; `None` when the region is not served any more.
+    pub fn get(&self, region: &Region) -> Option<&Cell> {
+        self.cells.get(region)
+    }
+
+    fn cell(&self, region: &Region) -> Result<Cell, BlockError> {
+        self.get(region).cloned().ok_or_else(|| {
+            BlockError::Unavailable(Box::new(RegionNotServed { region: region.clone() }))
+        })
+    }
+}
+
+/// Rows name a region that the server was started without.
+#[derive(Debug, thiserror::Error)]
+#[error("the region {region} is not served")]
+struct RegionNotServed {
+    region: Region,
+}
+
+/// The stored root of a snapshot cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored root is damaged")]
+struct RootDamaged(#[source] snapshot::Error);
+
+fn root_of(bytes: &[u8]) -> Result<SnapshotRoot, BlockError> {
+    SnapshotRoot::from_bytes(bytes)
+        .map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
+}
+
+fn of_snapshot(error: snapshot::Error) -> BlockError {
+    if error.is_transient() {
+        BlockError::Unavailable(Box::new(error))
+    } else {
+        BlockError::Damaged(Box::new(error))
+    }
+}
+
+fn of_store(error: StoreError) -> BlockError {
+    let damaged = matches!(
+        error,
+        StoreError::Volume(
+            live::Error::Corrupt { .. }
+                | live::Error::NoSuperblock
+                | live::Error::Version { .. }
+                | live::Error::WrongKey
+                | live::Error::WrongBase
+        )
+    );
+    if damaged {
+        BlockError::Damaged(Box::new(error))
+    } else {
+        BlockError::Unavailable(Box::new(error))
+    }
+}
+
+fn stored(root: &SnapshotRoot) -> Stored {
+    Stored { root: root.to_bytes(), full_bytes: root.full_bytes() }
+}
+
+/// The name a volume's log knows a snapshot's cut by.
+fn cut_id(snapshot: &SnapshotId) -> CutId {
+    CutId::new(snapshot.as_str()).expect("a snapshot id is short and visible ASCII")
+}
+
+/// The name a volume's log knows its base by: the root's id in hexadecimal.
+fn base_id(root: &SnapshotRoot) -> CutId {
+    let digits: String = root.id().iter().map(|byte| format!("{byte:02x}")).collect();
+    CutId::new(&digits).expect("16 bytes are 32 hexadecimal digits")
+}
+
+impl Cell {
+    /// Makes the volume's log when there is none yet.
+    fn ensure_volume(
+        &self,
+        id: &VolumeId,
+        size_bytes: u64,
+        base: Option<&SnapshotRoot>,
+    ) -> Result<(), StoreError> {
+        if self.live.contains(id) {
+            return Ok(());
+        }
+        let options = VolumeOptions { size_bytes, key_check: None, base: base.map(base_id) };
+        match self.live.create_volume(id, &options) {
+            Err(StoreError::Exists { .. }) => Ok(()),
+            made => made,
+        }
+    }
+
+    /// Opens a volume with its data key, falling through to its base.
+    ///
+    /// # Errors
+    /// When the key or the base is not the volume's own, or the storage fails.
+    pub fn open(&self, request: &OpenVolume) -> Result<VolumeHandle, BlockError> {
+        let base = request.base_root.as_deref().map(root_of).transpose()?;
+        self.ensure_volume(&request.volume, request.size_bytes, base.as_ref()).map_err(of_store)?;
+        let base = match &base {
+            None => None,
+            Some(root) => {
+                let reader = SnapshotReader::open(&self.snapshots, root).map_err(of_snapshot)?;
+                Some(Base { id: base_id(root), reader: Arc::new(reader) })
+            }
+        };
+        let options = OpenOptions { data_key: Some(DataKey::new(&request.key)), base };
+        self.live.open_volume(&request.volume, options).map_err(of_store)
+    }
+
+    fn cut(&self, volume: &VolumeBlocks, cut: CutId) -> Result<(), BlockError> {
+        let base = volume.base_root.as_deref().map(root_of).transpose()?;
+        self.ensure_volume(&volume.volume, volume.size_bytes, base.as_ref()).map_err(of_store)?;
+        match self.live.cut(&volume.volume, cut) {
+            Ok(_) | Err(StoreError::Volume(live::Error::CutExists { .. })) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
+    }
+
+    fn export(&self, export: &ExportCut, observer: &dyn Observer) -> Result<Stored, BlockError> {
+        let (id, cut) = (&export.volume.volume, cut_id(&export.snapshot));
+        let (parent, since) = self.parent(export)?;
+        let source = self.live.open_cut(id, cut, since).map_err(of_store)?;
+        let job = Export {
+            parent: parent.as_ref(),
+            key_check: None,
+            resume: None,
+            checkpoint_blocks: CHECKPOINT_BLOCKS,
+        };
+        let root =
+            snapshot::export(&self.snapshots, &source, &job, observer).map_err(of_snapshot)?;
+        drop(source);
+        self.live.note_export(id, cut, root.id()).map_err(of_store)?;
+        Ok(stored(&root))
+    }
+
+    /// What an export starts from: the volume's last snapshot and the generation it was cut at, when
+    /// the volume's log still knows it; otherwise the base, and everything the volume wrote.
+    fn parent(
+        &self,
+        export: &ExportCut,
+    ) -> Result<(Option<SnapshotRoot>, Option<u32>), BlockError> {
+        if let Some(bytes) = &export.parent_root {
+            let root = root_of(bytes)?;
+            let since = self.live.exported_generation(&export.volume.volume, root.id());
+            if let Some(since) = since.map_err(of_store)? {
+                return Ok((Some(root), Some(since)));
+            }
+        }
+        Ok((export.volume.base_root.as_deref().map(root_of).transpose()?, None))
+    }
+
+    fn release_cut(&self, volume: &VolumeId, cut: CutId) -> Result<(), BlockError> {
+        match self.live.drop_cut(volume, cut) {
+            Ok(())
+            | Err(
+                StoreError::NotFound { .. } | StoreError::Volume(live::Error::CutNotFound { .. }),
+            ) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
+    }
+
+    fn remove_volume(&self, volume: &VolumeId) -> Result<(), BlockError> {
+        match self.live.delete_volume(volume) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
+    }
+}
+
+/// Turns blocks done into percent, and keeps quiet while the percentage stays.
+struct Percent<'a>(Progress<'a>);
+
+impl Observer for Percent<'_> {
+    fn progress(&self, done: u64, total: u64) {
+        let percent = if total == 0 { 100 } else { done.saturating_mul(100) / total };
+        (self.0)(u8::try_from(percent.min(100)).expect("at most 100"));
+    }
+
+    /// The work is repeated from its start after a crash: what was stored meanwhile is collected.
+    fn checkpoint(
+        &self,
+        _checkpoint: &Checkpoint,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Runs work that blocks and borrows from its caller, which `spawn_blocking` does not allow. Other
+/// tasks move to other threads meanwhile; a runtime of one thread, as in tests, has to wait.
+async fn blocking<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+impl Blocks for Cells {
+    fn cut<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&volume.region)?;
+            blocking(|| cell.cut(volume, cut_id(snapshot))).await
+        })
+    }
+
+    fn export<'a>(
+        &'a self,
+        export: &'a ExportCut,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<Stored, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&export.volume.region)?;
+            blocking(|| cell.export(export, &Percent(progress))).await
+        })
+    }
+
+    fn release_cut<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&volume.region)?;
+            blocking(|| cell.release_cut(&volume.volume, cut_id(snapshot))).await
+        })
+    }
+
+    fn reseal<'a>(
+        &'a self,
+        reseal: &'a Reseal,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<Stored, BlockError>> {
+        Box::pin(async move {
+            let source = self.cell(&reseal.source_region)?;
+            let target = self.cell(&reseal.target_region)?;
+            let root = root_of(&reseal.source_root)?;
+            let source_key = DataKey::new(&reseal.source_key);
+            let target_key = DataKey::new(&reseal.target_key);
+            let job = CopyJob {
+                source: &root,
+                keys: CopyKeys::Change { source: &source_key, target: &target_key },
+                earlier: None,
+                resume: None,
+                checkpoint_blocks: CHECKPOINT_BLOCKS,
+                threads: RESEAL_THREADS,
+            };
+            let observer = Percent(progress);
+            let copied =
+                blocking(|| snapshot::copy(&source.snapshots, &target.snapshots, &job, &observer));
+            Ok(stored(&copied.await.map_err(of_snapshot)?))
+        })
+    }
+
+    fn remove_volume<'a>(
+        &'a self,
+        region: &'a Region,
+        volume: &'a VolumeId,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(region)?;
+            blocking(|| cell.remove_volume(volume)).await
+        })
+    }
+
+    fn collect<'a>(
+        &'a self,
+        region: &'a Region,
+        live_roots: BTreeSet<Root>,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(region)?;
+            let policy = CollectPolicy {
+                now: self.clock.now(),
+                grace_seconds: COLLECT_GRACE_SECONDS,
+                rewrite_below_percent: COLLECT_REWRITE_BELOW_PERCENT,
+            };
+            let roots = live_roots.iter().map(|bytes| root_of(bytes));
+            let report = blocking(|| snapshot::collect(&cell.snapshots, roots, &policy));
+            let report = report.await.map_err(of_snapshot)?;
+            tracing::info!(%region, ?report, "collected");
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,111 @@
+"""`kill -9` at any moment loses nothing that was acknowledged (50 times in one run)."""
+
+import random
+import struct
+import threading
+
+from conftest import eventually
+from nbd_client import Nbd
+from steps import REGION, attach, create_key, create_snapshot, create_volume
+
+KILLS = 50
+PAGE = 4096
+PAGES = 2048
+
+
+def stamp(page, sequence):
+    """A page that says where it belongs and which write it is of."""
+    return struct.pack("<QQ", page, sequence) * (PAGE // 16)
+
+
+class Writer(threading.Thread):
+    """Writes random pages and flushes, until the server dies; knows what has to be there then."""
+
+    def __init__(self, path, flushed, sequence, seed):
+        super().__init__()
+        self.nbd, self.random = Nbd(path), random.Random(seed)
+        self.flushed = dict(flushed)
+        self.sequence = sequence
+        # Everything a page may hold besides the flushed content: writes since, answered or not.
+        self.unflushed = {}
+
+    def run(self):
+        try:
+            while True:
+                for _ in range(self.random.randrange(1, 32)):
+                    self.sequence += 1
+                    page = self.random.randrange(PAGES)
+                    self.unflushed.setdefault(page, []).append(self.sequence)
+                    self.nbd.write(page * PAGE, stamp(page, self.sequence))
+                self.nbd.flush()
+                for page, sequences in self.unflushed.items():
+                    self.flushed[page] = sequences[-1]
+                self.unflushed = {}
+        except OSError:
+            self.nbd.close()
+
+
+def verify(path, writer):
+    """Every flushed page is there, or a later write of it; returns what is there now."""
+    nbd, found = Nbd(path), {}
+    for page in set(writer.flushed) | set(writer.unflushed):
+        data = nbd.read(page * PAGE, PAGE)
+        at, sequence = struct.unpack_from("<QQ", data)
+        allowed = [writer.flushed.get(page, 0), *writer.unflushed.get(page, [])]
+        assert sequence in allowed, f"page {page} holds write {sequence}, allowed {allowed}"
+        assert data == (stamp(page, sequence) if sequence else bytes(PAGE)), f"page {page} is torn"
+        assert at == (page if sequence else 0)
+        if sequence:
+            found[page] = sequence
+    nbd.close()
+    return found
+
+
+def test_fifty_kills_under_load(own_server):
+    server = own_server()
+    owner = server.account("owner")
+    key, other_key = create_key(owner), create_key(owner)
+    volume = create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
+    host, _ = attach(owner, volume)
+    path = server.socket(host, "/dev/sdf")
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+
+    first = Nbd(path)
+    first.write(0, stamp(0, 1))
+    first.flush()
+    first.close()
+    source = create_snapshot(owner, volume)
+    ec2 = owner.client("ec2")
+    flushed, sequence, started = {0: 1}, 1, []
+    for kill in range(KILLS):
+        writer = Writer(path, flushed, sequence, chance.randrange(1 << 32))
+        writer.start()
+        # Work that the kill interrupts: a copy under another key, or a snapshot of the volume.
+        if kill % 2:
+            copied = ec2.copy_snapshot(
+                SourceRegion=REGION, SourceSnapshotId=source, Encrypted=True, KmsKeyId=other_key
+            )
+        else:
+            copied = ec2.create_snapshot(VolumeId=volume)
+        started.append(copied["SnapshotId"])
+        writer.join(timeout=chance.random() * 0.5)
+        server.kill()
+        writer.join(timeout=60)
+        assert not writer.is_alive()
+        server.start()
+        flushed, sequence = verify(path, writer), writer.sequence
+
+    def all_settled():
+        found = ec2.describe_snapshots(SnapshotIds=started)["Snapshots"]
+        states = [snapshot["State"] for snapshot in found]
+        return states if "pending" not in states else None
+
+    assert eventually(all_settled, 300) == ["completed"] * KILLS
+    found = ec2.describe_volumes()["Volumes"]
+    assert [(v["VolumeId"], v["State"]) for v in found] == [(volume, "in-use")]
+    grants = owner.aws("kms", "list-grants", "--key-id", other_key)["Grants"]
+    assert grants == [], "every grant of a finished copy is retired"
+    ec2.detach_volume(VolumeId=volume)
+    owner.aws("ec2", "wait", "volume-available", "--volume-ids", volume)

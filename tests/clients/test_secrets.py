@@ -1,0 +1,91 @@
+"""After a volume was used and detached, neither its plaintext nor its data key is left anywhere."""
+
+import base64
+
+import os
+import sqlite3
+import subprocess
+
+from conftest import require
+from steps import (
+    REGION,
+    attach,
+    create_key,
+    create_snapshot,
+    create_volume,
+    detach,
+    read_digest,
+    settled,
+    write_image,
+)
+
+PATTERN = b"the quick brown fox keeps a secret in block storage; "
+
+
+def occurs(needles, path):
+    """Which of the needles a file contains. Read in overlapping pieces: cores are large."""
+    found, overlap = set(), max(map(len, needles))
+    with open(path, "rb") as file:
+        tail = b""
+        while piece := file.read(16 << 20):
+            window = tail + piece
+            found.update(needle for needle in needles if needle in window)
+            tail = window[-overlap:]
+    return found
+
+
+def core(process, path):
+    gdb = require("gdb")
+    commands = ["set dump-excluded-mappings on", "set use-coredump-filter off", f"gcore {path}"]
+    arguments = [part for command in commands for part in ("-ex", command)]
+    done = subprocess.run(
+        [gdb, "--batch", "-p", str(process.pid), *arguments],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert os.path.exists(path), done.stdout + done.stderr
+    return path
+
+
+def data_keys(server, owner, volume):
+    """The plaintext data key of a volume, which only somebody allowed to use the KMS key can get."""
+    rows = sqlite3.connect(f"file:{server.data / 'meta.sqlite'}?mode=ro", uri=True)
+    query = "SELECT wrapped_key, context_id FROM ebs_volumes WHERE volume_id = ?"
+    wrapped, context_id = rows.execute(query, (volume,)).fetchone()
+    rows.close()
+    opened = owner.client("kms").decrypt(
+        CiphertextBlob=wrapped, EncryptionContext={"aws:ebs:id": context_id}
+    )
+    assert len(opened["Plaintext"]) == 64
+    return opened["Plaintext"]
+
+
+def test_nothing_is_left_behind(own_server, tmp_path):
+    require("nbdcopy")
+    server = own_server()
+    owner = server.account("owner")
+    key, other = create_key(owner), create_key(owner)
+    volume = create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
+    _, uri = attach(owner, volume)
+    image = tmp_path / "image"
+    text = PATTERN * ((4 << 20) // len(PATTERN))
+    image.write_bytes(text + bytes((1 << 30) - len(text)))
+    write_image(image, uri)
+    read_digest(uri, tmp_path)
+    attached = core(server.process, tmp_path / "core.attached")
+    snapshot = create_snapshot(owner, volume)
+    copied = owner.aws(
+        "ec2", "copy-snapshot", "--source-region", REGION, "--source-snapshot-id", snapshot,
+        "--encrypted", "--kms-key-id", other,
+    )["SnapshotId"]  # fmt: skip
+    assert settled(owner, copied)["State"] == "completed"
+    detach(owner, volume)
+    idle = core(server.process, tmp_path / "core.idle")
+
+    secret = data_keys(server, owner, volume)
+    needles = [PATTERN, secret[:32], secret[32:], base64.b64encode(secret)]
+    # The search itself works: while the volume was attached, its host's memory held the key.
+    assert occurs(needles[1:3], attached) == set(needles[1:3])
+    assert not occurs(needles, idle)
+    for path in server.data.rglob("*"):
+        if path.is_file() and not path.is_socket():
+            assert not occurs(needles, path), path
