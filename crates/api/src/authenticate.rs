@@ -1,22 +1,17 @@
 //! From a signature to a caller, or to a refusal in the words of the protocol (spec 20, A.9).
 
 use crate::error::Error;
-use crate::world::{Credential, World};
+use crate::world::World;
 use awsproto::{ErrorSpec, Protocol, Request};
 use iam::sigv4::{self, Rejection, SignedRequest};
+use identity::{Credential, CredentialError};
 
 /// Why a request is nobody's.
 pub(crate) enum Refused {
     /// The signature's form, time or value.
     Signature(Rejection),
-    /// No such access key, or it is inactive.
-    UnknownKey,
-    /// The session token is none of ours, or belongs to another key.
-    InvalidToken,
-    /// The temporary credentials have expired.
-    ExpiredToken,
-    /// The credential could not be looked up.
-    Internal(Error),
+    /// The access key or its token.
+    Credential(CredentialError),
 }
 
 /// Reads the signature; checks form, times and body.
@@ -33,7 +28,8 @@ pub(crate) fn read(world: &World, request: &Request<'_>) -> Result<SignedRequest
 
 /// Finds the credential and checks the signature with its secret.
 pub(crate) async fn verify(world: &World, signed: &SignedRequest) -> Result<Credential, Refused> {
-    let credential = world.credential(&signed.access_key_id, signed.token.as_deref()).await?;
+    let credential = world.credential(&signed.access_key_id, signed.token.as_deref());
+    let credential = credential.await.map_err(Refused::Credential)?;
     signed.verify(&credential.secret).map_err(Refused::Signature)?;
     Ok(credential)
 }
@@ -54,15 +50,20 @@ impl Refused {
         const AUTH_FAILURE: ErrorSpec = ErrorSpec::sender("AuthFailure", 401);
         const REQUEST_EXPIRED: ErrorSpec = ErrorSpec::sender("RequestExpired", 400);
         match self {
-            Self::Internal(error) => error,
+            Self::Credential(CredentialError::Unreadable(cause)) => Error::internal(cause),
             Self::Signature(rejection) if is_about_time(&rejection) => {
                 Error::new(REQUEST_EXPIRED, rejection.to_string())
             }
-            Self::ExpiredToken => Error::new(REQUEST_EXPIRED, "Request has expired."),
-            Self::Signature(_) | Self::UnknownKey | Self::InvalidToken => Error::new(
-                AUTH_FAILURE,
-                "AWS was not able to validate the provided access credentials",
-            ),
+            Self::Credential(CredentialError::Expired) => {
+                Error::new(REQUEST_EXPIRED, "Request has expired.")
+            }
+            Self::Signature(_)
+            | Self::Credential(CredentialError::Unknown | CredentialError::InvalidToken) => {
+                Error::new(
+                    AUTH_FAILURE,
+                    "AWS was not able to validate the provided access credentials",
+                )
+            }
         }
     }
 
@@ -73,7 +74,7 @@ impl Refused {
             ErrorSpec::sender(if query { plain } else { exception }, status)
         };
         match self {
-            Self::Internal(error) => error,
+            Self::Credential(CredentialError::Unreadable(cause)) => Error::internal(cause),
             Self::Signature(Rejection::MissingToken) => Error::new(
                 spec("MissingAuthenticationToken", "MissingAuthenticationTokenException"),
                 "Missing Authentication Token",
@@ -86,14 +87,15 @@ impl Refused {
                 spec("SignatureDoesNotMatch", "InvalidSignatureException"),
                 rejection.to_string(),
             ),
-            Self::UnknownKey | Self::InvalidToken => Error::new(
+            Self::Credential(
+                error @ (CredentialError::Unknown | CredentialError::InvalidToken),
+            ) => Error::new(
                 spec("InvalidClientTokenId", "UnrecognizedClientException"),
-                "The security token included in the request is invalid.",
+                error.to_string(),
             ),
-            Self::ExpiredToken => Error::new(
-                spec("ExpiredToken", "ExpiredTokenException"),
-                "The security token included in the request is expired",
-            ),
+            Self::Credential(error @ CredentialError::Expired) => {
+                Error::new(spec("ExpiredToken", "ExpiredTokenException"), error.to_string())
+            }
         }
     }
 }

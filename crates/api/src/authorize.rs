@@ -91,11 +91,11 @@ fn allow_all() -> AttachedPolicy {
 }
 
 /// A denial in the service's words, with what decided it (spec 20, A.9).
-pub(crate) fn denial(call: &Call, service: Service, ask: &Ask, decision: &Decision) -> Error {
+pub(crate) fn denial(call: &Call, service: Service, decision: &Decision) -> Error {
     let sentence = decision.message().unwrap_or_default();
     match service {
         Service::Ec2 => {
-            let encoded = call.world.encode_decision(&ask.action, decision);
+            let encoded = call.world.decisions.seal(&*call.world.rng, decision);
             Error::new(
                 ErrorSpec::sender("UnauthorizedOperation", 403),
                 format!(

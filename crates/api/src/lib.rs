@@ -20,6 +20,7 @@ mod audit;
 mod authenticate;
 mod authorize;
 mod call;
+mod decision;
 mod error;
 mod front;
 pub mod http;

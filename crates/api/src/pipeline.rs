@@ -212,7 +212,7 @@ async fn steps<O: Operation>(
         let decision = authorize::decide(call, ask).await?;
         if !decision.allowed {
             entry.denied();
-            return Err(authorize::denial(call, O::SPEC.service, ask, &decision));
+            return Err(authorize::denial(call, O::SPEC.service, &decision));
         }
     }
     if dry_run {

@@ -1,10 +1,11 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
-use crate::authenticate::Refused;
+use crate::decision::DecisionSealer;
 use crate::error::Error;
 use crate::kms_port::FrontDoor;
-use base::{Clock, Region, Rng, Secret};
-use iam::{Decision, Layers, Principal, PrincipalKind};
+use base::{Clock, Region, Rng};
+use iam::{Layers, Principal};
+use identity::{Credential, CredentialError, Identity};
 use kms::seal::Root;
 use lifecycle::Services;
 use lifecycle::cells::Cells;
@@ -52,6 +53,10 @@ pub struct World {
     pub server: String,
     /// What the storage workflows work with: KMS through the front door, blocks, hosts.
     pub services: Services,
+    /// Accounts, users, roles, and their credentials and policies.
+    pub identity: Identity,
+    /// Seals decisions into the texts that EC2 denials carry.
+    pub(crate) decisions: DecisionSealer,
     /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
     pub cells: Arc<Cells>,
 }
@@ -111,14 +116,17 @@ impl Regions {
 const INTENT_AGE_MAX_SECONDS: i64 = 3600;
 
 /// Every table of the crates below, in the order of their dependencies.
-const MIGRATIONS: &[&[meta::Migration]] = &[events::MIGRATIONS, kms::MIGRATIONS, ebs::MIGRATIONS];
+const MIGRATIONS: &[&[meta::Migration]] = &[
+    events::MIGRATIONS,
+    identity::MIGRATIONS,
+    kms::MIGRATIONS,
+    ebs::MIGRATIONS,
+    lifecycle::MIGRATIONS,
+];
 
-/// A credential that was found: whose it is, and the secret to check signatures with.
-pub(crate) struct Credential {
-    pub(crate) principal: Principal,
-    pub(crate) secret: Secret<String>,
-    pub(crate) session_policies: Vec<String>,
-}
+/// What the sealing keys of identity and of decisions are derived under.
+const IDENTITY_KEY_LABEL: &str = "identity-1";
+const DECISION_KEY_LABEL: &str = "authorization-decision-1";
 
 impl World {
     /// Brings the schema up to date and puts the parts together.
@@ -131,6 +139,12 @@ impl World {
             db.migrate(migrations).await?;
         }
         let server = hex::encode(seal.id());
+        let identity = Identity::new(identity::Config {
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+            service_key: seal.service_key(IDENTITY_KEY_LABEL),
+        });
+        let decisions = DecisionSealer::new(&seal.service_key(DECISION_KEY_LABEL));
         let world = Arc::new_cyclic(|world| {
             let services = Services {
                 db: db.clone(),
@@ -141,7 +155,19 @@ impl World {
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
             };
-            Self { db, clock, rng, seal, regions, enforcement, server, cells, services }
+            Self {
+                db,
+                clock,
+                rng,
+                seal,
+                regions,
+                enforcement,
+                server,
+                identity,
+                decisions,
+                cells,
+                services,
+            }
         });
         world.recover_trail().await?;
         Ok(world)
@@ -154,21 +180,24 @@ impl World {
     pub async fn identity_layers(
         &self,
         principal: &Principal,
-        _session_policies: &[String],
+        session_policies: &[String],
     ) -> Result<Layers, Error> {
-        match principal.kind {
-            PrincipalKind::Root => Ok(Layers::default()),
-            _ => Err(Error::internal(meta::Error::Closed)),
-        }
+        let identity = self.identity.clone();
+        let (principal, session_policies) = (principal.clone(), session_policies.to_vec());
+        let layers =
+            self.db.read(move |tx| identity.layers(tx, &principal, &session_policies)).await;
+        layers.map_err(Error::internal)
     }
 
     /// Finds a credential by its access key and, for temporary ones, its session token.
     pub(crate) async fn credential(
         &self,
-        _access_key_id: &str,
-        _token: Option<&str>,
-    ) -> Result<Credential, Refused> {
-        Err(Refused::UnknownKey)
+        access_key_id: &str,
+        token: Option<&str>,
+    ) -> Result<Credential, CredentialError> {
+        let identity = self.identity.clone();
+        let (id, token) = (access_key_id.to_owned(), token.map(str::to_owned));
+        self.db.read(move |tx| identity.credential(tx, &id, token.as_deref())).await
     }
 
     /// Records the calls that an earlier run of this server began and did not finish.
@@ -185,10 +214,5 @@ impl World {
             }
             tracing::warn!(calls = settled.len(), "recorded calls that were interrupted");
         }
-    }
-
-    /// The opaque text of an EC2 denial that `sts:DecodeAuthorizationMessage` opens.
-    pub(crate) fn encode_decision(&self, action: &str, _decision: &Decision) -> String {
-        action.to_owned()
     }
 }
