@@ -105,3 +105,22 @@ macro_rules! internal {
 }
 
 internal!(meta::Error, events::Error);
+
+/// IAM and STS in their own words (botocore models; IAM API, "Errors" of each operation).
+impl From<identity::Error> for Error {
+    fn from(error: identity::Error) -> Self {
+        use identity::Error as Failure;
+        let spec = match &error {
+            Failure::NoSuchEntity { .. } => ErrorSpec::sender("NoSuchEntity", 404),
+            Failure::EntityAlreadyExists { .. } => ErrorSpec::sender("EntityAlreadyExists", 409),
+            Failure::DeleteConflict { .. } => ErrorSpec::sender("DeleteConflict", 409),
+            Failure::LimitExceeded { .. } => ErrorSpec::sender("LimitExceeded", 409),
+            Failure::MalformedPolicy { .. } => ErrorSpec::sender("MalformedPolicyDocument", 400),
+            Failure::InvalidInput { .. } => ErrorSpec::sender("InvalidInput", 400),
+            Failure::Validation { .. } => awsproto::code::VALIDATION_ERROR,
+            Failure::PackedPolicyTooLarge { .. } => ErrorSpec::sender("PackedPolicyTooLarge", 400),
+            Failure::RowDamaged { .. } | Failure::Store(_) => return Self::internal(error),
+        };
+        Self::new(spec, error.to_string())
+    }
+}

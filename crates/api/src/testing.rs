@@ -62,7 +62,20 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         cells,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
+    add_accounts(&world).await;
     Bench { world, clock, _directory: directory }
+}
+
+/// Accounts 111… to 333… exist in every world.
+async fn add_accounts(world: &World) {
+    let identity = world.identity.clone();
+    let made = world.db.write(move |tx| {
+        for digit in 1..=3 {
+            identity.create_account(tx, Some(&account(digit)), "test")?;
+        }
+        Ok::<_, identity::Error>(())
+    });
+    made.await.expect("the accounts are new");
 }
 
 impl Bench {
