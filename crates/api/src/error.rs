@@ -104,7 +104,7 @@ macro_rules! internal {
     };
 }
 
-internal!(meta::Error, events::Error);
+internal!(ebs::Error, meta::Error, events::Error);
 
 /// IAM and STS in their own words (botocore models; IAM API, "Errors" of each operation).
 impl From<identity::Error> for Error {

@@ -31,6 +31,7 @@ mod ops {
 pub mod pipeline;
 pub mod registry;
 mod service;
+mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
 mod world;

@@ -9,6 +9,7 @@ use identity::{Credential, CredentialError, Identity};
 use kms::seal::Root;
 use lifecycle::Services;
 use lifecycle::cells::Cells;
+use lifecycle::jobs::Waker;
 use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
 use lifecycle::port::host::AttachHost;
 use meta::Db;
@@ -52,13 +53,15 @@ pub struct World {
     /// This server's name in shared rows, the same at every start.
     pub server: String,
     /// What the storage workflows work with: KMS through the front door, blocks, hosts.
-    pub services: Services,
+    pub services: Arc<Services>,
     /// Accounts, users, roles, and their credentials and policies.
     pub identity: Identity,
     /// Seals decisions into the texts that EC2 denials carry.
     pub(crate) decisions: DecisionSealer,
     /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
     pub cells: Arc<Cells>,
+    /// Wakes whoever runs jobs, after one was enqueued.
+    pub waker: Waker,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -146,7 +149,7 @@ impl World {
         });
         let decisions = DecisionSealer::new(&seal.service_key(DECISION_KEY_LABEL));
         let world = Arc::new_cyclic(|world| {
-            let services = Services {
+            let services = Arc::new(Services {
                 db: db.clone(),
                 clock: Arc::clone(&clock),
                 rng: Arc::clone(&rng),
@@ -154,7 +157,8 @@ impl World {
                 blocks: Arc::clone(&cells) as _,
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
-            };
+                snapshot_gate: tokio::sync::Mutex::new(()),
+            });
             Self {
                 db,
                 clock,
@@ -167,10 +171,16 @@ impl World {
                 decisions,
                 cells,
                 services,
+                waker: Waker::new(),
             }
         });
         world.recover_trail().await?;
         Ok(world)
+    }
+
+    /// Has enqueued jobs looked at now rather than at the next poll.
+    pub(crate) fn wake_jobs(&self) {
+        self.waker.wake();
     }
 
     /// The caller's own policies: identity policies, boundary and session policies.

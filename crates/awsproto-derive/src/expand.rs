@@ -150,12 +150,12 @@ fn schema(name: &Ident, members: &[Member<'_>], attributes: &StructAttributes) -
         Ok(members) => members,
         Err(error) => return error.to_compile_error(),
     };
-    let dry_run = attributes.dry_run.then(|| quote!(, ::awsproto::Member::DRY_RUN));
+    let dry_run = attributes.dry_run.then(|| quote!(::awsproto::Member::DRY_RUN));
     quote! {
         impl ::awsproto::Shape for #name {
             const SCHEMA: &'static ::awsproto::Schema = &::awsproto::Schema {
                 name: #text,
-                members: &[#(#members),* #dry_run],
+                members: &[#(#members,)* #dry_run],
                 unsupported: &[#(#unsupported),*],
                 omitted: &[#(#omitted),*],
             };

@@ -318,6 +318,17 @@ pub fn set_progress(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId, percent: 
     Ok(())
 }
 
+/// Snapshots of volumes, of every account, whose blocks are on their way, in the order they were
+/// asked for: what a server looks at when it starts.
+///
+/// # Errors
+/// When the database fails.
+pub fn list_pending_of_volumes(tx: &mut Tx<'_>) -> Result<Vec<Snapshot>> {
+    let rest = "WHERE state = 'pending' AND source_snapshot_id IS NULL AND volume_id <> $1 \
+        ORDER BY started_ms, account_id, region, snapshot_id";
+    query(tx, rest, params![NO_VOLUME])
+}
+
 /// Gives a pending snapshot its data key.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use base::{AccountId, Region};
 use meta::{Tx, params};
+use std::collections::BTreeMap;
 
 /// Tags on one resource.
 pub const TAGS_MAX: usize = 50;
@@ -129,6 +130,22 @@ pub fn list(
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).collect()
 }
 
+/// The tags of every resource of the account in the region, by resource.
+///
+/// # Errors
+/// When the database fails.
+pub fn by_resource(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+) -> Result<BTreeMap<String, Vec<Tag>>> {
+    let mut tags: BTreeMap<String, Vec<Tag>> = BTreeMap::new();
+    for (resource, key, value) in list(tx, account, region)? {
+        tags.entry(resource).or_default().push((key, value));
+    }
+    Ok(tags)
+}
+
 /// Sets checked tags on a resource, replacing the values of keys it has. The inner answer says
 /// whether the resource would carry too many; then nothing was written.
 ///
@@ -190,6 +207,18 @@ pub fn remove(
             None => tx.execute(ANY, params![account, region, resource, key])?,
         };
     }
+    Ok(())
+}
+
+/// Removes all tags of a resource.
+///
+/// # Errors
+/// When the database fails.
+pub fn clear(tx: &mut Tx<'_>, account: &AccountId, region: &Region, resource: &str) -> Result<()> {
+    tx.execute(
+        "DELETE FROM ebs_tags WHERE account_id = $1 AND region = $2 AND resource_id = $3",
+        params![account, region, resource],
+    )?;
     Ok(())
 }
 

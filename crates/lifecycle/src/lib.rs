@@ -6,6 +6,7 @@
 
 pub mod cells;
 pub mod jobs;
+pub mod kinds;
 pub mod plain_key;
 pub mod port;
 pub mod services;

@@ -25,6 +25,8 @@ pub struct Services {
     pub host: Arc<dyn AttachHost>,
     /// Data keys of plain resources.
     pub plain: PlainKeys,
+    /// Held while a snapshot is accepted and its volume cut.
+    pub snapshot_gate: tokio::sync::Mutex<()>,
 }
 
 impl Services {

@@ -11,7 +11,8 @@ use base::{AccountId, Region, VolumeId};
 use ebs::volume::{self, Created};
 use ebs::{Volume, VolumeState, WrappedKey};
 use events::notification::{self, Outcome};
-use events::put_event;
+use events::{ServiceEvent, put_event};
+use meta::Tx;
 use serde::{Deserialize, Serialize};
 
 /// A volume to be made.
@@ -174,19 +175,32 @@ async fn finish(services: &Services, job: &CreateVolume, created: Created) -> Re
 
 async fn vanish(services: &Services, job: &CreateVolume, trouble: &Trouble) -> Result<(), Trouble> {
     tracing::info!(volume = %job.volume, %trouble, "a volume could not be created");
-    let job = job.clone();
+    let (job, events) = (job.clone(), failure_events(services, job, &trouble.event_cause()));
+    services.db.write(move |tx| vanish_in(tx, &job, &events)).await
+}
+
+/// What is told of a volume that could not be created: that, and that it is gone.
+pub(crate) fn failure_events(
+    services: &Services,
+    job: &CreateVolume,
+    cause: &str,
+) -> [ServiceEvent; 2] {
     let envelope = || services.envelope(&job.account, &job.region);
-    let outcome = Outcome::Failed(trouble.event_cause());
-    let failed = notification::create_volume(envelope(), &job.volume, &job.request_id, &outcome);
-    let deleted = notification::delete_volume(envelope(), &job.volume, &job.request_id);
-    services
-        .db
-        .write(move |tx| {
-            if volume::remove(tx, &job.region, &job.volume, VolumeState::Creating)? {
-                put_event(tx, &failed)?;
-                put_event(tx, &deleted)?;
-            }
-            Ok(())
-        })
-        .await
+    let outcome = Outcome::Failed(cause.to_owned());
+    [
+        notification::create_volume(envelope(), &job.volume, &job.request_id, &outcome),
+        notification::delete_volume(envelope(), &job.volume, &job.request_id),
+    ]
+}
+
+/// Removes the row and tells of it, unless the volume is no longer being created.
+pub(crate) fn vanish_in(
+    tx: &mut Tx<'_>,
+    job: &CreateVolume,
+    events: &[ServiceEvent],
+) -> Result<(), Trouble> {
+    if volume::remove(tx, &job.region, &job.volume, VolumeState::Creating)? {
+        events.iter().try_for_each(|event| put_event(tx, event))?;
+    }
+    Ok(())
 }

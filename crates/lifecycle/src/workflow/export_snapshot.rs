@@ -6,8 +6,8 @@
 use super::progress::with_progress;
 use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{Services, Trouble};
-use base::{Region, SnapshotId};
-use ebs::{Snapshot, SnapshotState, snapshot};
+use base::{GIB, Region, SnapshotId};
+use ebs::{Snapshot, SnapshotState, Volume, snapshot, volume};
 use events::notification::{self, ArnForm, Outcome, Span};
 use events::put_event;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,7 @@ async fn export(
     row: &Snapshot,
     volume: &VolumeBlocks,
 ) -> Result<Stored, Trouble> {
+    services.blocks.cut(volume, &row.id).await?;
     let parent_root = parent_root(services, row).await?;
     let export = ExportCut { volume: volume.clone(), snapshot: job.snapshot.clone(), parent_root };
     with_progress(services, &job.region, &job.snapshot, |sender| {
@@ -74,19 +75,47 @@ async fn export(
     .map_err(Trouble::from)
 }
 
-/// The root to be incremental to, pinned for as long as the export reads it.
+/// Makes the cuts of snapshots that were accepted just before the server stopped, in their order
+/// and before any later one can be asked for. Call it once, before requests are served.
+///
+/// Nobody was answered, so nobody was promised an earlier moment. A cut that exists stays as it is.
+///
+/// # Errors
+/// When the rows or the block store fail.
+pub async fn recover(services: &Services) -> Result<(), Trouble> {
+    for row in services.db.read(snapshot::list_pending_of_volumes).await? {
+        let (region, id) = (row.region.clone(), row.volume_id.clone());
+        let Some(volume) = services.db.read(move |tx| volume::get(tx, &region, &id)).await? else {
+            continue;
+        };
+        services.blocks.cut(&blocks_of(&volume), &row.id).await?;
+    }
+    Ok(())
+}
+
+/// A volume as the block store knows it.
+pub fn blocks_of(volume: &Volume) -> VolumeBlocks {
+    VolumeBlocks {
+        region: volume.region.clone(),
+        volume: volume.id.clone(),
+        size_bytes: u64::from(volume.size_gib) * GIB,
+        base_root: volume.base_root.clone(),
+    }
+}
+
+/// The root of the snapshot to be incremental to, pinned for as long as the export reads it.
 async fn parent_root(services: &Services, row: &Snapshot) -> Result<Option<Root>, Trouble> {
     let Some(parent) = row.parent.clone() else { return Ok(None) };
-    let (region, id) = (row.region.clone(), row.id.clone());
+    let row = row.clone();
     services
         .db
         .write(move |tx| {
-            let Some(parent) = snapshot::get(tx, &region, &parent)? else { return Ok(None) };
+            let Some(parent) = snapshot::get(tx, &row.region, &parent)? else { return Ok(None) };
             if let SnapshotState::Pending(_) = parent.state {
                 return Err(Trouble::NotYet { what: "the snapshot before it" });
             }
             if let Some(root) = &parent.root {
-                snapshot::pin_root(tx, &region, &id, root)?;
+                snapshot::pin_root(tx, &row.region, &row.id, root)?;
             }
             Ok(parent.root)
         })

@@ -4,6 +4,7 @@
 //! rows, each step is idempotent, and what must not happen twice is one transaction.
 
 pub mod attach;
+pub mod collect;
 pub mod copy_snapshot;
 pub mod create_volume;
 pub mod delete_volume;

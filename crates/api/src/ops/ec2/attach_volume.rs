@@ -1,0 +1,146 @@
+//! `ec2:AttachVolume`: gives an instance a volume as a block device.
+
+use crate::kms_port::capture;
+use crate::storage::code::{INCORRECT_STATE, VOLUME_IN_USE, invalid_value};
+use crate::storage::find::{FoundInstance, FoundVolume};
+use crate::storage::shape::AttachmentShape;
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::{ErrorSpec, Shape};
+use base::{InstanceId, VolumeId};
+use ebs::device::check_device_name;
+use ebs::{VolumeState, attachment};
+use lifecycle::workflow::attach::{self, AttachFailure, AttachRequest};
+
+pub(crate) struct AttachVolume;
+
+const INVALID_VOLUME_ZONE_MISMATCH: ErrorSpec =
+    ErrorSpec::sender("InvalidVolume.ZoneMismatch", 400);
+const CUSTOMER_KEY_HAS_BEEN_REVOKED: ErrorSpec =
+    ErrorSpec::sender("Client.CustomerKeyHasBeenRevoked", 400);
+
+#[derive(Shape)]
+#[shape(input, dry_run, unsupported(EbsCardIndex))]
+pub(crate) struct Input {
+    device: String,
+    instance_id: InstanceId,
+    volume_id: VolumeId,
+}
+
+pub(crate) struct Plan {
+    volume: FoundVolume,
+    instance: FoundInstance,
+    device: String,
+}
+
+impl Operation for AttachVolume {
+    const SPEC: Spec = Spec::mutates(Service::Ec2, "AttachVolume");
+    type Input = Input;
+    type Plan = Plan;
+    type Output = AttachmentShape;
+
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
+        let Input { device, instance_id, volume_id } = input;
+        check_device_name(&device)?;
+        let volume = FoundVolume::find(call, &volume_id).await?;
+        let instance = FoundInstance::find(call, &instance_id).await?;
+        if volume.volume.zone != instance.instance.zone {
+            return Err(Error::new(
+                INVALID_VOLUME_ZONE_MISMATCH,
+                format!(
+                    "The volume '{volume_id}' is not in the same availability zone as instance \
+                     '{instance_id}'"
+                ),
+            ));
+        }
+        Ok(Plan { volume, instance, device })
+    }
+
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        let action = "ec2:AttachVolume";
+        vec![plan.volume.ask(action), plan.instance.ask(action)]
+    }
+
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<AttachmentShape, Error> {
+        let Plan { volume, instance, device } = plan.into_inner();
+        let (volume, instance) = (volume.volume, instance.instance);
+        check_free(call, &volume, &instance.id, &device).await?;
+        let id = volume.id.clone();
+        let request = AttachRequest {
+            volume,
+            instance: instance.id.clone(),
+            device: device.clone(),
+            identity: capture(call),
+            request_id: call.request_id.clone(),
+        };
+        let attached = attach::attach(&call.world.services, request).await;
+        // The reply shows the attachment as it began; the device serves already.
+        attached
+            .map(|attachment| AttachmentShape::in_state(&attachment, "attaching"))
+            .map_err(|failure| refusal(failure, &id, &instance.id, &device))
+    }
+}
+
+/// The refusals that can be told apart before anything is reserved.
+async fn check_free(
+    call: &Call,
+    volume: &ebs::Volume,
+    instance: &InstanceId,
+    device: &str,
+) -> Result<(), Error> {
+    let (account, region) = (volume.account.clone(), volume.region.clone());
+    let (id, at) = (volume.id.clone(), instance.clone());
+    let (of_volume, of_instance) = call
+        .world
+        .db
+        .read(move |tx| {
+            let of_volume = attachment::of_volume(tx, &account, &region, &id)?;
+            let of_instance = attachment::of_instance(tx, &account, &region, &at)?;
+            Ok::<_, ebs::Error>((of_volume, of_instance))
+        })
+        .await?;
+    let id = &volume.id;
+    if !of_volume.is_empty() {
+        let message = format!("{id} is already attached to an instance");
+        return Err(Error::new(VOLUME_IN_USE, message));
+    }
+    if volume.state != VolumeState::Available {
+        return Err(not_available(id));
+    }
+    if of_instance.iter().any(|attachment| attachment.device == device) {
+        return Err(device_in_use(device));
+    }
+    Ok(())
+}
+
+fn not_available(id: &VolumeId) -> Error {
+    Error::new(INCORRECT_STATE, format!("{id} is not 'available'."))
+}
+
+fn device_in_use(device: &str) -> Error {
+    invalid_value(format!(
+        "Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
+    ))
+}
+
+fn refusal(failure: AttachFailure, id: &VolumeId, instance: &InstanceId, device: &str) -> Error {
+    match failure {
+        AttachFailure::NotAvailable => not_available(id),
+        AttachFailure::DeviceInUse => device_in_use(device),
+        AttachFailure::Key(cause) if !cause.is_transient() => Error(
+            CUSTOMER_KEY_HAS_BEEN_REVOKED
+                .error(format!(
+                    "Volume {id} cannot be attached. The encrypted volume was unable to access \
+                     the KMS key."
+                ))
+                .with_cause(Box::new(cause)),
+        ),
+        AttachFailure::Key(_)
+        | AttachFailure::PlainKey(_)
+        | AttachFailure::Host(_)
+        | AttachFailure::Rows(_)
+        | AttachFailure::Events(_) => {
+            tracing::error!(volume = %id, %instance, %failure, "a volume was not attached");
+            Error::internal(failure)
+        }
+    }
+}

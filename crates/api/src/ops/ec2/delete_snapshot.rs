@@ -1,0 +1,65 @@
+//! `ec2:DeleteSnapshot`: removes a snapshot; blocks that others need stay.
+
+use crate::storage::code::snapshot_not_found;
+use crate::storage::find::FoundSnapshot;
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::Shape;
+use awsproto::code::UNAUTHORIZED_OPERATION;
+use base::SnapshotId;
+use ebs::deletion::{self, DeletionRefused};
+use ebs::snapshot;
+use lifecycle::workflow::collect::Collect;
+
+pub(crate) struct DeleteSnapshot;
+
+#[derive(Shape)]
+#[shape(input, dry_run)]
+pub(crate) struct Input {
+    snapshot_id: SnapshotId,
+}
+
+pub(crate) struct Plan {
+    found: FoundSnapshot,
+}
+
+impl Operation for DeleteSnapshot {
+    const SPEC: Spec = Spec::mutates(Service::Ec2, "DeleteSnapshot");
+    type Input = Input;
+    type Plan = Plan;
+    type Output = ();
+
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
+        let Input { snapshot_id } = input;
+        Ok(Plan { found: FoundSnapshot::find(call, &snapshot_id).await? })
+    }
+
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        vec![plan.found.ask("ec2:DeleteSnapshot")]
+    }
+
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
+        let (account, region) = (call.account().clone(), call.region.clone());
+        let (id, now) = (plan.found.snapshot.id.clone(), call.now);
+        call.world
+            .db
+            .write(move |tx| {
+                // Looked up again: what holds now decides, not what held when it was planned.
+                let found = deletion::find(tx, &region, &id, &account)?.map_err(refusal)?;
+                deletion::guard(&found, &account).map_err(refusal)?;
+                snapshot::delete(tx, &found)?;
+                let collect = Collect { region: region.clone() };
+                lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;
+                Ok::<_, Error>(())
+            })
+            .await?;
+        call.world.wake_jobs();
+        Ok(())
+    }
+}
+
+fn refusal(refused: DeletionRefused) -> Error {
+    match &refused {
+        DeletionRefused::NotFound { snapshot } => snapshot_not_found(snapshot.as_str()),
+        DeletionRefused::NotOwner => Error::new(UNAUTHORIZED_OPERATION, refused.to_string()),
+    }
+}

@@ -1,0 +1,164 @@
+//! `ec2:DescribeVolumes`: lists the account's volumes.
+
+use crate::storage::code::volume_not_found;
+use crate::storage::condition;
+use crate::storage::find::zone_id;
+use crate::storage::page::{Paging, Selection};
+use crate::storage::shape::{Filter, VolumeShape};
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::Shape;
+use base::{Region, VolumeId};
+use ebs::filter::Filterable;
+use ebs::tag::{self, Tag};
+use ebs::{Attachment, Volume, attachment, volume};
+
+pub(crate) struct DescribeVolumes;
+
+#[derive(Shape)]
+#[shape(input, dry_run, unsupported(IncludeManagedResources))]
+pub(crate) struct Input {
+    #[shape(query = "VolumeId")]
+    volume_ids: Vec<VolumeId>,
+    #[shape(query = "Filter")]
+    filters: Vec<Filter>,
+    next_token: Option<String>,
+    max_results: Option<i32>,
+}
+
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct Output {
+    next_token: Option<String>,
+    #[shape(xml = "volumeSet")]
+    volumes: Vec<VolumeShape>,
+}
+
+pub(crate) struct Plan {
+    region: Region,
+    ids: Vec<VolumeId>,
+    selection: Selection,
+}
+
+/// A volume with what hangs on it.
+struct Listed {
+    volume: Volume,
+    attachments: Vec<Attachment>,
+    tags: Vec<Tag>,
+    zone_id: String,
+}
+
+impl Operation for DescribeVolumes {
+    const SPEC: Spec = Spec::reads(Service::Ec2, "DescribeVolumes");
+    type Input = Input;
+    type Plan = Plan;
+    type Output = Output;
+
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
+        let Input { volume_ids: ids, filters, next_token, max_results } = input;
+        let paging = Paging { max_results, next_token, ids_given: !ids.is_empty() };
+        let selection = Selection::new::<Listed>(filters, paging, "volumes")?;
+        Ok(Plan { region: call.region.clone(), ids, selection })
+    }
+
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        vec![Ask::any("ec2:DescribeVolumes").with(condition::of_region(&plan.region))]
+    }
+
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
+        let mut listed = list(call).await?;
+        if let Some(missing) =
+            plan.ids.iter().find(|id| !listed.iter().any(|listed| listed.volume.id == **id))
+        {
+            return Err(volume_not_found(missing.as_str()));
+        }
+        if !plan.ids.is_empty() {
+            listed.retain(|listed| plan.ids.contains(&listed.volume.id));
+        }
+        let page = plan.selection.page(listed, |listed| listed.volume.id.as_str())?;
+        let volumes = page.items.into_iter().map(|listed| {
+            let Listed { volume, attachments, tags, zone_id } = listed;
+            VolumeShape::described(&volume, zone_id, tags, &attachments)
+        });
+        Ok(Output { volumes: volumes.collect(), next_token: page.next_token })
+    }
+}
+
+async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
+    let (account, region) = (call.account().clone(), call.region.clone());
+    let (volumes, attachments, tags) = call
+        .world
+        .db
+        .read(move |tx| {
+            let volumes = volume::list(tx, &account, &region)?;
+            let attachments = attachment::list(tx, &account, &region)?;
+            Ok::<_, ebs::Error>((volumes, attachments, tag::by_resource(tx, &account, &region)?))
+        })
+        .await?;
+    Ok(volumes
+        .into_iter()
+        .map(|volume| Listed {
+            attachments: attachments.iter().filter(|a| a.volume == volume.id).cloned().collect(),
+            tags: tags.get(volume.id.as_str()).cloned().unwrap_or_default(),
+            zone_id: zone_id(call, &volume.zone),
+            volume,
+        })
+        .collect())
+}
+
+impl Filterable for Listed {
+    const NAMES: &'static [&'static str] = &[
+        "attachment.attach-time",
+        "attachment.delete-on-termination",
+        "attachment.device",
+        "attachment.instance-id",
+        "attachment.status",
+        "availability-zone",
+        "availability-zone-id",
+        "create-time",
+        "encrypted",
+        "fast-restored",
+        "multi-attach-enabled",
+        "operator.managed",
+        "operator.principal",
+        "size",
+        "snapshot-id",
+        "status",
+        "volume-id",
+        "volume-type",
+    ];
+
+    fn values(&self, name: &str) -> Vec<String> {
+        let of_attachments = |value: &dyn Fn(&Attachment) -> String| {
+            self.attachments.iter().map(value).collect::<Vec<_>>()
+        };
+        let volume = &self.volume;
+        let one = match name {
+            "attachment.attach-time" => return of_attachments(&|a| a.attached.iso_millis()),
+            "attachment.delete-on-termination" => {
+                return of_attachments(&|a| a.delete_on_termination.to_string());
+            }
+            "attachment.device" => return of_attachments(&|a| a.device.clone()),
+            "attachment.instance-id" => return of_attachments(&|a| a.instance.to_string()),
+            "attachment.status" => return of_attachments(&|a| a.state.as_str().to_owned()),
+            "availability-zone" => volume.zone.clone(),
+            "availability-zone-id" => self.zone_id.clone(),
+            "create-time" => volume.created.iso_millis(),
+            "encrypted" => volume.is_encrypted().to_string(),
+            // No volume here is restored ahead of time, shared between instances or managed.
+            "fast-restored" | "multi-attach-enabled" | "operator.managed" => "false".to_owned(),
+            "size" => volume.size_gib.to_string(),
+            "snapshot-id" => {
+                return volume.snapshot_id.iter().map(ToString::to_string).collect();
+            }
+            "status" => volume.state.as_str().to_owned(),
+            "volume-id" => volume.id.to_string(),
+            "volume-type" => volume.volume_type.to_string(),
+            _ => return Vec::new(),
+        };
+        vec![one]
+    }
+
+    fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+}

@@ -1,0 +1,107 @@
+//! EC2 error codes that several storage operations share, and rules of `ebs` put into them.
+
+use crate::error::Error;
+use awsproto::{ErrorSpec, code};
+
+/// A volume that does not exist for the caller.
+pub(crate) const INVALID_VOLUME_NOT_FOUND: ErrorSpec =
+    ErrorSpec::sender("InvalidVolume.NotFound", 400);
+/// A snapshot that does not exist for the caller.
+pub(crate) const INVALID_SNAPSHOT_NOT_FOUND: ErrorSpec =
+    ErrorSpec::sender("InvalidSnapshot.NotFound", 400);
+/// An instance that does not exist for the caller.
+pub(crate) const INVALID_INSTANCE_NOT_FOUND: ErrorSpec =
+    ErrorSpec::sender("InvalidInstanceID.NotFound", 400);
+/// A resource in a state that does not allow the request.
+pub(crate) const INCORRECT_STATE: ErrorSpec = ErrorSpec::sender("IncorrectState", 400);
+/// A volume that is attached.
+pub(crate) const VOLUME_IN_USE: ErrorSpec = ErrorSpec::sender("VolumeInUse", 400);
+/// Something the resource's own rules forbid.
+pub(crate) const OPERATION_NOT_PERMITTED: ErrorSpec =
+    ErrorSpec::sender("OperationNotPermitted", 400);
+/// A parameter that needs another.
+pub(crate) const INVALID_PARAMETER_DEPENDENCY: ErrorSpec =
+    ErrorSpec::sender("InvalidParameterDependency", 400);
+/// A client token used for another request.
+pub(crate) const IDEMPOTENT_PARAMETER_MISMATCH: ErrorSpec =
+    ErrorSpec::sender("IdempotentParameterMismatch", 400);
+/// A page token that was not made by this request.
+pub(crate) const INVALID_NEXT_TOKEN: ErrorSpec = ErrorSpec::sender("InvalidNextToken", 400);
+/// Too many tags on a resource.
+const TAG_LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("TagLimitExceeded", 400);
+/// A type of volume that does not exist.
+const UNKNOWN_VOLUME_TYPE: ErrorSpec = ErrorSpec::sender("UnknownVolumeType", 400);
+
+/// A parameter's value that is not accepted.
+pub(crate) fn invalid_value(message: impl Into<String>) -> Error {
+    Error::new(code::INVALID_PARAMETER_VALUE, message)
+}
+
+/// A snapshot that does not exist for the caller (spec 20, C.4).
+pub(crate) fn snapshot_not_found(id: &str) -> Error {
+    Error::new(INVALID_SNAPSHOT_NOT_FOUND, format!("The snapshot '{id}' does not exist."))
+}
+
+/// A volume that does not exist for the caller.
+pub(crate) fn volume_not_found(id: &str) -> Error {
+    Error::new(INVALID_VOLUME_NOT_FOUND, format!("The volume '{id}' does not exist."))
+}
+
+impl From<ebs::volume_type::VolumeSpecError> for Error {
+    fn from(error: ebs::volume_type::VolumeSpecError) -> Self {
+        use ebs::volume_type::VolumeSpecError as E;
+        let spec = match &error {
+            E::UnknownType { .. } => UNKNOWN_VOLUME_TYPE,
+            E::IopsMissing => code::MISSING_PARAMETER,
+            E::NotForType { .. }
+            | E::IopsPerGib { .. }
+            | E::ThroughputPerIops { .. }
+            | E::Io2Limits => code::INVALID_PARAMETER_COMBINATION,
+            E::TooSmall { .. }
+            | E::TooLarge { .. }
+            | E::IopsTooLow { .. }
+            | E::IopsTooHigh { .. }
+            | E::ThroughputTooLow { .. }
+            | E::ThroughputTooHigh { .. } => code::INVALID_PARAMETER_VALUE,
+        };
+        debug_assert_eq!(spec.code, error.code());
+        Self::new(spec, error.to_string())
+    }
+}
+
+impl From<ebs::tag::TagError> for Error {
+    fn from(error: ebs::tag::TagError) -> Self {
+        let too_many = error == ebs::tag::TagError::TooMany;
+        let spec = if too_many { TAG_LIMIT_EXCEEDED } else { code::INVALID_PARAMETER_VALUE };
+        debug_assert_eq!(spec.code, error.code());
+        Self::new(spec, error.to_string())
+    }
+}
+
+impl From<ebs::encryption::EncryptionError> for Error {
+    fn from(error: ebs::encryption::EncryptionError) -> Self {
+        match error {
+            ebs::encryption::EncryptionError::KeyWithoutEncrypted => {
+                Self::new(INVALID_PARAMETER_DEPENDENCY, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ebs::filter::FilterError> for Error {
+    fn from(error: ebs::filter::FilterError) -> Self {
+        invalid_value(error.to_string())
+    }
+}
+
+impl From<ebs::page::BadToken> for Error {
+    fn from(error: ebs::page::BadToken) -> Self {
+        Self::new(INVALID_NEXT_TOKEN, error.to_string())
+    }
+}
+
+impl From<ebs::device::BadDeviceName> for Error {
+    fn from(error: ebs::device::BadDeviceName) -> Self {
+        invalid_value(error.to_string())
+    }
+}

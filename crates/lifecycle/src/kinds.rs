@@ -1,0 +1,253 @@
+//! The workflows as durable jobs: names in the rows, enqueueing, and what giving up means.
+
+use crate::jobs::{Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
+use crate::services::{INTERNAL_CAUSE, Services, Trouble};
+use crate::workflow::collect::{self, Collect};
+use crate::workflow::copy_snapshot::{self, CopySnapshot};
+use crate::workflow::create_volume::{self, CreateVolume};
+use crate::workflow::delete_volume::{self, DeleteVolume};
+use crate::workflow::export_snapshot::{self, ExportSnapshot};
+use base::{AccountId, Region, Timestamp};
+use meta::Tx;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Every kind of this crate, for a runner.
+pub fn kinds(services: &Arc<Services>) -> Kinds {
+    Kinds::new()
+        .with(CreateVolumeKind(Arc::clone(services)))
+        .with(ExportSnapshotKind(Arc::clone(services)))
+        .with(CopySnapshotKind(Arc::clone(services)))
+        .with(DeleteVolumeKind(Arc::clone(services)))
+        .with(CollectKind(Arc::clone(services)))
+}
+
+impl From<Trouble> for JobError {
+    fn from(trouble: Trouble) -> Self {
+        if trouble.is_transient() { Self::retry(trouble) } else { Self::permanent(trouble) }
+    }
+}
+
+/// Rows that cannot be understood end a job for good; the database's own errors say it themselves.
+fn rows_error(error: ebs::Error) -> meta::Error {
+    match error {
+        ebs::Error::Meta(error) => error,
+        ebs::Error::Corrupt { .. } => meta::Error::Corrupt { detail: error.to_string() },
+    }
+}
+
+/// Runs a workflow until it ends or the runner wants the job back.
+async fn until_interrupted(
+    ctx: &JobContext,
+    work: impl Future<Output = Result<(), Trouble>>,
+) -> Result<Done, JobError> {
+    tokio::select! {
+        outcome = work => Ok(outcome.map(|()| Done::now())?),
+        reason = ctx.interrupted() => Err(reason),
+    }
+}
+
+fn new_job(account: &AccountId, region: &Region, id: String, now: Timestamp) -> NewJob {
+    NewJob { account: account.clone(), region: region.clone(), id, now, run_after: now }
+}
+
+/// Workflows wait for other snapshots and for KMS; they give up after days, not minutes.
+const ATTEMPTS_MAX: u32 = 1_000;
+
+struct CreateVolumeKind(Arc<Services>);
+
+impl JobKind for CreateVolumeKind {
+    const KIND: &'static str = "lifecycle.create-volume";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = CreateVolume;
+
+    async fn run(&self, ctx: &JobContext, payload: CreateVolume) -> Result<Done, JobError> {
+        until_interrupted(ctx, create_volume::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &CreateVolume,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        let events = create_volume::failure_events(&self.0, payload, INTERNAL_CAUSE);
+        create_volume::vanish_in(tx, payload, &events).map_err(trouble_in_rows)
+    }
+}
+
+/// Enqueues the creation of a volume in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_create_volume(
+    tx: &mut Tx<'_>,
+    payload: &CreateVolume,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("create-{}", payload.volume);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<CreateVolumeKind>(tx, &job, payload).map(drop)
+}
+
+struct ExportSnapshotKind(Arc<Services>);
+
+impl JobKind for ExportSnapshotKind {
+    const KIND: &'static str = "lifecycle.export-snapshot";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = ExportSnapshot;
+
+    async fn run(&self, ctx: &JobContext, payload: ExportSnapshot) -> Result<Done, JobError> {
+        until_interrupted(ctx, export_snapshot::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &ExportSnapshot,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        let (region, id) = (&payload.region, &payload.snapshot);
+        ebs::snapshot::set_failed(tx, region, id, INTERNAL_CAUSE).map(drop).map_err(rows_error)
+    }
+}
+
+/// Enqueues the export of a snapshot in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_export_snapshot(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    payload: &ExportSnapshot,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("export-{}", payload.snapshot);
+    let job = new_job(account, &payload.region, id, now);
+    enqueue::<ExportSnapshotKind>(tx, &job, payload).map(drop)
+}
+
+struct CopySnapshotKind(Arc<Services>);
+
+impl JobKind for CopySnapshotKind {
+    const KIND: &'static str = "lifecycle.copy-snapshot";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = CopySnapshot;
+
+    async fn run(&self, ctx: &JobContext, payload: CopySnapshot) -> Result<Done, JobError> {
+        until_interrupted(ctx, copy_snapshot::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &CopySnapshot,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        let (region, id) = (&payload.region, &payload.snapshot);
+        ebs::snapshot::set_failed(tx, region, id, INTERNAL_CAUSE).map(drop).map_err(rows_error)
+    }
+}
+
+/// Enqueues a copy in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_copy_snapshot(
+    tx: &mut Tx<'_>,
+    payload: &CopySnapshot,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("copy-{}", payload.snapshot);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<CopySnapshotKind>(tx, &job, payload).map(drop)
+}
+
+struct DeleteVolumeKind(Arc<Services>);
+
+impl JobKind for DeleteVolumeKind {
+    const KIND: &'static str = "lifecycle.delete-volume";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = DeleteVolume;
+
+    async fn run(&self, ctx: &JobContext, payload: DeleteVolume) -> Result<Done, JobError> {
+        until_interrupted(ctx, delete_volume::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &DeleteVolume,
+        cause: &str,
+    ) -> meta::Result<()> {
+        // The volume stays `deleting`, where people see it; its bytes are nobody's.
+        tracing::error!(volume = %payload.volume, cause, "a volume could not be removed");
+        Ok(())
+    }
+}
+
+/// Enqueues the removal of a volume in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_delete_volume(
+    tx: &mut Tx<'_>,
+    payload: &DeleteVolume,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("delete-{}", payload.volume);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<DeleteVolumeKind>(tx, &job, payload).map(drop)
+}
+
+struct CollectKind(Arc<Services>);
+
+impl JobKind for CollectKind {
+    const KIND: &'static str = "lifecycle.collect-blocks";
+    type Payload = Collect;
+
+    async fn run(&self, ctx: &JobContext, payload: Collect) -> Result<Done, JobError> {
+        until_interrupted(ctx, collect::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &Collect,
+        cause: &str,
+    ) -> meta::Result<()> {
+        // The next deletion in the region asks again.
+        tracing::error!(region = %payload.region, cause, "blocks were not collected");
+        Ok(())
+    }
+}
+
+/// Enqueues a sweep of a region, once for any number of requests of one moment.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_collect(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    payload: &Collect,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let job = new_job(account, &payload.region, format!("collect-{}", now.0), now);
+    enqueue::<CollectKind>(tx, &job, payload).map(drop)
+}
+
+fn trouble_in_rows(trouble: Trouble) -> meta::Error {
+    match trouble {
+        Trouble::Rows(error) => rows_error(error),
+        Trouble::Kms(_)
+        | Trouble::Blocks(_)
+        | Trouble::PlainKey(_)
+        | Trouble::Events(_)
+        | Trouble::NotYet { .. } => meta::Error::Corrupt { detail: trouble.to_string() },
+    }
+}
