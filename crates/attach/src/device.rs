@@ -157,6 +157,11 @@ pub enum DeviceError {
 pub trait Sink: Send + Sync {
     /// Takes one completion. Runs on the device's thread: it must not block.
     fn complete(&self, completion: Completion);
+
+    /// Takes several completions at once and leaves `completions` empty.
+    fn complete_all(&self, completions: &mut Vec<Completion>) {
+        completions.drain(..).for_each(|completion| self.complete(completion));
+    }
 }
 
 /// A finished request.
@@ -186,6 +191,41 @@ impl Reply {
         if let Some(sink) = self.sink.take() {
             sink.complete(Completion { tag: self.tag, result });
         }
+    }
+}
+
+/// Answers that are sent together, so that the connection is woken once. Sends what is left when
+/// it is dropped.
+#[derive(Default)]
+pub struct Answers {
+    sink: Option<Arc<dyn Sink>>,
+    completions: Vec<Completion>,
+}
+
+impl Answers {
+    /// Answers a request with the next [`Answers::send`].
+    pub fn add(&mut self, mut reply: Reply, result: Result<Answer, DeviceError>) {
+        let Some(sink) = reply.sink.take() else { return };
+        if self.sink.as_ref().is_none_or(|current| !Arc::ptr_eq(current, &sink)) {
+            self.send();
+            self.sink = Some(sink);
+        }
+        self.completions.push(Completion { tag: reply.tag, result });
+    }
+
+    /// Sends the answers collected so far.
+    pub fn send(&mut self) {
+        if let Some(sink) = &self.sink
+            && !self.completions.is_empty()
+        {
+            sink.complete_all(&mut self.completions);
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.send();
     }
 }
 

@@ -17,11 +17,13 @@ pub mod device;
 pub mod export;
 pub mod exports;
 pub mod nbd;
+pub mod volume;
 
 pub use buffer::Buffer;
 pub use device::{
-    Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, ExtentState, Hole,
+    Answer, Answers, BlockDevice, Command, Completion, DeviceError, Durability, Extent, ExtentState, Hole,
     Reply, Request, Sink, call,
 };
 pub use export::{Export, Stop, StopError};
 pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};
+pub use volume::VolumeDevice;

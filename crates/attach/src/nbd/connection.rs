@@ -118,6 +118,11 @@ impl Sink for Mailbox {
         self.completions.lock().expect("no code panics holding the completions").push(completion);
         self.rouse();
     }
+
+    fn complete_all(&self, completions: &mut Vec<Completion>) {
+        self.completions.lock().expect("no code panics holding the completions").append(completions);
+        self.rouse();
+    }
 }
 
 /// A request the device works on.

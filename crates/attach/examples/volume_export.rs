@@ -1,0 +1,42 @@
+//! Serves a new encrypted volume over NBD until its input ends: the data plane without the control
+//! plane, for measurements. The keys are random and die with the process.
+//!
+//! `cargo run --release -p attach --example volume_export -- SOCKET FOLDER MIB`
+
+#![expect(clippy::unwrap_used, reason = "an example fails by panicking")]
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use attach::nbd::handshake::ExportInfo;
+use attach::{Export, Stop, VolumeDevice};
+use base::{OsRng, Rng, Secret, SystemClock, VolumeId};
+use blockstore::live::{OpenOptions, VolumeOptions};
+use blockstore::page::DataKey;
+use blockstore::store::{Store, StoreConfig};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let path = PathBuf::from(arguments.next().unwrap());
+    let folder = PathBuf::from(arguments.next().unwrap());
+    let size = arguments.next().unwrap().parse::<u64>().unwrap() << 20;
+    let (mut service_key, mut data_key) = (Secret::new([0; 32]), Secret::new([0; 64]));
+    OsRng.fill(service_key.expose_mut());
+    OsRng.fill(data_key.expose_mut());
+    let data_key = DataKey::new(&data_key);
+
+    let store = Store::open(&folder, service_key, Arc::new(OsRng), StoreConfig::server()).unwrap();
+    let id: VolumeId = "vol-0123456789abcdef0".parse().unwrap();
+    let key_check = Some(data_key.check_value());
+    store.create_volume(&id, &VolumeOptions { size_bytes: size, key_check, base: None }).unwrap();
+    let options = OpenOptions { data_key: Some(data_key), base: None };
+    let handle = store.open_volume(&id, options).unwrap();
+
+    let info = ExportInfo { name: "volume".into(), description: id.to_string(), size };
+    let device = Arc::new(VolumeDevice::new(handle.clone(), size));
+    let export = Export::start(&path, info, device, Arc::new(SystemClock)).unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    export.stop(Stop::Graceful).unwrap();
+    handle.close().unwrap();
+}

@@ -1,0 +1,163 @@
+//! An attached volume of the block store as a device.
+//!
+//! A batch of a connection becomes one piece of work on the volume's own thread. Answers go back
+//! together, except that flushes are answered by the thread that waits for the disk.
+
+use blockstore::live::{Error, ExtentState as StoredState};
+use blockstore::store::{Volume, VolumeHandle, Work};
+
+use crate::buffer::Buffer;
+use crate::device::{
+    Answer, Answers, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Reply,
+    Request,
+};
+
+/// Payload bytes after which answers are sent although the batch goes on, so that the connection
+/// sends while the volume works.
+const ANSWER_BYTES: usize = 256 << 10;
+
+/// A volume that is open with its data key.
+pub struct VolumeDevice {
+    handle: VolumeHandle,
+    size: u64,
+}
+
+impl VolumeDevice {
+    /// Offers a volume whose size is `size` while it is exported.
+    pub fn new(handle: VolumeHandle, size: u64) -> Self {
+        Self { handle, size }
+    }
+}
+
+impl BlockDevice for VolumeDevice {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn submit(&self, batch: Vec<Request>) {
+        // A closed volume hands the work back; dropped replies say that the device has stopped.
+        drop(self.handle.submit(Box::new(Batch(batch))));
+    }
+}
+
+struct Batch(Vec<Request>);
+
+impl Work for Batch {
+    fn run(self: Box<Self>, volume: &mut Volume) {
+        let mut answers = Answers::default();
+        let mut bytes = 0;
+        for Request { command, reply } in self.0 {
+            match apply(volume, command) {
+                Ok(Outcome { answer, length, durability: Durability::Buffered }) => {
+                    answers.add(reply, Ok(answer));
+                    bytes += length;
+                }
+                Ok(Outcome { answer, durability: Durability::Durable, .. }) => {
+                    // What was answered before must not wait for the disk.
+                    answers.send();
+                    flush(volume, reply, answer);
+                }
+                Err(error) => answers.add(reply, Err(refusal(&error))),
+            }
+            if bytes >= ANSWER_BYTES {
+                answers.send();
+                bytes = 0;
+            }
+        }
+    }
+}
+
+/// What a command came to, and whether its answer waits for the disk.
+struct Outcome {
+    answer: Answer,
+    /// Payload bytes moved.
+    length: usize,
+    durability: Durability,
+}
+
+impl Outcome {
+    fn done(durability: Durability) -> Self {
+        Self { answer: Answer::Done, length: 0, durability }
+    }
+
+    fn bytes(buffer: Buffer, durability: Durability) -> Self {
+        let length = buffer.len();
+        Self { answer: Answer::Bytes(buffer), length, durability }
+    }
+}
+
+fn apply(volume: &mut Volume, command: Command) -> Result<Outcome, Error> {
+    let engine = volume.engine();
+    match command {
+        Command::Read { offset, mut buffer } => {
+            engine.read(offset, &mut buffer)?;
+            Ok(Outcome::bytes(buffer, Durability::Buffered))
+        }
+        Command::Write { offset, data, durability } => {
+            engine.write(offset, &data)?;
+            Ok(Outcome::bytes(data, durability))
+        }
+        Command::Flush => Ok(Outcome::done(Durability::Durable)),
+        Command::Trim { offset, length, durability } => {
+            engine.discard(offset, length)?;
+            Ok(Outcome::done(durability))
+        }
+        // A log reserves no space for content it replaces, so a range kept allocated (`NO_HOLE`)
+        // and a hole are the same to whoever writes next.
+        Command::WriteZeroes { offset, length, hole: _, durability } => {
+            engine.write_zeroes(offset, length)?;
+            Ok(Outcome::done(durability))
+        }
+        Command::Status { offset, length } => {
+            let extents = engine.block_status(offset, length)?;
+            let extents = extents.into_iter().map(|extent| Extent {
+                length: extent.length,
+                state: match extent.state {
+                    StoredState::Data => ExtentState::Data,
+                    StoredState::Zero => ExtentState::Hole,
+                },
+            });
+            let answer = Answer::Extents(extents.collect());
+            Ok(Outcome { answer, length: 0, durability: Durability::Buffered })
+        }
+    }
+}
+
+/// Answers once everything written so far is durable.
+fn flush(volume: &mut Volume, reply: Reply, answer: Answer) {
+    volume.flush_then(Box::new(move |result| {
+        reply.complete(result.map(|()| answer).map_err(|error| refusal(&error)));
+    }));
+}
+
+/// What a client may know of an error. The rest is logged here, where the error ends.
+fn refusal(error: &Error) -> DeviceError {
+    tracing::warn!(
+        %error,
+        cause = std::error::Error::source(error).map(ToString::to_string),
+        "a request failed"
+    );
+    match error {
+        Error::OutOfRange { .. } => DeviceError::OutOfRange,
+        Error::Full => DeviceError::NoSpace,
+        Error::Disk { cause, .. } if cause.kind() == std::io::ErrorKind::StorageFull => {
+            DeviceError::NoSpace
+        }
+        // The data key was wiped: the attachment has ended.
+        Error::KeyAbsent => DeviceError::Stopped,
+        Error::Disk { .. }
+        | Error::Corrupt { .. }
+        | Error::NoSuperblock
+        | Error::Version { .. }
+        | Error::WrongKey
+        | Error::BaseAbsent
+        | Error::WrongBase
+        | Error::Base { .. }
+        | Error::BadSize { .. }
+        | Error::Failed
+        | Error::CutNotFound { .. }
+        | Error::CutExists { .. }
+        | Error::TooManyCuts { .. }
+        | Error::CutInUse { .. } => DeviceError::Io,
+    }
+}
