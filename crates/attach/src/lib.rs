@@ -21,8 +21,8 @@ pub mod volume;
 
 pub use buffer::Buffer;
 pub use device::{
-    Answer, Answers, BlockDevice, Command, Completion, DeviceError, Durability, Extent, ExtentState, Hole,
-    Reply, Request, Sink, call,
+    Answer, Answers, BlockDevice, Command, Completion, DeviceError, Durability, Extent,
+    ExtentState, Hole, Reply, Request, Sink, call,
 };
 pub use export::{Export, Stop, StopError};
 pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};

@@ -120,7 +120,10 @@ impl Sink for Mailbox {
     }
 
     fn complete_all(&self, completions: &mut Vec<Completion>) {
-        self.completions.lock().expect("no code panics holding the completions").append(completions);
+        self.completions
+            .lock()
+            .expect("no code panics holding the completions")
+            .append(completions);
         self.rouse();
     }
 }

@@ -6,3 +6,4 @@ mod exports;
 mod hostile;
 mod memory;
 mod session;
+mod volume;
