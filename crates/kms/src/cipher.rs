@@ -65,11 +65,55 @@ pub fn check_algorithm(algorithm: Option<&str>) -> Result<()> {
     }
 }
 
+/// Whether Encrypt takes a plaintext.
+///
+/// # Errors
+/// [`Error::Validation`] when it is empty or too large.
+pub fn check_plaintext(plaintext: &[u8]) -> Result<()> {
+    if (1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()) {
+        return Ok(());
+    }
+    Err(Error::validation(format!(
+        "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must \
+         have length between 1 and {PLAINTEXT_BYTES_MAX}"
+    )))
+}
+
+/// The length of a data key from `KeySpec` and `NumberOfBytes`, of which a request has one.
+///
+/// # Errors
+/// [`Error::Validation`].
+pub fn check_data_key_length(spec: Option<&str>, number: Option<i64>) -> Result<usize> {
+    match (spec, number) {
+        (Some("AES_128"), None) => Ok(16),
+        (Some("AES_256"), None) => Ok(32),
+        (Some(other), None) => Err(Error::validation(format!(
+            "1 validation error detected: Value '{other}' at 'keySpec' failed to satisfy constraint: \
+             Member must satisfy enum value set: [AES_256, AES_128]"
+        ))),
+        (None, Some(bytes)) => usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| (1..=DATA_KEY_BYTES_MAX).contains(bytes))
+            .ok_or_else(|| {
+                Error::validation(format!(
+                    "1 validation error detected: Value '{bytes}' at 'numberOfBytes' failed to satisfy \
+                     constraint: Member must have value between 1 and {DATA_KEY_BYTES_MAX}"
+                ))
+            }),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Error::validation("Please specify either number of bytes or key spec."))
+        }
+    }
+}
+
 impl Kms {
     /// Encrypt.
     ///
     /// # Errors
-    /// [`Error::Validation`] for an empty or too large plaintext.
+    /// As the database answers, or damaged material.
+    ///
+    /// # Panics
+    /// When the plaintext does not pass [`check_plaintext`].
     pub fn encrypt(
         &self,
         tx: &mut Tx<'_>,
@@ -77,12 +121,7 @@ impl Kms {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<Vec<u8>> {
-        if !(1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()) {
-            return Err(Error::validation(format!(
-                "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: \
-                 Member must have length between 1 and {PLAINTEXT_BYTES_MAX}"
-            )));
-        }
+        assert!(check_plaintext(plaintext).is_ok(), "the caller has checked the size");
         self.seal(tx, BlobKind::Encrypt, key, context, plaintext)
     }
 
@@ -119,7 +158,10 @@ impl Kms {
     /// GenerateDataKey; without its plaintext when the caller drops that.
     ///
     /// # Errors
-    /// [`Error::Validation`] for a length outside 1 to [`DATA_KEY_BYTES_MAX`].
+    /// As the database answers, or damaged material.
+    ///
+    /// # Panics
+    /// When the length does not pass [`check_data_key_length`].
     pub fn generate_data_key(
         &self,
         tx: &mut Tx<'_>,
@@ -127,12 +169,7 @@ impl Kms {
         context: &EncryptionContext,
         bytes: usize,
     ) -> Result<DataKey> {
-        if !(1..=DATA_KEY_BYTES_MAX).contains(&bytes) {
-            return Err(Error::validation(format!(
-                "1 validation error detected: Value '{bytes}' at 'numberOfBytes' failed to satisfy \
-                 constraint: Member must have value between 1 and {DATA_KEY_BYTES_MAX}"
-            )));
-        }
+        assert!((1..=DATA_KEY_BYTES_MAX).contains(&bytes), "the caller has checked the length");
         let mut plaintext = Secret::new(vec![0; bytes]);
         self.rng().fill(plaintext.expose_mut());
         let ciphertext = self.seal(tx, BlobKind::DataKey, key, context, plaintext.expose())?;

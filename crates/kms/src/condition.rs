@@ -22,26 +22,26 @@ pub struct Origin<'a> {
 }
 
 /// What only some operations have.
-#[derive(Clone, Copy, Debug)]
-pub enum Facts<'a> {
+#[derive(Clone, Debug)]
+pub enum Facts {
     /// Nothing beyond the key.
     None,
     /// Encrypt, Decrypt, GenerateDataKey and GenerateDataKeyWithoutPlaintext.
     Crypto {
         /// The request's encryption context.
-        context: &'a EncryptionContext,
+        context: EncryptionContext,
     },
     /// One side of ReEncrypt.
     ReEncrypt {
         /// The context of this side.
-        context: &'a EncryptionContext,
+        context: EncryptionContext,
         /// Whether both sides are the same key.
         same_key: bool,
     },
     /// CreateGrant.
-    CreateGrant(&'a NewGrant),
+    CreateGrant(NewGrant),
     /// RetireGrant, with the constraints of the grant.
-    RetireGrant(&'a Constraints),
+    RetireGrant(Constraints),
     /// ListGrants and RevokeGrant.
     Grants,
     /// PutKeyPolicy.
@@ -52,9 +52,9 @@ pub enum Facts<'a> {
         days: u32,
     },
     /// TagResource.
-    Tag(&'a [tag::Tag]),
+    Tag(Vec<tag::Tag>),
     /// UntagResource.
-    Untag(&'a [String]),
+    Untag(Vec<String>),
 }
 
 /// Keys of every request: on an alias, on no resource.
@@ -85,7 +85,7 @@ pub(crate) fn of_key(
     origin: &Origin<'_>,
     key: &Key,
     request_alias: Option<&str>,
-    facts: &Facts<'_>,
+    facts: &Facts,
 ) -> Result<Context> {
     let mut context = of_origin(origin);
     set_kind(&mut context, &KeyKind::default());
@@ -111,9 +111,9 @@ fn set_kind(context: &mut Context, kind: &KeyKind<'_>) {
     context.set_flag("kms:MultiRegion", kind.multi_region.unwrap_or(false));
 }
 
-fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts<'_>) {
+fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
     let for_aws_resource = origin.via_service.is_some();
-    match *facts {
+    match facts {
         Facts::None => {}
         Facts::Crypto { context: pairs } => {
             context.set("kms:EncryptionAlgorithm", KEY_SPEC);
@@ -121,7 +121,7 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts<'_>) {
         }
         Facts::ReEncrypt { context: pairs, same_key } => {
             context.set("kms:EncryptionAlgorithm", KEY_SPEC);
-            context.set_flag("kms:ReEncryptOnSameKey", same_key);
+            context.set_flag("kms:ReEncryptOnSameKey", *same_key);
             set_encryption_context(context, pairs.pairs());
         }
         Facts::CreateGrant(grant) => {
@@ -138,7 +138,7 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts<'_>) {
             context.set_flag("kms:GrantIsForAWSResource", for_aws_resource);
         }
         Facts::PutKeyPolicy(lockout) => {
-            let bypassed = lockout == LockoutCheck::Bypassed;
+            let bypassed = *lockout == LockoutCheck::Bypassed;
             context.set_flag("kms:BypassPolicyLockoutSafetyCheck", bypassed);
         }
         Facts::ScheduleDeletion { days } => {

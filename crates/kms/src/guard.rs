@@ -27,7 +27,7 @@ pub struct Question<'a> {
     /// How the request got here.
     pub via_service: Option<&'a str>,
     /// What else conditions and constraints may look at.
-    pub facts: Facts<'a>,
+    pub facts: &'a Facts,
 }
 
 /// The key's side of a decision.
@@ -56,8 +56,8 @@ impl Kms {
         let Question { action, key, caller, .. } = *question;
         let foreign = caller.account != key.account;
         let origin = Origin { account: &caller.account, via_service: question.via_service };
-        let context = condition::of_key(tx, &origin, key, question.request_alias, &question.facts)?;
-        let (policy, grants) = match &question.facts {
+        let context = condition::of_key(tx, &origin, key, question.request_alias, question.facts)?;
+        let (policy, grants) = match question.facts {
             // No policy of the key allows what would have no effect on a key of another account.
             _ if foreign && !action.works_across_accounts() => (nothing(), Vec::new()),
             _ => (key.parsed_policy()?, matching_grants(tx, question)?),
@@ -89,7 +89,7 @@ impl Kms {
     ) -> Result<Guard> {
         let Question { action, key, caller, .. } = *question;
         let origin = Origin { account: &caller.account, via_service: question.via_service };
-        let context = condition::of_key(tx, &origin, key, None, &question.facts)?;
+        let context = condition::of_key(tx, &origin, key, None, question.facts)?;
         let by_grantee = grant.operations.contains(&GrantOperation::RetireGrant);
         let strength = grant
             .retiring
@@ -133,7 +133,7 @@ fn matching_grants(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Vec<Grant
     let candidates = grant::of_caller(tx, question.key, question.caller)?;
     let fitting = candidates.into_iter().filter(|(grant, _)| {
         grant.operations.contains(&operation)
-            && match &question.facts {
+            && match question.facts {
                 Facts::Crypto { context } | Facts::ReEncrypt { context, .. } => {
                     grant.constraints.accept(context)
                 }

@@ -212,14 +212,14 @@ impl Table {
             .world
             .write(move |kms, tx| {
                 let facts = match (&child, &retired) {
-                    (Some(child), _) => Facts::CreateGrant(child),
-                    (_, Some(grant)) => Facts::RetireGrant(&grant.constraints),
+                    (Some(child), _) => Facts::CreateGrant(child.clone()),
+                    (_, Some(grant)) => Facts::RetireGrant(grant.constraints.clone()),
                     _ => match action {
                         Action::ReEncryptFrom | Action::ReEncryptTo => {
-                            Facts::ReEncrypt { context: &context, same_key: false }
+                            Facts::ReEncrypt { context: context.clone(), same_key: false }
                         }
                         Action::Decrypt | Action::Encrypt | Action::GenerateDataKey => {
-                            Facts::Crypto { context: &context }
+                            Facts::Crypto { context: context.clone() }
                         }
                         Action::ListGrants | Action::RevokeGrant => Facts::Grants,
                         _ => Facts::None,
@@ -231,7 +231,7 @@ impl Table {
                     request_alias: None,
                     caller: &asker,
                     via_service: via.as_deref(),
-                    facts,
+                    facts: &facts,
                 };
                 match &retired {
                     Some(grant) => kms.retire_guard(tx, &question, grant),

@@ -2,7 +2,7 @@
 
 use crate::world::{World, account, block_on, region, world};
 use base::{OsRng, SystemClock};
-use kms::cipher::{self, check_algorithm};
+use kms::cipher::{self, check_algorithm, check_data_key_length, check_plaintext};
 use kms::seal::{Provider, Root};
 use kms::{Config, EncryptionContext, Error, Key, Kms, StartError};
 use std::sync::Arc;
@@ -82,15 +82,22 @@ fn sizes_and_algorithms() {
     let none = EncryptionContext::default();
     assert!(encrypt(&world, &key, &none, &[1; 4096]).is_ok());
     for size in [0, 4097] {
-        let result = encrypt(&world, &key, &none, &vec![1; size]);
+        let result = check_plaintext(&vec![1; size]);
         assert!(matches!(result, Err(Error::Validation { .. })), "{size}");
     }
-    for bytes in [0, 1025] {
-        let key = key.clone();
-        let result = world.write(move |kms, tx| {
-            kms.generate_data_key(tx, &key, &EncryptionContext::default(), bytes).map(drop)
-        });
-        assert!(matches!(result, Err(Error::Validation { .. })), "{bytes}");
+    for (spec, number, expected) in [
+        (Some("AES_128"), None, Some(16)),
+        (Some("AES_256"), None, Some(32)),
+        (None, Some(64), Some(64)),
+        (None, Some(1024), Some(1024)),
+        (None, Some(0), None),
+        (None, Some(1025), None),
+        (None, Some(-1), None),
+        (Some("AES_512"), None, None),
+        (Some("AES_256"), Some(32), None),
+        (None, None, None),
+    ] {
+        assert_eq!(check_data_key_length(spec, number).ok(), expected, "{spec:?} {number:?}");
     }
     assert!(check_algorithm(Some("SYMMETRIC_DEFAULT")).is_ok());
     assert!(matches!(
