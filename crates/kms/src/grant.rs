@@ -6,7 +6,7 @@ mod token;
 
 pub use party::{Party, Strength, Trust};
 pub(crate) use rows::of_caller;
-pub use rows::{by_id, list, list_retirable};
+pub use rows::{by_id, list, list_retirable, of_key};
 
 use crate::context::EncryptionContext;
 use crate::error::{Error, Result};

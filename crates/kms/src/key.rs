@@ -347,9 +347,12 @@ impl Kms {
     /// ScheduleKeyDeletion: returns when the key will be destroyed.
     ///
     /// # Errors
-    /// [`Error::Validation`] for a window outside [`PENDING_WINDOW_DAYS`].
+    /// As the database answers. The caller has checked the state.
+    ///
+    /// # Panics
+    /// When the window does not pass [`check_pending_window`].
     pub fn schedule_deletion(&self, tx: &mut Tx<'_>, key: &Key, days: u32) -> Result<Timestamp> {
-        check_pending_window(days)?;
+        assert!(PENDING_WINDOW_DAYS.contains(&days), "the caller has checked the window");
         let at = self.now().plus_seconds(i64::from(days) * 86_400);
         set_state(tx, key, KeyState::PendingDeletion, Some(at))?;
         Ok(at)

@@ -104,6 +104,18 @@ pub fn by_id(tx: &mut Tx<'_>, region: &Region, id: &str) -> Result<Grant> {
     read(&row)
 }
 
+/// The grant of a key with this id.
+///
+/// # Errors
+/// As [`by_id`]; a grant of another key is not found.
+pub fn of_key(tx: &mut Tx<'_>, key: &Key, id: &str) -> Result<Grant> {
+    let grant = by_id(tx, &key.region, id)?;
+    if (&grant.key_account, &grant.key_id) != (&key.account, &key.id) {
+        return Err(Error::GrantNotFound { grant_id: id.to_owned() });
+    }
+    Ok(grant)
+}
+
 /// A page of a key's grants, by id; only those of one grantee when one is given.
 ///
 /// # Errors

@@ -1,0 +1,551 @@
+//! What the operations of KMS share: finding the key with its side of the decision, acting on the key as it is
+//! then, pages, and shapes that several replies have.
+//!
+//! The order inside an operation is fixed, because each step may tell what the next must not: parse, resolve
+//! the key, authorize, check its state, check its usage, open the ciphertext (spec 20, B.3).
+
+use crate::pipeline::{Ask, Guard};
+use crate::{Call, Error};
+use awsproto::{ErrorSpec, Shape, code, string_enum};
+use base::Timestamp;
+use kms::cipher::{self, DataKey, Located};
+use kms::condition::{Facts, Origin};
+use kms::grant::Trust;
+use kms::guard::Question;
+use kms::key::{KEY_ORIGIN, KEY_SPEC, KEY_USAGE};
+use kms::page::{List, Page};
+use kms::{Action, Key, KeyState, Kms, managed, resolve};
+use meta::Tx;
+use std::collections::BTreeMap;
+
+pub(crate) const NOT_FOUND: ErrorSpec = ErrorSpec::sender("NotFoundException", 400);
+const INVALID_ARN: ErrorSpec = ErrorSpec::sender("InvalidArnException", 400);
+const DISABLED: ErrorSpec = ErrorSpec::sender("DisabledException", 400);
+const INVALID_STATE: ErrorSpec = ErrorSpec::sender("KMSInvalidStateException", 400);
+const INVALID_CIPHERTEXT: ErrorSpec = ErrorSpec::sender("InvalidCiphertextException", 400);
+const INCORRECT_KEY: ErrorSpec = ErrorSpec::sender("IncorrectKeyException", 400);
+const INVALID_KEY_USAGE: ErrorSpec = ErrorSpec::sender("InvalidKeyUsageException", 400);
+const UNSUPPORTED: ErrorSpec = ErrorSpec::sender("UnsupportedOperationException", 400);
+const MALFORMED_POLICY: ErrorSpec = ErrorSpec::sender("MalformedPolicyDocumentException", 400);
+const LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("LimitExceededException", 400);
+const INVALID_MARKER: ErrorSpec = ErrorSpec::sender("InvalidMarkerException", 400);
+const INVALID_GRANT_TOKEN: ErrorSpec = ErrorSpec::sender("InvalidGrantTokenException", 400);
+const INVALID_GRANT_ID: ErrorSpec = ErrorSpec::sender("InvalidGrantIdException", 400);
+const ALREADY_EXISTS: ErrorSpec = ErrorSpec::sender("AlreadyExistsException", 400);
+const INVALID_ALIAS_NAME: ErrorSpec = ErrorSpec::sender("InvalidAliasNameException", 400);
+const TAG: ErrorSpec = ErrorSpec::sender("TagException", 400);
+const ACCESS_DENIED: ErrorSpec = ErrorSpec::sender("AccessDeniedException", 400);
+
+/// KMS's exceptions: HTTP 400 for whatever the client caused (spec 20, B.1).
+impl From<kms::Error> for Error {
+    fn from(error: kms::Error) -> Self {
+        use kms::Error as E;
+        let spec = match &error {
+            E::KeyNotFound { .. }
+            | E::AliasNotFound { .. }
+            | E::InvalidKeyId { .. }
+            | E::OtherRegion { .. }
+            | E::PolicyNotFound
+            | E::GrantNotFound { .. } => NOT_FOUND,
+            E::InvalidArn { .. } => INVALID_ARN,
+            E::Disabled { .. } => DISABLED,
+            E::InvalidState { .. } => INVALID_STATE,
+            E::InvalidCiphertext => INVALID_CIPHERTEXT,
+            E::IncorrectKey => INCORRECT_KEY,
+            E::InvalidKeyUsage { .. } => INVALID_KEY_USAGE,
+            E::Unsupported { .. } => UNSUPPORTED,
+            E::MalformedPolicy { .. } => MALFORMED_POLICY,
+            E::LimitExceeded { .. } => LIMIT_EXCEEDED,
+            E::InvalidMarker => INVALID_MARKER,
+            E::InvalidGrantToken => INVALID_GRANT_TOKEN,
+            E::InvalidGrantId { .. } => INVALID_GRANT_ID,
+            E::AliasExists { .. } => ALREADY_EXISTS,
+            E::InvalidAliasName { .. } => INVALID_ALIAS_NAME,
+            E::Tag { .. } => TAG,
+            E::Validation { .. } => code::VALIDATION_EXCEPTION,
+            E::AccessDenied { .. } => ACCESS_DENIED,
+            E::MaterialDamaged { .. }
+            | E::DomainKeyMissing { .. }
+            | E::RowDamaged { .. }
+            | E::Store(_) => return Self::internal(error),
+        };
+        Self::new(spec, error.to_string())
+    }
+}
+
+/// A key and its side of the decision.
+pub(crate) struct Target {
+    pub(crate) key: Key,
+    pub(crate) ask: Ask,
+}
+
+/// What a request says about its key.
+pub(crate) struct Named<'a> {
+    pub(crate) action: Action,
+    pub(crate) key_id: &'a str,
+    pub(crate) facts: Facts,
+}
+
+/// Resolves a key and gathers its side of the decision, both at one moment.
+pub(crate) async fn target(call: &Call, named: Named<'_>) -> Result<Target, Error> {
+    let Named { action, key_id, facts } = named;
+    make_ebs_key_if_named(call, action, key_id).await?;
+    let key_id = key_id.to_owned();
+    read(call, move |kms, tx, from| {
+        let resolved = resolve::resolve(tx, action, &from.caller, &from.region, &key_id)?;
+        let ask = from.ask(kms, tx, action, &resolved, &facts)?;
+        Ok(Target { key: resolved.key, ask })
+    })
+    .await
+}
+
+/// `alias/aws/ebs` exists as soon as somebody asks for it (spec 20, B.5).
+pub(crate) async fn make_ebs_key_if_named(
+    call: &Call,
+    action: Action,
+    key_id: &str,
+) -> Result<(), Error> {
+    let named = managed::names_ebs_managed_key(key_id, call.account(), &call.region);
+    if !named || !action.takes_alias() {
+        return Ok(());
+    }
+    let key_id = key_id.to_owned();
+    let found = read(call, move |_, tx, from| {
+        resolve::resolve(tx, action, &from.caller, &from.region, &key_id).map(drop)
+    });
+    if found.await.is_ok() {
+        return Ok(());
+    }
+    write(call, |kms, tx, from| {
+        kms.ebs_managed_key(tx, &from.caller.account, &from.region).map(drop)
+    })
+    .await
+}
+
+/// Who calls, how and where, as transactions take it along.
+#[derive(Clone)]
+pub(crate) struct Requester {
+    pub(crate) caller: iam::Principal,
+    pub(crate) via_service: Option<String>,
+    pub(crate) region: base::Region,
+}
+
+impl Requester {
+    fn of(call: &Call) -> Self {
+        let forwarded = call.caller.forwarded.as_ref();
+        Self {
+            caller: call.caller.principal.clone(),
+            via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
+            region: call.region.clone(),
+        }
+    }
+
+    pub(crate) fn question<'a>(
+        &'a self,
+        action: Action,
+        resolved: &'a resolve::Resolved,
+        facts: &'a Facts,
+    ) -> Question<'a> {
+        Question {
+            action,
+            key: &resolved.key,
+            request_alias: resolved.request_alias.as_deref(),
+            caller: &self.caller,
+            via_service: self.via_service.as_deref(),
+            facts,
+        }
+    }
+
+    pub(crate) fn ask(
+        &self,
+        kms: &Kms,
+        tx: &mut Tx<'_>,
+        action: Action,
+        resolved: &resolve::Resolved,
+        facts: &Facts,
+    ) -> kms::Result<Ask> {
+        kms.guard(tx, &self.question(action, resolved, facts)).map(guarded)
+    }
+}
+
+/// A key's side of a decision as the pipeline takes it.
+pub(crate) fn guarded(guard: kms::guard::Guard) -> Ask {
+    let kms::guard::Guard { action, resource, resource_account, layer, grants, context } = guard;
+    Ask::on(action, &resource, &resource_account)
+        .with(context)
+        .guarded(Guard::Resource { layer, grants })
+}
+
+/// The condition keys of a request that is not about a key.
+pub(crate) fn context(call: &Call) -> iam::Context {
+    let from = Requester::of(call);
+    let origin = Origin { account: call.account(), via_service: from.via_service.as_deref() };
+    kms::condition::of_origin(&origin)
+}
+
+/// Reads keys at one moment.
+pub(crate) async fn read<T: Send + 'static>(
+    call: &Call,
+    f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let (kms, from) = (call.world.kms.clone(), Requester::of(call));
+    Ok(call.world.db.read(move |tx| f(&kms, tx, &from)).await?)
+}
+
+/// Changes keys.
+pub(crate) async fn write<T: Send + 'static>(
+    call: &Call,
+    f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let (kms, from) = (call.world.kms.clone(), Requester::of(call));
+    Ok(call.world.db.write(move |tx| f(&kms, tx, &from)).await?)
+}
+
+/// The key as it is now, in a state the action works in. The plan's copy may be older than the transaction.
+pub(crate) fn usable(tx: &mut Tx<'_>, action: Action, planned: &Key) -> kms::Result<Key> {
+    let key = kms::key::get(tx, &planned.account, &planned.region, &planned.id)?;
+    action.check_state(&key.arn().to_string(), key.state)?;
+    Ok(key)
+}
+
+/// An operation that changes one key and replies with nothing.
+pub(crate) async fn change(
+    call: &Call,
+    action: Action,
+    key: Key,
+    f: impl Fn(&Kms, &mut Tx<'_>, &Key) -> kms::Result<()> + Send + 'static,
+) -> Result<(), Error> {
+    write(call, move |kms, tx, _| {
+        let key = usable(tx, action, &key)?;
+        f(kms, tx, &key)
+    })
+    .await
+}
+
+/// What a dry run finds out beyond permission: whether the key's state allows the operation.
+pub(crate) async fn rehearse(call: &Call, action: Action, key: &Key) -> Result<(), Error> {
+    let key = key.clone();
+    read(call, move |_, tx, _| usable(tx, action, &key).map(drop)).await
+}
+
+/// Whether the request may name principals that only services deal with.
+pub(crate) fn trust(call: &Call) -> Trust {
+    if call.caller.forwarded.is_some() { Trust::Service } else { Trust::Caller }
+}
+
+string_enum! {
+    /// `EncryptionAlgorithm`; only the first fits the keys there are.
+    #[derive(Copy)]
+    pub(crate) enum EncryptionAlgorithm {
+        /// AES-256-GCM under a derived key.
+        SymmetricDefault = "SYMMETRIC_DEFAULT",
+        /// For RSA keys.
+        RsaesOaepSha1 = "RSAES_OAEP_SHA_1",
+        /// For RSA keys.
+        RsaesOaepSha256 = "RSAES_OAEP_SHA_256",
+        /// For SM2 keys.
+        Sm2pke = "SM2PKE",
+    }
+}
+
+string_enum! {
+    /// `KeySpec` of a data key.
+    pub(crate) enum DataKeySpec {
+        /// 32 bytes.
+        Aes256 = "AES_256",
+        /// 16 bytes.
+        Aes128 = "AES_128",
+    }
+}
+
+pub(crate) fn check_algorithm(algorithm: Option<EncryptionAlgorithm>) -> Result<(), Error> {
+    Ok(cipher::check_algorithm(algorithm.as_ref().map(EncryptionAlgorithm::as_str))?)
+}
+
+/// A ciphertext that is to be opened, and the key that is asked for it: the one the request names, or else the one
+/// the ciphertext names. What is wrong with it is told only after permission.
+#[derive(Clone)]
+pub(crate) struct Source {
+    key: Key,
+    found: Found,
+}
+
+#[derive(Clone)]
+enum Found {
+    Located(Located),
+    OtherKey,
+    Invalid,
+}
+
+impl Source {
+    pub(crate) fn find(
+        tx: &mut Tx<'_>,
+        action: Action,
+        from: &Requester,
+        key_id: Option<&str>,
+        ciphertext: &[u8],
+    ) -> kms::Result<(Self, resolve::Resolved)> {
+        let located = match cipher::locate(tx, &from.region, ciphertext) {
+            Err(kms::Error::InvalidCiphertext) => None,
+            other => Some(other?),
+        };
+        let Some(key_id) = key_id else {
+            let located = located.ok_or(kms::Error::InvalidCiphertext)?;
+            let resolved = resolve::Resolved { key: located.key.clone(), request_alias: None };
+            return Ok((Self { key: located.key.clone(), found: Found::Located(located) }, resolved));
+        };
+        let resolved = resolve::resolve(tx, action, &from.caller, &from.region, key_id)?;
+        let found = match located {
+            None => Found::Invalid,
+            Some(located) if located.key.arn() != resolved.key.arn() => Found::OtherKey,
+            Some(located) => Found::Located(located),
+        };
+        Ok((Self { key: resolved.key.clone(), found }, resolved))
+    }
+
+    /// The ciphertext, once the key's state and the algorithm allow to open it.
+    pub(crate) fn ready(
+        &self,
+        tx: &mut Tx<'_>,
+        action: Action,
+        algorithm: Option<EncryptionAlgorithm>,
+    ) -> kms::Result<&Located> {
+        self.check_state(tx, action)?;
+        cipher::check_algorithm(algorithm.as_ref().map(EncryptionAlgorithm::as_str))?;
+        match &self.found {
+            Found::Located(located) => Ok(located),
+            Found::OtherKey => Err(kms::Error::IncorrectKey),
+            Found::Invalid => Err(kms::Error::InvalidCiphertext),
+        }
+    }
+
+    pub(crate) fn check_state(&self, tx: &mut Tx<'_>, action: Action) -> kms::Result<()> {
+        usable(tx, action, &self.key).map(drop)
+    }
+}
+
+/// What GenerateDataKey and GenerateDataKeyWithoutPlaintext are asked for.
+pub(crate) struct DataKeyRequest {
+    pub(crate) key_id: String,
+    pub(crate) encryption_context: BTreeMap<String, String>,
+    pub(crate) number_of_bytes: Option<i32>,
+    pub(crate) key_spec: Option<DataKeySpec>,
+    pub(crate) grant_tokens: Vec<String>,
+}
+
+/// The same, checked and resolved.
+pub(crate) struct DataKeyPlan {
+    pub(crate) target: Target,
+    context: kms::EncryptionContext,
+    bytes: usize,
+}
+
+impl DataKeyPlan {
+    pub(crate) async fn new(
+        call: &Call,
+        action: Action,
+        request: DataKeyRequest,
+    ) -> Result<Self, Error> {
+        let spec = request.key_spec.as_ref().map(DataKeySpec::as_str);
+        let bytes = cipher::check_data_key_length(spec, request.number_of_bytes.map(i64::from))?;
+        call.world.kms.check_grant_tokens(&request.grant_tokens)?;
+        let context = encryption_context(request.encryption_context)?;
+        let facts = Facts::Crypto { context: context.clone() };
+        let target = target(call, Named { action, key_id: &request.key_id, facts }).await?;
+        Ok(Self { target, context, bytes })
+    }
+
+    /// The key's ARN and the new data key.
+    pub(crate) async fn generate(
+        self,
+        call: &Call,
+        action: Action,
+    ) -> Result<(String, DataKey), Error> {
+        let Self { target, context, bytes } = self;
+        let arn = target.key.arn().to_string();
+        let made = read(call, move |kms, tx, _| {
+            let key = usable(tx, action, &target.key)?;
+            kms.generate_data_key(tx, &key, &context, bytes)
+        })
+        .await?;
+        call.notes.add("keyMaterialId", made.material_id.to_string());
+        Ok((arn, made))
+    }
+}
+
+/// The pairs of a request as an encryption context.
+pub(crate) fn encryption_context(
+    pairs: BTreeMap<String, String>,
+) -> Result<kms::EncryptionContext, Error> {
+    Ok(kms::EncryptionContext::new(pairs).map_err(kms::Error::from)?)
+}
+
+/// `Limit` and `Marker`.
+pub(crate) struct Paging {
+    pub(crate) list: List,
+    pub(crate) limit: u32,
+    pub(crate) after: String,
+}
+
+/// What lists take for `Limit`: the model allows up to 1,000 everywhere; a list with a lower maximum gives smaller
+/// pages and says that there is more.
+pub(crate) struct Limits {
+    pub(crate) default: u32,
+    pub(crate) max: u32,
+}
+
+/// Largest `Limit` (botocore: LimitType).
+const LIMIT_MAX: i32 = 1000;
+
+/// Whether a `Limit` is one.
+pub(crate) fn check_limit(limit: Option<i32>) -> Result<Option<u32>, Error> {
+    match limit {
+        None => Ok(None),
+        Some(limit @ 1..=LIMIT_MAX) => Ok(Some(limit.unsigned_abs())),
+        Some(other) => Err(Error::new(
+            code::VALIDATION_EXCEPTION,
+            format!(
+                "1 validation error detected: Value '{other}' at 'limit' failed to satisfy constraint: \
+                 Member must have value between 1 and {LIMIT_MAX}"
+            ),
+        )),
+    }
+}
+
+impl Paging {
+    pub(crate) fn new(
+        list: List,
+        limits: Limits,
+        limit: Option<i32>,
+        marker: Option<&str>,
+    ) -> Result<Self, Error> {
+        let limit = check_limit(limit)?.map_or(limits.default, |limit| limit.min(limits.max));
+        Ok(Self { list, limit, after: list.after(marker)? })
+    }
+
+    /// Rows to read: one more than shown tells whether there are more.
+    pub(crate) fn rows(&self) -> u32 {
+        self.limit + 1
+    }
+
+    pub(crate) fn page<T>(&self, rows: Vec<T>, name: impl Fn(&T) -> &str) -> Page<T> {
+        Page::cut(rows, self.limit, self.list, name)
+    }
+}
+
+/// A tag as requests and replies write it.
+#[derive(Shape)]
+pub(crate) struct Tag {
+    pub(crate) tag_key: String,
+    pub(crate) tag_value: String,
+}
+
+pub(crate) fn tags(tags: Vec<Tag>) -> Vec<kms::tag::Tag> {
+    let tag = |Tag { tag_key, tag_value }| kms::tag::Tag { key: tag_key, value: tag_value };
+    tags.into_iter().map(tag).collect()
+}
+
+/// `KeyMetadata`.
+#[derive(Shape)]
+#[shape(
+    output,
+    omitted(
+        ValidTo,
+        CustomKeyStoreId,
+        CloudHsmClusterId,
+        ExpirationModel,
+        SigningAlgorithms,
+        KeyAgreementAlgorithms,
+        MultiRegionConfiguration,
+        PendingDeletionWindowInDays,
+        MacAlgorithms,
+        XksKeyConfiguration
+    )
+)]
+pub(crate) struct KeyMetadata {
+    #[shape(name = "AWSAccountId")]
+    aws_account_id: String,
+    key_id: String,
+    arn: String,
+    creation_date: Timestamp,
+    enabled: bool,
+    description: String,
+    key_usage: &'static str,
+    key_state: &'static str,
+    deletion_date: Option<Timestamp>,
+    origin: &'static str,
+    key_manager: &'static str,
+    customer_master_key_spec: &'static str,
+    key_spec: &'static str,
+    encryption_algorithms: Vec<&'static str>,
+    multi_region: bool,
+    current_key_material_id: String,
+}
+
+impl From<&Key> for KeyMetadata {
+    fn from(key: &Key) -> Self {
+        Self {
+            aws_account_id: key.account.to_string(),
+            key_id: key.id.clone(),
+            arn: key.arn().to_string(),
+            creation_date: key.created,
+            enabled: key.state == KeyState::Enabled,
+            description: key.description.clone(),
+            key_usage: KEY_USAGE,
+            key_state: key.state.as_str(),
+            deletion_date: key.deletion,
+            origin: KEY_ORIGIN,
+            key_manager: key.manager.as_str(),
+            customer_master_key_spec: KEY_SPEC,
+            key_spec: KEY_SPEC,
+            encryption_algorithms: vec![KEY_SPEC],
+            multi_region: false,
+            current_key_material_id: key.material_id.to_string(),
+        }
+    }
+}
+
+/// One grant in a list.
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct GrantEntry {
+    key_id: String,
+    grant_id: String,
+    name: String,
+    creation_date: Timestamp,
+    grantee_principal: String,
+    retiring_principal: Option<String>,
+    issuing_account: String,
+    operations: Vec<&'static str>,
+    constraints: Option<GrantConstraints>,
+}
+
+/// `Constraints` of a grant.
+#[derive(Shape)]
+pub(crate) struct GrantConstraints {
+    pub(crate) encryption_context_subset: Option<BTreeMap<String, String>>,
+    pub(crate) encryption_context_equals: Option<BTreeMap<String, String>>,
+}
+
+impl GrantEntry {
+    /// A grant as it is shown now: principals deleted since appear as unique ids.
+    pub(crate) fn new(kms: &Kms, tx: &mut Tx<'_>, grant: &kms::grant::Grant) -> kms::Result<Self> {
+        let retiring = grant.retiring.as_ref();
+        let kms::grant::Constraints { equals, subset } = grant.constraints.clone();
+        let constrained = equals.is_some() || subset.is_some();
+        Ok(Self {
+            key_id: grant.key_arn().to_string(),
+            grant_id: grant.id.clone(),
+            name: grant.name.clone(),
+            creation_date: grant.created,
+            grantee_principal: kms.shown_party(tx, &grant.grantee)?,
+            retiring_principal: retiring.map(|party| kms.shown_party(tx, party)).transpose()?,
+            issuing_account: format!("arn:aws:iam::{}:root", grant.issuing_account),
+            operations: grant.operations.iter().map(|operation| operation.as_str()).collect(),
+            constraints: constrained.then_some(GrantConstraints {
+                encryption_context_subset: subset,
+                encryption_context_equals: equals,
+            }),
+        })
+    }
+}
