@@ -56,7 +56,7 @@ pub(crate) fn is_infrastructure(role_name: &str) -> bool {
 
 /// The condition keys that follow from the request's circumstances (spec 20, A.7). Those of the
 /// principal and the resource's account are the evaluator's own.
-fn global_context(call: &Call) -> iam::Context {
+pub(crate) fn global_context(call: &Call) -> iam::Context {
     let Caller { source_ip, user_agent, forwarded, .. } = &call.caller;
     let mut context = iam::Context::new();
     context.set_now(call.now);

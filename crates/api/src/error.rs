@@ -81,7 +81,7 @@ pub(crate) fn invalid_parameter_of(service: Service) -> ErrorSpec {
 pub(crate) fn dry_run(service: Service) -> Error {
     match service {
         Service::Kms => Error::new(
-            ErrorSpec::sender("DryRunOperationException", 412),
+            ErrorSpec::sender("DryRunOperationException", 400),
             "The request would have succeeded, but the DryRun option is set.",
         ),
         Service::Ec2 | Service::Ebs | Service::Iam | Service::Sts | Service::CloudTrail => {

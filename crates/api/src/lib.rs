@@ -21,6 +21,7 @@ mod authenticate;
 mod authorize;
 mod call;
 mod decision;
+mod directory;
 mod error;
 mod front;
 pub mod http;

@@ -165,6 +165,18 @@ pub trait Operation: Sized + Send + Sync + 'static {
     /// The permissions the plan needs; never empty.
     fn asks(plan: &Self::Plan) -> Vec<Ask>;
 
+    /// What a dry run looks at beyond permission, for operations that have more to check. An actual
+    /// run checks the same while it acts.
+    ///
+    /// # Errors
+    /// What would stand in the way.
+    fn rehearse(
+        _call: &Call,
+        _plan: &Self::Plan,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Does it. Reachable only with every ask granted.
     ///
     /// # Errors
@@ -216,6 +228,7 @@ async fn steps<O: Operation>(
         }
     }
     if dry_run {
+        O::rehearse(call, &plan).await?;
         return Err(error::dry_run(O::SPEC.service));
     }
     if O::SPEC.mutates {

@@ -1,11 +1,13 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
 use crate::decision::DecisionSealer;
+use crate::directory::People;
 use crate::error::Error;
 use crate::kms_port::FrontDoor;
 use base::{Clock, Region, Rng};
 use iam::{Layers, Principal};
 use identity::{Credential, CredentialError, Identity};
+use kms::Kms;
 use kms::seal::Root;
 use lifecycle::Services;
 use lifecycle::cells::Cells;
@@ -50,6 +52,8 @@ pub struct World {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// Keys, grants and ciphertexts.
+    pub kms: Kms,
     /// This server's name in shared rows, the same at every start.
     pub server: String,
     /// What the storage workflows work with: KMS through the front door, blocks, hosts.
@@ -141,6 +145,14 @@ impl World {
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
+        let config = kms::Config {
+            root: Arc::clone(&seal),
+            regions: regions.iter().cloned().collect(),
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+            directory: Arc::new(People),
+        };
+        let kms = Kms::open(&db, config).await.map_err(Error::internal)?;
         let server = hex::encode(seal.id());
         let identity = Identity::new(identity::Config {
             clock: Arc::clone(&clock),
@@ -166,6 +178,7 @@ impl World {
                 seal,
                 regions,
                 enforcement,
+                kms,
                 server,
                 identity,
                 decisions,

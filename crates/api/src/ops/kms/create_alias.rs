@@ -34,8 +34,7 @@ impl Operation for CreateAlias {
         let named = Named { action, key_id: &input.target_key_id, facts: Facts::None };
         let target = shared::target(call, named).await?;
         let arn = alias::arn(call.account(), &call.region, &name);
-        let alias =
-            Ask::on(action.iam_name(), &arn, call.account()).with(shared::context(call));
+        let alias = Ask::on(action.iam_name(), &arn, call.account()).with(shared::context(call));
         Ok(Plan { name, target, alias })
     }
 

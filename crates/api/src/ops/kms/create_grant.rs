@@ -4,7 +4,7 @@ use super::shared::{self, GrantConstraints, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use kms::condition::Facts;
-use kms::grant::{self, Constraints, GrantOperation, NewGrant, Trust};
+use kms::grant::{self, Constraints, GrantOperation, NewGrant};
 use kms::{Action, resolve};
 
 pub(crate) struct CreateGrant;
@@ -132,7 +132,10 @@ mod tests {
         let ec2 = service(&bench, Principal::service(&account(1), SERVICE), None);
         let encrypt = || {
             let context = json!({"aws:ebs:id": "vol-a"});
-            run::<Encrypt>(&ec2, json!({"KeyId": arn, "Plaintext": "x", "EncryptionContext": context}))
+            run::<Encrypt>(
+                &ec2,
+                json!({"KeyId": arn, "Plaintext": "x", "EncryptionContext": context}),
+            )
         };
         assert_eq!(encrypt().await.expect_err("denied").code(), "AccessDeniedException");
 
@@ -229,7 +232,10 @@ mod tests {
             (with("Operations", json!(["Sign"])), "ValidationException"),
             (with("Operations", json!([])), "ValidationException"),
             (with("Name", json!("a b")), "ValidationException"),
-            (with("GranteePrincipal", json!("arn:aws:iam::111111111111:user/x")), "InvalidArnException"),
+            (
+                with("GranteePrincipal", json!("arn:aws:iam::111111111111:user/x")),
+                "InvalidArnException",
+            ),
             (with("GrantTokens", json!(["forged"])), "InvalidGrantTokenException"),
             (with("KeyId", json!("alias/aws/ebs")), "NotFoundException"),
             (with("DryRun", json!(true)), "DryRunOperationException"),

@@ -40,9 +40,8 @@ impl Operation for DescribeKey {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        let key =
-            shared::read(call, move |_, tx, _| shared::usable(tx, Action::DescribeKey, &key))
-                .await?;
+        let key = shared::read(call, move |_, tx, _| shared::usable(tx, Action::DescribeKey, &key))
+            .await?;
         Ok(Output { key_metadata: KeyMetadata::from(&key) })
     }
 }
@@ -73,12 +72,17 @@ mod tests {
         let (one, two) =
             (bench.root(&account(1), "us-east-1"), bench.root(&account(2), "us-east-1"));
         let reply = run::<CreateKey>(&one, json!({})).await.expect("allowed");
-        let describe = |key_id: serde_json::Value| {
-            run::<DescribeKey>(&two, json!({"KeyId": key_id}))
-        };
+        let describe =
+            |key_id: serde_json::Value| run::<DescribeKey>(&two, json!({"KeyId": key_id}));
         let denied = describe(reply["KeyMetadata"]["Arn"].clone()).await.expect_err("denied");
         assert_eq!(denied.code(), "AccessDeniedException");
-        assert!(denied.0.message.contains("because no resource-based policy allows the kms:DescribeKey action"), "{denied}");
+        assert!(
+            denied
+                .0
+                .message
+                .contains("because no resource-based policy allows the kms:DescribeKey action"),
+            "{denied}"
+        );
         let missing = describe(reply["KeyMetadata"]["KeyId"].clone()).await.expect_err("not there");
         assert_eq!(missing.code(), "NotFoundException");
     }

@@ -22,8 +22,7 @@ impl Operation for EnableKey {
     type Output = ();
 
     async fn plan(call: &Call, input: Input) -> Result<Target, Error> {
-        let named =
-            Named { action: Action::EnableKey, key_id: &input.key_id, facts: Facts::None };
+        let named = Named { action: Action::EnableKey, key_id: &input.key_id, facts: Facts::None };
         shared::target(call, named).await
     }
 

@@ -66,7 +66,7 @@ impl Operation for Encrypt {
         let key_id = target.key.arn().to_string();
         let (ciphertext, material_id) = shared::read(call, move |kms, tx, _| {
             let key = shared::usable(tx, Action::Encrypt, &target.key)?;
-            cipher::check_algorithm(algorithm.as_ref().map(EncryptionAlgorithm::as_str))?;
+            cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?;
             Ok((kms.encrypt(tx, &key, &context, &plaintext)?, key.material_id))
         })
         .await?;

@@ -54,8 +54,7 @@ impl Operation for GenerateDataKey {
     }
 
     async fn act(call: &Call, plan: Granted<DataKeyPlan>) -> Result<Output, Error> {
-        let (key_id, made) =
-            plan.into_inner().generate(call, Action::GenerateDataKey).await?;
+        let (key_id, made) = plan.into_inner().generate(call, Action::GenerateDataKey).await?;
         Ok(Output {
             ciphertext_blob: Blob::from(made.ciphertext),
             plaintext: Blob::from(&made.plaintext.expose()[..]),
@@ -90,7 +89,8 @@ mod tests {
         ] {
             let reply = run::<GenerateDataKey>(&call, input.clone()).await.expect("allowed");
             assert_eq!(sizes(reply), (Some(expected.0), Some(expected.1)), "{input}");
-            let reply = run::<GenerateDataKeyWithoutPlaintext>(&call, input).await.expect("allowed");
+            let reply =
+                run::<GenerateDataKeyWithoutPlaintext>(&call, input).await.expect("allowed");
             assert_eq!(sizes(reply), (None, Some(expected.1)));
         }
         for input in [

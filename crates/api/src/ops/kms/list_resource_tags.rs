@@ -84,8 +84,9 @@ mod tests {
         let tags: Vec<_> =
             ["b", "a", "c"].iter().map(|k| json!({"TagKey": k, "TagValue": "v"})).collect();
         run::<TagResource>(&call, json!({"KeyId": id, "Tags": tags})).await.expect("allowed");
-        let first =
-            run::<ListResourceTags>(&call, json!({"KeyId": id, "Limit": 2})).await.expect("allowed");
+        let first = run::<ListResourceTags>(&call, json!({"KeyId": id, "Limit": 2}))
+            .await
+            .expect("allowed");
         assert_eq!(first["Tags"][0]["TagKey"], "a");
         assert_eq!(first["Truncated"], true);
         let next = json!({"KeyId": id, "Limit": 2, "Marker": first["NextMarker"]});

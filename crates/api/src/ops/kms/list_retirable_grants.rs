@@ -98,8 +98,7 @@ mod tests {
         let list = async |input| run::<ListRetirableGrants>(&two, input).await.expect("allowed");
         let first = list(json!({"RetiringPrincipal": root, "Limit": 2})).await;
         assert_eq!(first["Grants"].as_array().map(Vec::len), Some(2));
-        let next =
-            json!({"RetiringPrincipal": root, "Limit": 2, "Marker": first["NextMarker"]});
+        let next = json!({"RetiringPrincipal": root, "Limit": 2, "Marker": first["NextMarker"]});
         let second = list(next).await;
         assert_eq!(second["Grants"].as_array().map(Vec::len), Some(1));
         assert_eq!(second["Truncated"], false);

@@ -235,7 +235,6 @@ pub(crate) fn trust(call: &Call) -> Trust {
 
 string_enum! {
     /// `EncryptionAlgorithm`; only the first fits the keys there are.
-    #[derive(Copy)]
     pub(crate) enum EncryptionAlgorithm {
         /// AES-256-GCM under a derived key.
         SymmetricDefault = "SYMMETRIC_DEFAULT",
@@ -259,7 +258,7 @@ string_enum! {
 }
 
 pub(crate) fn check_algorithm(algorithm: Option<EncryptionAlgorithm>) -> Result<(), Error> {
-    Ok(cipher::check_algorithm(algorithm.as_ref().map(EncryptionAlgorithm::as_str))?)
+    Ok(cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?)
 }
 
 /// A ciphertext that is to be opened, and the key that is asked for it: the one the request names, or else the one
@@ -292,7 +291,10 @@ impl Source {
         let Some(key_id) = key_id else {
             let located = located.ok_or(kms::Error::InvalidCiphertext)?;
             let resolved = resolve::Resolved { key: located.key.clone(), request_alias: None };
-            return Ok((Self { key: located.key.clone(), found: Found::Located(located) }, resolved));
+            return Ok((
+                Self { key: located.key.clone(), found: Found::Located(located) },
+                resolved,
+            ));
         };
         let resolved = resolve::resolve(tx, action, &from.caller, &from.region, key_id)?;
         let found = match located {
@@ -311,7 +313,7 @@ impl Source {
         algorithm: Option<EncryptionAlgorithm>,
     ) -> kms::Result<&Located> {
         self.check_state(tx, action)?;
-        cipher::check_algorithm(algorithm.as_ref().map(EncryptionAlgorithm::as_str))?;
+        cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?;
         match &self.found {
             Found::Located(located) => Ok(located),
             Found::OtherKey => Err(kms::Error::IncorrectKey),
@@ -346,7 +348,7 @@ impl DataKeyPlan {
         action: Action,
         request: DataKeyRequest,
     ) -> Result<Self, Error> {
-        let spec = request.key_spec.as_ref().map(DataKeySpec::as_str);
+        let spec = request.key_spec.map(DataKeySpec::as_str);
         let bytes = cipher::check_data_key_length(spec, request.number_of_bytes.map(i64::from))?;
         call.world.kms.check_grant_tokens(&request.grant_tokens)?;
         let context = encryption_context(request.encryption_context)?;

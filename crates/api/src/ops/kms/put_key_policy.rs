@@ -77,9 +77,7 @@ mod tests {
             (bench.root(&account(1), "us-east-1"), bench.root(&account(2), "us-east-1"));
         let created = run::<CreateKey>(&one, json!({})).await.expect("allowed");
         let arn = &created["KeyMetadata"]["Arn"];
-        let statement = |account: &str, action: &str| {
-            json!({"Effect": "Allow", "Principal": {"AWS": account}, "Action": action, "Resource": "*"})
-        };
+        let statement = |account: &str, action: &str| json!({"Effect": "Allow", "Principal": {"AWS": account}, "Action": action, "Resource": "*"});
         let policy = json!({"Version": "2012-10-17", "Statement": [
             statement("111111111111", "kms:*"), statement("222222222222", "kms:DescribeKey"),
         ]})

@@ -110,15 +110,10 @@ impl Move {
         // Both states before either ciphertext: a closed target must not tell whether the source opens.
         self.source.check_state(tx, Action::ReEncryptFrom)?;
         let target = shared::usable(tx, Action::ReEncryptTo, &self.target)?;
-        cipher::check_algorithm(self.target_algorithm.as_ref().map(EncryptionAlgorithm::as_str))?;
+        cipher::check_algorithm(self.target_algorithm.map(EncryptionAlgorithm::as_str))?;
         let located = self.source.ready(tx, Action::ReEncryptFrom, self.source_algorithm)?;
-        let ciphertext = kms.re_encrypt(
-            tx,
-            located,
-            &self.source_context,
-            &target,
-            &self.target_context,
-        )?;
+        let ciphertext =
+            kms.re_encrypt(tx, located, &self.source_context, &target, &self.target_context)?;
         Ok(Output {
             ciphertext_blob: Blob::from(ciphertext),
             source_key_id: located.key.arn().to_string(),

@@ -55,8 +55,7 @@ impl Operation for RetireGrant {
                     grant::by_id(tx, &from.region, &grant_id)?
                 }
                 Name::KeyAndId(key_id, grant_id) => {
-                    let key =
-                        resolve::resolve(tx, action, &from.caller, &from.region, key_id)?.key;
+                    let key = resolve::resolve(tx, action, &from.caller, &from.region, key_id)?.key;
                     grant::of_key(tx, &key, grant_id)?
                 }
             };

@@ -44,8 +44,9 @@ impl Operation for UpdateAlias {
             Ok((found, new.key, keys))
         })
         .await?;
-        let mut asks =
-            vec![Ask::on(action.iam_name(), &found.arn(), call.account()).with(shared::context(call))];
+        let mut asks = vec![
+            Ask::on(action.iam_name(), &found.arn(), call.account()).with(shared::context(call)),
+        ];
         asks.extend(keys);
         Ok(Plan { found, new_key, asks })
     }
