@@ -18,6 +18,7 @@ pub(crate) struct Input {
     #[shape(required)]
     operations: Vec<String>,
     constraints: Option<GrantConstraints>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
     name: Option<String>,
 }

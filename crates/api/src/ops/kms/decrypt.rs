@@ -14,6 +14,7 @@ pub(crate) struct Decrypt;
 pub(crate) struct Input {
     ciphertext_blob: Blob,
     encryption_context: BTreeMap<String, String>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
     key_id: Option<String>,
     encryption_algorithm: Option<EncryptionAlgorithm>,

@@ -12,6 +12,7 @@ pub(crate) struct DescribeKey;
 #[shape(input)]
 pub(crate) struct Input {
     key_id: String,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Input {
     #[shape(sensitive)]
     plaintext: Blob,
     encryption_context: BTreeMap<String, String>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
     encryption_algorithm: Option<EncryptionAlgorithm>,
 }

@@ -15,6 +15,7 @@ pub(crate) struct Input {
     encryption_context: BTreeMap<String, String>,
     number_of_bytes: Option<i32>,
     key_spec: Option<DataKeySpec>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
 }
 

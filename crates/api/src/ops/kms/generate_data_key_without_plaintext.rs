@@ -17,6 +17,7 @@ pub(crate) struct Input {
     encryption_context: BTreeMap<String, String>,
     key_spec: Option<DataKeySpec>,
     number_of_bytes: Option<i32>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Input {
     destination_encryption_context: BTreeMap<String, String>,
     source_encryption_algorithm: Option<EncryptionAlgorithm>,
     destination_encryption_algorithm: Option<EncryptionAlgorithm>,
+    #[shape(sensitive)]
     grant_tokens: Vec<String>,
 }
 
