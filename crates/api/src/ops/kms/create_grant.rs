@@ -10,7 +10,7 @@ use kms::{Action, resolve};
 pub(crate) struct CreateGrant;
 
 #[derive(Shape)]
-#[shape(input, dry_run, unsupported(GranteeServicePrincipal, RetiringServicePrincipal))]
+#[shape(input, dry_run)]
 pub(crate) struct Input {
     key_id: String,
     grantee_principal: String,

@@ -12,7 +12,7 @@ pub(crate) struct Decrypt;
 #[derive(Shape)]
 #[shape(input, dry_run, unsupported(Recipient, DryRunModifiers))]
 pub(crate) struct Input {
-    ciphertext_blob: Blob,
+    ciphertext_blob: Option<Blob>,
     encryption_context: BTreeMap<String, String>,
     #[shape(sensitive)]
     grant_tokens: Vec<String>,
@@ -48,7 +48,7 @@ impl Operation for Decrypt {
         let context = shared::encryption_context(input.encryption_context)?;
         let facts = Facts::Crypto { context: context.clone() };
         let action = Action::Decrypt;
-        let (key_id, ciphertext) = (input.key_id, input.ciphertext_blob);
+        let (key_id, ciphertext) = (input.key_id, shared::ciphertext(input.ciphertext_blob)?);
         let (source, ask) = shared::read(call, move |kms, tx, from| {
             let (source, resolved) =
                 Source::find(tx, action, from, key_id.as_deref(), &ciphertext)?;

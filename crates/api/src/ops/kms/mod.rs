@@ -6,7 +6,7 @@
 
 use crate::pipeline::{Ask, Guard};
 use crate::{Call, Error};
-use awsproto::{ErrorSpec, Shape, code, string_enum};
+use awsproto::{Blob, ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
 use base::Timestamp;
 use kms::cipher::{self, DataKey, Located};
 use kms::condition::{Facts, Origin};
@@ -259,6 +259,13 @@ string_enum! {
 
 pub(crate) fn check_algorithm(algorithm: Option<EncryptionAlgorithm>) -> Result<(), Error> {
     Ok(cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?)
+}
+
+/// The ciphertext of a request. The model lets it be absent for a dry run that ignores it, which is refused
+/// by name, so every request needs one.
+pub(crate) fn ciphertext(blob: Option<Blob>) -> Result<Blob, Error> {
+    let missing = || ParameterError::missing("CiphertextBlob").into_error(Protocol::AwsJson11);
+    Ok(blob.ok_or_else(missing)?)
 }
 
 /// A ciphertext that is to be opened, and the key that is asked for it: the one the request names, or else the one

@@ -13,7 +13,7 @@ pub(crate) struct ReEncrypt;
 #[derive(Shape)]
 #[shape(input, dry_run, unsupported(DryRunModifiers))]
 pub(crate) struct Input {
-    ciphertext_blob: Blob,
+    ciphertext_blob: Option<Blob>,
     source_encryption_context: BTreeMap<String, String>,
     source_key_id: Option<String>,
     destination_key_id: String,
@@ -61,12 +61,13 @@ impl Operation for ReEncrypt {
         call.world.kms.check_grant_tokens(&input.grant_tokens)?;
         let source_context = shared::encryption_context(input.source_encryption_context)?;
         let target_context = shared::encryption_context(input.destination_encryption_context)?;
+        let ciphertext = shared::ciphertext(input.ciphertext_blob)?;
         let (from_action, to_action) = (Action::ReEncryptFrom, Action::ReEncryptTo);
         shared::make_ebs_key_if_named(call, to_action, &input.destination_key_id).await?;
         shared::read(call, move |kms, tx, from| {
             let source_key_id = input.source_key_id.as_deref();
             let (source, source_key) =
-                Source::find(tx, from_action, from, source_key_id, &input.ciphertext_blob)?;
+                Source::find(tx, from_action, from, source_key_id, &ciphertext)?;
             let target_id = &input.destination_key_id;
             let target = resolve::resolve(tx, to_action, &from.caller, &from.region, target_id)?;
             let same_key = source_key.key.id == target.key.id;
