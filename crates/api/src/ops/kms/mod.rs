@@ -278,7 +278,7 @@ pub(crate) struct Source {
 
 #[derive(Clone)]
 enum Found {
-    Located(Located),
+    Located(Box<Located>),
     OtherKey,
     Invalid,
 }
@@ -307,7 +307,7 @@ impl Source {
         let found = match located {
             None => Found::Invalid,
             Some(located) if located.key.arn() != resolved.key.arn() => Found::OtherKey,
-            Some(located) => Found::Located(located),
+            Some(located) => Found::Located(Box::new(located)),
         };
         Ok((Self { key: resolved.key.clone(), found }, resolved))
     }
