@@ -299,7 +299,7 @@ impl Source {
             let located = located.ok_or(kms::Error::InvalidCiphertext)?;
             let resolved = resolve::Resolved { key: located.key.clone(), request_alias: None };
             return Ok((
-                Self { key: located.key.clone(), found: Found::Located(located) },
+                Self { key: located.key.clone(), found: Found::Located(Box::new(located)) },
                 resolved,
             ));
         };
