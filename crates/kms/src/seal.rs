@@ -142,6 +142,11 @@ pub struct Root {
 }
 
 impl Root {
+    /// Whether `directory` has been sealed before.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(HEADER_FILE).exists()
+    }
+
     /// Opens the header in `directory`, or seals a new root of trust when there is none.
     ///
     /// The caller holds the data directory's lock and makes sure that a directory with data in it but without

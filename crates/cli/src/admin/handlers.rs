@@ -1,0 +1,197 @@
+//! What the admin socket can do.
+
+use super::{AccountEnv, AccountRow, NewAccount, NewHost, Reply, Request, TrailQuery};
+use api::World;
+use base::{AccountId, InstanceId, Region};
+use ebs::instance::{self, Instance};
+use ebs::tag;
+use events::{Filter, Found, Lookup};
+use identity::access_key::{self, Owner};
+use identity::account;
+use serde_json::Value;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// Pages read from one account's trail in one region while looking for refused calls.
+const TRAIL_PAGES_MAX: usize = 40;
+/// What an account is called when nothing is said.
+const UNNAMED: &str = "unnamed";
+
+/// Answers one request. The reason of a refusal is a sentence for the person at the terminal.
+pub(crate) async fn handle(world: &Arc<World>, endpoint: &str, request: Request) -> Reply {
+    let answer = match request {
+        Request::AccountCreate { name } => create_account(world, name).await,
+        Request::AccountList => list_accounts(world).await,
+        Request::HostCreate { account, az, name } => create_host(world, &account, az, name).await,
+        Request::Env { account } => env(world, endpoint, &account).await,
+        Request::Trail(query) => trail(world, query).await,
+    };
+    answer.map_or_else(Reply::Error, Reply::Ok)
+}
+
+fn sentence(error: impl Display) -> String {
+    error.to_string()
+}
+
+async fn create_account(world: &Arc<World>, name: String) -> Result<Value, String> {
+    let name = if name.is_empty() { UNNAMED.to_owned() } else { name };
+    let identity = world.identity.clone();
+    let (account, key) = world
+        .db
+        .write(move |tx| identity.create_account(tx, None, &name))
+        .await
+        .map_err(sentence)?;
+    let new = NewAccount {
+        account_id: account.id.to_string(),
+        access_key_id: key.key.id.clone(),
+        secret_access_key: key.secret.expose().clone(),
+    };
+    serde_json::to_value(new).map_err(sentence)
+}
+
+async fn list_accounts(world: &Arc<World>) -> Result<Value, String> {
+    let accounts = world.db.read(account::list).await.map_err(sentence)?;
+    let rows: Vec<AccountRow> = accounts
+        .into_iter()
+        .map(|account| AccountRow { account_id: account.id.to_string(), name: account.name })
+        .collect();
+    serde_json::to_value(rows).map_err(sentence)
+}
+
+async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String> {
+    let id = AccountId::parse(id).map_err(sentence)?;
+    let wanted = id.clone();
+    let found = world.db.read(move |tx| account::find(tx, &wanted)).await.map_err(sentence)?;
+    match found {
+        Some(_) => Ok(id),
+        None => Err(format!("there is no account {id}; `strongroom admin account list` shows all")),
+    }
+}
+
+async fn create_host(
+    world: &Arc<World>,
+    account: &str,
+    zone: String,
+    name: Option<String>,
+) -> Result<Value, String> {
+    let account = known_account(world, account).await?;
+    let Some(region) = world.regions.of_zone(&zone).cloned() else {
+        let zones: Vec<&str> = world
+            .regions
+            .iter()
+            .flat_map(|region| world.regions.zones(region))
+            .map(String::as_str)
+            .collect();
+        return Err(format!("there is no zone {zone}; zones are {}", zones.join(", ")));
+    };
+    let instance = Instance {
+        id: InstanceId::generate(&*world.rng),
+        account,
+        region,
+        zone,
+        name,
+        created: world.clock.now(),
+    };
+    let id = instance.id.to_string();
+    world
+        .db
+        .write(move |tx| {
+            instance::insert(tx, &instance)?;
+            if let Some(name) = &instance.name {
+                let tags = [("Name".to_owned(), name.clone())];
+                let Instance { account, region, id, .. } = &instance;
+                return tag::set(tx, account, region, id.as_str(), &tags);
+            }
+            Ok::<_, ebs::Error>(Ok(()))
+        })
+        .await
+        .map_err(sentence)?
+        .map_err(sentence)?;
+    serde_json::to_value(NewHost { instance_id: id }).map_err(sentence)
+}
+
+async fn env(world: &Arc<World>, endpoint: &str, account: &str) -> Result<Value, String> {
+    let account = known_account(world, account).await?;
+    let identity = world.identity.clone();
+    let owner = Owner::Root(account);
+    let found = world
+        .db
+        .read(move |tx| {
+            let keys = access_key::list(tx, &owner)?;
+            let Some(key) = keys.into_iter().find(|key| key.active) else { return Ok(None) };
+            Ok::<_, identity::CredentialError>(Some((
+                key.id.clone(),
+                identity.credential(tx, &key.id, None)?.secret,
+            )))
+        })
+        .await
+        .map_err(sentence)?;
+    let Some((id, secret)) = found else {
+        return Err("the root of this account has no active access key".to_owned());
+    };
+    let env = AccountEnv {
+        access_key_id: id,
+        secret_access_key: secret.expose().clone(),
+        endpoint: endpoint.to_owned(),
+    };
+    serde_json::to_value(env).map_err(sentence)
+}
+
+/// The newest records that fit, oldest of them first.
+async fn trail(world: &Arc<World>, query: TrailQuery) -> Result<Value, String> {
+    let accounts = match &query.account {
+        Some(id) => vec![known_account(world, id).await?],
+        None => {
+            let all = world.db.read(account::list).await.map_err(sentence)?;
+            all.into_iter().map(|account| account.id).collect()
+        }
+    };
+    let regions: Vec<Region> = match &query.region {
+        Some(name) => vec![Region::parse(name).map_err(sentence)?],
+        None => world.regions.iter().cloned().collect(),
+    };
+    let limit = usize::try_from(query.limit).map_err(sentence)?;
+    let mut found = Vec::new();
+    for account in &accounts {
+        for region in &regions {
+            found.extend(newest(world, account, region, &query, limit).await?);
+        }
+    }
+    found.sort_by(|a, b| (a.time, &a.event_id).cmp(&(b.time, &b.event_id)));
+    let skipped = found.len().saturating_sub(limit);
+    let records: Result<Vec<Value>, _> =
+        found[skipped..].iter().map(|found| serde_json::from_str(&found.record)).collect();
+    serde_json::to_value(records.map_err(sentence)?).map_err(sentence)
+}
+
+async fn newest(
+    world: &Arc<World>,
+    account: &AccountId,
+    region: &Region,
+    query: &TrailQuery,
+    limit: usize,
+) -> Result<Vec<Found>, String> {
+    let mut lookup = Lookup {
+        account: account.clone(),
+        region: region.clone(),
+        filter: query.event.clone().map(Filter::EventName),
+        start: None,
+        end: None,
+        now: world.clock.now(),
+        max: events::trail::PAGE_MAX,
+        after: None,
+    };
+    let mut found = Vec::new();
+    for _ in 0..TRAIL_PAGES_MAX {
+        let asked = lookup.clone();
+        let page = world.db.read(move |tx| events::lookup(tx, &asked)).await.map_err(sentence)?;
+        let fits = |found: &Found| !query.failed || found.record.contains("\"errorCode\":");
+        found.extend(page.records.into_iter().filter(fits));
+        match page.next {
+            Some(next) if found.len() < limit => lookup.after = Some(next),
+            _ => break,
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}

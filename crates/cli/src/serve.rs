@@ -1,0 +1,154 @@
+//! `strongroom serve`: takes the data directory, unseals, opens rows and volumes, and answers.
+
+mod cells;
+mod data_dir;
+mod host;
+mod seal;
+
+use crate::admin::socket;
+use crate::args::{Enforcement, ServeOptions};
+use crate::exit::{EXIT_CANNOT_START, Failure};
+use api::{Parts, Regions, World};
+use base::{OsRng, Region, SystemClock};
+use data_dir::DataDir;
+use host::Host;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Regions served when none are named, three zones each.
+const DEFAULT_REGIONS: [&str; 6] =
+    ["us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1", "ap-northeast-1"];
+const DEFAULT_ZONES: u8 = 3;
+
+pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
+    log_to_stderr();
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let server = Server::start(options).await?;
+        let mut out = std::io::stdout();
+        writeln!(out, "strongroom ready on {}", server.url())?;
+        out.flush()?;
+        stop_signal().await?;
+        server.stop().await;
+        Ok(())
+    })
+}
+
+/// The runtime every part of the server shares.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot_start)
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Returns when the process is asked to end.
+pub(crate) async fn stop_signal() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// A running server.
+pub(crate) struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    admin: JoinHandle<()>,
+    host: Arc<Host>,
+    /// Held until everything that uses the directory has ended.
+    _data_dir: DataDir,
+}
+
+impl Server {
+    /// Starts everything; when this returns, clients are answered.
+    pub(crate) async fn start(options: &ServeOptions) -> Result<Self, Failure> {
+        let data_dir = DataDir::take(&options.data_dir)?;
+        let seal = seal::open(&data_dir, options)?;
+        let db = open_rows(&data_dir, options).await?;
+        let regions = regions(options)?;
+        let cells = Arc::new(cells::open(&data_dir, &seal, regions.iter())?);
+        let attachments = data_dir.attachments();
+        let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
+        let world = World::open(Parts {
+            db,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            seal: Arc::new(seal),
+            regions,
+            cells,
+            host: Arc::clone(&host) as _,
+            enforcement: match options.enforcement {
+                Enforcement::Native => api::Enforcement::Native,
+                Enforcement::Documented => api::Enforcement::Documented,
+            },
+        })
+        .await
+        .map_err(cannot_start)?;
+        let listener = TcpListener::bind(options.listen).await.map_err(|error| {
+            cannot_start(format!("cannot listen on {}: {error}", options.listen))
+        })?;
+        let address = listener.local_addr()?;
+        let admin_socket = socket::bind(data_dir.path()).map_err(cannot_start)?;
+        let (stop, stopped) = watch::channel(false);
+        let endpoint = format!("http://{address}");
+        let admin = tokio::spawn(socket::serve(admin_socket, Arc::clone(&world), endpoint));
+        let http = tokio::spawn(api::http::serve(listener, world, stopped));
+        Ok(Self { address, stop, http, admin, host, _data_dir: data_dir })
+    }
+
+    /// Where it answers.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint to give to clients.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends requests under way, then everything else.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.admin.abort();
+        if let Err(error) = self.http.await {
+            tracing::error!(%error, "the listener ended badly");
+        }
+        self.host.close_all().await;
+    }
+}
+
+async fn open_rows(data_dir: &DataDir, options: &ServeOptions) -> Result<meta::Db, Failure> {
+    match &options.meta_url {
+        Some(url) => meta::Db::open_postgres(url).await.map_err(cannot_start),
+        None => meta::Db::open_sqlite(&data_dir.rows()).map_err(cannot_start),
+    }
+}
+
+fn regions(options: &ServeOptions) -> Result<Regions, Failure> {
+    if !options.regions.is_empty() {
+        return Ok(Regions::new(options.regions.iter().cloned()));
+    }
+    let parsed: Result<Vec<_>, _> = DEFAULT_REGIONS
+        .iter()
+        .map(|name| Region::parse(name).map(|region| (region, DEFAULT_ZONES)))
+        .collect();
+    Ok(Regions::new(parsed.map_err(cannot_start)?))
+}
+
+/// A failure that keeps the server from starting, with its causes.
+fn cannot_start(error: impl std::fmt::Display) -> Failure {
+    Failure::new(EXIT_CANNOT_START, format!("cannot start: {error}"))
+}

@@ -1,0 +1,122 @@
+//! This machine as the host of every instance: volumes open here, and each is served on a socket of
+//! its own below the data directory.
+
+use attach::{DeviceName, Exports, Stop, VolumeDevice};
+use base::{Clock, InstanceId, VolumeId};
+use blockstore::store::VolumeHandle;
+use lifecycle::cells::Cells;
+use lifecycle::port::BoxFuture;
+use lifecycle::port::host::{AttachHost, CloseVolume, Force, HostError, OpenVolume};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::task::spawn_blocking;
+
+type Place = (InstanceId, DeviceName);
+
+/// The volumes open in this process.
+pub(crate) struct Host(Arc<Inner>);
+
+struct Inner {
+    cells: Arc<Cells>,
+    exports: Exports,
+    open: Mutex<BTreeMap<Place, Open>>,
+}
+
+struct Open {
+    volume: VolumeId,
+    handle: VolumeHandle,
+}
+
+impl Host {
+    /// A host that serves below `directory`.
+    pub(crate) fn new(cells: Arc<Cells>, directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        let exports = Exports::new(directory, clock);
+        Self(Arc::new(Inner { cells, exports, open: Mutex::default() }))
+    }
+
+    /// Closes everything when the server stops: accepted writes become durable, keys are wiped.
+    /// The rows still say attached, so the next start opens the volumes again.
+    pub(crate) async fn close_all(&self) {
+        let places: Vec<Place> = self.0.open().keys().cloned().collect();
+        for place in places {
+            let inner = Arc::clone(&self.0);
+            let closed = spawn_blocking(move || inner.close(&place, Stop::Graceful)).await;
+            match closed {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a volume did not close cleanly"),
+                Err(error) => tracing::error!(%error, "closing a volume panicked"),
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<Place, Open>> {
+        self.open.lock().expect("no code panics while it holds the map")
+    }
+
+    fn open_volume(&self, request: &OpenVolume) -> Result<(), HostError> {
+        let name = device_name(&request.device)?;
+        let place = (request.instance.clone(), name.clone());
+        if self.open().get(&place).is_some_and(|open| open.volume == request.volume) {
+            return Ok(());
+        }
+        let cell = self.cells.get(&request.region).ok_or_else(|| {
+            HostError::Storage(format!("the region {} is not served", request.region).into())
+        })?;
+        let handle = cell.open(request).map_err(|error| HostError::Storage(Box::new(error)))?;
+        let device = Arc::new(VolumeDevice::new(handle.clone(), request.size_bytes));
+        let description = request.volume.as_str();
+        match self.exports.attach(&request.instance, &name, description, device) {
+            Ok(_socket) => {
+                self.open().insert(place, Open { volume: request.volume.clone(), handle });
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(unclosed) = handle.close() {
+                    tracing::error!(error = %unclosed, "a volume did not close cleanly");
+                }
+                Err(HostError::Device(Box::new(error)))
+            }
+        }
+    }
+
+    /// Ends the export first, so that no request meets a closed volume.
+    fn close(&self, place: &Place, how: Stop) -> Result<(), HostError> {
+        let stopped = self.exports.detach(&place.0, &place.1, how);
+        let open = self.open().remove(place);
+        let closed = open.map_or(Ok(()), |open| open.handle.close());
+        closed.map_err(|error| HostError::Storage(Box::new(error)))?;
+        stopped.unwrap_or(Ok(())).map_err(|error| HostError::Device(Box::new(error)))
+    }
+}
+
+fn device_name(device: &str) -> Result<DeviceName, HostError> {
+    device.parse().map_err(|error: attach::DeviceNameError| HostError::Device(Box::new(error)))
+}
+
+impl AttachHost for Host {
+    fn open(&self, request: OpenVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            spawn_blocking(move || inner.open_volume(&request)).await.unwrap_or_else(panicked)
+        })
+    }
+
+    fn close(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let place = (request.instance, device_name(&request.device)?);
+            let how = match request.force {
+                Force::No => Stop::Graceful,
+                Force::Yes => Stop::Force,
+            };
+            spawn_blocking(move || inner.close(&place, how)).await.unwrap_or_else(panicked)
+        })
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> Result<(), HostError> {
+    Err(HostError::Device(Box::new(error)))
+}
