@@ -24,6 +24,8 @@ pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
 pub(crate) struct Bench {
     pub(crate) world: Arc<World>,
     pub(crate) clock: Arc<ManualClock>,
+    /// What the host has open, for tests that read and write volumes.
+    pub(crate) host: Arc<QuietHost>,
     /// Removed when the bench goes.
     _directory: tempfile::TempDir,
 }
@@ -51,6 +53,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
     let cells = ["us-east-1", "eu-west-1"]
         .map(|name| (region(name), cell(&directory.path().join(name), &rng, clock.clone())));
     let cells = Arc::new(Cells::new(cells.into(), clock.clone()));
+    let host = Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() });
     let parts = Parts {
         db: meta::Db::memory().expect("a database in memory"),
         clock: clock.clone(),
@@ -58,12 +61,12 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         seal: Arc::new(seal),
         regions: Regions::new([(region("us-east-1"), 3), (region("eu-west-1"), 3)]),
         enforcement,
-        host: Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() }),
+        host: Arc::clone(&host) as _,
         cells,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     add_accounts(&world).await;
-    Bench { world, clock, _directory: directory }
+    Bench { world, clock, host, _directory: directory }
 }
 
 /// Accounts 111… to 333… exist in every world.
@@ -109,6 +112,18 @@ pub(crate) async fn run<O: Operation>(call: &Call, input: Json) -> Result<Json, 
     let input = from_json(<O::Input as Shape>::SCHEMA, &input);
     let output = pipeline::run::<O>(call, input).await?;
     Ok(output.to_wire().map_or(Json::Null, |value| to_json(&value)))
+}
+
+/// Runs an operation found by its name, as [`run`] does one found by its type.
+pub(crate) async fn run_named(
+    call: &Call,
+    service: crate::Service,
+    name: &str,
+    input: Json,
+) -> Result<Json, Error> {
+    let operation = crate::registry::find(service, name).unwrap_or_else(|| panic!("no {name}"));
+    let input = from_json(operation.info().input, &input);
+    Ok(to_json(&operation.run(call, input).await?))
 }
 
 /// A structure from JSON whose keys are the model's member names.
@@ -174,12 +189,36 @@ fn cell(directory: &Path, rng: &Arc<SeededRng>, clock: Arc<ManualClock>) -> Cell
 }
 
 /// A host that opens every volume with its key, and offers it to nobody.
-struct QuietHost {
+pub(crate) struct QuietHost {
     cells: Arc<Cells>,
     open: Mutex<BTreeMap<VolumeId, VolumeHandle>>,
 }
 
 impl QuietHost {
+    /// Writes to an attached volume, durably.
+    pub(crate) fn write(&self, volume: &str, offset: u64, bytes: &[u8]) {
+        self.with(volume, |open| {
+            open.write(offset, bytes.to_vec()).expect("the volume takes writes");
+            open.flush().expect("the volume flushes");
+        });
+    }
+
+    /// Reads from an attached volume.
+    pub(crate) fn read(&self, volume: &str, offset: u64, length: usize) -> Vec<u8> {
+        self.with(volume, |open| open.read(offset, length).expect("the volume is readable"))
+    }
+
+    fn with<T>(&self, volume: &str, work: impl FnOnce(&VolumeHandle) -> T) -> T {
+        let id = VolumeId::parse(volume).expect("a volume id");
+        let volumes = self.volumes();
+        work(volumes.get(&id).expect("the volume is attached"))
+    }
+
+    /// Whether the volume is open.
+    pub(crate) fn has(&self, volume: &str) -> bool {
+        VolumeId::parse(volume).is_ok_and(|id| self.volumes().contains_key(&id))
+    }
+
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, VolumeHandle>> {
         self.open.lock().expect("no test panics while it holds the map")
     }

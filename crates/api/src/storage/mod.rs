@@ -14,3 +14,6 @@ pub(crate) mod shape;
 pub(crate) mod taggable;
 pub(crate) mod tagging;
 pub(crate) mod zone;
+
+#[cfg(test)]
+mod tests;

@@ -181,6 +181,24 @@ pub fn list(
     tx.query(&sql, params![account, region, after, limit])?.iter().map(Job::read).collect()
 }
 
+/// Makes the waiting jobs of an account in a region due now, because what some of them wait for has
+/// happened. Those that wait for something else will wait again.
+///
+/// # Errors
+/// When the rows cannot be written.
+pub fn hasten(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    now: Timestamp,
+) -> Result<u64> {
+    tx.execute(
+        "UPDATE lifecycle_jobs SET due_ms = $3
+         WHERE account_id = $1 AND region = $2 AND state = 'queued' AND due_ms > $3",
+        params![account, region, now],
+    )
+}
+
 /// Asks that a job be given up; returns whether it had not ended. A waiting job becomes due at once.
 ///
 /// # Errors

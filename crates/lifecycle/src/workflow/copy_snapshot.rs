@@ -8,6 +8,7 @@
 use super::export_snapshot::remove_if_deleted;
 use super::keys::{FRONT_END, Keys, copier};
 use super::progress::with_progress;
+use crate::jobs;
 use crate::port::blocks::{Reseal, Stored};
 use crate::port::kms::{
     CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, VolumeKey,
@@ -313,6 +314,7 @@ async fn finish(
             if ended_now {
                 done.iter().try_for_each(|done| put_event(tx, done))?;
                 remove_if_deleted(tx, &row)?;
+                jobs::hasten(tx, &row.account, &row.region, ended)?;
             }
             Ok(())
         })

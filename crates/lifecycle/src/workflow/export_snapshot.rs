@@ -4,6 +4,7 @@
 //! before when that still exists.
 
 use super::progress::with_progress;
+use crate::jobs;
 use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{Services, Trouble};
 use base::{GIB, Region, SnapshotId};
@@ -149,6 +150,7 @@ async fn finish(
             if ended_now {
                 put_event(tx, &done)?;
                 remove_if_deleted(tx, &row)?;
+                jobs::hasten(tx, &row.account, &row.region, ended)?;
             }
             Ok(())
         })
