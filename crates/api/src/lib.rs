@@ -24,6 +24,7 @@ mod decision;
 mod directory;
 mod error;
 mod front;
+mod housekeeping;
 pub mod http;
 mod key_destruction;
 mod kms_port;

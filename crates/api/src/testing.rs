@@ -185,7 +185,7 @@ fn cell(directory: &Path, rng: &Arc<SeededRng>, clock: Arc<ManualClock>) -> Cell
     let (key, rng) = (Secret::new([7; 32]), Arc::clone(rng));
     let live = Store::open(directory, key.duplicate(), rng.clone(), config).expect("a new store");
     let objects = Arc::new(objstore::MemoryStore::new(clock));
-    Cell { live, snapshots: SnapshotStore::new(objects, &key, rng) }
+    Cell::new(live, SnapshotStore::new(objects, &key, rng))
 }
 
 /// A host that opens every volume with its key, and offers it to nobody.

@@ -1,5 +1,6 @@
 //! `strongroom serve`: takes the data directory, unseals, opens rows and volumes, and answers.
 
+mod background;
 mod cells;
 mod data_dir;
 mod host;
@@ -9,10 +10,11 @@ use crate::admin::socket;
 use crate::args::{Enforcement, ServeOptions};
 use crate::exit::{EXIT_CANNOT_START, Failure};
 use api::{Parts, Regions, World};
+use background::Background;
 use base::{OsRng, Region, SystemClock};
 use data_dir::DataDir;
 use host::Host;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -47,7 +49,11 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 /// Returns when the process is asked to end.
@@ -67,6 +73,7 @@ pub(crate) struct Server {
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
     admin: JoinHandle<()>,
+    background: Background,
     host: Arc<Host>,
     /// Held until everything that uses the directory has ended.
     _data_dir: DataDir,
@@ -97,6 +104,7 @@ impl Server {
         })
         .await
         .map_err(cannot_start)?;
+        background::recover(&world).await.map_err(cannot_start)?;
         let listener = TcpListener::bind(options.listen).await.map_err(|error| {
             cannot_start(format!("cannot listen on {}: {error}", options.listen))
         })?;
@@ -105,8 +113,9 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let endpoint = format!("http://{address}");
         let admin = tokio::spawn(socket::serve(admin_socket, Arc::clone(&world), endpoint));
+        let background = background::start(&world, &stopped);
         let http = tokio::spawn(api::http::serve(listener, world, stopped));
-        Ok(Self { address, stop, http, admin, host, _data_dir: data_dir })
+        Ok(Self { address, stop, http, admin, background, host, _data_dir: data_dir })
     }
 
     /// Where it answers.
@@ -126,6 +135,7 @@ impl Server {
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the listener ended badly");
         }
+        self.background.stop().await;
         self.host.close_all().await;
     }
 }

@@ -12,12 +12,12 @@ use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::snapshot::{
-    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, Export, Observer,
-    SnapshotReader, SnapshotRoot, SnapshotStore,
+    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CollectReport, CopyJob, CopyKeys, Export,
+    Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
 };
 use blockstore::store::{Store, StoreError, VolumeHandle};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 
 /// How long an object must be known to be unused before it is deleted (data plane, "Deletion").
@@ -34,6 +34,8 @@ pub struct Cell {
     pub live: Store,
     /// The snapshots.
     pub snapshots: SnapshotStore,
+    /// Held by a collection: one at a time may run on a store.
+    collecting: Arc<Mutex<()>>,
 }
 
 /// All regions' stores.
@@ -119,6 +121,21 @@ fn base_id(root: &SnapshotRoot) -> CutId {
 }
 
 impl Cell {
+    /// Puts a region's stores together.
+    pub fn new(live: Store, snapshots: SnapshotStore) -> Self {
+        Self { live, snapshots, collecting: Arc::default() }
+    }
+
+    fn collect(
+        &self,
+        roots: &BTreeSet<Root>,
+        policy: &CollectPolicy,
+    ) -> Result<CollectReport, BlockError> {
+        let _alone = self.collecting.lock().expect("a collection does not panic");
+        let roots = roots.iter().map(|bytes| root_of(bytes));
+        snapshot::collect(&self.snapshots, roots, policy).map_err(of_snapshot)
+    }
+
     /// Makes the volume's log when there is none yet.
     fn ensure_volume(
         &self,
@@ -329,10 +346,10 @@ impl Blocks for Cells {
                 grace_seconds: COLLECT_GRACE_SECONDS,
                 rewrite_below_percent: COLLECT_REWRITE_BELOW_PERCENT,
             };
-            let roots = live_roots.iter().map(|bytes| root_of(bytes));
-            let report = blocking(|| snapshot::collect(&cell.snapshots, roots, &policy));
-            let report = report.await.map_err(of_snapshot)?;
-            tracing::info!(%region, ?report, "collected");
+            let report = blocking(|| cell.collect(&live_roots, &policy)).await?;
+            if report.bytes_reclaimed > 0 {
+                tracing::info!(%region, ?report, "space was given back");
+            }
             Ok(())
         })
     }

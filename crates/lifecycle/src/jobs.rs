@@ -16,7 +16,10 @@ mod settle;
 
 pub use context::JobContext;
 pub use kind::{Done, JobError, JobKind};
-pub use rows::{JOBS_PAGE_MAX, Job, JobState, NewJob, cancel, enqueue, get, hasten, list, prune_finished};
+pub use rows::{
+    JOBS_PAGE_MAX, Job, JobState, NewJob, cancel, enqueue, get, hasten, list, prune_finished,
+    release_held,
+};
 pub use runner::{Config, Kinds, LEASE_SECONDS, Runner, Waker};
 
 pub(crate) use rows::MIGRATION;

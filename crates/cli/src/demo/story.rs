@@ -353,7 +353,7 @@ fn summary(
             region: None,
             event: None,
             failed: false,
-            limit: 60,
+            limit: 1000,
         };
         let records = trail::fetch(data_dir, query)?;
         let telling = |record: &serde_json::Value| {

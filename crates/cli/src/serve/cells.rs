@@ -32,7 +32,7 @@ pub(super) fn open<'a>(
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
         let snapshots_key = seal.service_key(&format!("blocks-snapshots-1/{region}"));
         let snapshots = SnapshotStore::new(Arc::new(objects), &snapshots_key, Arc::new(OsRng));
-        cells.insert(region.clone(), Cell { live, snapshots });
+        cells.insert(region.clone(), Cell::new(live, snapshots));
     }
     Ok(Cells::new(cells, Arc::new(SystemClock)))
 }

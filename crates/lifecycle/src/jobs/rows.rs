@@ -238,6 +238,18 @@ pub fn prune_finished(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<
     })
 }
 
+/// Makes due at once what a runner of this name held when it died. Call it before the first runner of
+/// that name starts; nobody else may be using the name.
+///
+/// # Errors
+/// As the database answers.
+pub fn release_held(tx: &mut Tx<'_>, owner: &str, now: Timestamp) -> Result<u64> {
+    tx.execute(
+        "UPDATE lifecycle_jobs SET due_ms = $2 WHERE lease_owner = $1 AND state = 'running' AND due_ms > $2",
+        params![owner, now],
+    )
+}
+
 /// Claims up to `limit` due jobs of the given kinds until `lease_until`, the longest due first.
 pub(crate) fn claim(
     tx: &mut Tx<'_>,

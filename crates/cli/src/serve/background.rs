@@ -1,0 +1,85 @@
+//! What runs beside the requests: durable jobs, and what is due from time to time.
+
+use api::World;
+use lifecycle::jobs::{Config, Runner, release_held};
+use lifecycle::{kinds, workflow};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Jobs run at a time. Each may hold a core for long; the others wait in the rows.
+const JOBS_MAX: u32 = 4;
+/// How often what is due is looked for.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+/// How often unused space is looked for where nothing was deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The running tasks.
+pub(crate) struct Background {
+    jobs: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+}
+
+/// Why what an earlier run left could not be taken up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    #[error("jobs of the earlier run cannot be taken over: {0}")]
+    Jobs(#[from] meta::Error),
+    #[error("attached volumes cannot be opened: {0}")]
+    Attachments(#[from] workflow::attach::AttachFailure),
+}
+
+/// Takes up what an earlier run of this server left: its jobs are due again, and its attached
+/// volumes are opened. Call it before requests are answered.
+pub(crate) async fn recover(world: &Arc<World>) -> Result<(), RecoverError> {
+    let (owner, now) = (world.server.clone(), world.clock.now());
+    world.db.write(move |tx| release_held(tx, &owner, now)).await?;
+    workflow::attach::recover(&world.services).await?;
+    Ok(())
+}
+
+/// Starts everything; it ends when `stopped` turns true.
+pub(crate) fn start(world: &Arc<World>, stopped: &watch::Receiver<bool>) -> Background {
+    let config = Config {
+        db: world.db.clone(),
+        clock: Arc::clone(&world.clock),
+        owner: world.server.clone(),
+        jobs_max: JOBS_MAX,
+    };
+    let runner = Runner::new(config, kinds::kinds(&world.services), world.waker.clone());
+    let mut stop = stopped.clone();
+    let jobs = tokio::spawn(async move {
+        let stopped = async move {
+            // A sender that is gone means the same.
+            let _ = stop.wait_for(|stopped| *stopped).await;
+        };
+        runner.run(stopped).await;
+    });
+    let housekeeping = tokio::spawn(housekeep(Arc::clone(world)));
+    Background { jobs, housekeeping }
+}
+
+async fn housekeep(world: Arc<World>) {
+    let mut due = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        let done = tokio::select! {
+            _ = due.tick() => world.housekeep().await,
+            _ = sweep.tick() => world.sweep().await,
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "what was due could not be done; it is tried again");
+        }
+    }
+}
+
+impl Background {
+    /// Waits for the jobs to reach a safe place. `stopped` must be true already.
+    pub(crate) async fn stop(self) {
+        self.housekeeping.abort();
+        if let Err(error) = self.jobs.await {
+            tracing::error!(%error, "the jobs ended badly");
+        }
+    }
+}
