@@ -326,6 +326,10 @@ pub fn delete(tx: &mut Tx<'_>, account: &AccountId, kind: Kind, name: &str) -> R
             "SELECT 1 FROM iam_inline_policies WHERE account_id = $1 AND entity_id = $2 LIMIT 1",
             "Cannot delete entity, must delete policies first.",
         ),
+        (
+            "SELECT 1 FROM iam_instance_profiles WHERE account_id = $1 AND role_id = $2 LIMIT 1",
+            "Cannot delete entity, must remove roles from instance profile first.",
+        ),
     ];
     for (query, message) in conflicts {
         if tx.query_opt(query, params![account, id])?.is_some() {

@@ -20,6 +20,7 @@ pub mod entity;
 mod error;
 pub mod group;
 pub mod inline;
+pub mod instance_profile;
 mod layers;
 pub mod managed;
 mod name;

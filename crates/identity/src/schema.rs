@@ -2,14 +2,31 @@
 
 use meta::Migration;
 
-/// Accounts, users, groups, roles, policies and access keys.
+/// Accounts, users, groups, roles, policies, access keys and instance profiles.
 ///
 /// Rows that belong to a user, group, role or managed policy carry its unique id, so that nothing of
 /// a deleted one comes back with a new one of the same name. `…_key` columns hold the name in lower
 /// case: names are unique whatever their case (IAM guide, "IAM identifiers").
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "identity-001-entities",
-    sql: "
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "identity-001-entities", sql: ENTITIES },
+    Migration { name: "identity-002-instance-profiles", sql: INSTANCE_PROFILES },
+];
+
+const INSTANCE_PROFILES: &str = "
+CREATE TABLE iam_instance_profiles (
+    account_id TEXT NOT NULL,
+    name_key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    path TEXT NOT NULL,
+    profile_id TEXT NOT NULL,
+    role_id TEXT,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, name_key)
+);
+CREATE INDEX iam_instance_profiles_by_role
+    ON iam_instance_profiles (account_id, role_id, name_key);";
+
+const ENTITIES: &str = "
 CREATE TABLE iam_accounts (
     account_id TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -98,5 +115,4 @@ CREATE TABLE iam_tags (
     tag_key TEXT NOT NULL,
     tag_value TEXT NOT NULL,
     PRIMARY KEY (account_id, resource_id, tag_key_folded)
-);",
-}];
+);";

@@ -3,7 +3,9 @@
 use crate::world::{ALLOW_ALL, TRUST_ONE, refused, worlds};
 use identity::access_key::{self, Owner};
 use identity::tag::Tags;
-use identity::{Error, Kind, Page, attachment, directory, entity, group, inline, role, tag};
+use identity::{
+    Error, Kind, Page, attachment, directory, entity, group, inline, instance_profile, role, tag,
+};
 
 const ADMIN: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 
@@ -197,5 +199,60 @@ fn trust_policies_name_whom_they_meant_when_saved() {
         };
         update(7200).unwrap();
         refused(update(60), "maxSessionDuration");
+    }
+}
+
+#[test]
+fn instance_profiles_hold_one_role_and_keep_it_from_deletion() {
+    for world in worlds() {
+        let role = world.role("web", TRUST_ONE).entity;
+        let (one, entity) = (world.one.clone(), role.clone());
+        let made = world.write(move |tx, identity| {
+            let tags = Tags::new();
+            let made = identity.create_instance_profile(tx, &one, "Web", Some("/dev/"), &tags)?;
+            instance_profile::add_role(tx, &made, &entity)?;
+            Ok::<_, Error>(made)
+        });
+        let made = made.unwrap();
+        let arn = made.arn().to_string();
+        assert_eq!(arn, "arn:aws:iam::111111111111:instance-profile/dev/Web");
+        assert!(made.profile_id.starts_with("AIPA"));
+
+        let one = world.one.clone();
+        let again = world.write(move |tx, identity| {
+            identity.create_instance_profile(tx, &one, "web", None, &Tags::new())
+        });
+        refused(again, "Instance Profile web already exists.");
+        let other = world.role("other", TRUST_ONE).entity;
+        let (one, absent) = (world.one.clone(), other.clone());
+        let found = world.write(move |tx, _| instance_profile::find(tx, &one, "Web")).unwrap();
+        assert_eq!(found.role_id.as_ref(), Some(&role.unique_id));
+        let profile = found.clone();
+        let full = world.write(move |tx, _| instance_profile::add_role(tx, &profile, &other));
+        refused(full, "InstanceSessionsPerInstanceProfile");
+        let profile = found.clone();
+        let not_in = world.write(move |tx, _| instance_profile::remove_role(tx, &profile, &absent));
+        refused(not_in, "The role other is not in the instance profile Web.");
+
+        let one = world.one.clone();
+        let held = world.write(move |tx, _| entity::delete(tx, &one, Kind::Role, "web"));
+        refused(held, "must remove roles from instance profile first");
+        let profile = found.clone();
+        let full = world.write(move |tx, _| instance_profile::delete(tx, &profile));
+        refused(full, "must remove roles from instance profile first");
+
+        let one = world.one.clone();
+        let left = world.write(move |tx, _| {
+            let of_role = |tx: &mut _| instance_profile::of_role(tx, &role, &Page::all());
+            assert_eq!(of_role(tx)?.items, [found.clone()]);
+            instance_profile::remove_role(tx, &found, &role)?;
+            assert_eq!(of_role(tx)?.items, []);
+            entity::delete(tx, &one, Kind::Role, "web")?;
+            let empty = instance_profile::find(tx, &one, "Web")?;
+            assert_eq!(empty.role(tx)?, None);
+            instance_profile::delete(tx, &empty)?;
+            Ok::<_, Error>(instance_profile::list(tx, &one, "/", &Page::all())?.items.len())
+        });
+        assert_eq!(left.unwrap(), 0);
     }
 }
