@@ -151,3 +151,37 @@ impl Filterable for Listed {
         &[]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench, run};
+    use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn zones_are_those_of_the_region() {
+        let bench = bench().await;
+        let call = bench.root(&account(1), "eu-west-1");
+        let ids = async |input: Value| {
+            run::<DescribeAvailabilityZones>(&call, input).await.map(|reply| {
+                let zones = reply["AvailabilityZones"].as_array().expect("a list").clone();
+                zones.iter().map(|zone| zone["ZoneId"].clone()).collect::<Value>()
+            })
+        };
+        let all = json!(["euw1-az1", "euw1-az2", "euw1-az3"]);
+        assert_eq!(ids(json!({})).await.unwrap(), all);
+        assert_eq!(ids(json!({ "AllAvailabilityZones": true })).await.unwrap(), all);
+        let second = json!(["euw1-az2"]);
+        assert_eq!(ids(json!({ "ZoneNames": ["eu-west-1b"] })).await.unwrap(), second);
+        assert_eq!(ids(json!({ "ZoneIds": ["euw1-az2"] })).await.unwrap(), second);
+        let filter = json!({ "Filters": [{ "Name": "zone-name", "Values": ["*b"] }] });
+        assert_eq!(ids(filter).await.unwrap(), second);
+        let none = json!({ "Filters": [{ "Name": "state", "Values": ["impaired"] }] });
+        assert_eq!(ids(none).await.unwrap(), json!([]));
+        let error = ids(json!({ "ZoneNames": ["us-east-1a"] })).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "InvalidParameterValue: Invalid availability zone: [us-east-1a]"
+        );
+    }
+}

@@ -270,19 +270,25 @@ impl Listed {
             },
             instance_id: instance.id,
         };
-        let digits = shape.instance_id.as_str().trim_start_matches(InstanceId::PREFIX);
         Reservation {
-            reservation_id: format!("r-{digits}"),
+            reservation_id: reservation_id(&shape.instance_id),
             owner_id: instance.account.to_string(),
             instances: vec![shape],
         }
     }
 }
 
+/// Every machine is a reservation of its own.
+fn reservation_id(instance: &InstanceId) -> String {
+    format!("r-{}", instance.as_str().trim_start_matches(InstanceId::PREFIX))
+}
+
 impl Filterable for Listed {
     const NAMES: &'static [&'static str] = &[
         "availability-zone",
         "availability-zone-id",
+        "block-device-mapping.attach-time",
+        "block-device-mapping.delete-on-termination",
         "block-device-mapping.device-name",
         "block-device-mapping.status",
         "block-device-mapping.volume-id",
@@ -291,6 +297,7 @@ impl Filterable for Listed {
         "instance-state-name",
         "launch-time",
         "owner-id",
+        "reservation-id",
     ];
 
     fn values(&self, name: &str) -> Vec<String> {
@@ -300,6 +307,12 @@ impl Filterable for Listed {
         vec![match name {
             "availability-zone" => self.instance.zone.clone(),
             "availability-zone-id" => self.zone_id.clone(),
+            "block-device-mapping.attach-time" => {
+                return of_attachments(&|a| a.attached.iso_millis());
+            }
+            "block-device-mapping.delete-on-termination" => {
+                return of_attachments(&|a| a.delete_on_termination.to_string());
+            }
             "block-device-mapping.device-name" => return of_attachments(&|a| a.device.clone()),
             "block-device-mapping.status" => {
                 return of_attachments(&|a| a.state.as_str().to_owned());
@@ -309,11 +322,135 @@ impl Filterable for Listed {
             "instance-state-code" => RUNNING_CODE.to_string(),
             "instance-state-name" => RUNNING.to_owned(),
             "launch-time" => self.instance.created.iso_millis(),
+            "reservation-id" => reservation_id(&self.instance.id),
             _ => self.instance.account.to_string(),
         }]
     }
 
     fn tags(&self) -> &[Tag] {
         &self.tags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, START, account, bench, region, run};
+    use ebs::AttachmentState;
+    use serde_json::{Value, json};
+
+    const FIRST: &str = "i-00000000000000001";
+    const SECOND: &str = "i-00000000000000002";
+
+    /// Two machines of account 1; the first has a volume.
+    async fn with_machines() -> Bench {
+        let bench = bench().await;
+        let made = bench.world.db.write(|tx| {
+            for (id, zone, name) in
+                [(FIRST, "us-east-1a", Some("db")), (SECOND, "us-east-1b", None)]
+            {
+                let machine = Instance {
+                    id: InstanceId::parse(id).unwrap(),
+                    account: account(1),
+                    region: region("us-east-1"),
+                    zone: zone.to_owned(),
+                    name: name.map(str::to_owned),
+                    created: START,
+                };
+                instance::insert(tx, &machine)?;
+            }
+            let attached = Attachment {
+                account: account(1),
+                region: region("us-east-1"),
+                volume: VolumeId::parse("vol-00000000000000001").unwrap(),
+                instance: InstanceId::parse(FIRST).unwrap(),
+                device: "/dev/sdf".to_owned(),
+                state: AttachmentState::Attached,
+                attached: START,
+                delete_on_termination: false,
+                grant_id: None,
+                impaired: None,
+            };
+            attachment::insert(tx, &attached)
+        });
+        assert!(made.await.unwrap());
+        bench
+    }
+
+    fn ids(reply: &Value) -> Vec<&str> {
+        let reservations = reply["Reservations"].as_array().unwrap().iter();
+        reservations.map(|r| r["Instances"][0]["InstanceId"].as_str().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_machine_shows_its_zone_name_and_devices() {
+        let bench = with_machines().await;
+        let call = bench.root(&account(1), "us-east-1");
+        let input = json!({ "InstanceIds": [FIRST] });
+        let reply = run::<DescribeInstances>(&call, input).await.unwrap();
+        assert_eq!(
+            reply,
+            json!({ "Reservations": [{
+                "ReservationId": "r-00000000000000001",
+                "OwnerId": "111111111111",
+                "Instances": [{
+                    "BlockDeviceMappings": [{
+                        "DeviceName": "/dev/sdf",
+                        "Ebs": {
+                            "AttachTime": "2026-01-01T00:00:00.000Z",
+                            "DeleteOnTermination": false,
+                            "Status": "attached",
+                            "VolumeId": "vol-00000000000000001",
+                        },
+                    }],
+                    "Tags": [{ "Key": "Name", "Value": "db" }],
+                    "InstanceId": FIRST,
+                    "State": { "Code": 16, "Name": "running" },
+                    "LaunchTime": "2026-01-01T00:00:00.000Z",
+                    "Placement": {
+                        "AvailabilityZone": "us-east-1a",
+                        "AvailabilityZoneId": "use1-az1",
+                    },
+                }],
+            }] })
+        );
+    }
+
+    #[tokio::test]
+    async fn filters_choose_machines() {
+        let bench = with_machines().await;
+        let call = bench.root(&account(1), "us-east-1");
+        for (name, value, expected) in [
+            ("instance-id", "i-*", vec![FIRST, SECOND]),
+            ("instance-state-name", "running", vec![FIRST, SECOND]),
+            ("instance-state-name", "stopped", vec![]),
+            ("availability-zone", "us-east-1b", vec![SECOND]),
+            ("block-device-mapping.volume-id", "vol-00000000000000001", vec![FIRST]),
+            ("block-device-mapping.delete-on-termination", "true", vec![]),
+            ("reservation-id", "r-00000000000000002", vec![SECOND]),
+            ("tag:Name", "d?", vec![FIRST]),
+            ("tag-key", "Name", vec![FIRST]),
+        ] {
+            let input = json!({ "Filters": [{ "Name": name, "Values": [value] }] });
+            let reply = run::<DescribeInstances>(&call, input).await.unwrap();
+            assert_eq!(ids(&reply), expected, "{name}={value}");
+        }
+        let input = json!({ "Filters": [{ "Name": "vpc-id", "Values": ["x"] }] });
+        let error = run::<DescribeInstances>(&call, input).await.unwrap_err();
+        assert_eq!(error.to_string(), "InvalidParameterValue: The filter 'vpc-id' is invalid");
+    }
+
+    #[tokio::test]
+    async fn machines_are_the_accounts_own() {
+        let bench = with_machines().await;
+        let other = bench.root(&account(2), "us-east-1");
+        let reply = run::<DescribeInstances>(&other, json!({})).await.unwrap();
+        assert!(ids(&reply).is_empty());
+        let input = json!({ "InstanceIds": [FIRST] });
+        let error = run::<DescribeInstances>(&other, input).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("InvalidInstanceID.NotFound: The instance ID '{FIRST}' does not exist")
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! `ec2:DescribeRegions`: lists the regions this server has.
 
 use crate::storage::code::invalid_value;
+use crate::storage::condition;
 use crate::storage::page::{Paging, Selection};
 use crate::storage::shape::Filter;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
+use base::Region;
 use ebs::filter::Filterable;
 use ebs::tag::Tag;
 
@@ -22,13 +24,13 @@ pub(crate) struct Input {
     filters: Vec<Filter>,
 }
 
+/// Without the endpoint: every region is at the address the client has used already, and AWS's name
+/// for it would lead the client to AWS.
 #[derive(Shape)]
-#[shape(output, omitted(Geography))]
+#[shape(output, omitted(Endpoint, Geography))]
 pub(crate) struct RegionShape {
     opt_in_status: String,
     region_name: String,
-    #[shape(xml = "regionEndpoint")]
-    endpoint: String,
 }
 
 #[derive(Shape)]
@@ -39,6 +41,7 @@ pub(crate) struct Output {
 }
 
 pub(crate) struct Plan {
+    region: Region,
     selected: Vec<String>,
 }
 
@@ -62,35 +65,57 @@ impl Operation for DescribeRegions {
         let wanted = |name: &String| region_names.is_empty() || region_names.contains(name);
         let listed = served.into_iter().filter(wanted).map(Listed).collect();
         let page = selection.page(listed, |listed| listed.0.as_str())?;
-        Ok(Plan { selected: page.items.into_iter().map(|listed| listed.0).collect() })
+        let selected = page.items.into_iter().map(|listed| listed.0).collect();
+        Ok(Plan { region: call.region.clone(), selected })
     }
 
-    fn asks(_plan: &Plan) -> Vec<Ask> {
-        vec![Ask::any("ec2:DescribeRegions")]
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        vec![Ask::any("ec2:DescribeRegions").with(condition::of_region(&plan.region))]
     }
 
     async fn act(_call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let shape = |name: String| RegionShape {
-            opt_in_status: OPT_IN.to_owned(),
-            endpoint: format!("ec2.{name}.amazonaws.com"),
-            region_name: name,
-        };
+        let shape =
+            |name: String| RegionShape { opt_in_status: OPT_IN.to_owned(), region_name: name };
         Ok(Output { regions: plan.into_inner().selected.into_iter().map(shape).collect() })
     }
 }
 
 impl Filterable for Listed {
-    const NAMES: &'static [&'static str] = &["endpoint", "opt-in-status", "region-name"];
+    const NAMES: &'static [&'static str] = &["opt-in-status", "region-name"];
 
     fn values(&self, name: &str) -> Vec<String> {
-        vec![match name {
-            "endpoint" => format!("ec2.{}.amazonaws.com", self.0),
-            "opt-in-status" => OPT_IN.to_owned(),
-            _ => self.0.clone(),
-        }]
+        vec![if name == "opt-in-status" { OPT_IN.to_owned() } else { self.0.clone() }]
     }
 
     fn tags(&self) -> &[Tag] {
         &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench, run};
+    use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn regions_are_listed_by_name_and_filter() {
+        let bench = bench().await;
+        let call = bench.root(&account(1), "us-east-1");
+        let names = async |input: Value| {
+            run::<DescribeRegions>(&call, input).await.map(|reply| {
+                let regions = reply["Regions"].as_array().expect("a list").clone();
+                regions.iter().map(|r| r["RegionName"].clone()).collect::<Value>()
+            })
+        };
+        assert_eq!(names(json!({})).await.unwrap(), json!(["eu-west-1", "us-east-1"]));
+        let all = json!({ "AllRegions": true, "RegionNames": ["us-east-1"] });
+        assert_eq!(names(all).await.unwrap(), json!(["us-east-1"]));
+        let filters = json!({ "Filters": [{ "Name": "region-name", "Values": ["eu-*"] }] });
+        assert_eq!(names(filters).await.unwrap(), json!(["eu-west-1"]));
+        let error = names(json!({ "RegionNames": ["mars-1"] })).await.unwrap_err();
+        assert_eq!(error.code(), "InvalidParameterValue");
+        let filters = json!({ "Filters": [{ "Name": "endpoint", "Values": ["x"] }] });
+        assert_eq!(names(filters).await.unwrap_err().code(), "InvalidParameterValue");
     }
 }
