@@ -46,11 +46,21 @@ def create_key(account, region=REGION, policy=None):
     return account.aws(*arguments, region=region)["KeyMetadata"]["Arn"]
 
 
+def volume_is(account, volume, state, region=REGION):
+    """Waits for a state; the CLI's own waiters look only every 15 seconds."""
+    ec2 = account.client("ec2", region)
+
+    def reached():
+        return ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == state
+
+    eventually(reached)
+
+
 def create_volume(account, *arguments, region=REGION):
     volume = account.aws(
         "ec2", "create-volume", "--availability-zone", region + "a", *arguments, region=region
     )["VolumeId"]
-    account.aws("ec2", "wait", "volume-available", "--volume-ids", volume, region=region)
+    volume_is(account, volume, "available", region)
     return volume
 
 
@@ -62,20 +72,18 @@ def attach(account, volume, region=REGION, device="/dev/sdf", host=None):
         "ec2", "attach-volume", "--volume-id", volume, "--instance-id", host, "--device", device,
         region=region,
     )  # fmt: skip
-    account.aws("ec2", "wait", "volume-in-use", "--volume-ids", volume, region=region)
+    volume_is(account, volume, "in-use", region)
     return host, f"nbd+unix:///?socket={server.socket(host, device)}"
 
 
 def detach(account, volume, region=REGION):
     account.aws("ec2", "detach-volume", "--volume-id", volume, region=region)
-    account.aws("ec2", "wait", "volume-available", "--volume-ids", volume, region=region)
+    volume_is(account, volume, "available", region)
 
 
 def create_snapshot(account, volume, *arguments, region=REGION):
     snapshot = account.aws("ec2", "create-snapshot", "--volume-id", volume, *arguments, region=region)
-    account.aws(
-        "ec2", "wait", "snapshot-completed", "--snapshot-ids", snapshot["SnapshotId"], region=region
-    )
+    assert settled(account, snapshot["SnapshotId"], region)["State"] == "completed"
     return snapshot["SnapshotId"]
 
 
@@ -86,9 +94,10 @@ def describe_snapshot(account, snapshot, region=REGION):
 
 def settled(account, snapshot, region=REGION):
     """The snapshot once it is no longer pending."""
+    ec2 = account.client("ec2", region)
 
     def check():
-        found = describe_snapshot(account, snapshot, region)
+        found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
         return found if found["State"] != "pending" else None
 
     return eventually(check)

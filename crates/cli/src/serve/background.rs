@@ -2,7 +2,7 @@
 
 use api::World;
 use lifecycle::jobs::{Config, Runner, release_held};
-use lifecycle::{kinds, workflow};
+use lifecycle::workflow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,7 +47,7 @@ pub(crate) fn start(world: &Arc<World>, stopped: &watch::Receiver<bool>) -> Back
         owner: world.server.clone(),
         jobs_max: JOBS_MAX,
     };
-    let runner = Runner::new(config, kinds::kinds(&world.services), world.waker.clone());
+    let runner = Runner::new(config, api::job_kinds(world), world.waker.clone());
     let mut stop = stopped.clone();
     let jobs = tokio::spawn(async move {
         let stopped = async move {
