@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod fmt;
 mod postgres;
+mod sim;
 mod test;
 mod tidy;
 mod wire;
@@ -38,6 +39,8 @@ enum Task {
     Wire(wire::Task),
     /// Measures beside other programs.
     Bench(bench::Options),
+    /// Plays simulated lives of a volume, with power cuts.
+    Sim(sim::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Wire(task) => wire::run(&task),
         Task::Bench(options) => bench::run(&options),
+        Task::Sim(options) => sim::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -244,6 +244,7 @@ impl Pass<'_> {
         dead: u64,
     ) -> Result<Option<u64>, Error> {
         check_complete(pack, newest, directory, live)?;
+        assert_eq!(dead & live.slots, 0, "what is in use is never dropped");
         let (store, object) = (self.store, pack.object(newest));
         let mut items: Vec<(DirectoryEntry, Bytes)> = Vec::new();
         for entry in directory.entries.iter().filter(|entry| dead & 1 << entry.slot == 0) {

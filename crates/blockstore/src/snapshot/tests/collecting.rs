@@ -99,6 +99,27 @@ fn nothing_goes_before_its_grace_is_over() {
 }
 
 #[test]
+fn what_is_used_again_is_not_dropped_with_what_is_not() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..30, 1_000);
+    let first = snapshot(&store, &mut volume, None);
+    write_blocks(&mut volume, 0..10, 2_000);
+    let second = (snapshot(&store, &mut volume, Some(&first)), volume.model.clone());
+    write_blocks(&mut volume, 10..20, 3_000);
+    let third = (snapshot(&store, &mut volume, Some(&second.0)), volume.model.clone());
+    // Condemned while only the third was known: blocks 0..20 of the first.
+    run(&store, &[third.0], 0);
+    // When the time is over, the second is known again and needs 10..20.
+    let report = run(&store, &[second.0, third.0], 1);
+    assert_eq!(report.packs_rewritten, 1);
+    for (root, model) in [&second, &third] {
+        assert_holds(&snapshots(objects.clone(), 2), root, model, &volume.key);
+    }
+}
+
+#[test]
 fn a_first_collection_never_deletes_even_without_grace() {
     let store = snapshots(memory(), 1);
     let mut volume = Volume::new(GIB, 1, 1);

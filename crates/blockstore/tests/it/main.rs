@@ -1,0 +1,6 @@
+//! Volumes as the rest of the program uses them: through the store, with files and threads.
+
+#![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
+
+mod store;
+mod tamper;
