@@ -260,7 +260,10 @@ fn insert_version(
 }
 
 /// The account a policy can be changed by.
-fn customer(policy: &ManagedPolicy) -> Result<&AccountId> {
+///
+/// # Errors
+/// [`Error::InvalidInput`] for policies of AWS.
+pub fn customer(policy: &ManagedPolicy) -> Result<&AccountId> {
     match &policy.owner {
         Owner::Customer(account) => Ok(account),
         Owner::Aws => Err(Error::InvalidInput {

@@ -1,0 +1,44 @@
+//! `iam:SetDefaultPolicyVersion`: puts another version of a managed policy in force.
+
+use super::shared::{self, Target};
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::Shape;
+
+pub(crate) struct SetDefaultPolicyVersion;
+
+#[derive(Shape)]
+#[shape(input)]
+pub(crate) struct Input {
+    policy_arn: String,
+    version_id: String,
+}
+
+pub(crate) struct Plan {
+    target: Target,
+    version: u32,
+}
+
+impl Operation for SetDefaultPolicyVersion {
+    const SPEC: Spec = Spec::mutates(Service::Iam, "SetDefaultPolicyVersion");
+    type Input = Input;
+    type Plan = Plan;
+    type Output = ();
+
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
+        let version = shared::version_number(&input.version_id)?;
+        Ok(Plan { target: Target::named(call, input.policy_arn).await?, version })
+    }
+
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        vec![plan.target.ask("iam:SetDefaultPolicyVersion")]
+    }
+
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
+        let Plan { target, version } = plan.into_inner();
+        shared::write(call, move |tx, identity| {
+            let policy = target.find(tx)?;
+            identity.set_default_version(tx, &policy, version)
+        })
+        .await
+    }
+}
