@@ -52,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 fn measure(options: &Options, directory: &std::path::Path) -> Result<Vec<Rounds>, String> {
+    machine::touch_memory()?;
     let mut servers = Vec::new();
     for kind in Kind::ALL {
         eprintln!("filling {}", kind.name());
