@@ -27,6 +27,7 @@ mod schema;
 pub mod settings;
 pub mod snapshot;
 pub mod tag;
+pub mod upload;
 pub mod visibility;
 pub mod volume;
 pub mod volume_type;

@@ -3,7 +3,9 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS];
+
+const TABLES: Migration = Migration {
     name: "ebs-0001",
     sql: "
 CREATE TABLE ebs_instances (
@@ -116,4 +118,18 @@ CREATE TABLE ebs_client_tokens (
     PRIMARY KEY (account_id, region, operation, token)
 );
 ",
-}];
+};
+
+const UPLOADS: Migration = Migration {
+    name: "ebs-0002-uploads",
+    sql: "
+CREATE TABLE ebs_uploads (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    timeout_minutes BIGINT NOT NULL,
+    active_ms BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, snapshot_id)
+);
+",
+};

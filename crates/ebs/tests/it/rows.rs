@@ -328,3 +328,39 @@ async fn one_device_name_holds_one_volume() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn uploads_end_once_and_expire_when_idle() {
+    with_rows(|tx| {
+        let started = Timestamp(1_000_000);
+        let upload = ebs::upload::Upload {
+            account: owner(),
+            region: region(),
+            snapshot: snapshot().id,
+            timeout_minutes: 10,
+            active: started,
+        };
+        ebs::upload::insert(tx, &upload)?;
+        let get = |tx: &mut Tx<'_>| ebs::upload::get(tx, &owner(), &region(), &snapshot().id);
+        assert_eq!(get(tx)?.as_ref(), Some(&upload));
+        assert_eq!(ebs::upload::get(tx, &other(), &region(), &snapshot().id)?, None);
+        assert_eq!(ebs::upload::count(tx, &owner(), &region())?, 1);
+        assert_eq!(ebs::upload::list(tx)?, vec![upload.clone()]);
+        assert!(!upload.is_expired(started.plus_seconds(599)));
+        assert!(upload.is_expired(started.plus_seconds(600)));
+
+        assert!(!ebs::upload::is_touch_due(&upload, started.plus_seconds(14)));
+        let later = started.plus_seconds(15);
+        assert!(ebs::upload::is_touch_due(&upload, later));
+        assert!(ebs::upload::touch(tx, &upload, later)?);
+        let touched = get(tx)?.unwrap();
+        assert!(!touched.is_expired(started.plus_seconds(600)));
+
+        assert!(ebs::upload::remove(tx, &upload)?);
+        assert!(!ebs::upload::remove(tx, &upload)?);
+        assert!(!ebs::upload::touch(tx, &upload, later)?);
+        assert_eq!(get(tx)?, None);
+        Ok(())
+    })
+    .await;
+}
