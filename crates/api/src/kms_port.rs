@@ -213,6 +213,28 @@ impl KmsPort for FrontDoor {
         })
     }
 
+    fn generate_data_key<'a>(
+        &'a self,
+        call: KmsCall,
+        key_arn: &'a str,
+        context_id: &'a str,
+    ) -> BoxFuture<'a, Result<(Vec<u8>, VolumeKey), KmsFailure>> {
+        Box::pin(async move {
+            let input = fields([
+                ("KeyId", text(key_arn)),
+                ("EncryptionContext", context(context_id)),
+                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
+            ]);
+            let mut output = self.run(call, "GenerateDataKey", input).await?;
+            let Some(Value::Blob(plaintext)) = output.take("Plaintext") else {
+                let message = "the reply has no Plaintext".to_owned();
+                return Err(KmsFailure::Unusable { message });
+            };
+            let key = volume_key(&plaintext)?;
+            Ok((take_blob(output, "CiphertextBlob")?.to_vec(), key))
+        })
+    }
+
     fn generate_data_key_without_plaintext<'a>(
         &'a self,
         call: KmsCall,

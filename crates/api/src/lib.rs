@@ -21,6 +21,7 @@ mod authenticate;
 mod authorize;
 mod call;
 mod decision;
+mod direct;
 mod directory;
 mod error;
 mod front;

@@ -1,6 +1,7 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
 use crate::decision::DecisionSealer;
+use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
 use crate::kms_port::FrontDoor;
@@ -66,6 +67,8 @@ pub struct World {
     pub cells: Arc<Cells>,
     /// Wakes whoever runs jobs, after one was enqueued.
     pub waker: Waker,
+    /// Snapshots being uploaded.
+    pub(crate) uploads: Uploads,
 }
 
 /// Which of the documented permissions are required (spec 20, C.8).
@@ -185,6 +188,7 @@ impl World {
                 cells,
                 services,
                 waker: Waker::new(),
+                uploads: Uploads::default(),
             }
         });
         world.recover_trail().await?;

@@ -42,9 +42,14 @@ impl Upload {
         })
     }
 
+    /// When it will have been idle for too long.
+    pub fn expires(&self) -> Timestamp {
+        self.active.plus_seconds(i64::from(self.timeout_minutes) * 60)
+    }
+
     /// Whether it has been idle for too long.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        now >= self.active.plus_seconds(i64::from(self.timeout_minutes) * 60)
+        now >= self.expires()
     }
 }
 
@@ -84,15 +89,6 @@ pub fn get(
         params![account, region, snapshot],
     )?;
     row.as_ref().map(Upload::from_row).transpose()
-}
-
-/// All uploads, in no particular order.
-///
-/// # Errors
-/// When the database fails.
-pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Upload>> {
-    let rows = tx.query(&format!("SELECT {COLUMNS} FROM {TABLE}"), params![])?;
-    rows.iter().map(Upload::from_row).collect()
 }
 
 /// How many uploads of the account in the region are pending.

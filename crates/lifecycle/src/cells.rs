@@ -334,6 +334,18 @@ impl Blocks for Cells {
         })
     }
 
+    fn release_upload<'a>(
+        &'a self,
+        region: &'a Region,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(region)?;
+            let release = || snapshot::release_session(&cell.snapshots, snapshot.as_str());
+            blocking(release).await.map_err(of_snapshot)
+        })
+    }
+
     fn collect<'a>(
         &'a self,
         region: &'a Region,

@@ -7,6 +7,7 @@ use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
+use crate::workflow::watch_upload::{self, WatchUpload};
 use base::{AccountId, Region, Timestamp};
 use meta::Tx;
 use std::future::Future;
@@ -20,6 +21,7 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(CopySnapshotKind(Arc::clone(services)))
         .with(DeleteVolumeKind(Arc::clone(services)))
         .with(CollectKind(Arc::clone(services)))
+        .with(WatchUploadKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
@@ -239,6 +241,51 @@ pub fn enqueue_collect(
 ) -> meta::Result<()> {
     let job = new_job(account, &payload.region, format!("collect-{}", now.0), now);
     enqueue::<CollectKind>(tx, &job, payload).map(drop)
+}
+
+struct WatchUploadKind(Arc<Services>);
+
+impl JobKind for WatchUploadKind {
+    const KIND: &'static str = "lifecycle.watch-upload";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = WatchUpload;
+
+    async fn run(&self, ctx: &JobContext, payload: WatchUpload) -> Result<Done, JobError> {
+        let next = tokio::select! {
+            outcome = watch_upload::run(&self.0, &payload) => outcome?,
+            reason = ctx.interrupted() => return Err(reason),
+        };
+        let Some(run_after) = next else { return Ok(Done::now()) };
+        let now = ctx.clock().now();
+        let payload = WatchUpload { look: payload.look + 1, ..payload };
+        Ok(Done::with(move |tx| Ok(enqueue_watch_upload(tx, &payload, now, run_after)?)))
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &WatchUpload,
+        cause: &str,
+    ) -> meta::Result<()> {
+        tracing::error!(snapshot = %payload.snapshot, cause, "an upload is not watched any more");
+        Ok(())
+    }
+}
+
+/// Enqueues a look at an upload: the first in the transaction that begins it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_watch_upload(
+    tx: &mut Tx<'_>,
+    payload: &WatchUpload,
+    now: Timestamp,
+    run_after: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("watch-{}-{}", payload.snapshot, payload.look);
+    let job = NewJob { run_after, ..new_job(&payload.account, &payload.region, id, now) };
+    enqueue::<WatchUploadKind>(tx, &job, payload).map(drop)
 }
 
 fn trouble_in_rows(trouble: Trouble) -> meta::Error {

@@ -127,23 +127,20 @@ impl SnapshotReader {
     }
 
     /// Blocks in `range` that differ between `first` and this snapshot, ascending, at most
-    /// [`LIST_BLOCKS_MAX`]; the second value is where to go on if there are more. May name a block
-    /// whose content is equal, never leaves out one that differs.
+    /// [`LIST_BLOCKS_MAX`]; the second value is where to go on if there are more. Without `first`,
+    /// the blocks this snapshot holds. May name a block whose content is equal, never leaves out
+    /// one that differs: of snapshots of different [series](SnapshotRoot::series) it names all.
     ///
     /// # Errors
-    /// [`Error::Unrelated`] when the snapshots are of different series, or when a manifest node
-    /// cannot be read.
+    /// When a manifest node cannot be read.
     pub fn changed_blocks(
         &self,
-        first: &Self,
+        first: Option<&Self>,
         range: Range<u64>,
     ) -> Result<(Vec<ChangedBlock>, Option<u64>), Error> {
-        if first.root.series() != self.root.series() {
-            return Err(Error::Unrelated);
-        }
         let (mut changed, mut next) = (Vec::new(), None);
         let content = |pointer: Option<Pointer>| pointer.map(|p| ContentId::of(&p.frame));
-        let (a, b) = (Some(&first.record), Some(&self.record));
+        let (a, b) = (first.map(|first| &first.record), Some(&self.record));
         differences(&self.store, a, b, range, &mut |index, first, second| {
             if changed.len() == LIST_BLOCKS_MAX {
                 next = Some(index);

@@ -345,7 +345,6 @@ async fn uploads_end_once_and_expire_when_idle() {
         assert_eq!(get(tx)?.as_ref(), Some(&upload));
         assert_eq!(ebs::upload::get(tx, &other(), &region(), &snapshot().id)?, None);
         assert_eq!(ebs::upload::count(tx, &owner(), &region())?, 1);
-        assert_eq!(ebs::upload::list(tx)?, vec![upload.clone()]);
         assert!(!upload.is_expired(started.plus_seconds(599)));
         assert!(upload.is_expired(started.plus_seconds(600)));
 

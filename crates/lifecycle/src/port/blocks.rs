@@ -118,6 +118,14 @@ pub trait Blocks: Send + Sync {
         volume: &'a VolumeId,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
+    /// Lets go of the blocks put for a snapshot that is complete, failed or deleted: from then on
+    /// they live only as long as a root reaches them. Letting go of what is gone succeeds.
+    fn release_upload<'a>(
+        &'a self,
+        region: &'a Region,
+        snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+
     /// Gives back everything in a region that none of the roots reaches.
     fn collect<'a>(
         &'a self,

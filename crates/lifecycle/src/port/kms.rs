@@ -170,6 +170,14 @@ pub trait KmsPort: Send + Sync {
         key_id: &'a str,
     ) -> BoxFuture<'a, Result<KeyFacts, KmsFailure>>;
 
+    /// `GenerateDataKey` of 64 bytes: the ciphertext and the key itself.
+    fn generate_data_key<'a>(
+        &'a self,
+        call: KmsCall,
+        key_arn: &'a str,
+        context_id: &'a str,
+    ) -> BoxFuture<'a, Result<(Vec<u8>, VolumeKey), KmsFailure>>;
+
     /// `GenerateDataKeyWithoutPlaintext` of 64 bytes.
     fn generate_data_key_without_plaintext<'a>(
         &'a self,

@@ -11,3 +11,4 @@ pub mod delete_volume;
 pub mod export_snapshot;
 mod keys;
 mod progress;
+pub mod watch_upload;

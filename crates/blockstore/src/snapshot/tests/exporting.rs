@@ -139,12 +139,21 @@ fn a_parent_under_another_key_is_refused() {
 }
 
 #[test]
-fn unrelated_snapshots_cannot_be_compared() {
+fn all_blocks_of_unrelated_snapshots_differ() {
     let store = snapshots(memory(), 4);
-    let root = |seed| snapshot(&store, &mut Volume::new(GIB, 1, seed), None);
-    let open = |root| SnapshotReader::open(&store, &root).unwrap();
-    let (a, b) = (open(root(1)), open(root(2)));
-    assert!(matches!(a.changed_blocks(&b, 0..10), Err(Error::Unrelated)));
+    let root = |seed, block: u64| {
+        let mut volume = Volume::new(GIB, 1, seed);
+        volume.write(block * PAGES_PER_BLOCK as u64, 1);
+        volume.write(9 * PAGES_PER_BLOCK as u64, 1);
+        snapshot(&store, &mut volume, None)
+    };
+    let (first, second) = (root(1, 3), root(2, 4));
+    assert_ne!(first.series(), second.series());
+    let open = |root| SnapshotReader::open(&store, root).unwrap();
+    let named = changed(&open(&first), &open(&second));
+    assert_eq!(named.iter().map(|block| block.index).collect::<Vec<_>>(), [3, 4, 9]);
+    let (alone, _) = open(&second).changed_blocks(None, 0..9).unwrap();
+    assert_eq!(alone.iter().map(|block| block.index).collect::<Vec<_>>(), [4]);
 }
 
 #[test]

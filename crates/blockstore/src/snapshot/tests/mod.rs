@@ -196,7 +196,7 @@ pub(super) fn list(reader: &SnapshotReader) -> Vec<u64> {
 
 /// The two must differ wherever the models do.
 pub(super) fn changed(first: &SnapshotReader, second: &SnapshotReader) -> Vec<ChangedBlock> {
-    let (changed, next) = second.changed_blocks(first, 0..u64::MAX).unwrap();
+    let (changed, next) = second.changed_blocks(Some(first), 0..u64::MAX).unwrap();
     assert_eq!(next, None);
     assert!(changed.is_sorted_by(|a, b| a.index < b.index));
     changed
