@@ -7,6 +7,9 @@ pub(crate) mod list;
 pub(crate) mod token;
 pub(crate) mod uploads;
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::Error;
 
 /// Bytes in a block, as replies say it.
