@@ -114,7 +114,9 @@ impl Entry {
                     Fault::Sender => "Client",
                     Fault::Receiver => "Server",
                 };
-                record.failed(&format!("{side}.{}", spec.code), message)
+                // A few codes carry the side in themselves.
+                let code = spec.code.strip_prefix("Client.").unwrap_or(spec.code);
+                record.failed(&format!("{side}.{code}"), message)
             }
             Service::Kms | Service::Ebs | Service::CloudTrail | Service::Iam | Service::Sts => {
                 if self.denied {

@@ -214,6 +214,13 @@ impl QuietHost {
         work(volumes.get(&id).expect("the volume is attached"))
     }
 
+    /// Closes everything, as a server that stops does.
+    pub(crate) fn forget_all(&self) {
+        for (_, open) in std::mem::take(&mut *self.volumes()) {
+            open.close().expect("the volume closes");
+        }
+    }
+
     /// Whether the volume is open.
     pub(crate) fn has(&self, volume: &str) -> bool {
         VolumeId::parse(volume).is_ok_and(|id| self.volumes().contains_key(&id))

@@ -35,6 +35,8 @@ CREATE TABLE ebs_volumes (
     base_root BYTES,
     continues_snapshot BIGINT NOT NULL,
     latest_snapshot_id TEXT,
+    checkpoint BYTES,
+    checkpoint_root BYTES,
     created_ms BIGINT NOT NULL,
     PRIMARY KEY (account_id, region, volume_id)
 );
@@ -72,6 +74,8 @@ CREATE TABLE ebs_snapshots (
     lineage TEXT,
     root BYTES,
     pinned_root BYTES,
+    checkpoint BYTES,
+    checkpoint_root BYTES,
     full_bytes BIGINT NOT NULL,
     parent_id TEXT,
     source_snapshot_id TEXT,

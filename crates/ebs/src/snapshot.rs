@@ -253,8 +253,8 @@ pub fn list_granted(tx: &mut Tx<'_>, region: &Region, grantee: &str) -> Result<V
     query(tx, rest, params![region, grantee])
 }
 
-/// The account's copies of one source that are still there, oldest first: a new copy is incremental
-/// to the latest (spec 02, "CopySnapshot").
+/// The account's copies of one source that are still there, oldest first: one waits for those before
+/// it (spec 02, "CopySnapshot").
 ///
 /// # Errors
 /// When the database fails.
@@ -267,6 +267,23 @@ pub fn list_copies(
     let rest = "WHERE account_id = $1 AND region = $2 AND source_snapshot_id = $3 \
         ORDER BY started_ms, snapshot_id";
     query(tx, rest, params![account, region, source])
+}
+
+/// The account's completed copies in the region of snapshots in `source_region`, latest first: a new
+/// copy of the same lineage under the same key is incremental to one (spec 02, "CopySnapshot").
+///
+/// # Errors
+/// When the database fails.
+pub fn list_completed_copies(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    source_region: &Region,
+) -> Result<Vec<Snapshot>> {
+    let rest = "WHERE account_id = $1 AND region = $2 AND source_region = $3 \
+        AND state = 'completed' AND delete_requested = 0 \
+        ORDER BY started_ms DESC, snapshot_id DESC";
+    query(tx, rest, params![account, region, source_region])
 }
 
 /// How many copies of the account into the region are pending.
@@ -360,6 +377,37 @@ pub fn pin_root(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId, root: &[u8]) 
     Ok(changed == 1)
 }
 
+/// Keeps how far the work on a pending snapshot has come. `root` stays alive until the work ends.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_checkpoint(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &SnapshotId,
+    state: &[u8],
+    root: &[u8],
+) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_snapshots SET checkpoint = $3, checkpoint_root = $4 \
+         WHERE region = $1 AND snapshot_id = $2 AND state = 'pending'",
+        params![region, id, state, root],
+    )?;
+    Ok(changed == 1)
+}
+
+/// How far the work on a pending snapshot had come.
+///
+/// # Errors
+/// When the database fails.
+pub fn checkpoint(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<Option<Vec<u8>>> {
+    let row = tx.query_opt(
+        "SELECT checkpoint FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2",
+        params![region, id],
+    )?;
+    Ok(row.map(|row| row.get(0)).transpose()?.flatten())
+}
+
 /// `pending` → `completed`: the root becomes the snapshot's own and nothing is pinned any more.
 ///
 /// # Errors
@@ -374,7 +422,8 @@ pub fn set_completed(
 ) -> Result<bool> {
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'completed', progress = 100, completed_ms = $5, \
-         root = $3, full_bytes = $4, pinned_root = NULL \
+         root = $3, full_bytes = $4, pinned_root = NULL, checkpoint = NULL, \
+         checkpoint_root = NULL \
          WHERE region = $1 AND snapshot_id = $2 AND state = 'pending'",
         params![region, id, root, bytes_column(full_bytes), at],
     )?;
@@ -392,7 +441,8 @@ pub fn set_failed(
     message: &str,
 ) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE ebs_snapshots SET state = 'error', state_message = $3, pinned_root = NULL \
+        "UPDATE ebs_snapshots SET state = 'error', state_message = $3, pinned_root = NULL, \
+         checkpoint = NULL, checkpoint_root = NULL \
          WHERE region = $1 AND snapshot_id = $2 AND state = 'pending'",
         params![region, id, message],
     )?;
@@ -440,12 +490,12 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     Ok(())
 }
 
-/// Roots that snapshots of a region own, and those in it that the work on any snapshot still reads:
+/// Roots that snapshots of a region own or have half made, and those in it that the work on any snapshot still reads:
 /// the parent of an export, the source of a copy into another region.
 pub(crate) fn roots(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Vec<u8>>> {
     let owned = tx.query(
-        "SELECT root FROM ebs_snapshots WHERE region = $1 AND root IS NOT NULL \
-         ORDER BY snapshot_id",
+        "SELECT COALESCE(root, checkpoint_root) FROM ebs_snapshots WHERE region = $1 \
+         AND (root IS NOT NULL OR checkpoint_root IS NOT NULL) ORDER BY snapshot_id",
         params![region],
     )?;
     let pinned = tx.query(

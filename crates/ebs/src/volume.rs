@@ -209,7 +209,8 @@ pub fn set_created(
     let key = &created.data_key;
     let changed = tx.execute(
         "UPDATE ebs_volumes SET state = 'available', wrapped_key = $3, context_id = $4, \
-         lineage = $5, base_root = $6, continues_snapshot = $7 \
+         lineage = $5, base_root = $6, continues_snapshot = $7, checkpoint = NULL, \
+         checkpoint_root = NULL \
          WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
         params![
             region,
@@ -240,6 +241,38 @@ pub fn set_data_key(
         params![region, id, key.wrapped.clone(), &key.context_id, &key.lineage],
     )?;
     Ok(changed == 1)
+}
+
+/// Keeps how far the base of a volume that is being created has come. `root` stays alive until the
+/// volume is created.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_checkpoint(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    state: &[u8],
+    root: &[u8],
+) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_volumes SET checkpoint = $3, checkpoint_root = $4 \
+         WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
+        params![region, id, state, root],
+    )?;
+    Ok(changed == 1)
+}
+
+/// How far the base of a volume that is being created had come.
+///
+/// # Errors
+/// When the database fails.
+pub fn checkpoint(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<Option<Vec<u8>>> {
+    let row = tx.query_opt(
+        "SELECT checkpoint FROM ebs_volumes WHERE region = $1 AND volume_id = $2",
+        params![region, id],
+    )?;
+    Ok(row.map(|row| row.get(0)).transpose()?.flatten())
 }
 
 /// Moves a volume between two states.
@@ -292,12 +325,18 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
     Ok(removed == 1)
 }
 
-/// Roots that volumes of a region still read through.
+/// Roots that volumes of a region still read through, or will.
 pub(crate) fn base_roots(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Vec<u8>>> {
     let rows = tx.query(
-        "SELECT base_root FROM ebs_volumes WHERE region = $1 AND base_root IS NOT NULL \
-         ORDER BY volume_id",
+        "SELECT base_root, checkpoint_root FROM ebs_volumes WHERE region = $1 \
+         AND base_root IS NOT NULL ORDER BY volume_id",
         &[Param::from(region)],
     )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
+    let mut roots = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (base, half_made): (Vec<u8>, Option<Vec<u8>>) = (row.get(0)?, row.get(1)?);
+        roots.push(base);
+        roots.extend(half_made);
+    }
+    Ok(roots)
 }

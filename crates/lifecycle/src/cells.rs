@@ -5,15 +5,15 @@
 
 use crate::port::BoxFuture;
 use crate::port::blocks::{
-    BlockError, Blocks, ExportCut, Progress, Reseal, Root, Stored, VolumeBlocks,
+    BlockError, Blocks, ExportCut, Reseal, Root, Saved, Stored, VolumeBlocks, Watch,
 };
 use crate::port::host::OpenVolume;
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::snapshot::{
-    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CollectReport, CopyJob, CopyKeys, Export,
-    Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
+    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CollectReport, CopyJob, CopyKeys,
+    EarlierCopy, Export, Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
 };
 use blockstore::store::{Store, StoreError, VolumeHandle};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,10 @@ struct RootDamaged(#[source] snapshot::Error);
 fn root_of(bytes: &[u8]) -> Result<SnapshotRoot, BlockError> {
     SnapshotRoot::from_bytes(bytes)
         .map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
+}
+
+fn checkpoint_of(bytes: &[u8]) -> Result<Checkpoint, BlockError> {
+    Checkpoint::from_bytes(bytes).map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
 }
 
 fn of_snapshot(error: snapshot::Error) -> BlockError {
@@ -182,12 +186,13 @@ impl Cell {
 
     fn export(&self, export: &ExportCut, observer: &dyn Observer) -> Result<Stored, BlockError> {
         let (id, cut) = (&export.volume.volume, cut_id(&export.snapshot));
+        let resume = export.resume.as_deref().map(checkpoint_of).transpose()?;
         let (parent, since) = self.parent(export)?;
         let source = self.live.open_cut(id, cut, since).map_err(of_store)?;
         let job = Export {
             parent: parent.as_ref(),
             key_check: None,
-            resume: None,
+            resume: resume.as_ref(),
             checkpoint_blocks: CHECKPOINT_BLOCKS,
         };
         let root =
@@ -231,21 +236,21 @@ impl Cell {
     }
 }
 
-/// Turns blocks done into percent, and keeps quiet while the percentage stays.
-struct Percent<'a>(Progress<'a>);
+/// Turns blocks done into percent, and checkpoints into bytes.
+struct Watched<'a>(&'a dyn Watch);
 
-impl Observer for Percent<'_> {
+impl Observer for Watched<'_> {
     fn progress(&self, done: u64, total: u64) {
         let percent = if total == 0 { 100 } else { done.saturating_mul(100) / total };
-        (self.0)(u8::try_from(percent.min(100)).expect("at most 100"));
+        self.0.progress(u8::try_from(percent.min(100)).expect("at most 100"));
     }
 
-    /// The work is repeated from its start after a crash: what was stored meanwhile is collected.
     fn checkpoint(
         &self,
-        _checkpoint: &Checkpoint,
+        checkpoint: &Checkpoint,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(())
+        let root = checkpoint.root().to_bytes();
+        self.0.checkpoint(Saved { state: checkpoint.to_bytes(), root })
     }
 
     fn is_cancelled(&self) -> bool {
@@ -278,11 +283,11 @@ impl Blocks for Cells {
     fn export<'a>(
         &'a self,
         export: &'a ExportCut,
-        progress: Progress<'a>,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Stored, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(&export.volume.region)?;
-            blocking(|| cell.export(export, &Percent(progress))).await
+            blocking(|| cell.export(export, &Watched(watch))).await
         })
     }
 
@@ -300,23 +305,30 @@ impl Blocks for Cells {
     fn reseal<'a>(
         &'a self,
         reseal: &'a Reseal,
-        progress: Progress<'a>,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Stored, BlockError>> {
         Box::pin(async move {
             let source = self.cell(&reseal.source_region)?;
             let target = self.cell(&reseal.target_region)?;
             let root = root_of(&reseal.source_root)?;
+            let earlier = match &reseal.earlier {
+                None => None,
+                Some(earlier) => {
+                    Some((root_of(&earlier.source_root)?, root_of(&earlier.target_root)?))
+                }
+            };
+            let resume = reseal.resume.as_deref().map(checkpoint_of).transpose()?;
             let source_key = DataKey::new(&reseal.source_key);
             let target_key = DataKey::new(&reseal.target_key);
             let job = CopyJob {
                 source: &root,
                 keys: CopyKeys::Change { source: &source_key, target: &target_key },
-                earlier: None,
-                resume: None,
+                earlier: earlier.as_ref().map(|(source, copy)| EarlierCopy { source, copy }),
+                resume: resume.as_ref(),
                 checkpoint_blocks: CHECKPOINT_BLOCKS,
                 threads: RESEAL_THREADS,
             };
-            let observer = Percent(progress);
+            let observer = Watched(watch);
             let copied =
                 blocking(|| snapshot::copy(&source.snapshots, &target.snapshots, &job, &observer));
             Ok(stored(&copied.await.map_err(of_snapshot)?))

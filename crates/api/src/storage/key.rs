@@ -79,20 +79,21 @@ impl KeyTarget {
         *self != Self::Plain
     }
 
-    /// The key's ARN; makes `aws/ebs` if this is its first use, as looking at it does (spec 20, B.5).
+    /// The key's ARN; makes `aws/ebs` if this is its first use.
     ///
     /// # Errors
-    /// When KMS does not answer.
+    /// When the database fails.
     pub(crate) async fn obtain(&self, call: &Call) -> Result<Option<String>, Error> {
         match self {
             Self::Plain => Ok(None),
             Self::Arn(arn) => Ok(Some(arn.clone())),
-            Self::ManagedToBe => match describe_key(call, EBS_ALIAS).await {
-                Ok(facts) => Ok(Some(facts.arn)),
-                Err(failure) if failure.is_transient() => Err(Error::internal(failure)),
-                // It will fail when it is used, and say so then.
-                Err(_) => Ok(self.condition_arn(call.account(), &call.region)),
-            },
+            Self::ManagedToBe => {
+                let (kms, account) = (call.world.kms.clone(), call.account().clone());
+                let region = call.region.clone();
+                let made = move |tx: &mut Tx<'_>| kms.ebs_managed_key(tx, &account, &region);
+                let key = call.world.db.write(made).await.map_err(Error::internal)?;
+                Ok(Some(key.arn().to_string()))
+            }
         }
     }
 }

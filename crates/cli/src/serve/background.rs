@@ -26,16 +26,16 @@ pub(crate) struct Background {
 pub(crate) enum RecoverError {
     #[error("jobs of the earlier run cannot be taken over: {0}")]
     Jobs(#[from] meta::Error),
-    #[error("attached volumes cannot be opened: {0}")]
-    Attachments(#[from] workflow::attach::AttachFailure),
+    #[error("storage cannot go on where it stopped: {0}")]
+    Storage(#[from] workflow::RecoverError),
 }
 
-/// Takes up what an earlier run of this server left: its jobs are due again, and its attached
-/// volumes are opened. Call it before requests are answered.
+/// Takes up what an earlier run of this server left: its jobs are due again, snapshots it had
+/// accepted are cut, and its attached volumes are opened. Call it before requests are answered.
 pub(crate) async fn recover(world: &Arc<World>) -> Result<(), RecoverError> {
     let (owner, now) = (world.server.clone(), world.clock.now());
     world.db.write(move |tx| release_held(tx, &owner, now)).await?;
-    workflow::attach::recover(&world.services).await?;
+    workflow::recover(&world.services).await?;
     Ok(())
 }
 

@@ -49,6 +49,8 @@ pub struct ExportCut {
     /// The root of the volume's snapshot before this one, when it still exists: only blocks changed
     /// since are written.
     pub parent_root: Option<Root>,
+    /// The last checkpoint of an interrupted attempt.
+    pub resume: Option<Vec<u8>>,
 }
 
 /// A root to be written again under another data key.
@@ -66,6 +68,41 @@ pub struct Reseal {
     pub target_key: VolumeKey,
     /// The volume or snapshot the result is for; work that was interrupted goes on under this name.
     pub target_id: String,
+    /// An earlier copy of the same lineage under the same target key: only the difference to it is
+    /// moved.
+    pub earlier: Option<EarlierReseal>,
+    /// The last checkpoint of an interrupted attempt.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// What was resealed before, and what came of it. Both are live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierReseal {
+    /// The root in the source region.
+    pub source_root: Root,
+    /// The root in the target region.
+    pub target_root: Root,
+}
+
+/// How far interrupted work had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// What [`ExportCut::resume`] and [`Reseal::resume`] take.
+    pub state: Vec<u8>,
+    /// The part that is stored already; live until the work ends.
+    pub root: Root,
+}
+
+/// Told how the work goes, from the thread that does it.
+pub trait Watch: Send + Sync {
+    /// Percent done. Cheap.
+    fn progress(&self, percent: u8);
+
+    /// Keeps a checkpoint, durably.
+    ///
+    /// # Errors
+    /// When it could not be kept; the work then stops.
+    fn checkpoint(&self, saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Blocks that are complete and durable.
@@ -76,9 +113,6 @@ pub struct Stored {
     /// Bytes of all blocks the root reaches.
     pub full_bytes: u64,
 }
-
-/// Told how far the work is; called from any thread, cheap.
-pub type Progress<'a> = &'a (dyn Fn(u8) + Send + Sync);
 
 /// The block store.
 pub trait Blocks: Send + Sync {
@@ -94,7 +128,7 @@ pub trait Blocks: Send + Sync {
     fn export<'a>(
         &'a self,
         export: &'a ExportCut,
-        progress: Progress<'a>,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Stored, BlockError>>;
 
     /// Lets go of a cut that was exported, or will never be.
@@ -108,7 +142,7 @@ pub trait Blocks: Send + Sync {
     fn reseal<'a>(
         &'a self,
         reseal: &'a Reseal,
-        progress: Progress<'a>,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Stored, BlockError>>;
 
     /// Removes a volume's own blocks. Removing what is gone succeeds.

@@ -6,15 +6,16 @@
 //! three sentences (spec 20, C.6).
 
 use super::export_snapshot::remove_if_deleted;
-use super::keys::{FRONT_END, Keys, copier};
-use super::progress::with_progress;
+use super::keys::{FRONT_END, Keys, OpenGrant, copier};
+use super::progress::{Target, reported, resume};
 use crate::jobs;
-use crate::port::blocks::{Reseal, Stored};
+use crate::port::blocks::{EarlierReseal, Reseal, Stored};
 use crate::port::kms::{
     CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, VolumeKey,
 };
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
+use ebs::snapshot::NO_VOLUME;
 use ebs::visibility::Visibility;
 use ebs::{Snapshot, SnapshotState, WrappedKey, permission, snapshot};
 use events::ServiceEvent;
@@ -148,108 +149,197 @@ async fn make(
         (None, None) if same_region => {
             Ok(Copied { data_key: source_key.clone(), stored: as_it_is, incremental: true })
         }
-        (None, None) => {
-            let opened = services.plain.open(source_key)?;
-            let data_key = match &row.data_key {
-                Some(data_key) => data_key.clone(),
-                None => services.plain.generate(&*services.rng, row.id.as_str()),
-            };
-            remember_key(services, row, &data_key).await?;
-            let target_key = services.plain.open(&data_key)?;
-            let stored = reseal(services, row, source, root, opened, target_key).await?;
-            Ok(Copied { data_key, stored, incremental: false })
-        }
         (Some(target), Some(key))
             if target == key && same_region && source.account == row.account =>
         {
-            let data_key = same_key(&keys, row, target, source_key).await?;
+            let grant = keys.decrypting(&row.region, target, &source_key.context_id).await?;
+            let data_key = keys.same_key(row, target, grant, source_key).await?.0;
             Ok(Copied { data_key, stored: as_it_is, incremental: true })
-        }
-        (Some(target), source_arn) => {
-            let data_key = match &row.data_key {
-                Some(data_key) => data_key.clone(),
-                None => keys.generate(&row.region, target, row.id.as_str()).await?,
-            };
-            remember_key(services, row, &data_key).await?;
-            let source_arn = source_arn.as_deref();
-            let (opened, target_key) =
-                open_both(&keys, row, target, &data_key, source, source_arn).await?;
-            let stored = reseal(services, row, source, root, opened, target_key).await?;
-            Ok(Copied { data_key, stored, incremental: false })
         }
         // The outcome matrix never makes a plain copy of an encrypted snapshot.
         (None, Some(_)) => Err(corrupt("kms_key_arn").into()),
+        (target, _) => {
+            let earlier = earlier_copy(services, row, source).await?.filter(|earlier| {
+                let begun = row.data_key.as_ref();
+                begun.is_none_or(|key| key.lineage == earlier.data_key.lineage)
+            });
+            let (data_key, target_key, opened) = match target {
+                None => plain_keys(services, row, source_key, earlier.as_ref())?,
+                Some(target) => open_keys(&keys, row, target, source, earlier.as_ref()).await?,
+            };
+            remember_key(services, row, &data_key).await?;
+            let incremental = earlier.is_some();
+            let keys = ResealKeys { source: opened, target: target_key };
+            let earlier = earlier.map(|earlier| earlier.roots);
+            let stored = reseal(services, row, source, keys, earlier).await?;
+            Ok(Copied { data_key, stored, incremental })
+        }
     }
+}
+
+/// A copy that stands, of an earlier snapshot of the same volume that stands, under the same key.
+struct EarlierCopy {
+    data_key: WrappedKey,
+    roots: EarlierReseal,
+}
+
+/// The latest copy that the new one can be incremental to. Its data key becomes the new copy's.
+async fn earlier_copy(
+    services: &Services,
+    row: &Snapshot,
+    source: &Snapshot,
+) -> Result<Option<EarlierCopy>, Trouble> {
+    if source.volume_id.as_str() == NO_VOLUME {
+        return Ok(None);
+    }
+    let (row, source) = (row.clone(), source.clone());
+    let found = services
+        .db
+        .read(move |tx| {
+            let copies =
+                snapshot::list_completed_copies(tx, &row.account, &row.region, &source.region)?;
+            for copy in copies.into_iter().filter(|copy| copy.kms_key_arn == row.kms_key_arn) {
+                let (Some(target_root), Some(data_key)) = (copy.root, copy.data_key) else {
+                    continue;
+                };
+                let Some(from) = copy.copied_from else { continue };
+                let Some(older) = snapshot::get(tx, &from.region, &from.snapshot)? else {
+                    continue;
+                };
+                let related = older.volume_id == source.volume_id
+                    && older.account == source.account
+                    && !older.delete_requested;
+                if let (Some(source_root), true) = (older.root, related) {
+                    let roots = EarlierReseal { source_root, target_root };
+                    return Ok::<_, ebs::Error>(Some(EarlierCopy { data_key, roots }));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+    Ok(found)
+}
+
+/// The copy's wrapped key, the same key opened, and the source's key opened.
+type OpenedKeys = (WrappedKey, VolumeKey, VolumeKey);
+
+fn plain_keys(
+    services: &Services,
+    row: &Snapshot,
+    source_key: &WrappedKey,
+    earlier: Option<&EarlierCopy>,
+) -> Result<OpenedKeys, Trouble> {
+    let data_key = match (&row.data_key, earlier) {
+        (Some(data_key), _) => data_key.clone(),
+        (None, Some(earlier)) => earlier.data_key.clone(),
+        (None, None) => services.plain.generate(&*services.rng, row.id.as_str()),
+    };
+    let target_key = services.plain.open(&data_key)?;
+    Ok((data_key, target_key, services.plain.open(source_key)?))
 }
 
 fn corrupt(column: &'static str) -> ebs::Error {
     ebs::Error::Corrupt { table: "ebs_snapshots", column }
 }
 
-/// The same data key, wrapped again for the copy: two grants, Decrypt, Encrypt.
-async fn same_key(
-    keys: &Keys<'_>,
-    row: &Snapshot,
-    key_arn: &str,
-    source_key: &WrappedKey,
-) -> Result<WrappedKey, KmsFailure> {
-    let region = &row.region;
-    let equals = |id: &str| GrantConstraint::Equals(id.to_owned());
-    let (decrypt, encrypt) = (GrantOperation::Decrypt, GrantOperation::Encrypt);
-    let source_context = equals(&source_key.context_id);
-    let reading = keys.grant(region, FRONT_END, key_arn, decrypt, source_context).await?;
-    let target_context = equals(row.id.as_str());
-    let writing = match keys.grant(region, FRONT_END, key_arn, encrypt, target_context).await {
-        Ok(grant) => grant,
-        Err(failure) => {
-            keys.retire([reading]).await;
-            return Err(failure);
-        }
-    };
-    let answer = async {
-        let opened = keys.open(region, source_key).await?;
-        keys.seal(region, key_arn, &opened, source_key, row.id.as_str()).await
-    }
-    .await;
-    keys.retire([reading, writing]).await;
-    answer
-}
-
-/// Both data keys, each opened on a grant of its own key, in the order of spec 20 §C.3.
-async fn open_both(
+/// The source's key and the copy's, each opened on a grant, in the order of spec 20 §C.3: a new data
+/// key, or with an earlier copy that copy's, wrapped again.
+async fn open_keys(
     keys: &Keys<'_>,
     row: &Snapshot,
     target_arn: &str,
-    target: &WrappedKey,
     source: &Snapshot,
-    source_arn: Option<&str>,
-) -> Result<(VolumeKey, VolumeKey), Trouble> {
-    let decrypt = GrantOperation::Decrypt;
-    let constraint = GrantConstraint::Equals(row.id.to_string());
-    let target_grant = keys.grant(&row.region, FRONT_END, target_arn, decrypt, constraint).await?;
-    let Some(source_key) = &source.data_key else { return Err(corrupt("wrapped_key").into()) };
-    let Some(source_arn) = source_arn else {
-        let opened = keys.open(&row.region, target).await;
-        keys.retire([target_grant]).await;
-        return Ok((keys.services.plain.open(source_key)?, opened?));
-    };
-    let constraint = GrantConstraint::Equals(source_key.context_id.clone());
-    let invoked_by = copier(&row.region);
-    let granted = keys.grant(&source.region, &invoked_by, source_arn, decrypt, constraint).await;
-    let source_grant = match granted {
-        Ok(grant) => grant,
-        Err(failure) => {
-            keys.retire([target_grant]).await;
-            return Err(failure.into());
+    earlier: Option<&EarlierCopy>,
+) -> Result<OpenedKeys, Trouble> {
+    let region = &row.region;
+    // Work that was interrupted goes on under the data key it began with.
+    let known = row.data_key.clone();
+    let (data_key, target_key) = match (known, earlier) {
+        (None, Some(earlier)) => {
+            let context_id = &earlier.data_key.context_id;
+            let grant = keys.decrypting(region, target_arn, context_id).await?;
+            keys.same_key(row, target_arn, grant, &earlier.data_key).await?
+        }
+        (known, _) => {
+            let data_key = match known {
+                Some(data_key) => data_key,
+                None => keys.generate(region, target_arn, row.id.as_str()).await?,
+            };
+            let grant = keys.decrypting(region, target_arn, row.id.as_str()).await?;
+            // The source's grant is made before either key is opened, so that a caller who may not
+            // use the source learns it before any key is.
+            let opened = match open_source(keys, row, source).await {
+                Ok(opened) => keys.open(region, &data_key).await.map(|key| (key, opened)),
+                Err(Trouble::Kms(failure)) => Err(failure),
+                Err(trouble) => {
+                    keys.retire([grant]).await;
+                    return Err(trouble);
+                }
+            };
+            keys.retire([grant]).await;
+            let (target_key, source_key) = opened?;
+            return Ok((data_key, target_key, source_key));
         }
     };
-    let opened = async {
-        let source_key = keys.open(&source.region, source_key).await?;
-        Ok::<_, KmsFailure>((source_key, keys.open(&row.region, target).await?))
-    }
-    .await;
-    keys.retire([target_grant, source_grant]).await;
+    Ok((data_key, target_key, open_source(keys, row, source).await?))
+}
+
+/// The source's data key, opened on a grant of its key made by the copying user.
+async fn open_source(
+    keys: &Keys<'_>,
+    row: &Snapshot,
+    source: &Snapshot,
+) -> Result<VolumeKey, Trouble> {
+    let Some(wrapped) = &source.data_key else { return Err(corrupt("wrapped_key").into()) };
+    let Some(arn) = &source.kms_key_arn else { return Ok(keys.services.plain.open(wrapped)?) };
+    let constraint = GrantConstraint::Equals(wrapped.context_id.clone());
+    let (region, invoked_by) = (&source.region, copier(&row.region));
+    let decrypt = GrantOperation::Decrypt;
+    let grant = keys.grant(region, &invoked_by, arn, decrypt, constraint).await?;
+    let opened = keys.open(region, wrapped).await;
+    keys.retire([grant]).await;
     Ok(opened?)
+}
+
+impl Keys<'_> {
+    /// F CreateGrant [Decrypt] for one context.
+    async fn decrypting(
+        &self,
+        region: &Region,
+        key_arn: &str,
+        context_id: &str,
+    ) -> Result<OpenGrant, KmsFailure> {
+        let constraint = GrantConstraint::Equals(context_id.to_owned());
+        self.grant(region, FRONT_END, key_arn, GrantOperation::Decrypt, constraint).await
+    }
+
+    /// The same data key, wrapped again for the copy: besides the grant to open it a grant
+    /// [Encrypt] on the new context, then S Decrypt and S Encrypt.
+    async fn same_key(
+        &self,
+        row: &Snapshot,
+        key_arn: &str,
+        reading: OpenGrant,
+        source: &WrappedKey,
+    ) -> Result<(WrappedKey, VolumeKey), KmsFailure> {
+        let (region, id) = (&row.region, row.id.as_str());
+        let constraint = GrantConstraint::Equals(id.to_owned());
+        let encrypt = GrantOperation::Encrypt;
+        let writing = match self.grant(region, FRONT_END, key_arn, encrypt, constraint).await {
+            Ok(grant) => grant,
+            Err(failure) => {
+                self.retire([reading]).await;
+                return Err(failure);
+            }
+        };
+        let answer = async {
+            let opened = self.open(region, source).await?;
+            Ok((self.seal(region, key_arn, &opened, source, id).await?, opened))
+        }
+        .await;
+        self.retire([reading, writing]).await;
+        answer
+    }
 }
 
 /// Written before any block is sealed under it, so that interrupted work goes on.
@@ -263,33 +353,35 @@ async fn remember_key(
     Ok(())
 }
 
+/// Both data keys, opened.
+struct ResealKeys {
+    source: VolumeKey,
+    target: VolumeKey,
+}
+
 async fn reseal(
     services: &Services,
     row: &Snapshot,
     source: &Snapshot,
-    source_root: &[u8],
-    source_key: VolumeKey,
-    target_key: VolumeKey,
+    keys: ResealKeys,
+    earlier: Option<EarlierReseal>,
 ) -> Result<Stored, Trouble> {
+    let target = Target::Snapshot(row.id.clone());
     let reseal = Reseal {
         source_region: source.region.clone(),
-        source_root: source_root.to_vec(),
-        source_key,
+        source_root: source.root.clone().ok_or_else(|| corrupt("root"))?,
+        source_key: keys.source,
         target_region: row.region.clone(),
-        target_key,
+        target_key: keys.target,
         target_id: row.id.to_string(),
+        earlier,
+        resume: resume(services, &row.region, &target).await?,
     };
-    let stored = with_progress(services, &row.region, &row.id, |sender| {
+    let stored = reported(services, &row.region, target, |reporter| {
         let (blocks, reseal) = (&services.blocks, &reseal);
-        async move {
-            let report = move |percent| {
-                sender.send_replace(percent);
-            };
-            blocks.reseal(reseal, &report).await
-        }
-    })
-    .await?;
-    Ok(stored)
+        async move { blocks.reseal(reseal, &reporter).await }
+    });
+    Ok(stored.await?)
 }
 
 async fn finish(

@@ -4,6 +4,7 @@
 //! fails for good the volume vanishes, and only events say why (spec 20, C.6).
 
 use super::keys::{EBS_BACK_END, FRONT_END, Keys};
+use super::progress::{Target, reported, resume};
 use crate::port::blocks::Reseal;
 use crate::port::kms::{CapturedIdentity, GrantConstraint, GrantOperation, KmsFailure};
 use crate::services::{Services, Trouble};
@@ -133,6 +134,7 @@ async fn under_new_key(
     };
     let base_root = match (source_key, &row.base_root) {
         (Some(source_key), Some(root)) => {
+            let target = Target::Volume(job.volume.clone());
             let reseal = Reseal {
                 source_region: region.clone(),
                 source_root: root.clone(),
@@ -140,8 +142,14 @@ async fn under_new_key(
                 target_region: region.clone(),
                 target_key,
                 target_id: context_id.to_owned(),
+                earlier: None,
+                resume: resume(keys.services, region, &target).await?,
             };
-            Some(keys.services.blocks.reseal(&reseal, &|_| {}).await?.root)
+            let stored = reported(keys.services, region, target, |reporter| {
+                let (blocks, reseal) = (&keys.services.blocks, &reseal);
+                async move { blocks.reseal(reseal, &reporter).await }
+            });
+            Some(stored.await?.root)
         }
         (Some(_), None) | (None, Some(_)) | (None, None) => None,
     };

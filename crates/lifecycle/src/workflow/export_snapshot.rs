@@ -3,7 +3,7 @@
 //! Snapshots of one volume are written in the order they were taken, each incremental to the one
 //! before when that still exists.
 
-use super::progress::with_progress;
+use super::progress::{Target, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{Services, Trouble};
@@ -62,18 +62,18 @@ async fn export(
 ) -> Result<Stored, Trouble> {
     services.blocks.cut(volume, &row.id).await?;
     let parent_root = parent_root(services, row).await?;
-    let export = ExportCut { volume: volume.clone(), snapshot: job.snapshot.clone(), parent_root };
-    with_progress(services, &job.region, &job.snapshot, |sender| {
+    let target = Target::Snapshot(job.snapshot.clone());
+    let export = ExportCut {
+        volume: volume.clone(),
+        snapshot: job.snapshot.clone(),
+        parent_root,
+        resume: resume(services, &job.region, &target).await?,
+    };
+    let stored = reported(services, &job.region, target, |reporter| {
         let (blocks, export) = (&services.blocks, &export);
-        async move {
-            let report = move |percent| {
-                sender.send_replace(percent);
-            };
-            blocks.export(export, &report).await
-        }
-    })
-    .await
-    .map_err(Trouble::from)
+        async move { blocks.export(export, &reporter).await }
+    });
+    Ok(stored.await?)
 }
 
 /// Makes the cuts of snapshots that were accepted just before the server stopped, in their order

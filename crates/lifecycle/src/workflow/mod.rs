@@ -12,3 +12,26 @@ pub mod export_snapshot;
 mod keys;
 mod progress;
 pub mod watch_upload;
+
+use crate::services::Services;
+
+/// What an earlier run left could not be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Snapshots that were accepted could not be cut.
+    #[error("snapshots that were being taken cannot be cut")]
+    Snapshots(#[from] crate::services::Trouble),
+    /// Attachments could not be read or written.
+    #[error("attachments cannot be brought back")]
+    Attachments(#[from] attach::AttachFailure),
+}
+
+/// Takes up what an earlier run of the server left. Call it once, before requests are served and
+/// before jobs run.
+///
+/// # Errors
+/// When the rows or the block store fail. A volume whose key is out of reach is no error here.
+pub async fn recover(services: &Services) -> Result<(), RecoverError> {
+    export_snapshot::recover(services).await?;
+    Ok(attach::recover(services).await?)
+}

@@ -1,40 +1,115 @@
-//! Progress of long work, written to the snapshot's row at a pace rows can bear.
+//! Progress and checkpoints of long work, written to the rows of what it makes.
 
+use crate::port::blocks::{Saved, Watch};
 use crate::services::Services;
-use base::{Region, SnapshotId};
+use base::{Region, SnapshotId, VolumeId};
+use meta::Db;
 use std::future::Future;
 use tokio::sync::watch;
 
-/// Runs `work`, writing each percent it reports to the snapshot's row.
-pub(crate) async fn with_progress<F, Fut>(
+/// What the work makes.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Snapshot(SnapshotId),
+    Volume(VolumeId),
+}
+
+/// Writes checkpoints at once, from the thread that does the work, and hands percentages to the
+/// task beside it, which writes them at a pace rows can bear.
+pub(crate) struct Reporter {
+    db: Db,
+    region: Region,
+    target: Target,
+    percent: watch::Sender<u8>,
+}
+
+/// The row is gone or finished: the work is no longer wanted.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing waits for this work any more")]
+struct Unwanted;
+
+impl Watch for Reporter {
+    fn progress(&self, percent: u8) {
+        self.percent.send_if_modified(|current| std::mem::replace(current, percent) != percent);
+    }
+
+    fn checkpoint(&self, saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (region, target) = (self.region.clone(), self.target.clone());
+        let keep = move |tx: &mut meta::Tx<'_>| {
+            let Saved { state, root } = &saved;
+            match &target {
+                Target::Snapshot(id) => ebs::snapshot::set_checkpoint(tx, &region, id, state, root),
+                Target::Volume(id) => ebs::volume::set_checkpoint(tx, &region, id, state, root),
+            }
+        };
+        // A thread of its own, because a thread of the runtime must not wait for the database.
+        let kept = std::thread::scope(|scope| {
+            let written = scope.spawn(|| self.db.write_blocking(keep)).join();
+            written.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        if kept { Ok(()) } else { Err(Box::new(Unwanted)) }
+    }
+}
+
+/// The last checkpoint of an interrupted attempt.
+pub(crate) async fn resume(
     services: &Services,
     region: &Region,
-    snapshot: &SnapshotId,
+    target: &Target,
+) -> ebs::Result<Option<Vec<u8>>> {
+    let (region, target) = (region.clone(), target.clone());
+    services
+        .db
+        .read(move |tx| match &target {
+            Target::Snapshot(id) => ebs::snapshot::checkpoint(tx, &region, id),
+            Target::Volume(id) => ebs::volume::checkpoint(tx, &region, id),
+        })
+        .await
+}
+
+/// Runs `work` with a reporter for what it makes.
+pub(crate) async fn reported<F, Fut>(
+    services: &Services,
+    region: &Region,
+    target: Target,
     work: F,
 ) -> Fut::Output
 where
-    F: FnOnce(watch::Sender<u8>) -> Fut,
+    F: FnOnce(Reporter) -> Fut,
     Fut: Future,
 {
-    let (sender, mut receiver) = watch::channel(0);
-    let work = work(sender);
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            output = &mut work => return output,
-            Ok(()) = receiver.changed() => {
-                let percent = *receiver.borrow_and_update();
-                let (region, id) = (region.clone(), snapshot.clone());
-                let written = services
-                    .db
-                    .write(move |tx| ebs::snapshot::set_progress(tx, &region, &id, percent))
-                    .await;
-                if let Err(error) = written {
-                    // The number is for people; the work itself does not depend on it.
-                    tracing::debug!(%error, "progress was not written");
-                }
-            }
+    let (percent, receiver) = watch::channel(0);
+    let reporter = Reporter {
+        db: services.db.clone(),
+        region: region.clone(),
+        target: target.clone(),
+        percent,
+    };
+    // The work blocks its task, so the numbers are written by another, which ends with the reporter.
+    let writer = write_percentages(services.db.clone(), region.clone(), target, receiver);
+    let writer = tokio::spawn(writer);
+    let output = work(reporter).await;
+    if let Err(error) = writer.await {
+        tracing::debug!(%error, "progress was not written");
+    }
+    output
+}
+
+/// A volume shows no percentage. The number is for people; the work does not depend on it.
+async fn write_percentages(
+    db: Db,
+    region: Region,
+    target: Target,
+    mut percent: watch::Receiver<u8>,
+) {
+    let Target::Snapshot(id) = target else { return };
+    while percent.changed().await.is_ok() {
+        let percent = *percent.borrow_and_update();
+        let (region, id) = (region.clone(), id.clone());
+        let written =
+            db.write(move |tx| ebs::snapshot::set_progress(tx, &region, &id, percent)).await;
+        if let Err(error) = written {
+            tracing::debug!(%error, "progress was not written");
         }
     }
 }

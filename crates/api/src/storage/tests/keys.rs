@@ -140,6 +140,69 @@ async fn each_permission_of_a_copy_is_needed() {
 }
 
 #[tokio::test]
+async fn later_copies_move_only_what_changed() {
+    let mut stage = Stage::new().await;
+    let (key, own_key) = (stage.key(1, HERE).await, stage.key(2, THERE).await);
+    let (owner, receiver) = (stage.host(1, HERE, "a").await, stage.host(2, THERE, "b").await);
+    let volume = stage.encrypted(&key).await;
+    stage.lend(&key, &KEY_STATEMENT_ACTIONS).await;
+    stage.attach(1, HERE, &volume, &owner).await;
+    let mut copies = Vec::new();
+    for bytes in [b"one", b"two"] {
+        stage.bench.host.write(&volume, 1 << 21, bytes);
+        let snapshot = stage.snapshot(1, HERE, &volume).await;
+        stage.share(&snapshot).await;
+        let input = json!({
+            "SourceRegion": HERE, "SourceSnapshotId": snapshot, "Encrypted": true,
+            "KmsKeyId": own_key,
+        });
+        copies.push(text(&stage.ec2_at(2, THERE, "CopySnapshot", input).await, "SnapshotId"));
+        stage.settle().await;
+    }
+    let told = stage.events(2, THERE).await;
+    assert_eq!(told, ["copySnapshot succeeded", "copySnapshot succeeded incremental"]);
+    let lineage = |shown: &Value| text(shown, "DataEncryptionKeyId");
+    let shown = [
+        stage.describe_snapshot(2, THERE, &copies[0]).await,
+        stage.describe_snapshot(2, THERE, &copies[1]).await,
+    ];
+    assert_eq!(lineage(&shown[0]), lineage(&shown[1]), "the copies share their data key");
+    for (copy, expected) in copies.iter().zip([b"one", b"two"]) {
+        let restored = stage.volume(2, THERE, json!({ "SnapshotId": copy })).await;
+        stage.attach(2, THERE, &restored, &receiver).await;
+        assert_eq!(stage.bench.host.read(&restored, 1 << 21, 3), expected);
+        stage.ec2_at(2, THERE, "DetachVolume", json!({ "VolumeId": restored })).await;
+    }
+    assert_eq!(stage.grants(2, THERE, &own_key).await, 0, "no grant stays");
+}
+
+#[tokio::test]
+async fn a_restart_brings_attachments_back_or_says_why_not() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let host = stage.host(1, HERE, "a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, &host).await;
+    stage.bench.host.write(&volume, 0, b"before");
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    assert_eq!(stage.bench.host.read(&volume, 0, 6), b"before");
+
+    stage.bench.host.forget_all();
+    stage.kms(1, HERE, "DisableKey", json!({ "KeyId": key })).await;
+    lifecycle::workflow::recover(&services).await.unwrap();
+    assert!(!stage.bench.host.has(&volume));
+    let shown = stage.describe_volume(1, HERE, &volume).await;
+    assert_eq!(shown["Attachments"][0]["State"], "attached", "still there, without a device");
+    let failed = format!("reattachVolume failed {key} is disabled.");
+    assert!(stage.events(1, HERE).await.contains(&failed));
+    stage.ec2("DetachVolume", json!({ "VolumeId": volume })).await;
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
+    assert_eq!(stage.grants(1, HERE, &key).await, 0);
+}
+
+#[tokio::test]
 async fn a_copy_under_the_same_key_moves_nothing() {
     let mut stage = Stage::new().await;
     let key = stage.key(1, HERE).await;

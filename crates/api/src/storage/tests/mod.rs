@@ -170,7 +170,12 @@ impl Stage {
         let events = self.bench.world.db.read(read).await.unwrap();
         let show = |(_, event): &(events::Cursor, events::ServiceEvent)| {
             let part = |name: &str| event.detail()[name].as_str().unwrap_or_default().to_owned();
-            format!("{} {} {}", part("event"), part("result"), part("cause")).trim().to_owned()
+            let incremental = match event.detail().get("incremental") {
+                Some(value) if value == "true" => " incremental",
+                Some(_) | None => "",
+            };
+            let told = format!("{} {} {}", part("event"), part("result"), part("cause"));
+            format!("{}{incremental}", told.trim())
         };
         events.iter().map(show).collect()
     }
