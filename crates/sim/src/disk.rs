@@ -6,9 +6,13 @@
 
 use base::SeededRng;
 use blockstore::live::Disk;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Magic of structures that begin with a clear header, and where their salt lies. Each of them is
+/// sealed with a salt that nothing else is sealed with.
+const SALTED: [(&[u8], usize); 2] = [(b"SRVOLUME", 16), (b"SRSG", 24)];
 
 /// What survives or is lost as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -26,6 +30,9 @@ struct State {
     /// Writes and flushes that are still allowed before power is lost.
     fuse: Option<u64>,
     operations: u64,
+    /// Salts of everything ever written, through all power cuts.
+    salts: BTreeSet<[u8; 32]>,
+    salt_reused: bool,
 }
 
 /// The disk.
@@ -46,6 +53,11 @@ impl SimDisk {
     /// Writes and flushes so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// Whether a salt was ever written twice: a key and nonce may have sealed two texts.
+    pub fn salt_reused(&self) -> bool {
+        self.state().salt_reused
     }
 
     /// What is on the disk when power returns: everything flushed and a random part of the rest.
@@ -70,31 +82,8 @@ impl SimDisk {
             };
         }
         state.fuse = Some(0);
-        Self(Mutex::new(State { durable, ..State::default() }))
-    }
-
-    /// A copy of what is visible, all of it durable.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        let mut state = self.state();
-        state.settle();
-        let durable = state.durable.clone();
-        Self(Mutex::new(State { durable, ..State::default() }))
-    }
-
-    /// Changes a byte at rest.
-    pub fn flip(&self, offset: u64, bits: u8) {
-        let mut state = self.state();
-        state.settle();
-        let sector = state.durable.entry(offset / SECTOR_BYTES).or_insert([0; 512]);
-        sector[(offset % SECTOR_BYTES) as usize] ^= bits;
-    }
-
-    /// Offsets of sectors that hold something.
-    pub fn sectors(&self) -> Vec<u64> {
-        let mut state = self.state();
-        state.settle();
-        state.durable.keys().map(|sector| sector * SECTOR_BYTES).collect()
+        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
+        Self(Mutex::new(State { durable, salts, salt_reused, ..State::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,6 +109,13 @@ impl State {
         self.fuse = self.fuse.map(|left| left - 1);
         self.operations += 1;
         Ok(())
+    }
+
+    fn watch(&mut self, source: &[u8]) {
+        let salted = SALTED.iter().find(|(magic, _)| source.starts_with(magic));
+        if let Some(salt) = salted.and_then(|(_, at)| source.get(*at..)?.first_chunk::<32>()) {
+            self.salt_reused |= !self.salts.insert(*salt);
+        }
     }
 
     fn put(&mut self, sector: u64, bytes: Option<Sector>) {
@@ -150,6 +146,7 @@ impl Disk for SimDisk {
         let mut state = self.state();
         // The write that meets the power cut may have reached the disk in part.
         let spent = state.spend();
+        state.watch(source);
         let (sectors, rest) = source.as_chunks::<512>();
         assert!(rest.is_empty(), "a write of {} bytes", source.len());
         for (sector, bytes) in (offset / SECTOR_BYTES..).zip(sectors) {

@@ -9,4 +9,4 @@ pub mod run;
 
 pub use disk::{DropFlush, SimDisk};
 pub use model::{Model, Violation};
-pub use run::{Outcome, Run, run};
+pub use run::{Outcome, Run, Salts, run};

@@ -1,6 +1,6 @@
 //! Plays simulated lives: `sim --seed N` one of them, `sim --seeds FIRST COUNT` many.
 
-use sim::{Run, SimDisk, run};
+use sim::{Run, Salts, SimDisk, run};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     let single = seeds.end - seeds.start == 1;
     let mut failed = 0;
     for seed in seeds {
-        match run(Run { seed, steps: STEPS }, &|disk: Arc<SimDisk>| disk) {
+        let life = Run { seed, steps: STEPS, salts: Salts::Random };
+        match run(life, &|disk: Arc<SimDisk>| disk) {
             Ok(outcome) if single => println!("seed {seed}: {outcome:?}"),
             Ok(_) => {}
             Err(violation) => {

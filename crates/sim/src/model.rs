@@ -41,6 +41,15 @@ pub enum Violation {
         /// Where it differs.
         lba: Lba,
     },
+    /// A snapshot does not hold what the volume held at its cut.
+    WrongSnapshot {
+        /// Of which cut.
+        id: String,
+        /// Where it differs.
+        lba: Lba,
+    },
+    /// Something was sealed with a salt that something else was sealed with before.
+    SaltReused,
     /// The engine failed although the disk did not.
     Failed {
         /// What it was doing.

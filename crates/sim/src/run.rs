@@ -2,7 +2,7 @@
 
 use crate::disk::SimDisk;
 use crate::model::{Content, Model, SECTORS, Violation, ZEROS, parse, render};
-use base::{Rng, Secret, SeededRng};
+use base::{ManualClock, Rng, Secret, SeededRng, Timestamp};
 use blockstore::live::{
     Base, CutId, CutInfo, Disk, Engine, EngineConfig, Error, OpenOptions, VolumeOptions,
 };
@@ -10,7 +10,9 @@ use blockstore::page::{
     BasePage, BaseReader, CutPage, CutSource, DataKey, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
     Salt, SealedPage, SourceError, StructureKey,
 };
-use std::collections::BTreeMap;
+use blockstore::snapshot::{self, Export, SnapshotReader, SnapshotRoot, SnapshotStore, Unobserved};
+use objstore::MemoryStore;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Pages per area that requests go to.
@@ -27,6 +29,18 @@ pub struct Run {
     pub seed: u64,
     /// Requests before the run ends.
     pub steps: u64,
+    /// Where the engine's salts come from.
+    pub salts: Salts,
+}
+
+/// Where an engine takes randomness from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Salts {
+    /// From the seed, different every time.
+    Random,
+    /// From a generator that starts anew with every incarnation, as one seeded badly would. A run
+    /// with it must fail.
+    Repeated,
 }
 
 /// What a run did.
@@ -36,6 +50,10 @@ pub struct Outcome {
     pub power_cuts: u64,
     /// Cuts whose content was checked.
     pub cuts_checked: u64,
+    /// Snapshots that were exported and compared.
+    pub exports_checked: u64,
+    /// Those of them that had a parent.
+    pub increments_checked: u64,
     /// Segments the cleaner emptied.
     pub segments_cleaned: u64,
     /// Equal for equal runs.
@@ -47,7 +65,7 @@ pub struct Outcome {
 /// # Errors
 /// The first violation, which `xtask sim --seed N` shows again.
 pub fn run(run: Run, wrap: &dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Outcome, Violation> {
-    let mut world = World::new(run.seed, wrap)?;
+    let mut world = World::new(run, wrap)?;
     for _ in 0..run.steps {
         let rolled = world.rng.below(100);
         let result = world.step(rolled);
@@ -59,6 +77,7 @@ pub fn run(run: Run, wrap: &dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Out
     }
     world.disk.cut_power_after(u64::MAX);
     match world.finish() {
+        Ok(()) if world.disk.salt_reused() => Err(Violation::SaltReused),
         Ok(()) => Ok(world.outcome),
         Err(Stop::Violation(violation)) => Err(violation),
         Err(Stop::PowerLost) => {
@@ -127,15 +146,22 @@ struct World<'a> {
     areas: [Lba; AREAS],
     size: u64,
     outcome: Outcome,
+    salts: Salts,
+    snapshots: SnapshotStore,
+    /// Snapshots of the volume: what they hold and when they were cut.
+    exported: Vec<(SnapshotRoot, CutInfo, BTreeMap<Lba, Content>)>,
 }
 
 impl<'a> World<'a> {
-    fn new(seed: u64, wrap: &'a dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Self, Violation> {
-        let rng = Arc::new(SeededRng::new(seed));
+    fn new(told: Run, wrap: &'a dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Self, Violation> {
+        let rng = Arc::new(SeededRng::new(told.seed));
+        let objects = Arc::new(MemoryStore::new(Arc::new(ManualClock::new(Timestamp(0)))));
+        let service_key = Secret::new([7; 32]);
+        let snapshots = SnapshotStore::new(objects, &service_key, Arc::clone(&rng) as Arc<dyn Rng>);
         let mut bytes = Secret::new([0; 64]);
         rng.fill(bytes.expose_mut());
         let key = DataKey::new(&bytes);
-        let structure = StructureKey::derive(&Secret::new([7; 32]), "vol-00000000");
+        let structure = StructureKey::derive(&service_key, "vol-00000000");
         // Sometimes small and dense, sometimes wide, so that the map has one to four levels.
         let size = [4 << 20, 300 << 20, 3 << 40][rng.below(3) as usize];
         let pages = size / PAGE_BYTES as u64;
@@ -159,6 +185,9 @@ impl<'a> World<'a> {
             base,
             disk,
             rng,
+            salts: told.salts,
+            snapshots,
+            exported: Vec::new(),
         };
         let options = VolumeOptions {
             size_bytes: size,
@@ -191,7 +220,10 @@ impl<'a> World<'a> {
             base: self.base.clone().filter(|_| with_key),
         };
         let disk = (self.wrap)(Arc::clone(&self.disk));
-        let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;
+        let rng: Arc<dyn Rng> = match self.salts {
+            Salts::Random => Arc::clone(&self.rng) as Arc<dyn Rng>,
+            Salts::Repeated => Arc::new(SeededRng::new(0)),
+        };
         let structure = self.structure.duplicate();
         self.engine = Some(Engine::open(disk, structure, rng, EngineConfig::tiny(), options)?);
         Ok(())
@@ -324,6 +356,9 @@ impl<'a> World<'a> {
         }
         let at = self.rng.below(self.cuts.len() as u64) as usize;
         self.check_cut(at)?;
+        if self.base.is_none() && self.rng.below(2) == 0 {
+            self.export(at)?;
+        }
         let id = self.cuts[at].info.id;
         self.unsure_drop = Some(id);
         self.engine().drop_cut(id).map_err(stop("drop a cut"))?;
@@ -389,6 +424,48 @@ impl<'a> World<'a> {
         if let Some(missed) = changed.iter().find(|block| listed.binary_search(block).is_err()) {
             let lba = missed * PAGES_PER_BLOCK as u64;
             return Err(Violation::WrongCut { id: id.to_string(), lba }.into());
+        }
+        Ok(())
+    }
+
+    /// Makes a snapshot of a cut, on top of the newest one before it if the volume still knows when
+    /// it equalled that, and compares the snapshot with the model.
+    fn export(&mut self, at: usize) -> Result<(), Stop> {
+        let info = self.cuts[at].info;
+        let before = |generation: u32| generation < info.generation;
+        let parent = self.exported.iter().filter(|(_, cut, _)| before(cut.generation));
+        let parent = parent.max_by_key(|(_, cut, _)| cut.generation).map(|(root, ..)| *root);
+        let since = parent.and_then(|root| self.engine().exported_generation(root.id()));
+        let parent = parent.filter(|_| since.is_some());
+        let source = self.engine().open_cut(info.id, since).map_err(stop("open a cut"))?;
+        let key_check = Some(self.key.check_value());
+        let job =
+            Export { parent: parent.as_ref(), key_check, resume: None, checkpoint_blocks: 64 };
+        let failed = |error: snapshot::Error| {
+            Stop::from(Violation::Failed { action: "export", error: error.to_string() })
+        };
+        let root = snapshot::export(&self.snapshots, &source, &job, &Unobserved).map_err(failed)?;
+        self.exported.push((root, info, self.cuts[at].content.clone()));
+        self.outcome.exports_checked += 1;
+        self.outcome.increments_checked += u64::from(parent.is_some());
+        self.check_snapshot(self.exported.len() - 1)?;
+        self.engine().note_export(info.id, root.id()).map_err(stop("note an export"))
+    }
+
+    fn check_snapshot(&self, at: usize) -> Result<(), Violation> {
+        let (root, cut, expected) = &self.exported[at];
+        let failed = |error: String| Violation::Failed { action: "read a snapshot", error };
+        let reader =
+            SnapshotReader::open(&self.snapshots, root).map_err(|e| failed(e.to_string()))?;
+        let pages: BTreeSet<Lba> = expected.keys().copied().chain(self.model.pages()).collect();
+        for lba in pages {
+            let found = match reader.read_page(lba).map_err(|e| failed(e.to_string()))? {
+                BasePage::Zero => Some(ZEROS),
+                BasePage::Sealed(page) => self.open_cut_page(lba, &CutPage::Sealed(page)).flatten(),
+            };
+            if found != Some(expected.get(&lba).copied().unwrap_or(ZEROS)) {
+                return Err(Violation::WrongSnapshot { id: cut.id.to_string(), lba });
+            }
         }
         Ok(())
     }
@@ -512,6 +589,9 @@ impl<'a> World<'a> {
         }
         while !self.cuts.is_empty() {
             self.drop_cut()?;
+        }
+        for at in 0..self.exported.len() {
+            self.check_snapshot(at)?;
         }
         self.checkpoint()?;
         let pages = self.model.pages();

@@ -128,7 +128,7 @@ impl EngineConfig {
             delta_bytes_max: 64 << 20,
             map_cache_bytes: 64 << 20,
             key_cache_count: 8192,
-            checkpoint_log_bytes: 16 << 30,
+            checkpoint_log_bytes: 4 << 30,
             flush_log_bytes: 256 << 20,
         }
     }

@@ -1,10 +1,14 @@
 //! Power cuts.
 
-use sim::{DropFlush, Outcome, Run, SimDisk, run};
+use sim::{DropFlush, Outcome, Run, Salts, SimDisk, Violation, run};
 use std::sync::Arc;
 
-fn play(seed: u64, steps: u64) -> Result<Outcome, sim::Violation> {
-    run(Run { seed, steps }, &|disk: Arc<SimDisk>| disk)
+fn life(seed: u64) -> Run {
+    Run { seed, steps: 250, salts: Salts::Random }
+}
+
+fn play(seed: u64) -> Result<Outcome, Violation> {
+    run(life(seed), &|disk: Arc<SimDisk>| disk)
 }
 
 /// The same seeds for every change, in four parts that run side by side; `cargo xtask sim` plays
@@ -12,10 +16,12 @@ fn play(seed: u64, steps: u64) -> Result<Outcome, sim::Violation> {
 fn fifty_lives(first: u64) {
     let mut total = Outcome::default();
     for seed in first..first + 50 {
-        match play(seed, 250) {
+        match play(seed) {
             Ok(outcome) => {
                 total.power_cuts += outcome.power_cuts;
                 total.cuts_checked += outcome.cuts_checked;
+                total.exports_checked += outcome.exports_checked;
+                total.increments_checked += outcome.increments_checked;
                 total.segments_cleaned += outcome.segments_cleaned;
             }
             Err(violation) => panic!("cargo xtask sim --seed {seed}: {violation:?}"),
@@ -24,6 +30,8 @@ fn fifty_lives(first: u64) {
     // The runs went where they should.
     assert!(total.power_cuts > 50, "{total:?}");
     assert!(total.cuts_checked > 50, "{total:?}");
+    assert!(total.exports_checked > 50, "{total:?}");
+    assert!(total.increments_checked > 25, "{total:?}");
     assert!(total.segments_cleaned > 25, "{total:?}");
 }
 
@@ -49,18 +57,27 @@ fn lives_150_to_199_are_without_a_violation() {
 
 #[test]
 fn a_seed_plays_the_same_life_twice() {
-    assert_eq!(play(7, 200), play(7, 200));
-    assert_ne!(play(7, 200), play(8, 200));
+    assert_eq!(play(7), play(7));
+    assert_ne!(play(7), play(8));
 }
 
 /// The mutation the simulation exists for: without flushes the oracle must object.
 #[test]
 fn without_flushes_the_oracle_objects() {
     let objections = (0..40)
-        .filter(|seed| {
-            let life = Run { seed: *seed, steps: 250 };
-            run(life, &|disk: Arc<SimDisk>| Arc::new(DropFlush(disk))).is_err()
-        })
+        .filter(|seed| run(life(*seed), &|disk: Arc<SimDisk>| Arc::new(DropFlush(disk))).is_err())
         .count();
     assert!(objections >= 10, "only {objections} of 40 lives were refused");
+}
+
+/// And with salts that come again, which no reader would notice.
+#[test]
+fn with_repeated_salts_the_watch_objects() {
+    let objections = (0..10)
+        .filter(|seed| {
+            let life = Run { salts: Salts::Repeated, ..life(*seed) };
+            run(life, &|disk: Arc<SimDisk>| disk) == Err(Violation::SaltReused)
+        })
+        .count();
+    assert!(objections >= 5, "only {objections} of 10 lives were refused");
 }
