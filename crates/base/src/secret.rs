@@ -1,15 +1,19 @@
 //! Values that must not be shown and must not linger.
 
 use std::fmt;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// Key material or another secret: wiped on drop, never printed, never cloned by accident.
-pub struct Secret<T: Zeroize>(Zeroizing<T>);
+///
+/// It lies in one place on the heap, because a value that is moved leaves a copy behind where it
+/// was, which nobody wipes.
+pub struct Secret<T: Zeroize>(Box<T>);
 
 impl<T: Zeroize> Secret<T> {
-    /// Takes ownership of a secret. The caller must not keep another copy.
+    /// Takes ownership of a secret. The caller must not keep another copy; best is to make it from
+    /// zeros and fill it in place.
     pub fn new(value: T) -> Self {
-        Self(Zeroizing::new(value))
+        Self(Box::new(value))
     }
 
     /// The secret itself. Name the use at the call site.
@@ -20,6 +24,12 @@ impl<T: Zeroize> Secret<T> {
     /// The secret itself, to be filled in place.
     pub fn expose_mut(&mut self) -> &mut T {
         &mut self.0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
