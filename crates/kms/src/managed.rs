@@ -61,32 +61,39 @@ pub fn names_ebs_managed_key(text: &str, account: &AccountId, region: &Region) -
 /// Direct allow for everyone in the account, but only through EBS; the account itself may look at the key and revoke
 /// grants. Nothing else is allowed to anyone, so the key can be neither changed nor shared.
 fn ebs_policy(account: &AccountId, region: &Region) -> String {
-    let policy = serde_json::json!({
-        "Version": "2012-10-17",
-        "Id": "auto-ebs-2",
-        "Statement": [
-            {
-                "Sid": "Allow access through EBS for all principals in the account",
-                "Effect": "Allow",
-                "Principal": { "AWS": "*" },
-                "Action": [
-                    "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*",
-                    "kms:CreateGrant", "kms:DescribeKey",
-                ],
-                "Resource": "*",
-                "Condition": { "StringEquals": {
-                    "kms:CallerAccount": account.as_str(),
-                    "kms:ViaService": format!("ec2.{region}.amazonaws.com"),
-                } },
-            },
-            {
-                "Sid": "Allow direct access to key metadata to the account",
-                "Effect": "Allow",
-                "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
-                "Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"],
-                "Resource": "*",
-            },
-        ],
-    });
-    serde_json::to_string_pretty(&policy).expect("a JSON value serializes")
+    format!(
+        r#"{{
+  "Version": "2012-10-17",
+  "Id": "auto-ebs-2",
+  "Statement": [
+    {{
+      "Sid": "Allow access through EBS for all principals in the account",
+      "Effect": "Allow",
+      "Principal": {{ "AWS": "*" }},
+      "Action": [
+        "kms:Encrypt",
+        "kms:Decrypt",
+        "kms:ReEncrypt*",
+        "kms:GenerateDataKey*",
+        "kms:CreateGrant",
+        "kms:DescribeKey"
+      ],
+      "Resource": "*",
+      "Condition": {{
+        "StringEquals": {{
+          "kms:CallerAccount": "{account}",
+          "kms:ViaService": "ec2.{region}.amazonaws.com"
+        }}
+      }}
+    }},
+    {{
+      "Sid": "Allow direct access to key metadata to the account",
+      "Effect": "Allow",
+      "Principal": {{ "AWS": "arn:aws:iam::{account}:root" }},
+      "Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"],
+      "Resource": "*"
+    }}
+  ]
+}}"#
+    )
 }

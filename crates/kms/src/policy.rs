@@ -22,18 +22,21 @@ const LOCKOUT: &str =
 
 /// The policy of a key that was made without one: the account decides through its own policies.
 pub fn default_policy(account: &AccountId) -> String {
-    let policy = serde_json::json!({
-        "Version": "2012-10-17",
-        "Id": "key-default-1",
-        "Statement": [{
-            "Sid": "Enable IAM User Permissions",
-            "Effect": "Allow",
-            "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
-            "Action": "kms:*",
-            "Resource": "*",
-        }],
-    });
-    serde_json::to_string_pretty(&policy).expect("a JSON value serializes")
+    format!(
+        r#"{{
+  "Version": "2012-10-17",
+  "Id": "key-default-1",
+  "Statement": [
+    {{
+      "Sid": "Enable IAM User Permissions",
+      "Effect": "Allow",
+      "Principal": {{ "AWS": "arn:aws:iam::{account}:root" }},
+      "Action": "kms:*",
+      "Resource": "*"
+    }}
+  ]
+}}"#
+    )
 }
 
 /// Whether a `PolicyName` is the one there is.
