@@ -27,6 +27,7 @@ mod error;
 mod front;
 mod housekeeping;
 pub mod http;
+mod key_destruction;
 mod kms_port;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
@@ -42,6 +43,7 @@ mod world;
 pub use audit::Notes;
 pub use call::{Call, Caller, Forwarded};
 pub use error::{Error, INTERNAL};
+pub use key_destruction::job_kinds;
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
 pub use world::{Enforcement, Parts, Regions, World};

@@ -8,7 +8,7 @@
 use crate::context::EncryptionContext;
 use crate::der;
 use crate::material::MaterialId;
-use crate::primitive::{self, KEY_LEN, TAG_LEN};
+use crate::primitive::{self, Key, TAG_LEN};
 use base::{Rng, Secret};
 use subtle::ConstantTimeEq;
 
@@ -92,7 +92,7 @@ impl<'a> Blob<'a> {
     /// When material, context or bytes are not those it was made with.
     pub(crate) fn open(
         &self,
-        material: &Secret<[u8; KEY_LEN]>,
+        material: &Key,
         context: &EncryptionContext,
     ) -> Result<Secret<Vec<u8>>, InvalidCiphertext> {
         let n = &self.header[PREFIX_LEN + 32 + 1..HEADER_LEN - 4];
@@ -114,7 +114,7 @@ impl<'a> Blob<'a> {
 pub(crate) fn seal(
     kind: BlobKind,
     material_id: MaterialId,
-    material: &Secret<[u8; KEY_LEN]>,
+    material: &Key,
     context: &EncryptionContext,
     plaintext: &[u8],
     rng: &dyn Rng,
@@ -154,13 +154,13 @@ fn additional_data(header: &[u8], context: &EncryptionContext) -> Vec<u8> {
 }
 
 struct BlobKeys {
-    sealing: Secret<[u8; KEY_LEN]>,
+    sealing: Key,
     commitment: [u8; COMMITMENT_LEN],
 }
 
 impl BlobKeys {
-    fn derive(material: &Secret<[u8; KEY_LEN]>, n: &[u8]) -> Self {
-        let mut sealing = Secret::new([0; KEY_LEN]);
+    fn derive(material: &Key, n: &[u8]) -> Self {
+        let mut sealing = Key::zero();
         primitive::kbkdf(material.expose(), "kmsblob1", n, sealing.expose_mut());
         let mut commitment = [0; COMMITMENT_LEN];
         primitive::kbkdf(material.expose(), "kmscommit1", n, &mut commitment);
@@ -173,18 +173,14 @@ mod tests {
     use super::*;
     use base::SeededRng;
 
-    fn fixture() -> (SeededRng, MaterialId, Secret<[u8; 32]>, EncryptionContext) {
+    fn fixture() -> (SeededRng, MaterialId, Key, EncryptionContext) {
         let rng = SeededRng::new(42);
         let id = MaterialId::generate(&rng);
         let material = crate::material::generate(&rng);
         (rng, id, material, EncryptionContext::ebs("vol-0123456789abcdef0"))
     }
 
-    fn opens(
-        bytes: &[u8],
-        material: &Secret<[u8; 32]>,
-        context: &EncryptionContext,
-    ) -> Option<Vec<u8>> {
+    fn opens(bytes: &[u8], material: &Key, context: &EncryptionContext) -> Option<Vec<u8>> {
         let opened = Blob::parse(bytes).ok()?.open(material, context).ok()?;
         Some(opened.expose().clone())
     }
@@ -270,7 +266,9 @@ mod tests {
         for line in FROZEN.lines().filter(|l| !l.starts_with('#')) {
             let fields: Vec<&str> = line.split(' ').collect();
             let [material, context, plaintext, blob] = fields[..] else { panic!("{line}") };
-            let material = Secret::new(hex::decode(material).unwrap().try_into().unwrap());
+            let mut key = Key::zero();
+            hex::decode_to_slice(material, key.expose_mut()).unwrap();
+            let material = key;
             let context = match context {
                 "-" => EncryptionContext::default(),
                 id => EncryptionContext::ebs(id),

@@ -3,11 +3,11 @@
 use crate::error::{Error, Result};
 use crate::material::{self, Binding, MaterialId};
 use crate::policy;
-use crate::primitive::KEY_LEN;
+use crate::primitive;
 use crate::service::Kms;
 use crate::state::KeyState;
 use crate::tag;
-use base::{AccountId, Arn, Region, Secret, Timestamp};
+use base::{AccountId, Arn, Region, Timestamp};
 use iam::{Bindings, Context, Principal};
 use meta::{Row, Tx, params};
 
@@ -317,7 +317,7 @@ impl Kms {
         tx: &mut Tx<'_>,
         key: &Key,
         id: MaterialId,
-    ) -> Result<Secret<[u8; KEY_LEN]>> {
+    ) -> Result<primitive::Key> {
         let damaged = || Error::MaterialDamaged { arn: key.arn().to_string() };
         let row = tx
             .query_opt(

@@ -4,8 +4,8 @@
 //! exported key token (EKT): sealed under a domain key and bound to everything that says whose it is, so a
 //! token copied into another row opens nowhere.
 
-use crate::primitive::{self, KEY_LEN, NONCE_LEN, OpenError, TAG_LEN, push_field};
-use base::{AccountId, Region, Rng, Secret, Timestamp};
+use crate::primitive::{self, KEY_LEN, Key, NONCE_LEN, OpenError, TAG_LEN, push_field};
+use base::{AccountId, Region, Rng, Timestamp};
 use std::fmt;
 
 /// Version of the token's layout, its first byte.
@@ -81,8 +81,8 @@ impl Binding<'_> {
 }
 
 /// Fresh material.
-pub(crate) fn generate(rng: &dyn Rng) -> Secret<[u8; KEY_LEN]> {
-    let mut material = Secret::new([0; KEY_LEN]);
+pub(crate) fn generate(rng: &dyn Rng) -> Key {
+    let mut material = Key::zero();
     rng.fill(material.expose_mut());
     material
 }
@@ -92,7 +92,7 @@ pub(crate) fn wrap(
     domain_key: &[u8; KEY_LEN],
     domain_key_number: u32,
     binding: &Binding<'_>,
-    material: &Secret<[u8; KEY_LEN]>,
+    material: &Key,
     rng: &dyn Rng,
 ) -> Vec<u8> {
     let nonce = primitive::random_nonce(rng);
@@ -121,12 +121,12 @@ pub(crate) fn unwrap(
     domain_key: &[u8; KEY_LEN],
     binding: &Binding<'_>,
     token: &[u8],
-) -> Result<Secret<[u8; KEY_LEN]>, OpenError> {
+) -> Result<Key, OpenError> {
     let number = domain_key_number(token).ok_or(OpenError)?;
     let (nonce, sealed) = token[5..].split_at(NONCE_LEN);
     let nonce = nonce.try_into().expect("split at the nonce's length");
     let text = primitive::open(domain_key, nonce, &binding.additional_data(number), sealed)?;
-    let mut material = Secret::new([0; KEY_LEN]);
+    let mut material = Key::zero();
     material.expose_mut().copy_from_slice(text.expose());
     Ok(material)
 }

@@ -4,6 +4,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, kdf};
 use base::{Rng, Secret};
+use std::fmt;
 
 /// Bytes of every symmetric key here.
 pub(crate) const KEY_LEN: usize = 32;
@@ -11,6 +12,31 @@ pub(crate) const KEY_LEN: usize = 32;
 pub(crate) const NONCE_LEN: usize = 12;
 /// Bytes of an AES-GCM tag.
 pub(crate) const TAG_LEN: usize = 16;
+
+/// A key that stays where it is in memory when it is handed on. Moving an array would leave copies of it on
+/// every stack it passes, where nothing wipes them.
+pub(crate) struct Key(Secret<Vec<u8>>);
+
+impl Key {
+    /// Room for a key, to be filled in place.
+    pub(crate) fn zero() -> Self {
+        Self(Secret::new(vec![0; KEY_LEN]))
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; KEY_LEN] {
+        self.0.expose()[..].try_into().expect("a key has one length")
+    }
+
+    pub(crate) fn expose_mut(&mut self) -> &mut [u8; KEY_LEN] {
+        (&mut self.0.expose_mut()[..]).try_into().expect("a key has one length")
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
 
 /// A sealed text did not open: wrong key, wrong additional data or altered bytes; which, is not knowable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

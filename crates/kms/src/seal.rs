@@ -21,7 +21,6 @@ use crate::primitive::{self, KEY_LEN, OpenError};
 use base::{Rng, Secret};
 use header::Header;
 use std::path::{Path, PathBuf};
-use zeroize::Zeroize;
 
 /// Name of the header inside the data directory.
 pub const HEADER_FILE: &str = "seal.json";
@@ -222,11 +221,7 @@ impl Root {
     fn from_secrets(id: [u8; 16], secrets: &[u8]) -> std::io::Result<Self> {
         let (key, service_secret) = secrets.split_at(KEY_LEN);
         let fixed = |half: &[u8]| -> std::io::Result<Locked<KEY_LEN>> {
-            let mut copy: [u8; KEY_LEN] =
-                half.try_into().map_err(|_| std::io::ErrorKind::InvalidData)?;
-            let locked = Locked::new(&copy);
-            copy.zeroize();
-            locked
+            Locked::new(half.try_into().map_err(|_| std::io::ErrorKind::InvalidData)?)
         };
         Ok(Self { id, key: fixed(key)?, service_secret: fixed(service_secret)? })
     }
@@ -247,7 +242,7 @@ impl Root {
     }
 
     /// Seals a domain key.
-    pub(crate) fn wrap(&self, aad: &[u8], key: &Secret<[u8; KEY_LEN]>, rng: &dyn Rng) -> Vec<u8> {
+    pub(crate) fn wrap(&self, aad: &[u8], key: &primitive::Key, rng: &dyn Rng) -> Vec<u8> {
         let nonce = primitive::random_nonce(rng);
         let mut sealed = Vec::with_capacity(KEY_LEN + primitive::TAG_LEN);
         sealed.extend_from_slice(key.expose());
@@ -260,9 +255,8 @@ impl Root {
         let (nonce, sealed) = wrapped.split_at_checked(primitive::NONCE_LEN).ok_or(OpenError)?;
         let nonce = nonce.try_into().map_err(|_| OpenError)?;
         let text = primitive::open(self.key.expose(), nonce, aad, sealed)?;
-        let key: Secret<[u8; KEY_LEN]> =
-            Secret::new(text.expose()[..].try_into().map_err(|_| OpenError)?);
-        Locked::new(key.expose()).map_err(|_| OpenError)
+        let key: &[u8; KEY_LEN] = text.expose()[..].try_into().map_err(|_| OpenError)?;
+        Locked::new(key).map_err(|_| OpenError)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::SealError;
 use super::header::{Header, Parameters};
-use crate::primitive::{self, KEY_LEN};
+use crate::primitive::{self, KEY_LEN, Key};
 use base::{Rng, Secret};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ pub enum Provider {
 
 /// What a provider's secret gives.
 pub(super) struct SealingKeys {
-    pub(super) sealing: Secret<[u8; KEY_LEN]>,
+    pub(super) sealing: Key,
     pub(super) check: [u8; 16],
 }
 
@@ -141,7 +141,7 @@ impl Provider {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
             Err(e) => return Err(fail(e)),
         };
-        let mut key = Secret::new([0u8; KEY_LEN]);
+        let mut key = Key::zero();
         rng.fill(key.expose_mut());
         let mut text = hex::encode(key.expose());
         text.push('\n');
@@ -167,9 +167,9 @@ fn read_secret(path: &Path) -> Result<Secret<Vec<u8>>, SealError> {
     Ok(bytes)
 }
 
-fn read_key(path: &Path) -> Result<Secret<[u8; KEY_LEN]>, SealError> {
+fn read_key(path: &Path) -> Result<Key, SealError> {
     let bytes = read_secret(path)?;
-    let mut key = Secret::new([0; KEY_LEN]);
+    let mut key = Key::zero();
     if bytes.expose().len() == KEY_LEN {
         key.expose_mut().copy_from_slice(bytes.expose());
         return Ok(key);
@@ -195,11 +195,11 @@ fn stretch(
     passphrase: &Secret<Vec<u8>>,
     salt: &[u8; 32],
     cost: Argon2Cost,
-) -> Result<Secret<[u8; KEY_LEN]>, SealError> {
+) -> Result<Key, SealError> {
     let fail = |e: argon2::Error| SealError::Stretch { problem: e.to_string() };
     let params = argon2::Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(KEY_LEN))
         .map_err(fail)?;
-    let mut key = Secret::new([0; KEY_LEN]);
+    let mut key = Key::zero();
     argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
         .hash_password_into(passphrase.expose(), salt, key.expose_mut())
         .map_err(fail)?;
@@ -207,7 +207,7 @@ fn stretch(
 }
 
 fn expand(secret: &[u8; KEY_LEN], salt: &[u8; 32]) -> SealingKeys {
-    let mut sealing = Secret::new([0; KEY_LEN]);
+    let mut sealing = Key::zero();
     primitive::hkdf_sha256(salt, secret, b"seal-key1", sealing.expose_mut());
     let mut check = [0; 16];
     primitive::hkdf_sha256(salt, secret, b"seal-check1", &mut check);

@@ -1,6 +1,7 @@
 //! `kms:ScheduleKeyDeletion`: destroys a key after a waiting time in which it is unusable.
 
 use super::shared::{self, Named, Target};
+use crate::key_destruction;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::Timestamp;
@@ -58,10 +59,12 @@ impl Operation for ScheduleKeyDeletion {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let Plan { target, days } = plan.into_inner();
-        let key_id = target.key.arn().to_string();
+        let (key_id, now) = (target.key.arn().to_string(), call.now);
         let deletion_date = shared::write(call, move |kms, tx, _| {
             let key = shared::usable(tx, Action::ScheduleKeyDeletion, &target.key)?;
-            kms.schedule_deletion(tx, &key, days)
+            let at = kms.schedule_deletion(tx, &key, days)?;
+            key_destruction::enqueue_at(tx, &key, now, at)?;
+            Ok(at)
         })
         .await?;
         Ok(Output {
