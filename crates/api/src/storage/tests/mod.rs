@@ -2,8 +2,10 @@
 
 mod describing;
 mod keys;
+mod permissions;
 mod refusals;
 mod sharing;
+mod trail;
 mod volumes;
 
 use crate::Service;
