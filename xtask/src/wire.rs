@@ -2,24 +2,34 @@
 //!
 //! `wire models` writes extracts of botocore's service models to `tests/models`: of the operations in
 //! `scope.txt` the names, types and places of their members, without documentation. Tests compare
-//! the operations here with these extracts and so need no Python.
+//! the operations here with these extracts and so need no Python. `wire table` writes what is served
+//! of them to `docs/compatibility.md`. `wire record` keeps the bytes botocore sends to every operation
+//! and the replies it has understood in `tests/wire`.
 
 use crate::command;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Task {
     /// Writes `tests/models/*.json` anew from the botocore of the client tests.
     Models,
+    /// Writes `docs/compatibility.md` anew.
+    Table,
+    /// Records requests and replies of every operation in `tests/wire` anew.
+    Record,
 }
 
 pub(crate) fn run(task: &Task) -> Result<(), String> {
     match task {
         Task::Models => models(),
+        Task::Table => table(),
+        Task::Record => record(),
     }
 }
 
@@ -68,6 +78,37 @@ fn models() -> Result<(), String> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+fn table() -> Result<(), String> {
+    let arguments = ["run", "--quiet", "--package", "api", "--example", "compatibility"];
+    let text = command::output(env!("CARGO"), &arguments)?;
+    let path = command::root().join("docs/compatibility.md");
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Has botocore write every request and read every reply.
+const RECORD: &str = include_str!("wire/record.py");
+
+fn record() -> Result<(), String> {
+    let python = crate::test::environment()?;
+    let wire = ["run", "--quiet", "--package", "api", "--example", "wire", "--"];
+    let samples = command::output(env!("CARGO"), &[&wire[..], &["samples"]].concat())?;
+    let mut recorder = Command::new(python)
+        .args(["-c", RECORD])
+        .arg(command::root().join("tests/wire"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start the recorder: {error}"))?;
+    let mut stdin = recorder.stdin.take().expect("it is piped");
+    // A recorder that ends early says why by itself.
+    drop(stdin.write_all(samples.as_bytes()));
+    drop(stdin);
+    let status = recorder.wait().map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("the recorder failed: {status}"));
+    }
+    command::cargo(&[&wire[..], &["freeze"]].concat())
 }
 
 /// Service to operations, as `scope.txt` lists them.

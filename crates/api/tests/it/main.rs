@@ -1,3 +1,6 @@
 //! What holds for all operations together.
 
+mod compatibility;
 mod model;
+mod models;
+mod wire;
