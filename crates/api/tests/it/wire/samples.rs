@@ -109,7 +109,7 @@ fn number(name: &str) -> i64 {
         "MaxResults" | "MaxItems" | "Limit" => 100,
         "DurationSeconds" | "MaxSessionDuration" => 3600,
         "RotationPeriodInDays" => 365,
-        "CompletionDurationMinutes" => 60,
+        "CompletionDurationMinutes" | "Timeout" => 60,
         _ => 7,
     }
 }
