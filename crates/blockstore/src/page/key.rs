@@ -95,7 +95,7 @@ impl StructureKey {
     /// The key under which structure sealed with `salt` opens.
     pub fn opener(&self, salt: Salt) -> StructureOpener {
         let key = self.0.expand_secret(&[STRUCTURE, &[SUITE_AES_256_GCM], &salt.0]);
-        StructureOpener::new(gcm_key(&key), salt)
+        StructureOpener::new(&key, salt)
     }
 }
 
