@@ -87,6 +87,21 @@ impl Bench {
         self.call(Principal::root(account), in_region)
     }
 
+    /// A call by a new user with one inline policy.
+    pub(crate) async fn user(&self, account: &AccountId, name: &str, policy: &str) -> Call {
+        let identity = self.world.identity.clone();
+        let (owner, policy) = (account.clone(), policy.to_owned());
+        let user_name = name.to_owned();
+        let made = self.world.db.write(move |tx| {
+            let tags = identity::tag::Tags::new();
+            let user = identity.create_user(tx, &owner, &user_name, None, None, &tags)?;
+            identity::inline::put(tx, &user, "test", &policy)?;
+            Ok::<_, identity::Error>(user)
+        });
+        let user = made.await.expect("a new user");
+        self.call(Principal::user(account, &user.path, &user.name, &user.unique_id), "us-east-1")
+    }
+
     /// A call by any principal.
     pub(crate) fn call(&self, principal: Principal, in_region: &str) -> Call {
         Call {

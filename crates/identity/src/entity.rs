@@ -348,6 +348,40 @@ pub fn delete(tx: &mut Tx<'_>, account: &AccountId, kind: Kind, name: &str) -> R
     Ok(())
 }
 
+/// Gives a user, group or role another name or path. Its unique id stays, and with it all that hangs on
+/// it.
+///
+/// # Errors
+/// [`Error::EntityAlreadyExists`] for a name that another one has; name and path as AWS checks them.
+pub fn rename(
+    tx: &mut Tx<'_>,
+    entity: &Entity,
+    name: Option<&str>,
+    path: Option<&str>,
+) -> Result<()> {
+    let (name, path) = (name.unwrap_or(&entity.name), path.unwrap_or(&entity.path));
+    check_name(&format!("{}Name", entity.kind.word()), name, entity.kind.name_length_max())?;
+    check_path(path)?;
+    let (old_key, new_key) = (entity.name.to_lowercase(), name.to_lowercase());
+    if old_key != new_key {
+        let taken = tx.query_opt(
+            "SELECT 1 FROM iam_entities WHERE account_id = $1 AND kind = $2 AND name_key = $3",
+            params![&entity.account, entity.kind.word(), &new_key],
+        )?;
+        if taken.is_some() {
+            let title = entity.kind.title();
+            let message = format!("{title} with name {name} already exists.");
+            return Err(Error::EntityAlreadyExists { message });
+        }
+    }
+    tx.execute(
+        "UPDATE iam_entities SET name_key = $1, name = $2, path = $3 \
+         WHERE account_id = $4 AND kind = $5 AND name_key = $6",
+        params![new_key, name, path, &entity.account, entity.kind.word(), old_key],
+    )?;
+    Ok(())
+}
+
 /// Sets or removes the permissions boundary of a user or role.
 ///
 /// # Errors

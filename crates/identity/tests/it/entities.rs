@@ -256,3 +256,30 @@ fn instance_profiles_hold_one_role_and_keep_it_from_deletion() {
         assert_eq!(left.unwrap(), 0);
     }
 }
+
+#[test]
+fn a_renamed_user_stays_who_it_is() {
+    for world in worlds() {
+        let (bob, _) = (world.user("bob"), world.user("amy"));
+        let user = bob.clone();
+        let taken = world.write(move |tx, _| entity::rename(tx, &user, Some("AMY"), None));
+        refused(taken, "User with name AMY already exists.");
+        let user = bob.clone();
+        let bad = world.write(move |tx, _| entity::rename(tx, &user, None, Some("dev")));
+        refused(bad, "path");
+        let (one, user) = (world.one.clone(), bob.clone());
+        let renamed = world.write(move |tx, _| {
+            inline::put(tx, &user, "p", ALLOW_ALL)?;
+            entity::rename(tx, &user, Some("Robert"), Some("/dev/"))?;
+            let renamed = entity::find(tx, &one, Kind::User, "Robert")?;
+            assert_eq!(inline::list(tx, &renamed)?.len(), 1);
+            entity::rename(tx, &renamed, Some("robert"), None)?;
+            entity::find(tx, &one, Kind::User, "robert")
+        });
+        let renamed = renamed.unwrap();
+        assert_eq!(renamed.arn().to_string(), "arn:aws:iam::111111111111:user/dev/robert");
+        assert_eq!(renamed.unique_id, bob.unique_id);
+        let one = world.one.clone();
+        refused(world.write(move |tx, _| entity::find(tx, &one, Kind::User, "bob")), "bob");
+    }
+}

@@ -57,7 +57,12 @@ impl Operation for CreatePolicy {
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
-        vec![plan.ask.clone()]
+        let mut asks = vec![plan.ask.clone()];
+        if !plan.tags.is_empty() {
+            // IAM guide, "Tag customer managed policies": tags given at creation need this as well.
+            asks.push(Ask { action: "iam:TagPolicy".to_owned(), ..plan.ask.clone() });
+        }
+        asks
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

@@ -57,9 +57,15 @@ impl Operation for CreateRole {
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
-        let mut context = shared::request_tags(&plan.tags);
-        context.extend(&shared::boundary_context(plan.boundary.as_ref()));
-        vec![shared::also(plan.role.ask("iam:CreateRole"), &context)]
+        let tags = shared::request_tags(&plan.tags);
+        let mut context = shared::boundary_context(plan.boundary.as_ref());
+        context.extend(&tags);
+        let mut asks = vec![shared::also(plan.role.ask("iam:CreateRole"), &context)];
+        if !plan.tags.is_empty() {
+            // IAM guide, "Tag IAM roles": tags given at creation need this as well.
+            asks.push(shared::also(plan.role.ask("iam:TagRole"), &tags));
+        }
+        asks
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

@@ -42,9 +42,15 @@ impl Operation for CreateUser {
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
-        let mut context = shared::request_tags(&plan.tags);
-        context.extend(&shared::boundary_context(plan.boundary.as_ref()));
-        vec![shared::also(plan.user.ask("iam:CreateUser"), &context)]
+        let tags = shared::request_tags(&plan.tags);
+        let mut context = shared::boundary_context(plan.boundary.as_ref());
+        context.extend(&tags);
+        let mut asks = vec![shared::also(plan.user.ask("iam:CreateUser"), &context)];
+        if !plan.tags.is_empty() {
+            // IAM guide, "Tag IAM users": tags given at creation need this as well.
+            asks.push(shared::also(plan.user.ask("iam:TagUser"), &tags));
+        }
+        asks
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
@@ -56,5 +62,30 @@ impl Operation for CreateUser {
             Ok(Output { user: User::whole(&entity, tags.clone()) })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench, run};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn tags_at_creation_need_the_permission_to_tag() {
+        let (bench, owner) = (bench().await, account(1));
+        let amy = bench.user(
+            &owner,
+            "amy",
+            r#"{"Version":"2012-10-17","Statement":{
+            "Effect":"Allow","Action":"iam:CreateUser","Resource":"*"}}"#,
+        );
+        let amy = amy.await;
+        let mut input = json!({"UserName": "bob", "Tags": [{"Key": "team", "Value": "red"}]});
+        let denied = run::<CreateUser>(&amy, input.clone()).await;
+        let denied = denied.expect_err("may not tag").to_string();
+        assert!(denied.contains("iam:TagUser on resource: arn:aws:iam::111111111111:user/bob"));
+        input["Tags"] = json!([]);
+        run::<CreateUser>(&amy, input).await.expect("may create");
     }
 }

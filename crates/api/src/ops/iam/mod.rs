@@ -5,6 +5,11 @@
 //! a name that is not there is asked for under the root path. `act` finds it again in its own transaction
 //! and is the one to say that it does not exist.
 
+#[path = "shared/instance_profile.rs"]
+mod instance_profile;
+
+pub(crate) use instance_profile::{InstanceProfile, Profile};
+
 use crate::pipeline::Ask;
 use crate::{Call, Error};
 use awsproto::{ErrorSpec, Shape, code, string_enum};
@@ -729,6 +734,7 @@ mod tests {
         let document = json!({ "Version": "2012-10-17", "Statement": [
             { "Effect": "Allow", "Action": "iam:AttachUserPolicy", "Resource": "*",
               "Condition": { "ArnEquals": { "iam:PolicyARN": "arn:aws:iam::aws:policy/IAMReadOnlyAccess" } } },
+            { "Effect": "Allow", "Action": "iam:TagUser", "Resource": "*" },
             { "Effect": "Allow", "Action": "iam:CreateUser", "Resource": "*",
               "Condition": { "StringEquals": { "aws:RequestTag/team": "red",
                 "iam:PermissionsBoundary": "arn:aws:iam::aws:policy/PowerUserAccess" } } },
