@@ -204,3 +204,14 @@ def test_a_restart_keeps_keys_and_a_foreign_seal_opens_nothing(own_server):
     seal_key.chmod(0o600)
     server.start()
     assert owner.client("kms").decrypt(CiphertextBlob=blob)["Plaintext"] == b"still"
+
+
+def test_rows_of_another_seal_are_recognised(own_server):
+    one, two = own_server(), own_server()
+    assert (one.stop(), two.stop()) == (0, 0)
+    for name in ["seal.json", "seal.key"]:
+        (one.data / name).write_bytes((two.data / name).read_bytes())
+    with pytest.raises(AssertionError, match="no ready line"):
+        one.start()
+    one.process.wait(timeout=60)
+    assert "belongs to another seal.json" in (one.dir / "server.log").read_text()

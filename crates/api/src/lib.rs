@@ -47,4 +47,4 @@ pub use error::{Error, INTERNAL};
 pub use key_destruction::job_kinds;
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
-pub use world::{Enforcement, Parts, Regions, World};
+pub use world::{Enforcement, Parts, Regions, StartError, World};

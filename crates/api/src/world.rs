@@ -138,12 +138,26 @@ const MIGRATIONS: &[&[meta::Migration]] = &[
 const IDENTITY_KEY_LABEL: &str = "identity-1";
 const DECISION_KEY_LABEL: &str = "authorization-decision-1";
 
+/// Why a server cannot be put together, in words for the person who starts it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The rows cannot be migrated.
+    #[error("the database cannot be used: {0}")]
+    Rows(#[from] meta::Error),
+    /// The keys of the database do not open.
+    #[error(transparent)]
+    Keys(#[from] kms::StartError),
+    /// Calls that an earlier run began cannot be settled.
+    #[error("the trail of an earlier run cannot be settled: {0}")]
+    Trail(#[from] events::Error),
+}
+
 impl World {
     /// Brings the schema up to date and puts the parts together.
     ///
     /// # Errors
     /// When the rows cannot be migrated.
-    pub async fn open(parts: Parts) -> Result<Arc<Self>, Error> {
+    pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { db, clock, rng, seal, regions, enforcement, cells, host } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
@@ -155,7 +169,7 @@ impl World {
             rng: Arc::clone(&rng),
             directory: Arc::new(People),
         };
-        let kms = Kms::open(&db, config).await.map_err(Error::internal)?;
+        let kms = Kms::open(&db, config).await?;
         let server = hex::encode(seal.id());
         let identity = Identity::new(identity::Config {
             clock: Arc::clone(&clock),
@@ -228,7 +242,7 @@ impl World {
     }
 
     /// Records the calls that an earlier run of this server began and did not finish.
-    async fn recover_trail(&self) -> Result<(), Error> {
+    async fn recover_trail(&self) -> Result<(), events::Error> {
         loop {
             let server = self.server.clone();
             let stale_before = self.clock.now().plus_seconds(-INTENT_AGE_MAX_SECONDS);

@@ -64,7 +64,7 @@ pub enum StartError {
         number: u32,
     },
     /// The database failed.
-    #[error("cannot read the domain keys")]
+    #[error("the domain keys cannot be read: {0}")]
     Store(#[from] meta::Error),
 }
 
