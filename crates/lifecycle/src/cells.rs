@@ -241,7 +241,7 @@ struct Watched<'a>(&'a dyn Watch);
 
 impl Observer for Watched<'_> {
     fn progress(&self, done: u64, total: u64) {
-        let percent = if total == 0 { 100 } else { done.saturating_mul(100) / total };
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
         self.0.progress(u8::try_from(percent.min(100)).expect("at most 100"));
     }
 

@@ -284,7 +284,7 @@ async fn one_device_name_holds_one_volume() {
             created: Timestamp(5),
         };
         instance::insert(tx, &machine)?;
-        assert_eq!(instance::list(tx, &owner(), &region())?, [machine.clone()]);
+        assert_eq!(instance::list(tx, &owner(), &region())?, std::slice::from_ref(&machine));
         assert_eq!(instance::get(tx, &other(), &region(), &instance_id)?, None);
 
         let attachment = |volume: &str, device: &str| Attachment {

@@ -1,5 +1,7 @@
 //! Removes a volume that was accepted for deletion: its bytes, then its row.
 
+use super::collect::Collect;
+use crate::kinds::enqueue_collect;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
 use ebs::{VolumeState, snapshot, volume};
@@ -37,6 +39,7 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
     }
     services.blocks.remove_volume(&job.region, &job.volume).await?;
     let job = job.clone();
+    let now = services.clock.now();
     let envelope = services.envelope(&job.account, &job.region);
     let deleted = notification::delete_volume(envelope, &job.volume, &job.request_id);
     services
@@ -44,6 +47,9 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
         .write(move |tx| {
             if volume::remove(tx, &job.region, &job.volume, VolumeState::Deleting)? {
                 put_event(tx, &deleted)?;
+                // Its base may have been the last to need a deleted snapshot's blocks.
+                let collect = Collect { region: job.region.clone() };
+                enqueue_collect(tx, &job.account, &collect, now)?;
             }
             Ok(())
         })

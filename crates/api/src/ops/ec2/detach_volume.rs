@@ -1,6 +1,6 @@
 //! `ec2:DetachVolume`: takes a volume away from an instance.
 
-use crate::storage::code::INCORRECT_STATE;
+use crate::storage::code::{INCORRECT_STATE, INVALID_INSTANCE_NOT_FOUND};
 use crate::storage::find::{FoundInstance, FoundVolume};
 use crate::storage::shape::AttachmentShape;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
@@ -42,7 +42,11 @@ impl Operation for DetachVolume {
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let volume = FoundVolume::find(call, &input.volume_id).await?;
         let attachment = find(call, &volume.volume, &input).await?;
-        let instance = FoundInstance::find(call, &attachment.instance).await.ok();
+        let instance = match FoundInstance::find(call, &attachment.instance).await {
+            Ok(instance) => Some(instance),
+            Err(error) if error.code() == INVALID_INSTANCE_NOT_FOUND.code => None,
+            Err(error) => return Err(error),
+        };
         let force = if input.force { Force::Yes } else { Force::No };
         Ok(Plan { volume, instance, attachment, force })
     }

@@ -22,7 +22,7 @@ impl Stage {
     }
 
     /// Lets account 222… use a key of account 111… for what `actions` say.
-    async fn lend(&self, key: &str, actions: &[&str]) {
+    pub(crate) async fn lend(&self, key: &str, actions: &[&str]) {
         let policy = json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -47,7 +47,7 @@ impl Stage {
         self.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await
     }
 
-    async fn share(&self, snapshot: &str) {
+    pub(crate) async fn share(&self, snapshot: &str) {
         let add = json!({ "Add": [{ "UserId": "222222222222" }] });
         let input = json!({ "SnapshotId": snapshot, "CreateVolumePermission": add });
         self.ec2("ModifySnapshotAttribute", input).await;

@@ -180,3 +180,36 @@ async fn each_permission_of_the_copying_user_is_needed() {
         }
     }
 }
+
+/// Spec 20, C.7: what a recipient needs for a volume straight from a shared encrypted snapshot.
+#[tokio::test]
+async fn a_volume_from_a_share_needs_both_keys() {
+    for (lent, state) in [("kms:ReEncryptFrom", Some("available")), ("kms:Decrypt", None)] {
+        let mut stage = Stage::new().await;
+        let (key, own_key) = (stage.key(1, HERE).await, stage.key(2, HERE).await);
+        let (owner, receiver) = (stage.host(1, HERE, "a").await, stage.host(2, HERE, "b").await);
+        let volume =
+            stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await;
+        stage.attach(1, HERE, &volume, &owner).await;
+        stage.bench.host.write(&volume, 0, b"shared");
+        let snapshot = stage.snapshot(1, HERE, &volume).await;
+        stage.share(&snapshot).await;
+        stage.lend(&key, &[lent]).await;
+        let input = json!({ "SnapshotId": snapshot, "Encrypted": true, "KmsKeyId": own_key });
+        let made = stage.volume(2, HERE, input).await;
+        let Some(state) = state else {
+            let input = json!({ "VolumeIds": [made] });
+            let error = stage.ec2_error_at(2, HERE, "DescribeVolumes", input).await;
+            assert!(error.starts_with("InvalidVolume.NotFound: "), "{error}");
+            continue;
+        };
+        let shown = stage.describe_volume(2, HERE, &made).await;
+        assert_eq!((&shown["State"], &shown["KmsKeyId"]), (&json!(state), &json!(own_key)));
+        // What was deleted or disabled at the owner's does not reach the recipient's volume.
+        stage.kms(1, HERE, "DisableKey", json!({ "KeyId": key })).await;
+        stage.ec2("DeleteSnapshot", json!({ "SnapshotId": snapshot })).await;
+        stage.settle().await;
+        stage.attach(2, HERE, &made, &receiver).await;
+        assert_eq!(stage.bench.host.read(&made, 0, 6), b"shared");
+    }
+}

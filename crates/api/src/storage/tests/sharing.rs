@@ -29,7 +29,7 @@ async fn a_share_is_seen_without_tags_and_a_copy_outlives_it() {
     share(&stage, &snapshot, json!([{ "UserId": "222222222222" }])).await;
     assert_eq!(stage.events(2, HERE).await, ["shareSnapshot succeeded"]);
     let seen = stage.ec2_at(2, HERE, "DescribeSnapshots", mine.clone()).await;
-    assert_eq!(listed(&seen), [snapshot.clone()]);
+    assert_eq!(listed(&seen), std::slice::from_ref(&snapshot));
     assert_eq!(seen["Snapshots"][0]["Tags"], json!([]));
     let attribute = json!({ "SnapshotId": snapshot, "Attribute": "createVolumePermission" });
     let shown = stage.ec2("DescribeSnapshotAttribute", attribute.clone()).await;
