@@ -4,7 +4,7 @@
 //! The pages are the same ciphertext that the live log or another frame holds; a frame is made
 //! and moved without the data key. The table is sealed under the service's structure key together
 //! with a tag over the pages, so a frame can be checked whole without the data key too. Layout:
-//! `docs/format.md`, "Snapshots".
+//! `docs/format.snapshots.md`.
 
 use super::codec::{Fields, Malformed};
 use crate::page::{
