@@ -40,9 +40,18 @@ impl BlockDevice for VolumeDevice {
     }
 }
 
+/// Requests and payload bytes up to which a batch is better done at once than handed over.
+const SMALL_REQUESTS: usize = 4;
+const SMALL_BYTES: usize = 64 << 10;
+
 struct Batch(Vec<Request>);
 
 impl Work for Batch {
+    fn is_small(&self) -> bool {
+        self.0.len() <= SMALL_REQUESTS
+            && self.0.iter().map(|request| request.command.payload()).sum::<usize>() <= SMALL_BYTES
+    }
+
     fn run(self: Box<Self>, volume: &mut Volume) {
         let mut answers = Answers::default();
         let mut bytes = 0;

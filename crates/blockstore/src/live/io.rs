@@ -157,6 +157,7 @@ impl Engine {
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         if !self.log.is_chunk_empty() {
             self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, None)?;
+            self.log.write_ahead(&self.ctx)?;
         }
         if self.log.durable < self.log.written() {
             self.ctx.disk.flush().map_err(Error::disk("flush the log"))?;
@@ -174,6 +175,7 @@ impl Engine {
         self.mutate(|engine| {
             if !engine.log.is_chunk_empty() {
                 engine.log.write_chunk(&engine.ctx, &mut engine.table, engine.active.id, None)?;
+                engine.log.write_ahead(&engine.ctx)?;
             }
             let written = engine.log.written();
             Ok((engine.log.durable < written).then_some(written))

@@ -23,6 +23,15 @@ const ENTRIES_AT: usize = 128;
 const ENTRY_BYTES: usize = 28;
 const FLAG_CUT: u8 = 1;
 
+/// Pages of zeros written ahead of the log for clients that flush often. Where a file grows, a flush
+/// has the file system commit its own journal, and with it whatever others have changed there; where
+/// bytes lie already, it does not.
+const AHEAD_PAGES: u32 = 256;
+/// With less than this ahead, more is written.
+const AHEAD_PAGES_MIN: u32 = 16;
+/// A client that writes more than this between flushes pays little for the growth of the file.
+const FLUSHED_OFTEN_BYTES: u64 = 256 << 10;
+
 const _: () = assert!(ENTRIES_AT + CHUNK_ENTRIES_MAX * ENTRY_BYTES <= PAGE_BYTES);
 
 /// What a chunk says about a page or a range of pages.
@@ -192,6 +201,8 @@ struct OpenSegment {
     successor_salt: Salt,
     /// The first position nothing was sealed for.
     position: u32,
+    /// The first position nothing was written to, if it is above [`OpenSegment::position`].
+    ahead: u32,
 }
 
 /// The write side of the log.
@@ -390,7 +401,26 @@ impl Log {
             successor,
             successor_salt,
             position: 1,
+            ahead: 1,
         });
+        Ok(())
+    }
+
+    /// Called before a flush: if flushes are frequent, writes zeros ahead, which this flush makes
+    /// durable together with the log.
+    pub(super) fn write_ahead(&mut self, ctx: &Context) -> Result<(), Error> {
+        let Some(open) = &mut self.segment else { return Ok(()) };
+        let start = open.position.max(open.ahead);
+        let end = start.saturating_add(AHEAD_PAGES).min(ctx.geometry.segment_pages);
+        let enough = open.position + AHEAD_PAGES_MIN <= open.ahead || start == end;
+        if enough || self.bytes_since_flush > FLUSHED_OFTEN_BYTES {
+            return Ok(());
+        }
+        let zeros = vec![0; (end - start) as usize * PAGE_BYTES];
+        ctx.disk
+            .write(byte_offset(ctx.geometry.start(open.index) + u64::from(start)), &zeros)
+            .map_err(Error::disk("write ahead of the log"))?;
+        open.ahead = end;
         Ok(())
     }
 

@@ -1,9 +1,13 @@
 //! The thread that owns a volume, and the thread that waits for its flushes.
+//!
+//! A volume is owned by its thread except for the moments in which somebody brings a small piece of
+//! work and finds nothing queued and nobody at it: that work is done on the spot, because waking two
+//! threads costs several times what a 4 KiB request does. Who holds the desk owns the volume.
 
 use crate::live::{Disk, Engine, Error};
 use base::VolumeId;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,6 +21,11 @@ const COMMANDS_PER_CLEANING: u32 = 256;
 pub trait Work: Send {
     /// Does it. Must not wait for other work on the same volume.
     fn run(self: Box<Self>, volume: &mut Volume);
+
+    /// Whether it is over so soon that it is better done by whoever brings it than handed over.
+    fn is_small(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnOnce(&mut Volume) + Send> Work for F {
@@ -81,6 +90,8 @@ struct Flushed {
 
 pub(super) enum Command {
     Work(Box<dyn Work>),
+    /// There are chores to do while nothing else is.
+    Chores,
     /// Write everything out and end.
     Stop(SyncSender<Result<(), Error>>),
 }
@@ -89,7 +100,39 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub(super) struct Queue {
     sender: SyncSender<Command>,
+    desk: Arc<Desk>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// Where the volume lies for whoever works on it.
+struct Desk {
+    /// `None` once the volume is closed.
+    open: Mutex<Option<Open>>,
+    /// Work that was handed over and is not done yet. While there is any, nobody works on the spot:
+    /// what one caller hands over stays in order.
+    queued: AtomicUsize,
+}
+
+struct Open {
+    volume: Volume,
+    chores: Chores,
+}
+
+impl Open {
+    /// Does a piece of work, and the chores that came due. Returns whether chores are left.
+    fn work(&mut self, work: Box<dyn Work>) -> bool {
+        self.volume.absorb();
+        work.run(&mut self.volume);
+        self.chores.run(&mut self.volume.engine, false);
+        self.chores.are_left()
+    }
+
+    /// Does a part of the chores. Returns whether some are left.
+    fn idle(&mut self) -> bool {
+        self.volume.absorb();
+        self.chores.run(&mut self.volume.engine, true);
+        self.chores.are_left()
+    }
 }
 
 impl Queue {
@@ -108,18 +151,45 @@ impl Queue {
             .name(format!("{id} flush"))
             .spawn(move || flush_jobs(&*disk, &jobs, &shared))?;
         let volume = Volume { engine, flusher, flushed, attached };
+        let chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
+        let desk = Arc::new(Desk {
+            open: Mutex::new(Some(Open { volume, chores })),
+            queued: AtomicUsize::new(0),
+        });
+        let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
-            .spawn(move || own_volume(volume, &receiver))?;
-        Ok(Self { sender, threads: Arc::new(Mutex::new(vec![own, flush])) })
+            .spawn(move || own_volume(&own_desk, &receiver))?;
+        Ok(Self { sender, desk, threads: Arc::new(Mutex::new(vec![own, flush])) })
     }
 
-    /// Hands work over; waits while the queue is full. Gives it back when the volume is closed.
+    /// Does small work on the spot if nobody else is at the volume, or hands it over; waits while
+    /// the queue is full. Gives it back when the volume is closed.
     pub(super) fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
+        let work = if work.is_small() { self.on_the_spot(work) } else { Some(work) };
+        let Some(work) = work else { return Ok(()) };
+        self.desk.queued.fetch_add(1, Ordering::SeqCst);
         self.sender.send(Command::Work(work)).map_err(|mpsc::SendError(command)| match command {
             Command::Work(work) => work,
-            Command::Stop(_) => unreachable!("work was sent"),
+            Command::Chores | Command::Stop(_) => unreachable!("work was sent"),
         })
+    }
+
+    /// Gives the work back when it has to be handed over.
+    fn on_the_spot(&self, work: Box<dyn Work>) -> Option<Box<dyn Work>> {
+        if self.desk.queued.load(Ordering::SeqCst) > 0 {
+            return Some(work);
+        }
+        let Ok(mut guard) = self.desk.open.try_lock() else { return Some(work) };
+        let Some(open) = &mut *guard else { return Some(work) };
+        let before = open.chores.are_left();
+        let left = open.work(work);
+        drop(guard);
+        if left && !before {
+            // A full queue wakes the thread as well.
+            let _ = self.sender.try_send(Command::Chores);
+        }
+        None
     }
 
     /// Ends the threads; `None` when they had ended before.
@@ -138,35 +208,40 @@ impl Queue {
     }
 }
 
-fn own_volume(mut volume: Volume, commands: &Receiver<Command>) {
-    let mut chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
+fn own_volume(desk: &Desk, commands: &Receiver<Command>) {
+    let mut left = false;
     loop {
-        let command = if chores.merging || chores.cleaning {
+        let command = if left {
             match commands.try_recv() {
-                Ok(command) => Some(command),
-                Err(TryRecvError::Empty) => None,
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => Command::Chores,
                 Err(TryRecvError::Disconnected) => return,
             }
         } else {
             match commands.recv() {
-                Ok(command) => Some(command),
+                Ok(command) => command,
                 Err(_) => return,
             }
         };
-        volume.absorb();
-        let idle = command.is_none();
+        // Work that panicked on the spot has ended the volume, as it does on this thread.
+        let Ok(mut guard) = desk.open.lock() else { return };
+        let Some(open) = &mut *guard else { return };
         match command {
-            Some(Command::Work(work)) => work.run(&mut volume),
-            Some(Command::Stop(reply)) => {
+            Command::Work(work) => {
+                left = open.work(work);
+                desk.queued.fetch_sub(1, Ordering::SeqCst);
+            }
+            Command::Chores => left = open.idle(),
+            Command::Stop(reply) => {
+                let closing = guard.take();
+                drop(guard);
                 // The flusher ends with its channel; what it still has to do is covered here too.
-                let Volume { engine, .. } = volume;
+                let result = closing.map_or(Ok(()), |open| open.volume.engine.close());
                 // Whoever asked and is gone needs no answer.
-                let _ = reply.send(engine.close());
+                let _ = reply.send(result);
                 return;
             }
-            None => {}
         }
-        chores.run(&mut volume.engine, idle);
     }
 }
 
@@ -183,6 +258,10 @@ struct Chores {
 }
 
 impl Chores {
+    fn are_left(&self) -> bool {
+        self.merging || self.cleaning
+    }
+
     fn run(&mut self, engine: &mut Engine, idle: bool) {
         self.merging = engine.maintain().unwrap_or_else(|error| {
             tracing::error!(%error, "a volume's checkpoint failed");
