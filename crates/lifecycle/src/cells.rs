@@ -191,7 +191,7 @@ impl Cell {
         let source = self.live.open_cut(id, cut, since).map_err(of_store)?;
         let job = Export {
             parent: parent.as_ref(),
-            key_check: None,
+            key_check: source.key_check(),
             resume: resume.as_ref(),
             checkpoint_blocks: CHECKPOINT_BLOCKS,
         };

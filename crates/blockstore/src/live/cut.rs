@@ -13,8 +13,8 @@ use super::segment::Accounting;
 use super::superblock::{CutRecord, EXPORTS_MAX, Root};
 use super::{CutId, Disk, Error};
 use crate::page::{
-    BlockPages, CutPage, CutSource, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin, SealedPage,
-    SourceError,
+    BlockPages, CutPage, CutSource, KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin,
+    SealedPage, SourceError,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,6 +91,7 @@ impl Engine {
         Ok(CutReader {
             disk,
             cut,
+            key_check: self.committed.key_check,
             since,
             salts: SaltList { geometry, salts },
             nodes: Mutex::new(nodes),
@@ -226,6 +227,7 @@ impl Engine {
 pub struct CutReader {
     disk: Arc<dyn Disk>,
     cut: CutRecord,
+    key_check: Option<KeyCheckValue>,
     since: Option<u32>,
     salts: SaltList,
     nodes: Mutex<Nodes>,
@@ -236,6 +238,11 @@ impl CutReader {
     pub fn info(&self) -> CutInfo {
         let CutRecord { id, generation, volume_bytes, .. } = self.cut;
         CutInfo { id, generation, volume_bytes }
+    }
+
+    /// Recognises the volume's data key; `None` when the volume was never opened with one.
+    pub fn key_check(&self) -> Option<KeyCheckValue> {
+        self.key_check
     }
 
     fn load(&self, block: u64) -> Result<BlockPages, Error> {

@@ -75,8 +75,8 @@ pub(super) struct Layer {
     pub(super) end: Option<LogHead>,
 }
 
-/// Memory of a block without pages: key, map slot, vector header.
-const BLOCK_OVERHEAD_BYTES: usize = 80;
+/// Memory of a block with one page: key, map slot, vector header, entry.
+const BLOCK_BYTES: usize = 80 + size_of::<(u8, Entry)>();
 
 impl Layer {
     pub(super) fn new(id: u64) -> Self {
@@ -100,7 +100,7 @@ impl Layer {
         let (block, page) = split(lba);
         let bytes = &mut self.bytes;
         let delta = self.blocks.entry(block).or_insert_with(|| {
-            *bytes += BLOCK_OVERHEAD_BYTES;
+            *bytes += BLOCK_BYTES;
             BlockDelta { all: None, pages: Vec::with_capacity(1) }
         });
         match delta.pages.binary_search_by_key(&(page as u8), |(page, _)| *page) {
@@ -113,8 +113,7 @@ impl Layer {
             Err(at) => {
                 let before = delta.pages.capacity();
                 delta.pages.insert(at, (page as u8, entry));
-                let grown = delta.pages.capacity() - before + usize::from(before == 1);
-                self.bytes += grown * size_of::<(u8, Entry)>();
+                self.bytes += (delta.pages.capacity() - before) * size_of::<(u8, Entry)>();
             }
         }
         if let Some((segment, _)) =
@@ -152,7 +151,7 @@ impl Layer {
         let all = Some(Entry::zero(generation));
         let fresh = BlockDelta { all, pages: Vec::new() };
         match self.blocks.insert(block, fresh) {
-            None => self.bytes += BLOCK_OVERHEAD_BYTES,
+            None => self.bytes += BLOCK_BYTES,
             Some(old) => {
                 for (_, entry) in old.pages.iter().filter(|(_, entry)| entry.is_stored()) {
                     self.accounting.free(geometry, entry.location);
@@ -166,7 +165,7 @@ impl Layer {
     pub(super) fn rewrite(&mut self, block: u64) {
         if let std::collections::hash_map::Entry::Vacant(slot) = self.blocks.entry(block) {
             slot.insert(BlockDelta::default());
-            self.bytes += BLOCK_OVERHEAD_BYTES;
+            self.bytes += BLOCK_BYTES;
         }
     }
 }

@@ -263,7 +263,7 @@ impl Engine {
         while lba < end {
             let (block, page) = split(lba);
             let next = (lba + (PAGES_PER_BLOCK - page) as u64).min(end);
-            if self.committed.base.is_some() || self.has_block(block)? {
+            if self.has_block(block)? || self.base_may_have(block) {
                 pending.end = next;
             } else {
                 self.append_zeros(pending)?;
@@ -296,6 +296,15 @@ impl Engine {
             return Ok(true);
         }
         Ok(self.nodes.leaf_ref(&self.table, self.committed.root, block)?.is_some())
+    }
+
+    /// Whether something may shine through where the volume itself has nothing. Zeros are recorded
+    /// when in doubt.
+    fn base_may_have(&self, block: u64) -> bool {
+        match &self.base {
+            Some(base) => base.has_block(block).unwrap_or(true),
+            None => self.committed.base.is_some(),
+        }
     }
 
     /// Looks up consecutive pages of one block.

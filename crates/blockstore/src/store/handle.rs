@@ -4,7 +4,7 @@ use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::{Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Error, Extent, OpenOptions};
-use crate::page::{BlockPages, CutSource, SourceError};
+use crate::page::{BlockPages, CutSource, KeyCheckValue, SourceError};
 use base::VolumeId;
 use std::sync::{Arc, mpsc};
 
@@ -244,6 +244,11 @@ impl CutHandle {
     /// Which cut this is.
     pub fn info(&self) -> CutInfo {
         self.reader.info()
+    }
+
+    /// Recognises the volume's data key; `None` when the volume was never opened with one.
+    pub fn key_check(&self) -> Option<KeyCheckValue> {
+        self.reader.key_check()
     }
 }
 

@@ -48,7 +48,8 @@ impl House {
         since: Option<u32>,
     ) -> SnapshotRoot {
         let source = self.store.open_cut(id, cut, since).unwrap();
-        let job = Export { parent, key_check: None, resume: None, checkpoint_blocks: 64 };
+        let job =
+            Export { parent, key_check: source.key_check(), resume: None, checkpoint_blocks: 64 };
         let root = snapshot::export(&self.snapshots, &source, &job, &Unobserved).unwrap();
         let in_use = self.store.drop_cut(id, cut);
         assert!(matches!(in_use, Err(StoreError::CutInUse { .. })), "{in_use:?}");
@@ -169,6 +170,7 @@ fn snapshots_need_no_data_key_and_become_volumes() {
     assert_eq!(since, Some(1));
     let second = house.export(&id, second_cut, Some(&first), since);
     assert!(house.store.cuts(&id).unwrap().is_empty());
+    assert_eq!(second.key_check(), Some(key(1).check_value()));
     assert_eq!((first.full_blocks(), second.incremental_blocks()), (2, 2));
 
     let mut expected = old.clone();
@@ -307,5 +309,41 @@ fn space_is_given_back_while_writing_goes_on() {
     let used = u64::from(usage.used_segments) * usage.segment_bytes;
     assert!(usage.live_pages >= 460);
     assert!(used < 4 * usage.live_pages * 4096 + (4 << 20), "{usage:?}");
+    house.store.with(&id, |engine| engine.check()).unwrap();
+}
+
+/// Cuts, attachments and questions from many threads at once: each gets an answer, and the volume
+/// is whole afterwards.
+#[test]
+fn many_threads_share_a_volume() {
+    let house = House::new();
+    let id = house.volume("vol-00000001");
+    let attached = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6u8)
+            .map(|thread| {
+                let (store, id) = (house.store.clone(), id.clone());
+                scope.spawn(move || {
+                    let mut attached = 0u32;
+                    for round in 0..8u8 {
+                        let cut = cut_id(&format!("snap-{thread}-{round}"));
+                        store.cut(&id, cut).unwrap();
+                        if let Ok(volume) = store.open_volume(&id, with_key(1)) {
+                            attached += 1;
+                            let at = u64::from(thread) * 4096;
+                            volume.write(at, vec![round + 1; 4096]).unwrap();
+                            assert_eq!(volume.read(at, 4096).unwrap(), vec![round + 1; 4096]);
+                            volume.close().unwrap();
+                        }
+                        assert!(store.cuts(&id).unwrap().iter().any(|held| held.id == cut));
+                        store.drop_cut(&id, cut).unwrap();
+                    }
+                    attached
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>()
+    });
+    assert!(attached > 0);
+    assert!(house.store.cuts(&id).unwrap().is_empty());
     house.store.with(&id, |engine| engine.check()).unwrap();
 }
