@@ -5,6 +5,7 @@
 
 use super::SUITE_AES_256_GCM;
 use super::seal::{PageOpener, PageSealer, Salt, StructureOpener, StructureSealer, gcm_key};
+use super::wiped::scrub_stack;
 use base::Secret;
 use ring::{hkdf, hmac};
 use std::fmt;
@@ -110,6 +111,14 @@ struct Root(Secret<[u8; 32]>);
 
 impl Root {
     fn extract(secret: &[u8]) -> Self {
+        let root = Self::extract_on_stack(secret);
+        scrub_stack();
+        root
+    }
+
+    /// The library returns the key by value, so that a copy stays in this call's frame.
+    #[inline(never)]
+    fn extract_on_stack(secret: &[u8]) -> Self {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, EXTRACT_SALT), secret);
         let mut bytes = Secret::new([0; 32]);
         bytes.expose_mut().copy_from_slice(tag.as_ref());
