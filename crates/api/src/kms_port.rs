@@ -14,7 +14,7 @@ use iam::Principal;
 use lifecycle::port::BoxFuture;
 use lifecycle::port::kms::{
     Authority, CONTEXT_KEY, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KeyFacts,
-    KmsCall, KmsFailure, KmsPort, VolumeKey, Wrapped,
+    KmsCall, KmsFailure, KmsPort, Probe, VolumeKey, Wrapped,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ use std::sync::Weak;
 const INFRASTRUCTURE_ROLE: &str = "aws:ec2-infrastructure";
 /// Bytes of a volume's data key (spec 20, B.7).
 const VOLUME_KEY_BYTES: i64 = 64;
+/// What KMS answers to a dry run that would have succeeded (spec 20, A.9).
+const DRY_RUN: &str = "DryRunOperationException";
 
 /// The caller as it is kept with a job: everything that decides, nothing that authenticates.
 #[derive(Serialize, Deserialize)]
@@ -55,13 +57,26 @@ impl FrontDoor {
         operation: &'static str,
         input: Fields,
     ) -> Result<Fields, KmsFailure> {
+        self.answer(call, operation, input).await.map_err(|answer| match answer {
+            Answer::Failed(failure) => failure,
+            Answer::DryRun => unreachable!("only a probe asks for a dry run"),
+        })
+    }
+
+    async fn answer(
+        &self,
+        call: KmsCall,
+        operation: &'static str,
+        input: Fields,
+    ) -> Result<Fields, Answer> {
         let Some(world) = self.0.upgrade() else {
-            return Err(KmsFailure::Unavailable { message: "the server is stopping".to_owned() });
+            let message = "the server is stopping".to_owned();
+            return Err(Answer::Failed(KmsFailure::Unavailable { message }));
         };
         let operation = registry::find(Service::Kms, operation)
             .expect("the operations that storage calls are part of this server");
         let call = Call {
-            caller: caller(&call)?,
+            caller: caller(&call).map_err(Answer::Failed)?,
             region: call.region,
             request_id: base::id::uuid(&*world.rng),
             now: world.clock.now(),
@@ -71,9 +86,18 @@ impl FrontDoor {
         match operation.run(&call, Value::Struct(input)).await {
             Ok(Value::Struct(output)) => Ok(output),
             Ok(_) => Ok(Fields::default()),
-            Err(error) => Err(failure(&error)),
+            Err(error) if error.code() == DRY_RUN => Err(Answer::DryRun),
+            Err(error) => Err(Answer::Failed(failure(&error))),
         }
     }
+}
+
+/// An answer that is no reply.
+enum Answer {
+    /// The call would have succeeded.
+    DryRun,
+    /// It failed.
+    Failed(KmsFailure),
 }
 
 fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
@@ -191,7 +215,76 @@ fn volume_key(plaintext: &[u8]) -> Result<VolumeKey, KmsFailure> {
     Ok(key)
 }
 
+/// The operation and input of a probe.
+fn probed(probe: Probe<'_>) -> (&'static str, Fields) {
+    match probe {
+        Probe::DescribeKey { key_arn } => ("DescribeKey", fields([("KeyId", text(key_arn))])),
+        Probe::Decrypt(source) => {
+            let input = fields([
+                ("CiphertextBlob", blob(source.ciphertext)),
+                ("EncryptionContext", context(source.context_id)),
+            ]);
+            ("Decrypt", input)
+        }
+        Probe::ReEncrypt { source, target_key_arn, target_context_id } => {
+            let input = fields([
+                ("CiphertextBlob", blob(source.ciphertext)),
+                ("SourceEncryptionContext", context(source.context_id)),
+                ("DestinationKeyId", text(target_key_arn)),
+                ("DestinationEncryptionContext", context(target_context_id)),
+            ]);
+            ("ReEncrypt", input)
+        }
+        Probe::GenerateDataKey { key_arn, context_id } => {
+            let input = fields([
+                ("KeyId", text(key_arn)),
+                ("EncryptionContext", context(context_id)),
+                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
+            ]);
+            ("GenerateDataKey", input)
+        }
+        Probe::CreateGrant(grant) => ("CreateGrant", grant_input(&grant)),
+    }
+}
+
+fn grant_input(grant: &GrantSpec) -> Fields {
+    let operation = match grant.operation {
+        GrantOperation::Decrypt => "Decrypt",
+        GrantOperation::Encrypt => "Encrypt",
+    };
+    let constraint = match &grant.constraint {
+        GrantConstraint::Equals(id) => ("EncryptionContextEquals", context(id)),
+        GrantConstraint::Subset(id) => ("EncryptionContextSubset", context(id)),
+    };
+    let mut input = fields([
+        ("KeyId", text(&grant.key_arn)),
+        ("GranteePrincipal", text(&grant.grantee)),
+        ("RetiringPrincipal", text(&grant.retiring)),
+        ("Operations", Value::List(vec![text(operation)])),
+        ("Constraints", Value::Struct(fields([constraint]))),
+    ]);
+    if let Some(name) = &grant.name {
+        input.push("Name", text(name));
+    }
+    input
+}
+
 impl KmsPort for FrontDoor {
+    fn may<'a>(&'a self, call: KmsCall, probe: Probe<'a>) -> BoxFuture<'a, Result<(), KmsFailure>> {
+        Box::pin(async move {
+            let (operation, mut input) = probed(probe);
+            // DescribeKey only reads and has no dry run.
+            if operation != "DescribeKey" {
+                input.push("DryRun", Value::Bool(true));
+            }
+            match self.answer(call, operation, input).await {
+                Ok(_) => Ok(()),
+                Err(Answer::DryRun) => Ok(()),
+                Err(Answer::Failed(failure)) => Err(failure),
+            }
+        })
+    }
+
     fn describe_key<'a>(
         &'a self,
         call: KmsCall,
@@ -258,24 +351,7 @@ impl KmsPort for FrontDoor {
         grant: GrantSpec,
     ) -> BoxFuture<'_, Result<String, KmsFailure>> {
         Box::pin(async move {
-            let operation = match grant.operation {
-                GrantOperation::Decrypt => "Decrypt",
-                GrantOperation::Encrypt => "Encrypt",
-            };
-            let constraint = match &grant.constraint {
-                GrantConstraint::Equals(id) => ("EncryptionContextEquals", context(id)),
-                GrantConstraint::Subset(id) => ("EncryptionContextSubset", context(id)),
-            };
-            let mut input = fields([
-                ("KeyId", text(&grant.key_arn)),
-                ("GranteePrincipal", text(&grant.grantee)),
-                ("RetiringPrincipal", text(&grant.retiring)),
-                ("Operations", Value::List(vec![text(operation)])),
-                ("Constraints", Value::Struct(fields([constraint]))),
-            ]);
-            if let Some(name) = &grant.name {
-                input.push("Name", text(name));
-            }
+            let input = grant_input(&grant);
             let mut output = self.run(call, "CreateGrant", input).await?;
             take_text(&mut output, "GrantId")
         })

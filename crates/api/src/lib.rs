@@ -45,6 +45,7 @@ pub use audit::Notes;
 pub use call::{Call, Caller, Forwarded};
 pub use error::{Error, INTERNAL};
 pub use key_destruction::job_kinds;
+pub use lifecycle::Enforcement;
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
-pub use world::{Enforcement, Parts, Regions, StartError, World};
+pub use world::{Parts, Regions, StartError, World};

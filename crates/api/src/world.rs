@@ -10,11 +10,11 @@ use iam::{Layers, Principal};
 use identity::{Credential, CredentialError, Identity};
 use kms::Kms;
 use kms::seal::Root;
-use lifecycle::Services;
 use lifecycle::cells::Cells;
 use lifecycle::jobs::Waker;
 use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
 use lifecycle::port::host::AttachHost;
+use lifecycle::{Enforcement, Services};
 use meta::Db;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -51,8 +51,6 @@ pub struct World {
     pub seal: Arc<Root>,
     /// The regions served.
     pub regions: Regions,
-    /// Which permissions EBS asks of KMS.
-    pub enforcement: Enforcement,
     /// Keys, grants and ciphertexts.
     pub kms: Kms,
     /// This server's name in shared rows, the same at every start.
@@ -69,15 +67,6 @@ pub struct World {
     pub waker: Waker,
     /// Snapshots being uploaded.
     pub(crate) uploads: Uploads,
-}
-
-/// Which of the documented permissions are required (spec 20, C.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enforcement {
-    /// Those whose denial has been observed to change the outcome on AWS.
-    Native,
-    /// Also every permission the documentation lists for the caller.
-    Documented,
 }
 
 /// The regions served and their zones, in order.
@@ -186,6 +175,7 @@ impl World {
                 blocks: Arc::clone(&cells) as _,
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
+                enforcement,
                 snapshot_gate: tokio::sync::Mutex::new(()),
             });
             Self {
@@ -194,7 +184,6 @@ impl World {
                 rng,
                 seal,
                 regions,
-                enforcement,
                 kms,
                 server,
                 identity,

@@ -12,7 +12,7 @@ pub mod port;
 pub mod services;
 pub mod workflow;
 
-pub use services::{Services, Trouble};
+pub use services::{Enforcement, Services, Trouble};
 
 use meta::Migration;
 

@@ -9,6 +9,15 @@ use events::event::Envelope;
 use meta::Db;
 use std::sync::Arc;
 
+/// Which of the documented permissions are required (spec 20, C.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// Those whose denial has been observed to change the outcome on AWS.
+    Native,
+    /// Also every permission the documentation lists for the caller.
+    Documented,
+}
+
 /// The rows, the ports and the sources of time and randomness.
 pub struct Services {
     /// The rows.
@@ -25,6 +34,8 @@ pub struct Services {
     pub host: Arc<dyn AttachHost>,
     /// Data keys of plain resources.
     pub plain: PlainKeys,
+    /// Which permissions are required.
+    pub enforcement: Enforcement,
     /// Held while a snapshot is accepted and its volume cut.
     pub snapshot_gate: tokio::sync::Mutex<()>,
 }

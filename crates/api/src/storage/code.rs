@@ -105,3 +105,6 @@ impl From<ebs::device::BadDeviceName> for Error {
         invalid_value(error.to_string())
     }
 }
+
+/// The caller may not use a key (spec 20, C.5).
+pub(crate) const AUTH_FAILURE: ErrorSpec = ErrorSpec::sender("AuthFailure", 403);

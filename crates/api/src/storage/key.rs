@@ -8,7 +8,7 @@ use crate::kms_port::capture;
 use base::{AccountId, Arn, Region};
 use ebs::encryption::KeyChoice;
 use kms::managed::EBS_ALIAS;
-use lifecycle::port::kms::{Authority, KeyFacts, KmsCall, KmsFailure};
+use lifecycle::port::kms::{Authority, KeyFacts, KmsCall, KmsFailure, Probe};
 use meta::Tx;
 
 /// The trail's name for calls EC2's front end makes for a user.
@@ -103,13 +103,24 @@ impl KeyTarget {
 /// # Errors
 /// As KMS answers.
 pub(crate) async fn describe_key(call: &Call, key_id: &str) -> Result<KeyFacts, KmsFailure> {
-    let circumstances = KmsCall {
+    call.world.services.kms.describe_key(by_caller(call), key_id).await
+}
+
+/// Asks whether the caller may use a key in a certain way, without using it.
+///
+/// # Errors
+/// As KMS answers.
+pub(crate) async fn may(call: &Call, probe: Probe<'_>) -> Result<(), KmsFailure> {
+    call.world.services.kms.may(by_caller(call), probe).await
+}
+
+fn by_caller(call: &Call) -> KmsCall {
+    KmsCall {
         authority: Authority::User(capture(call)),
         region: call.region.clone(),
         invoked_by: FRONT_END.to_owned(),
         request_id: None,
-    };
-    call.world.services.kms.describe_key(circumstances, key_id).await
+    }
 }
 
 /// The key a text names: id, alias, or the ARN of either (spec 20, C.1). A text that names nothing

@@ -161,8 +161,41 @@ impl KmsFailure {
 /// What a copy shows when its key could not be used (spec 20, C.6).
 pub const KEY_NOT_ACCESSIBLE: &str = "Given key ID is not accessible";
 
+/// A call whose permission is asked for, without making the call.
+#[derive(Debug)]
+pub enum Probe<'a> {
+    /// `DescribeKey`.
+    DescribeKey {
+        /// The key.
+        key_arn: &'a str,
+    },
+    /// `Decrypt`.
+    Decrypt(Wrapped<'a>),
+    /// `ReEncrypt`: `ReEncryptFrom` on the source's key, `ReEncryptTo` on the target's.
+    ReEncrypt {
+        /// What would be wrapped again.
+        source: Wrapped<'a>,
+        /// Under which key.
+        target_key_arn: &'a str,
+        /// For which resource.
+        target_context_id: &'a str,
+    },
+    /// `GenerateDataKey`.
+    GenerateDataKey {
+        /// The key.
+        key_arn: &'a str,
+        /// For which resource.
+        context_id: &'a str,
+    },
+    /// `CreateGrant`.
+    CreateGrant(GrantSpec),
+}
+
 /// The KMS calls of EBS (spec 20, C.3).
 pub trait KmsPort: Send + Sync {
+    /// Whether a call would be allowed, by the policies and grants in force now.
+    fn may<'a>(&'a self, call: KmsCall, probe: Probe<'a>) -> BoxFuture<'a, Result<(), KmsFailure>>;
+
     /// `DescribeKey` of a key named in any of its four ways.
     fn describe_key<'a>(
         &'a self,

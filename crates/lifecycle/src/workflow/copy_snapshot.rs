@@ -11,9 +11,10 @@ use super::progress::{Target, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{EarlierReseal, Reseal, Stored};
 use crate::port::kms::{
-    CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, VolumeKey,
+    CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, Probe,
+    VolumeKey,
 };
-use crate::services::{INTERNAL_CAUSE, Services, Trouble};
+use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use ebs::snapshot::NO_VOLUME;
 use ebs::visibility::Visibility;
@@ -145,6 +146,11 @@ async fn make(
         identity: &job.identity,
         service_name: copier(&job.region),
     };
+    if let (Enforcement::Documented, Some(target), Some(key)) =
+        (services.enforcement, &row.kms_key_arn, &source.kms_key_arn)
+    {
+        documented(&keys, row, target, source, key, source_key).await?;
+    }
     match (&row.kms_key_arn, &source.kms_key_arn) {
         (None, None) if same_region => {
             Ok(Copied { data_key: source_key.clone(), stored: as_it_is, incremental: true })
@@ -175,6 +181,41 @@ async fn make(
             Ok(Copied { data_key, stored, incremental })
         }
     }
+}
+
+/// What the documentation asks of the caller besides the calls that are made (fas_map_ec2.json,
+/// `encrypted-to-encrypted`, rows with `DocumentedForCaller` that are not enforced).
+async fn documented(
+    keys: &Keys<'_>,
+    row: &Snapshot,
+    target: &str,
+    source: &Snapshot,
+    source_arn: &str,
+    wrapped: &WrappedKey,
+) -> Result<(), KmsFailure> {
+    let new_id = row.id.as_str();
+    let at_source = [Probe::DescribeKey { key_arn: source_arn }, Probe::Decrypt(wrapped.into())];
+    for probe in at_source {
+        keys.may(&source.region, probe).await?;
+    }
+    if source.region == row.region {
+        let rewrap = Probe::ReEncrypt {
+            source: wrapped.into(),
+            target_key_arn: target,
+            target_context_id: new_id,
+        };
+        keys.may(&row.region, rewrap).await?;
+    } else {
+        // No one call spans two regions: the source's half is asked with its own key as target.
+        let from = Probe::ReEncrypt {
+            source: wrapped.into(),
+            target_key_arn: source_arn,
+            target_context_id: new_id,
+        };
+        keys.may(&source.region, from).await?;
+    }
+    let fresh = Probe::GenerateDataKey { key_arn: target, context_id: new_id };
+    keys.may(&row.region, fresh).await
 }
 
 /// A copy that stands, of an earlier snapshot of the same volume that stands, under the same key.

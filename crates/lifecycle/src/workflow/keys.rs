@@ -2,7 +2,7 @@
 
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
-    VolumeKey, Wrapped,
+    Probe, VolumeKey, Wrapped,
 };
 use crate::services::Services;
 use base::{AccountId, Region};
@@ -44,6 +44,11 @@ impl Keys<'_> {
             invoked_by: invoked_by.to_owned(),
             request_id: None,
         }
+    }
+
+    /// Whether the user may make a call, without making it.
+    pub(crate) async fn may(&self, region: &Region, probe: Probe<'_>) -> Result<(), KmsFailure> {
+        self.services.kms.may(self.by_user(region, FRONT_END), probe).await
     }
 
     fn by_service(&self, region: &Region) -> KmsCall {
@@ -147,5 +152,11 @@ impl Keys<'_> {
                 tracing::warn!(key = grant.key_arn, grant = grant.id, %failure, "grant stays");
             }
         }
+    }
+}
+
+impl<'a> From<&'a WrappedKey> for Wrapped<'a> {
+    fn from(key: &'a WrappedKey) -> Self {
+        Self { ciphertext: &key.wrapped, context_id: &key.context_id }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::create_snapshot::check_description;
 use crate::kms_port::capture;
-use crate::storage::code::invalid_value;
+use crate::storage::code::{AUTH_FAILURE, invalid_value};
 use crate::storage::condition;
 use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{Candidates, KeyTarget, describe_key};
@@ -23,7 +23,6 @@ use lifecycle::workflow::copy_snapshot::CopySnapshot as Job;
 
 pub(crate) struct CopySnapshot;
 
-const AUTH_FAILURE: ErrorSpec = ErrorSpec::sender("AuthFailure", 403);
 const RESOURCE_LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("ResourceLimitExceeded", 400);
 /// Copies of an account that may be pending in one region (spec 02, "CopySnapshot").
 const PENDING_COPIES_MAX: u64 = 20;

@@ -1,8 +1,8 @@
 //! `ec2:ModifySnapshotAttribute`: shares a snapshot with accounts or everybody, or stops sharing it.
 
-use crate::storage::code::{OPERATION_NOT_PERMITTED, invalid_value};
+use crate::storage::code::{AUTH_FAILURE, OPERATION_NOT_PERMITTED, invalid_value};
 use crate::storage::find::{FoundSnapshot, parsed};
-use crate::storage::key::describe_key;
+use crate::storage::key::{describe_key, may};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::code::{INVALID_PARAMETER_COMBINATION, MISSING_PARAMETER, UNAUTHORIZED_OPERATION};
 use awsproto::{ErrorSpec, Shape, string_enum};
@@ -12,6 +12,7 @@ use ebs::visibility::{PublicAccessBlock, Visibility};
 use ebs::{Snapshot, arns, settings};
 use events::event::Envelope;
 use events::notification::{self, ArnForm, Span};
+use lifecycle::port::kms::{KmsFailure, Probe, Wrapped};
 
 pub(crate) struct ModifySnapshotAttribute;
 
@@ -225,9 +226,37 @@ async fn check_shareable(call: &Call, plan: &Plan) -> Result<(), Error> {
         if plan.public {
             return refuse("Encrypted snapshots cannot be shared publicly.");
         }
+        check_key_use(call, snapshot, key_arn).await?;
     }
     if plan.public && public_sharing_is_blocked(call, snapshot).await? {
         return refuse("Public sharing of snapshots is blocked for this account.");
+    }
+    Ok(())
+}
+
+/// Who shares an encrypted snapshot must be allowed to use its key: DescribeKey and ReEncrypt
+/// (story 0; spec 02, "Sharing"; seen on AWS).
+async fn check_key_use(call: &Call, snapshot: &Snapshot, key_arn: &str) -> Result<(), Error> {
+    let Some(data_key) = &snapshot.data_key else { return Ok(()) };
+    let probes = [
+        Probe::DescribeKey { key_arn },
+        Probe::ReEncrypt {
+            source: Wrapped::from(data_key),
+            target_key_arn: key_arn,
+            target_context_id: &data_key.context_id,
+        },
+    ];
+    for probe in probes {
+        match may(call, probe).await {
+            Ok(()) => {}
+            Err(KmsFailure::Unavailable { message }) => {
+                return Err(Error::internal(KmsFailure::Unavailable { message }));
+            }
+            Err(_) => {
+                let message = format!("Not authorized to use key {key_arn}");
+                return Err(Error::new(AUTH_FAILURE, message));
+            }
+        }
     }
     Ok(())
 }
