@@ -52,7 +52,9 @@ fn clients(extra: &[String]) -> Result<(), String> {
     command::cargo(&["build", "--quiet", "--package", "strongroom"])?;
     let python = environment()?;
     let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
+    // Each file has servers of its own, so files run side by side.
+    let files = ["-n", "auto", "--dist", "loadfile", "tests/clients"];
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10"]).args(files);
     pytest.args(extra);
     pytest.env("STRONGROOM_BINARY", command::target_dir()?.join("debug/strongroom"));
     command::run(&mut pytest)
