@@ -41,6 +41,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["base", "blockstore", "objstore"]),
+    // Not shipped: its tests reach every parser.
+    ("fuzz", &[]),
     (
         "cli",
         &[

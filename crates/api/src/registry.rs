@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::pipeline::{self, Operation, Spec};
 use crate::service::Service;
-use awsproto::{OperationInfo, Router, Shape, ToWire, Value};
+use awsproto::{FromWire, OperationInfo, ParameterError, Router, Shape, ToWire, Value};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -19,6 +19,11 @@ pub trait AnyOperation: Send + Sync {
     fn spec(&self) -> &'static Spec;
     /// The operation as the codecs see it.
     fn info(&self) -> &'static OperationInfo;
+    /// Whether a parsed request is one the operation takes; what [`AnyOperation::run`] asks first.
+    ///
+    /// # Errors
+    /// The first member that it does not take.
+    fn check(&self, input: Value) -> Result<(), ParameterError>;
     /// Runs the whole pipeline on a parsed request.
     fn run<'a>(&self, call: &'a Call, input: Value) -> BoxFuture<'a, Result<Value, Error>>;
 }
@@ -53,6 +58,10 @@ impl<O: Operation> AnyOperation for Erased<O> {
                 output: <O::Output as Shape>::SCHEMA,
             }
         }
+    }
+
+    fn check(&self, input: Value) -> Result<(), ParameterError> {
+        O::Input::from_wire(input).map(drop)
     }
 
     fn run<'a>(&self, call: &'a Call, input: Value) -> BoxFuture<'a, Result<Value, Error>> {

@@ -12,6 +12,8 @@ mod context;
 mod der;
 mod domain_key;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod guard;
 pub mod key;

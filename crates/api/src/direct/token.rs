@@ -110,3 +110,58 @@ impl<'a> Tokens<'a> {
         tag
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench};
+    use std::panic::AssertUnwindSafe;
+
+    const SNAPSHOT: &str = "snap-0123456789abcdef0";
+
+    /// A call in a world of its own.
+    fn call() -> Call {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(async { bench().await.root(&account(1), "us-east-1") })
+    }
+
+    fn content() -> ContentId {
+        ContentId::from_bytes(&[7; CONTENT_BYTES])
+    }
+
+    fuzz::target!(
+        /// No text but the one that was given is taken, and for nothing else.
+        tokens_cannot_be_made_up,
+        {
+            let call = call();
+            let tokens = Tokens::of(&call);
+            vec![
+                tokens.block(SNAPSHOT, 3, content()).into_bytes(),
+                tokens.page(&["blocks", SNAPSHOT], 9).into_bytes(),
+            ]
+        },
+        {
+            let call = AssertUnwindSafe(call());
+            move |bytes: &[u8]| {
+                let Ok(text) = std::str::from_utf8(bytes) else { return };
+                let tokens = Tokens::of(&call);
+                if tokens.read_block(text, SNAPSHOT, 3).is_ok() {
+                    assert_eq!(text, tokens.block(SNAPSHOT, 3, content()));
+                }
+                if tokens.read_page(text, &["blocks", SNAPSHOT]).is_ok() {
+                    assert_eq!(text, tokens.page(&["blocks", SNAPSHOT], 9));
+                }
+                assert!(tokens.read_block(text, SNAPSHOT, 4).is_err());
+                assert!(tokens.read_page(text, &["blocks", "another"]).is_err());
+            }
+        }
+    );
+
+    #[test]
+    fn the_samples_are_taken() {
+        let call = call();
+        let tokens = Tokens::of(&call);
+        assert!(tokens.read_block(&tokens.block(SNAPSHOT, 3, content()), SNAPSHOT, 3).is_ok());
+        assert!(matches!(tokens.read_page(&tokens.page(&["l"], 9), &["l"]), Ok(9)));
+    }
+}

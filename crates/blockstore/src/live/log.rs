@@ -47,7 +47,7 @@ pub(super) enum Record {
 }
 
 impl Record {
-    fn encode(&self, b: &mut [u8]) {
+    pub(super) fn encode(&self, b: &mut [u8]) {
         let (kind, lba, birth, tail) = match *self {
             Self::Data { lba, tag } => (1u64, lba, 0, tag.0),
             Self::Copy { lba, tag, birth } => (2, lba, birth, tag.0),
@@ -58,7 +58,7 @@ impl Record {
         put(b, 12, &tail);
     }
 
-    fn decode(b: &[u8]) -> Option<Self> {
+    pub(super) fn decode(b: &[u8]) -> Option<Self> {
         let word = get_u64(b, 0);
         let lba = word & ((1 << 56) - 1);
         let tag = Tag(get(b, 12));
@@ -91,6 +91,11 @@ impl Descriptor {
             && descriptor.records().all(|record| record.is_some())
             && data == descriptor.data_pages() as usize;
         whole.then_some(descriptor)
+    }
+
+    /// A page taken for one, for the fuzz targets.
+    pub(super) fn unchecked(page: Page) -> Self {
+        Self(page)
     }
 
     pub(super) fn sequence(&self) -> u64 {

@@ -23,6 +23,8 @@ mod delta;
 mod disk;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod io;
 mod layout;
 mod log;

@@ -275,7 +275,7 @@ impl SegmentTable {
         Ok(table)
     }
 
-    fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {
+    pub(super) fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {
         let entries = (count - self.segments.len()).min(ENTRIES_PER_PAGE);
         for bytes in page[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).take(entries) {
             let kind = match bytes[36] {

@@ -16,7 +16,7 @@ use std::fmt;
 
 const MAGIC: [u8; 8] = *b"SRVOLUME";
 /// Clear bytes of a slot: magic 8, version 2, suite 1, slot 1, zero 4, salt 32, tag 16.
-const CLEAR_BYTES: usize = 64;
+pub(super) const CLEAR_BYTES: usize = 64;
 /// Bytes of the sealed part before the cuts.
 const CUTS_AT: usize = 256;
 /// Bytes of one retained cut.
@@ -228,7 +228,7 @@ impl Superblock {
         newest.ok_or_else(|| refused.unwrap_or(Error::NoSuperblock))
     }
 
-    fn seal(&self, slot: u64, key: &StructureKey, rng: &dyn Rng) -> Vec<u8> {
+    pub(super) fn seal(&self, slot: u64, key: &StructureKey, rng: &dyn Rng) -> Vec<u8> {
         let mut bytes = vec![0; SLOT_BYTES];
         self.encode(&mut bytes[CLEAR_BYTES..]);
         let salt = Salt::generate(rng);
@@ -243,7 +243,7 @@ impl Superblock {
         bytes
     }
 
-    fn open(slot: u64, bytes: &mut [u8], key: &StructureKey) -> Result<Self, Error> {
+    pub(super) fn open(slot: u64, bytes: &mut [u8], key: &StructureKey) -> Result<Self, Error> {
         if bytes[..8] != MAGIC {
             return Err(Error::NoSuperblock);
         }
@@ -303,7 +303,7 @@ impl Superblock {
         }
     }
 
-    fn decode(slot: u64, b: &[u8]) -> Option<Self> {
+    pub(super) fn decode(slot: u64, b: &[u8]) -> Option<Self> {
         let cut_count = get_u32(b, 164) as usize;
         let export_count = get_u32(b, 232) as usize;
         if cut_count > CUTS_MAX || export_count > EXPORTS_MAX {

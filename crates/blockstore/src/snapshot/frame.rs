@@ -207,11 +207,16 @@ impl Frame {
         (bytes, tag)
     }
 
+    /// Bytes of the body of a frame with this many pages.
+    pub(super) fn body_bytes(pages: usize) -> usize {
+        BODY_PREFIX_BYTES + pages * PAGE_BYTES
+    }
+
     fn flags(&self) -> u8 {
         if self.digest.is_some() { FLAG_DIGEST } else { 0 }
     }
 
-    fn encode_table(&self, body_tag: Tag) -> Vec<u8> {
+    pub(super) fn encode_table(&self, body_tag: Tag) -> Vec<u8> {
         let mut salts: Vec<Salt> = Vec::new();
         let mut salt_number = |salt: Salt| -> u8 {
             let at = salts.iter().position(|known| *known == salt).unwrap_or_else(|| {
@@ -273,7 +278,7 @@ impl Frame {
         Ok(frame)
     }
 
-    fn decode_table(
+    pub(super) fn decode_table(
         block: u64,
         flags: u8,
         table: &[u8],
@@ -285,7 +290,7 @@ impl Frame {
         let salt_count = usize::from(fields.u8()?);
         let body_bytes = fields.u32()? as usize;
         let body_tag = Tag(fields.array()?);
-        let body_expected = BODY_PREFIX_BYTES + page_count * PAGE_BYTES;
+        let body_expected = Self::body_bytes(page_count);
         if page_count > PAGES_PER_BLOCK || body_bytes != body.len() || body_bytes != body_expected {
             return Err(Malformed);
         }

@@ -21,6 +21,8 @@ mod direct;
 mod error;
 mod export;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ledger;
 mod mark;
 mod node;

@@ -92,7 +92,7 @@ impl PackId {
     /// The inverse of [`PackId::object`].
     pub(super) fn parse_object(name: &str) -> Option<(Self, u32)> {
         let mut parts = name.split('/');
-        let ("packs", shard, writer, file) =
+        let ("packs", _, writer, file) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?)
         else {
             return None;
@@ -103,7 +103,8 @@ impl PackId {
             Some((sequence, revision)) => (sequence, revision.parse().ok()?),
         };
         let id = Self::new(writer, u32::from_be_bytes(parse_hex(sequence)?));
-        (parts.next().is_none() && hex(&writer.0[..1]) == shard).then_some((id, revision))
+        // Every object has one name; `.0`, `.+1` or another shard would be a second.
+        (id.object(revision) == name).then_some((id, revision))
     }
 
     fn salt(self) -> Salt {

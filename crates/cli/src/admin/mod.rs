@@ -155,3 +155,38 @@ pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<serde_json::Valu
 pub(crate) fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Failure> {
     serde_json::from_value(value).map_err(Failure::failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fuzz::target!(
+        /// A request that is understood says all that was said, and is written as one line.
+        requests_are_understood_or_refused,
+        [
+            Request::AccountCreate { name: "home".to_owned() },
+            Request::HostCreate {
+                account: "111122223333".to_owned(),
+                az: "us-east-1a".to_owned(),
+                name: None,
+            },
+            Request::Trail(TrailQuery {
+                account: None,
+                region: Some("us-east-1".to_owned()),
+                event: None,
+                failed: true,
+                limit: 5,
+            }),
+        ]
+        .map(|request| serde_json::to_vec(&request).expect("a request is JSON"))
+        .into(),
+        |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let Ok(request) = serde_json::from_str::<Request>(text) else { return };
+            let written = serde_json::to_string(&request).expect("a request is JSON");
+            assert!(!written.contains('\n'));
+            let again: Request = serde_json::from_str(&written).expect("it was just written");
+            assert_eq!(format!("{request:?}"), format!("{again:?}"));
+        }
+    );
+}

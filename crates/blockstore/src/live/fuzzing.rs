@@ -1,0 +1,82 @@
+//! Entries for the fuzz targets: superblocks, and what is decoded once a seal is opened. Damage
+//! cannot get behind a seal, a mistake of ours could.
+
+use super::layout::{Geometry, SLOT_BYTES};
+use super::log::{Descriptor, Record};
+use super::map::{child, leaf_changed, leaf_entry};
+use super::segment::SegmentTable;
+use super::superblock::{
+    CLEAR_BYTES, CutId, CutRecord, LogHead, NodeRef, Root, Superblock, TableRef,
+};
+use crate::page::{KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, Tag};
+use base::{Secret, SeededRng};
+
+fn structure_key() -> StructureKey {
+    StructureKey::derive(&Secret::new([7; 32]), "vol-fuzz")
+}
+
+/// Whether the bytes open as the first slot's superblock.
+pub fn open_superblock(bytes: &[u8]) -> bool {
+    let mut slot = filled(bytes, SLOT_BYTES);
+    Superblock::open(0, &mut slot, &structure_key()).is_ok()
+}
+
+/// A superblock that [`open_superblock`] opens.
+pub fn superblock_sample() -> Vec<u8> {
+    let node = NodeRef { location: 77, tag: Tag([1; 16]), written: 2, changed: 3 };
+    let root = Root { node, height: 2 };
+    let id = CutId::from_bytes(*b"snap-0123456789abcdef0\0\0\0\0\0\0\0\0\0\0");
+    let id = id.expect("the sample has an id");
+    let superblock = Superblock {
+        slot: 0,
+        epoch: 5,
+        incarnation: 6,
+        volume_bytes: 1 << 30,
+        segment_pages: 1024,
+        root,
+        head: LogHead {
+            sequence: 7,
+            previous: Tag([2; 16]),
+            segment: 8,
+            position: 9,
+            generation: 10,
+        },
+        table: TableRef { location: 99, tag: Tag([3; 16]), salt: Salt([4; 32]), count: 3 },
+        key_check: Some(KeyCheckValue([5; 16])),
+        base: Some(id),
+        cuts: vec![CutRecord { id, generation: 4, volume_bytes: 1 << 30, root }],
+        exports: vec![([6; 16], 4)],
+    };
+    superblock.seal(0, &structure_key(), &SeededRng::new(1))
+}
+
+/// Decodes the bytes as everything that pages of a volume's structure hold.
+pub fn decode(bytes: &[u8]) {
+    drop(Superblock::decode(0, &filled(bytes, SLOT_BYTES - CLEAR_BYTES)));
+    let filled = filled(bytes, PAGE_BYTES);
+    let page: &Page = filled.as_slice().try_into().expect("a page was filled");
+    for at in 0..PAGES_PER_BLOCK {
+        let _ = leaf_entry(page, at);
+        let _ = child(page, at);
+    }
+    let _ = leaf_changed(page);
+    let descriptor = Descriptor::unchecked(*page);
+    let _ = (descriptor.sequence(), descriptor.durable(), descriptor.checksum(), descriptor.cut());
+    for record in descriptor.records().flatten() {
+        let mut written = [0; 28];
+        record.encode(&mut written);
+        assert_eq!(Record::decode(&written), Some(record), "what was written is read");
+    }
+    let count = usize::from(page[PAGE_BYTES - 1]);
+    let mut table = SegmentTable::new(Geometry { segment_pages: 1024 });
+    if table.decode_page(page, count).is_some() {
+        assert!(table.len() <= count);
+    }
+}
+
+/// As many bytes as asked for: cut, or zeros appended.
+fn filled(bytes: &[u8], count: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(count, 0);
+    bytes
+}

@@ -1,0 +1,94 @@
+//! Entries for the fuzz targets: what is decoded once a seal is opened. Damage cannot get here, a
+//! mistake of ours could.
+
+use super::codec::Malformed;
+use super::frame::Frame;
+use super::node::{Child, Children, Facts, Leaf, Pointer, RootRecord, decode_inner, encode_inner};
+use super::pack::{Footer, ItemRef, PackId};
+use super::{Checkpoint, SnapshotRoot};
+use crate::page::{KeyCheckValue, Tag};
+use objstore::Bytes;
+
+/// Decodes the bytes as everything a snapshot store holds. What is accepted is written and read
+/// again, and must be the same.
+pub fn decode(bytes: &[u8]) {
+    stable(bytes, |b| Leaf::decode(b), Leaf::encode);
+    stable(bytes, decode_inner, |children| encode_inner(children));
+    stable(bytes, RootRecord::decode, RootRecord::encode);
+    stable(bytes, |b| SnapshotRoot::from_bytes(b).map_err(|_| Malformed), SnapshotRoot::to_bytes);
+    stable(bytes, |b| Checkpoint::from_bytes(b).map_err(|_| Malformed), Checkpoint::to_bytes);
+    drop(Footer::decode(bytes));
+    if let Ok(name) = std::str::from_utf8(bytes)
+        && let Some((pack, revision)) = PackId::parse_object(name)
+    {
+        assert_eq!(pack.object(revision), name, "a pack has one name");
+    }
+}
+
+/// Decodes the bytes as a frame's table, with a body of the size it names.
+pub fn decode_frame_table(bytes: &[u8]) {
+    let pages = usize::from(bytes.get(2).copied().unwrap_or_default());
+    let flags = bytes.get(1).copied().unwrap_or_default();
+    let body = Bytes::from(vec![0; Frame::body_bytes(pages)]);
+    if let Ok((frame, tag)) = Frame::decode_table(7, flags, bytes, body.clone()) {
+        let written = frame.encode_table(tag);
+        let Ok((again, tag)) = Frame::decode_table(7, flags, &written, body) else {
+            panic!("a table that was written is read");
+        };
+        assert_eq!(again.encode_table(tag), written);
+    }
+}
+
+/// Valid encodings to begin with.
+pub fn samples() -> Vec<Vec<u8>> {
+    let pack = PackId([7; 16]);
+    let item = ItemRef { pack, slot: 3, offset: 32, length: 4112, tag: Tag([9; 16]) };
+    let other = ItemRef { pack: PackId([8; 16]), ..item };
+    let facts = Facts {
+        id: [1; 16],
+        series: [2; 16],
+        volume_bytes: 1 << 30,
+        key_check: Some(KeyCheckValue([3; 16])),
+        generation: 4,
+        full_blocks: 5,
+        changed_blocks: 6,
+    };
+    let pointer = |frame, birth| Pointer { frame, birth };
+    let leaf = Leaf { entries: vec![(0, pointer(item, 1)), (9, pointer(other, 2))] };
+    let children: Children =
+        vec![(0, Child { node: item, blocks: 1 }), (5, Child { node: other, blocks: 2 })];
+    let root = SnapshotRoot { record: item, facts };
+    vec![
+        leaf.encode(),
+        encode_inner(&children),
+        RootRecord { facts, children }.encode(),
+        root.to_bytes(),
+        Checkpoint { root, next_block: 7, blocks_done: 8 }.to_bytes(),
+        pack.object(0).into_bytes(),
+        pack.object(2).into_bytes(),
+        format!("{}.0", pack.object(0)).into_bytes(),
+        format!("{}.+2", pack.object(0)).into_bytes(),
+    ]
+}
+
+/// A valid frame table to begin with: two pages under two salts, with a digest.
+pub fn frame_table_sample() -> Vec<u8> {
+    let mut table = vec![1, 1, 2, 2];
+    table.extend_from_slice(&u32::try_from(Frame::body_bytes(2)).unwrap_or_default().to_le_bytes());
+    table.extend_from_slice(&[5; 16]);
+    table.extend_from_slice(&[[6; 32], [7; 32]].concat());
+    table.extend_from_slice(&[&[0, 128, 0, 0, 0], &[1; 16][..], &[2; 32]].concat());
+    table.extend_from_slice(&[&[0, 0, 0, 0, 0, 0], &[3; 16][..]].concat());
+    table.extend_from_slice(&[&[4, 1, 9, 0, 0, 0], &[4; 16][..]].concat());
+    table
+}
+
+fn stable<T: PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) {
+    if let Ok(value) = decode(bytes) {
+        assert_eq!(decode(&encode(&value)).as_ref(), Ok(&value), "what was written is read");
+    }
+}

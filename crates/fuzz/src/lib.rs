@@ -1,0 +1,105 @@
+//! Fuzz targets of every parser that meets bytes from outside. Not shipped.
+//!
+//! The targets are the tests in `tests/it`, and those declared with [`target!`] beside what other
+//! crates hide. Each takes any bytes, and has two ways to use them: as they are, and as a script of
+//! edits to something valid ([`edited`]), which gets further than noise. Inputs worth keeping lie in
+//! `tests/it/__fuzz__/<target>/corpus` and are tried first.
+//!
+//! - `cargo test -p fuzz` runs the corpus and [`RUNS`] random inputs of each target, in seconds.
+//! - `BOLERO_RANDOM_ITERATIONS=1000000 cargo test -p fuzz --release -- policies` runs one for long.
+//! - `cargo bolero test --package fuzz --sanitizer NONE policies` runs one guided by coverage, until
+//!   stopped; needs `cargo install cargo-bolero` and a C++ compiler. A failing input is kept beside
+//!   the corpus, in `crashes`, and is from then on part of every run.
+
+/// Random inputs of one target in an ordinary test run.
+pub const RUNS: usize = 2_000;
+/// Longest random input. Shorter than most samples, which edits are made to.
+pub const INPUT_BYTES_MAX: usize = 512;
+/// Edits stop here, so that copies of copies do not fill the memory.
+const EDITED_BYTES_MAX: usize = 256 * 1024;
+/// Numbers at which lengths and counts tend to break.
+const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 0xffff_ffff_ffff_ffff];
+
+/// `base` with the edits that `script` says: four bytes each, any bytes are a script.
+pub fn edited(base: &[u8], script: &[u8]) -> Vec<u8> {
+    let mut bytes = base.to_vec();
+    for step in script.chunks_exact(4) {
+        if bytes.len() > EDITED_BYTES_MAX {
+            break;
+        }
+        let [operation, high, low, argument] = *step else { break };
+        let at = usize::from(u16::from_be_bytes([high, low])) % (bytes.len() + 1);
+        let span = usize::from(argument).min(bytes.len() - at);
+        match operation % 7 {
+            0 => bytes.insert(at, argument),
+            1 => drop(bytes.drain(at..at + span)),
+            2 => bytes.truncate(at),
+            3 => {
+                let copy = bytes[at..at + span].to_vec();
+                bytes.splice(at..at, copy);
+            }
+            4 => {
+                let edge = EDGES[usize::from(argument) % EDGES.len()].to_le_bytes();
+                let width = [1, 2, 4, 8][usize::from(argument) / EDGES.len() % 4];
+                let end = (at + width).min(bytes.len());
+                bytes[at..end].copy_from_slice(&edge[..end - at]);
+            }
+            5 if at < bytes.len() => bytes[at] ^= 1 << (argument % 8),
+            _ if at < bytes.len() => bytes[at] = argument,
+            _ => bytes.push(argument),
+        }
+    }
+    bytes
+}
+
+/// One of `samples` with edits: which one, how many and which edits the input says. Few edits are as
+/// likely as many.
+pub fn edited_sample(samples: &[Vec<u8>], input: &[u8]) -> Option<Vec<u8>> {
+    let ([high, low, amount], script) = input.split_first_chunk()?;
+    let chosen = usize::from(u16::from_be_bytes([*high, *low]));
+    let sample = samples.get(chosen.checked_rem(samples.len())?)?;
+    let length = script.len().min(4 << (amount % 7));
+    Some(edited(sample, &script[..length]))
+}
+
+/// Declares a target: a name, samples, and a check that sees the samples, any bytes, and edited
+/// samples. The crate needs `bolero`.
+#[macro_export]
+macro_rules! target {
+    ($(#[$doc:meta])* $name:ident, $samples:expr, $check:expr) => {
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            let samples: Vec<Vec<u8>> = $samples;
+            let check = $check;
+            samples.iter().for_each(|sample| check(sample));
+            bolero::check!()
+                .with_iterations($crate::RUNS)
+                .with_max_len($crate::INPUT_BYTES_MAX)
+                .for_each(|input: &[u8]| {
+                    check(input);
+                    if let Some(edited) = $crate::edited_sample(&samples, input) {
+                        check(&edited);
+                    }
+                });
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_is_carried_out() {
+        assert_eq!(edited(b"abc", &[]), b"abc");
+        assert_eq!(edited(b"abc", &[0, 0, 1, b'x']), b"axbc");
+        assert_eq!(edited(b"abc", &[1, 0, 1, 1]), b"ac");
+        assert_eq!(edited(b"abc", &[2, 0, 1, 0]), b"a");
+        assert_eq!(edited(b"abc", &[3, 0, 0, 2]), b"ababc");
+        assert_eq!(edited(b"abc", &[4, 0, 0, 11]), b"\xff\x00c");
+        assert_eq!(edited(b"abc", &[5, 0, 0, 1]), b"cbc");
+        assert_eq!(edited(b"abc", &[6, 0, 2, b'd']), b"abd");
+        assert_eq!(edited(b"", &[6, 0, 9, b'd']), b"d");
+    }
+}

@@ -1,0 +1,30 @@
+//! Ciphertexts of KMS.
+
+use fuzz::target;
+
+target!(
+    /// No bytes but the original open under its key.
+    ciphertexts,
+    vec![kms::fuzzing::sample()],
+    |bytes: &[u8]| {
+        if let Some(plaintext) = kms::fuzzing::open(bytes) {
+            assert_eq!(plaintext, kms::fuzzing::PLAINTEXT);
+            assert_eq!(bytes, kms::fuzzing::sample(), "an altered ciphertext was opened");
+        }
+    }
+);
+
+target!(
+    /// Nor as an encryption context: every one that is accepted can be written again.
+    encryption_contexts,
+    vec![b"aws:ebs:id=vol-0123456789abcdef0".to_vec()],
+    |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        let pairs: Vec<_> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        if let Ok(context) = kms::EncryptionContext::new(pairs) {
+            let again = kms::EncryptionContext::new(context.pairs().clone());
+            assert_eq!(again.as_ref().map(|c| c.pairs()), Ok(context.pairs()));
+        }
+    }
+);

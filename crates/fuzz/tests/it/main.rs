@@ -1,0 +1,10 @@
+//! The fuzz targets; how to run them is in the crate's documentation.
+
+mod keys;
+mod nbd;
+mod policies;
+mod requests;
+mod signatures;
+mod snapshots;
+mod tokens;
+mod volumes;
