@@ -12,8 +12,8 @@ use objstore::Bytes;
 /// Decodes the bytes as everything a snapshot store holds. What is accepted is written and read
 /// again, and must be the same.
 pub fn decode(bytes: &[u8]) {
-    stable(bytes, |b| Leaf::decode(b), Leaf::encode);
-    stable(bytes, decode_inner, |children| encode_inner(children));
+    stable(bytes, Leaf::decode, Leaf::encode);
+    stable(bytes, decode_inner, encode_inner);
     stable(bytes, RootRecord::decode, RootRecord::encode);
     stable(bytes, |b| SnapshotRoot::from_bytes(b).map_err(|_| Malformed), SnapshotRoot::to_bytes);
     stable(bytes, |b| Checkpoint::from_bytes(b).map_err(|_| Malformed), Checkpoint::to_bytes);
