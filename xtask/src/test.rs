@@ -24,31 +24,54 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let postgres = Postgres::find()?;
     if !options.only_clients {
-        crates()?;
+        crates(&postgres)?;
     }
     if !options.no_clients {
-        clients(&options.pytest)?;
+        clients(&postgres, &options.pytest)?;
     }
     Ok(())
 }
 
+/// The PostgreSQL that tests run on: one given from outside, one of our own, or none.
+enum Postgres {
+    Given,
+    Ours(Server),
+    Missing,
+}
+
+impl Postgres {
+    fn find() -> Result<Self, String> {
+        if std::env::var_os(postgres::VARIABLE).is_some() {
+            return Ok(Self::Given);
+        }
+        match Server::start() {
+            Ok(server) => Ok(Self::Ours(server)),
+            Err(missing) if std::env::var_os("CI").is_some() => Err(missing),
+            Err(missing) => {
+                eprintln!("xtask: nothing is tested on PostgreSQL: {missing}");
+                Ok(Self::Missing)
+            }
+        }
+    }
+
+    fn tell(&self, tests: &mut Command) {
+        if let Self::Ours(server) = self {
+            tests.env(postgres::VARIABLE, server.url());
+        }
+    }
+}
+
 /// Every crate's tests, those of rows also on PostgreSQL.
-fn crates() -> Result<(), String> {
+fn crates(postgres: &Postgres) -> Result<(), String> {
     let mut tests = Command::new(env!("CARGO"));
     tests.args(["test", "--workspace", "--quiet"]);
-    let given = std::env::var_os(postgres::VARIABLE).is_some();
-    let server = if given { None } else { Some(Server::start()) };
-    match &server {
-        None => {}
-        Some(Ok(server)) => drop(tests.env(postgres::VARIABLE, server.url())),
-        Some(Err(missing)) if std::env::var_os("CI").is_some() => return Err(missing.clone()),
-        Some(Err(missing)) => eprintln!("xtask: rows are not tested on PostgreSQL: {missing}"),
-    }
+    postgres.tell(&mut tests);
     command::run(&mut tests)
 }
 
-fn clients(extra: &[String]) -> Result<(), String> {
+fn clients(postgres: &Postgres, extra: &[String]) -> Result<(), String> {
     command::cargo(&["build", "--quiet", "--package", "strongroom"])?;
     let python = environment()?;
     let mut pytest = Command::new(python);
@@ -57,6 +80,7 @@ fn clients(extra: &[String]) -> Result<(), String> {
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10"]).args(files);
     pytest.args(extra);
     pytest.env("STRONGROOM_BINARY", command::target_dir()?.join("debug/strongroom"));
+    postgres.tell(&mut pytest);
     command::run(&mut pytest)
 }
 

@@ -51,9 +51,10 @@ impl Model {
 
     /// The operations the model has, by name.
     pub fn operations(&self) -> impl Iterator<Item = &str> {
-        self.0["operations"].as_object().into_iter().flat_map(|operations| {
-            operations.keys().map(String::as_str)
-        })
+        self.0["operations"]
+            .as_object()
+            .into_iter()
+            .flat_map(|operations| operations.keys().map(String::as_str))
     }
 
     /// Everything in which an operation differs from the model, as sentences. Empty is good.
