@@ -195,7 +195,7 @@ fn the_format_is_frozen() {
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     assert_eq!(
         hex::encode(digest),
-        "42129b9472247967b736f73ba6107046742aa3d84885e6fd4c6bbf40ce9cf733"
+        "c2c6e5516a4684322b9572505b1e70e8b2e96e87d0a98001051fbec3c47c1bb3"
     );
 }
 
