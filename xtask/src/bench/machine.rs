@@ -19,10 +19,15 @@ pub(super) fn describe(command: &str, tools: &[&str]) -> Result<String, String> 
     let kernel = kernel.split(['.', '-']).take(2).collect::<Vec<_>>().join(".");
     let load = read("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default().to_owned();
+    // The name, in parentheses, may hold spaces; the nice value is field 19.
+    let stat = read("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let nice = after_name.split_whitespace().nth(16).unwrap_or_default().to_owned();
     let versions: Vec<String> = tools.iter().map(|tool| version(tool)).collect();
     Ok(format!(
         "Machine: virtual machine, {count} processors ({model}), {} GiB of memory, Linux {kernel}; \
-         load average at the end {load}. Tools: {}.\n\nCommand: `{command}`",
+         load average at the end {load}, all programs of the run at nice {nice}. Tools: {}.\n\n\
+         Command: `{command}`",
         (memory_kib + (1 << 19)) >> 20,
         versions.join(", ")
     ))
