@@ -72,12 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         "cargo xtask bench api --rounds {} --seconds {} --connections {}",
         options.rounds, options.seconds, options.connections
     );
-    let tools = [python::programs()?.join("moto_server").display().to_string()];
-    let section = format!(
-        "{}\n\n{}",
-        machine::describe(&command, &tools.each_ref().map(String::as_str))?,
-        table(&names, &outcome?)
-    );
+    let tools = python::PACKAGES.map(str::to_owned);
+    let section =
+        format!("{}\n\n{}", machine::describe(&command, &tools)?, table(&names, &outcome?));
     println!("{section}");
     if options.record { report::record("api", &section) } else { Ok(()) }
 }

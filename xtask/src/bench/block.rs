@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     );
     let section = format!(
         "{}\n\n{}",
-        machine::describe(&command, &["fio", "nbdkit", "qemu-nbd"])?,
+        machine::describe(&command, &["fio", "nbdkit", "qemu-nbd"].map(machine::version))?,
         report::block_table(&results)
     );
     println!("{section}");

@@ -5,8 +5,8 @@ use std::process::Command;
 /// Free memory that is left to other programs while [`touch_memory`] runs.
 const MEMORY_LEFT_BYTES: usize = 768 << 20;
 
-/// Describes the machine by class, the tools by version, and the command to repeat the run.
-pub(super) fn describe(command: &str, tools: &[&str]) -> Result<String, String> {
+/// Describes the machine by class, the tools as given, and the command to repeat the run.
+pub(super) fn describe(command: &str, tools: &[String]) -> Result<String, String> {
     let processors = read("/proc/cpuinfo")?;
     let count = processors.lines().filter(|line| line.starts_with("processor")).count();
     let model = field(&processors, "model name");
@@ -23,13 +23,12 @@ pub(super) fn describe(command: &str, tools: &[&str]) -> Result<String, String> 
     let stat = read("/proc/self/stat")?;
     let after_name = stat.rsplit(')').next().unwrap_or_default();
     let nice = after_name.split_whitespace().nth(16).unwrap_or_default().to_owned();
-    let versions: Vec<String> = tools.iter().map(|tool| version(tool)).collect();
     Ok(format!(
         "Machine: virtual machine, {count} processors ({model}), {} GiB of memory, Linux {kernel}; \
          load average at the end {load}, all programs of the run at nice {nice}. Tools: {}.\n\n\
          Command: `{command}`",
         (memory_kib + (1 << 19)) >> 20,
-        versions.join(", ")
+        tools.join(", ")
     ))
 }
 
@@ -56,7 +55,7 @@ fn field(text: &str, name: &str) -> String {
 }
 
 /// The first line a tool prints about itself.
-fn version(tool: &str) -> String {
+pub(super) fn version(tool: &str) -> String {
     let printed = Command::new(tool).arg("--version").output();
     let line = printed.ok().and_then(|output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -45,7 +45,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     std::fs::remove_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
     let command = format!("cargo xtask bench snapshot --rounds {}", options.rounds);
-    let section = format!("{}\n\n{}", machine::describe(&command, &["fio", "qemu-img"])?, outcome?);
+    let section = format!(
+        "{}\n\n{}",
+        machine::describe(&command, &["fio", "qemu-img"].map(machine::version))?,
+        outcome?
+    );
     println!("{section}");
     if options.record { report::record("snapshot", &section) } else { Ok(()) }
 }
