@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -57,6 +58,13 @@ class Device:
     @property
     def uri(self):
         return f"nbd+unix:///?socket={self.socket}"
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path):
+    """Images are large: nothing of them stays behind."""
+    yield
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture
@@ -137,7 +145,9 @@ def fio(device, *arguments):
     if not re.search(r"^\s*nbd$", engines, re.M):
         pytest.skip("fio has no NBD engine")
     base = ["fio", "--name=verify", "--ioengine=nbd", f"--uri={device.uri}", "--size=256m"]
-    run(*base, "--verify=crc32c", "--verify_fatal=1", *arguments)
+    # fio leaves a state file where it runs.
+    where = device.server.dir
+    run(*base, "--verify=crc32c", "--verify_fatal=1", *arguments, cwd=where)
 
 
 def test_fio_verifies_4k_random_writes(device):

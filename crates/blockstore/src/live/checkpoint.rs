@@ -24,6 +24,8 @@ use std::sync::Arc;
 const MAP_BUFFER_PAGES: usize = 128;
 /// Layers waiting to be merged before a cut has to wait for one.
 const LAYERS_MAX: usize = 8;
+/// Log bytes below which the smallest volume is not checkpointed.
+const CHECKPOINT_LOG_BYTES_MIN: u64 = 256 << 20;
 /// Blocks merged per call of [`Engine::maintain`].
 const MERGE_STEP_BLOCKS: usize = 32;
 
@@ -380,8 +382,11 @@ impl Engine {
             if engine.log.bytes_since_flush > config.flush_log_bytes {
                 engine.sync()?;
             }
+            // What a small volume overwrites is given back before its log is many times its size.
+            let log_bytes_max =
+                config.checkpoint_log_bytes.min(engine.size().max(CHECKPOINT_LOG_BYTES_MIN));
             let due = engine.active.bytes > config.delta_bytes_max
-                || engine.log.bytes_since_checkpoint > config.checkpoint_log_bytes;
+                || engine.log.bytes_since_checkpoint > log_bytes_max;
             // A second full layer may not grow while another is merged: writers wait here.
             let steps =
                 if due && !engine.frozen.is_empty() { usize::MAX } else { MERGE_STEP_BLOCKS };
@@ -391,6 +396,12 @@ impl Engine {
             engine.merge_steps(steps)?;
             Ok(!engine.frozen.is_empty())
         })
+    }
+
+    /// Whether a flush elsewhere would soon save [`Engine::maintain`] from flushing itself, for
+    /// which everybody has to wait.
+    pub fn is_flush_near(&self) -> bool {
+        self.log.bytes_since_flush > self.ctx.config.flush_log_bytes / 2
     }
 
     /// Merges everything and stores a superblock after which nothing needs replay.

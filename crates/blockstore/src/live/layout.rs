@@ -113,7 +113,8 @@ pub struct EngineConfig {
     pub map_cache_bytes: usize,
     /// Derived segment keys kept in memory, count.
     pub key_cache_count: usize,
-    /// Log bytes at which a checkpoint starts; bounds recovery.
+    /// Log bytes at which a checkpoint starts; bounds recovery. A volume smaller than this is
+    /// checkpointed after as many bytes as it has.
     pub checkpoint_log_bytes: u64,
     /// Log bytes after which the disk is flushed although nobody asked; bounds what recovery must
     /// verify page by page.

@@ -116,6 +116,8 @@ struct Desk {
 struct Open {
     volume: Volume,
     chores: Chores,
+    /// The flusher was asked to flush a log that has become long.
+    flush_asked: Arc<AtomicBool>,
 }
 
 impl Open {
@@ -123,8 +125,18 @@ impl Open {
     fn work(&mut self, work: Box<dyn Work>) -> bool {
         self.volume.absorb();
         work.run(&mut self.volume);
+        self.flush_long_log();
         self.chores.run(&mut self.volume.engine, false);
         self.chores.are_left()
+    }
+
+    /// Has a long log flushed before the engine must wait for that itself.
+    fn flush_long_log(&mut self) {
+        if self.volume.engine.is_flush_near() && !self.flush_asked.swap(true, Ordering::AcqRel) {
+            let asked = Arc::clone(&self.flush_asked);
+            // A failure reaches everybody through `Volume::absorb`.
+            self.volume.flush_then(Box::new(move |_| asked.store(false, Ordering::Release)));
+        }
     }
 
     /// Does a part of the chores. Returns whether some are left.
@@ -153,7 +165,7 @@ impl Queue {
         let volume = Volume { engine, flusher, flushed, attached };
         let chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
         let desk = Arc::new(Desk {
-            open: Mutex::new(Some(Open { volume, chores })),
+            open: Mutex::new(Some(Open { volume, chores, flush_asked: Arc::default() })),
             queued: AtomicUsize::new(0),
         });
         let own_desk = Arc::clone(&desk);
