@@ -1,5 +1,6 @@
 //! The fuzz targets; how to run them is in the crate's documentation.
 
+mod edits;
 mod keys;
 mod nbd;
 mod policies;
