@@ -7,9 +7,9 @@
 //!
 //! - `cargo test -p fuzz` runs the corpus and [`RUNS`] random inputs of each target, in seconds.
 //! - `BOLERO_RANDOM_ITERATIONS=1000000 cargo test -p fuzz --release -- policies` runs one for long.
-//! - `cargo bolero test --package fuzz --sanitizer NONE policies::policies` runs one guided by coverage, until
-//!   stopped; needs `cargo install cargo-bolero` and a C++ compiler. A failing input is kept beside
-//!   the corpus, in `crashes`, and is from then on part of every run.
+//! - `cargo bolero test --package fuzz --sanitizer NONE policies::policies` runs one guided by
+//!   coverage, until stopped or for `-T 10m`; needs `cargo install cargo-bolero` and a C++ compiler.
+//!   A failing input is kept beside the corpus, in `crashes`, and is from then on part of every run.
 
 pub use bolero;
 
