@@ -244,7 +244,7 @@ fn instance_profiles_hold_one_role_and_keep_it_from_deletion() {
         let one = world.one.clone();
         let left = world.write(move |tx, _| {
             let of_role = |tx: &mut _| instance_profile::of_role(tx, &role, &Page::all());
-            assert_eq!(of_role(tx)?.items, [found.clone()]);
+            assert_eq!(of_role(tx)?.items, std::slice::from_ref(&found));
             instance_profile::remove_role(tx, &found, &role)?;
             assert_eq!(of_role(tx)?.items, []);
             entity::delete(tx, &one, Kind::Role, "web")?;
