@@ -8,7 +8,7 @@ use syn::visit::Visit;
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
-const LOCKED_PACKAGES_MAX: usize = 300;
+const LOCKED_PACKAGES_MAX: usize = 340;
 
 /// Which workspace crates each crate may use. Arrows point down only.
 const EDGES: &[(&str, &[&str])] = &[
