@@ -1,0 +1,170 @@
+//! Cuts, their exports, and the comparison of both with the model.
+
+use super::{Stop, TakenCut, World, stop};
+use crate::model::{Content, Violation, ZEROS, parse};
+use blockstore::live::{CutId, CutInfo};
+use blockstore::page::{
+    BasePage, BaseReader, CutPage, CutSource, Lba, PAGE_BYTES, PAGES_PER_BLOCK, SourceError,
+};
+use blockstore::snapshot::{self, Export, SnapshotReader, Unobserved};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Cuts after which the simulation drops one before it takes another.
+const CUTS_KEPT: usize = 4;
+impl World<'_> {
+    pub(super) fn cut(&mut self) -> Result<(), Stop> {
+        if self.cuts.len() >= CUTS_KEPT {
+            return self.drop_cut();
+        }
+        self.next_cut += 1;
+        let id = CutId::new(&format!("snap-{:08x}", self.next_cut)).expect("it is short and ASCII");
+        let content = self.model.snapshot();
+        let unsure = CutInfo { id, generation: 0, volume_bytes: self.size };
+        let unflushed = self.model.unflushed();
+        self.unsure_cut = Some((TakenCut { info: unsure, content: content.clone() }, unflushed));
+        let info = self.engine().cut(id).map_err(stop("cut"))?;
+        self.unsure_cut = None;
+        self.cuts.push(TakenCut { info, content });
+        self.model.flushed();
+        Ok(())
+    }
+
+    pub(super) fn drop_cut(&mut self) -> Result<(), Stop> {
+        if self.cuts.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.below(self.cuts.len() as u64) as usize;
+        self.check_cut(at)?;
+        if self.base.is_none() && self.rng.below(2) == 0 {
+            self.export(at)?;
+        }
+        let id = self.cuts[at].info.id;
+        self.unsure_drop = Some(id);
+        self.engine().drop_cut(id).map_err(stop("drop a cut"))?;
+        self.unsure_drop = None;
+        let cut = self.cuts.remove(at);
+        self.past.push(cut);
+        self.engine().check().map(drop).map_err(stop("check"))
+    }
+
+    pub(super) fn check_some_cut(&mut self) -> Result<(), Stop> {
+        if self.cuts.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.below(self.cuts.len() as u64) as usize;
+        self.check_cut(at)
+    }
+
+    /// Compares a cut, and its difference to an earlier one, with the model.
+    pub(super) fn check_cut(&mut self, at: usize) -> Result<(), Stop> {
+        let id = self.cuts[at].info.id;
+        let generation = self.cuts[at].info.generation;
+        let reader = self.engine().open_cut(id, None).map_err(stop("open a cut"))?;
+        let source = |error: SourceError| match error {
+            SourceError::Unavailable { .. } => Stop::PowerLost,
+            other => Violation::Failed { action: "read a cut", error: other.to_string() }.into(),
+        };
+        let mut found = BTreeMap::new();
+        for block in reader.changed_blocks() {
+            let pages = reader.load_block(block.map_err(source)?).map_err(source)?;
+            let first = pages.block * PAGES_PER_BLOCK as u64;
+            for (lba, page) in (first..).zip(&pages.pages) {
+                let content = self
+                    .open_cut_page(lba, page)
+                    .ok_or_else(|| Stop::from(Violation::WrongCut { id: id.to_string(), lba }))?;
+                found.extend(content.map(|content| (lba, content)));
+            }
+        }
+        let expected = &self.cuts[at].content;
+        for lba in found.keys().chain(expected.keys()) {
+            // A page without a statement shows the base; a statement must be the right one.
+            let below = self.base_content(*lba);
+            let want = expected.get(lba).copied().unwrap_or(below);
+            if found.get(lba).copied().unwrap_or(below) != want {
+                return Err(Violation::WrongCut { id: id.to_string(), lba: *lba }.into());
+            }
+        }
+        self.outcome.cuts_checked += 1;
+        let earlier: Vec<_> = self.cuts.iter().chain(&self.past).collect();
+        let earlier: Vec<_> = earlier.iter().filter(|c| c.info.generation < generation).collect();
+        let Some(since) = earlier.get(self.rng.below(earlier.len().max(1) as u64) as usize) else {
+            return Ok(());
+        };
+        let shown = |content: &BTreeMap<Lba, Content>, lba: Lba| {
+            content.get(&lba).copied().unwrap_or_else(|| self.base_content(lba))
+        };
+        let differs = |lba: &&Lba| shown(expected, **lba) != shown(&since.content, **lba);
+        let mut changed: Vec<u64> =
+            expected.keys().filter(differs).map(|lba| lba / PAGES_PER_BLOCK as u64).collect();
+        changed.dedup();
+        let since = since.info.generation;
+        let reader = self.engine().open_cut(id, Some(since)).map_err(stop("open a cut"))?;
+        let listed: Vec<u64> = reader.changed_blocks().collect::<Result<_, _>>().map_err(source)?;
+        if let Some(missed) = changed.iter().find(|block| listed.binary_search(block).is_err()) {
+            let lba = missed * PAGES_PER_BLOCK as u64;
+            return Err(Violation::WrongCut { id: id.to_string(), lba }.into());
+        }
+        Ok(())
+    }
+
+    /// Makes a snapshot of a cut, on top of the newest one before it if the volume still knows when
+    /// it equalled that, and compares the snapshot with the model.
+    pub(super) fn export(&mut self, at: usize) -> Result<(), Stop> {
+        let info = self.cuts[at].info;
+        let before = |generation: u32| generation < info.generation;
+        let parent = self.exported.iter().filter(|(_, cut, _)| before(cut.generation));
+        let parent = parent.max_by_key(|(_, cut, _)| cut.generation).map(|(root, ..)| *root);
+        let since = parent.and_then(|root| self.engine().exported_generation(root.id()));
+        let parent = parent.filter(|_| since.is_some());
+        let source = self.engine().open_cut(info.id, since).map_err(stop("open a cut"))?;
+        let key_check = Some(self.key.check_value());
+        let job =
+            Export { parent: parent.as_ref(), key_check, resume: None, checkpoint_blocks: 64 };
+        let failed = |error: snapshot::Error| {
+            Stop::from(Violation::Failed { action: "export", error: error.to_string() })
+        };
+        let root = snapshot::export(&self.snapshots, &source, &job, &Unobserved).map_err(failed)?;
+        self.exported.push((root, info, self.cuts[at].content.clone()));
+        self.outcome.exports_checked += 1;
+        self.outcome.increments_checked += u64::from(parent.is_some());
+        self.check_snapshot(self.exported.len() - 1)?;
+        self.engine().note_export(info.id, root.id()).map_err(stop("note an export"))
+    }
+
+    pub(super) fn check_snapshot(&self, at: usize) -> Result<(), Violation> {
+        let (root, cut, expected) = &self.exported[at];
+        let failed = |error: String| Violation::Failed { action: "read a snapshot", error };
+        let reader =
+            SnapshotReader::open(&self.snapshots, root).map_err(|e| failed(e.to_string()))?;
+        let pages: BTreeSet<Lba> = expected.keys().copied().chain(self.model.pages()).collect();
+        for lba in pages {
+            let found = match reader.read_page(lba).map_err(|e| failed(e.to_string()))? {
+                BasePage::Zero => Some(ZEROS),
+                BasePage::Sealed(page) => self.open_cut_page(lba, &CutPage::Sealed(page)).flatten(),
+            };
+            if found != Some(expected.get(&lba).copied().unwrap_or(ZEROS)) {
+                return Err(Violation::WrongSnapshot { id: cut.id.to_string(), lba });
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when the page does not open as what it says it is.
+    pub(super) fn open_cut_page(&self, lba: Lba, page: &CutPage) -> Option<Option<Content>> {
+        match page {
+            CutPage::Absent => Some(None),
+            CutPage::Zero => Some(Some(ZEROS)),
+            CutPage::Sealed(sealed) => {
+                let mut bytes = [0; PAGE_BYTES];
+                sealed.open(&self.key.opener(sealed.origin.salt), lba, &mut bytes).ok()?;
+                parse(lba, &bytes).map(Some)
+            }
+        }
+    }
+
+    pub(super) fn base_content(&self, lba: Lba) -> Content {
+        let Some(base) = &self.base else { return ZEROS };
+        let Ok(BasePage::Sealed(sealed)) = base.reader.read_page(lba) else { return ZEROS };
+        self.open_cut_page(lba, &CutPage::Sealed(sealed)).flatten().unwrap_or(ZEROS)
+    }
+}

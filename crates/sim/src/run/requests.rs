@@ -1,0 +1,114 @@
+//! What a guest asks of a volume, and its upkeep.
+
+use super::{Stop, World, stop};
+use crate::model::{SECTORS, Violation, ZEROS, parse, render};
+use blockstore::page::{PAGE_BYTES, PAGES_PER_BLOCK};
+
+#[derive(Clone, Copy)]
+pub(super) enum Zeroing {
+    Write,
+    Discard,
+    WriteZeroes,
+}
+
+impl World<'_> {
+    pub(super) fn write_pages(&mut self) -> Result<(), Stop> {
+        let (lba, count) = self.range(24);
+        let mut bytes = Vec::new();
+        for lba in lba..lba + count {
+            let content =
+                if self.rng.below(8) == 0 { ZEROS } else { [self.model.stamp(); SECTORS] };
+            self.model.put(lba, content);
+            bytes.extend_from_slice(&render(lba, &content));
+        }
+        self.engine().write(lba * PAGE_BYTES as u64, &bytes).map_err(stop("write"))
+    }
+
+    /// Writes a few sectors, which need not begin or end with a page.
+    pub(super) fn write_sectors(&mut self) -> Result<(), Stop> {
+        let first = self.lba() * SECTORS as u64 + self.rng.below(SECTORS as u64);
+        let count = (1 + self.rng.below(20)).min(self.size / 512 - first);
+        let stamp = self.model.stamp();
+        let mut bytes = Vec::new();
+        let mut sector = first;
+        while sector < first + count {
+            let (lba, within) = (sector / SECTORS as u64, (sector % SECTORS as u64) as usize);
+            let here = (SECTORS - within).min((first + count - sector) as usize);
+            let mut content = self.model.get(lba);
+            content[within..within + here].fill(stamp);
+            self.model.put(lba, content);
+            bytes.extend_from_slice(&render(lba, &content)[within * 512..(within + here) * 512]);
+            sector += here as u64;
+        }
+        self.engine().write(first * 512, &bytes).map_err(stop("write sectors"))
+    }
+
+    pub(super) fn zero(&mut self, how: Zeroing) -> Result<(), Stop> {
+        let (lba, count) = self.range(300);
+        for lba in lba..lba + count {
+            self.model.put(lba, ZEROS);
+        }
+        let (offset, length) = (lba * PAGE_BYTES as u64, count * PAGE_BYTES as u64);
+        match how {
+            Zeroing::Write => self.engine().write(offset, &vec![0; length as usize]),
+            Zeroing::Discard => self.engine().discard(offset, length),
+            Zeroing::WriteZeroes => self.engine().write_zeroes(offset, length),
+        }
+        .map_err(stop("zero"))
+    }
+
+    pub(super) fn read(&mut self) -> Result<(), Stop> {
+        let (lba, count) = self.range(64);
+        let mut bytes = vec![0xee; count as usize * PAGE_BYTES];
+        self.engine().read(lba * PAGE_BYTES as u64, &mut bytes).map_err(stop("read"))?;
+        for (lba, page) in (lba..).zip(bytes.as_chunks::<PAGE_BYTES>().0) {
+            if parse(lba, page) != Some(self.model.get(lba)) {
+                return Err(Violation::WrongRead { lba }.into());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        self.engine().flush().map_err(stop("flush"))?;
+        self.model.flushed();
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(&mut self) -> Result<(), Stop> {
+        self.engine().checkpoint().map_err(stop("checkpoint"))?;
+        self.model.flushed();
+        self.engine().check().map_err(stop("check"))?;
+        Ok(())
+    }
+
+    pub(super) fn clean(&mut self) -> Result<(), Stop> {
+        let report = self.engine().clean(4, 60).map_err(stop("clean"))?;
+        self.outcome.segments_cleaned += u64::from(report.segments);
+        Ok(())
+    }
+
+    pub(super) fn hydrate(&mut self) -> Result<(), Stop> {
+        let block = self.lba() / PAGES_PER_BLOCK as u64;
+        self.engine().hydrate(block).map(drop).map_err(stop("hydrate"))
+    }
+
+    /// Closes and opens again; sometimes a cut is taken in between, without the data key.
+    pub(super) fn reopen(&mut self) -> Result<(), Stop> {
+        let engine = self.engine.take().expect("requests are made while power is on");
+        engine.close().map_err(stop("close"))?;
+        self.model.flushed();
+        if self.rng.below(2) == 0 {
+            self.open(false).map_err(stop("open without a key"))?;
+            self.cut()?;
+            let key = self.key.duplicate();
+            let base = self.base.clone();
+            self.engine().unlock(key).map_err(stop("unlock"))?;
+            if let Some(base) = base {
+                self.engine().attach_base(base).map_err(stop("attach the base"))?;
+            }
+            return Ok(());
+        }
+        self.open(true).map_err(stop("open"))
+    }
+}
