@@ -49,6 +49,11 @@ pub(crate) fn files(suffix: &str) -> Result<Vec<PathBuf>, String> {
         .collect())
 }
 
+/// How many threads run at once.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Where cargo builds.
 pub(crate) fn target_dir() -> Result<PathBuf, String> {
     let metadata = output(env!("CARGO"), &["metadata", "--no-deps", "--format-version", "1"])?;

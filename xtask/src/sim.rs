@@ -15,14 +15,16 @@ pub(crate) struct Options {
     /// How many.
     #[arg(long, default_value_t = 1000)]
     count: u64,
+    /// On how many threads; without it on every core.
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let lives = match options.seed {
-        Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
-        None => vec!["--seeds".to_owned(), options.first.to_string(), options.count.to_string()],
-    };
-    let mut arguments = vec!["run", "--quiet", "--package", "sim", "--"];
-    arguments.extend(lives.iter().map(String::as_str));
+    let (first, count) = options.seed.map_or((options.first, options.count), |seed| (seed, 1));
+    let threads = options.threads.unwrap_or_else(command::cores);
+    let numbers = [first.to_string(), count.to_string(), threads.to_string()];
+    let mut arguments = vec!["run", "--quiet", "--package", "sim", "--", "lives"];
+    arguments.extend(numbers.iter().map(String::as_str));
     command::cargo(&arguments)
 }

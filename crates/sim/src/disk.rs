@@ -4,9 +4,10 @@
 //! write, any subset of its 512-byte sectors, independent of the order they were written in. A
 //! punched hole behaves as a write of zeros.
 
+use crate::image::{Image, SECTOR_BYTES, Write};
 use base::SeededRng;
 use blockstore::live::Disk;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,22 +15,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// sealed with a salt that nothing else is sealed with.
 const SALTED: [(&[u8], usize); 2] = [(b"SRVOLUME", 16), (b"SRSG", 24)];
 
-/// What survives or is lost as a whole.
-const SECTOR_BYTES: u64 = 512;
-
-type Sector = [u8; SECTOR_BYTES as usize];
+/// What the disk was asked for, in order.
+#[derive(Clone)]
+pub enum Operation {
+    /// A write or a hole.
+    Write(Write),
+    /// Everything before it is durable.
+    Flush,
+}
 
 #[derive(Default)]
 struct State {
     /// What a power cut cannot take.
-    durable: BTreeMap<u64, Sector>,
-    /// Sectors written since the last flush, in order. `None` is a hole.
-    pending: Vec<(u64, Option<Sector>)>,
-    /// The newest pending write of each sector.
-    visible: BTreeMap<u64, Option<Sector>>,
+    durable: Image,
+    /// Writes since the last flush, in order.
+    pending: Vec<Write>,
+    /// What a read shows: everything pending is done.
+    visible: Image,
     /// Writes and flushes that are still allowed before power is lost.
     fuse: Option<u64>,
     operations: u64,
+    /// Everything that was done, if somebody wants to know.
+    journal: Option<Vec<Operation>>,
     /// Salts of everything ever written, through all power cuts.
     salts: BTreeSet<[u8; 32]>,
     salt_reused: bool,
@@ -43,6 +50,27 @@ impl SimDisk {
     /// An empty disk.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A disk that holds this, all of it durable.
+    pub fn holding(image: Image) -> Self {
+        let visible = image.clone();
+        Self(Mutex::new(State { durable: image, visible, ..State::default() }))
+    }
+
+    /// Keeps every write and flush from now on for [`SimDisk::take_journal`].
+    pub fn keep_journal(&self) {
+        self.state().journal = Some(Vec::new());
+    }
+
+    /// What was done since [`SimDisk::keep_journal`].
+    pub fn take_journal(&self) -> Vec<Operation> {
+        self.state().journal.take().unwrap_or_default()
+    }
+
+    /// What a read would show.
+    pub fn image(&self) -> Image {
+        self.state().visible.clone()
     }
 
     /// Lets `operations` more writes and flushes happen; the one after fails, as do all later.
@@ -67,23 +95,22 @@ impl SimDisk {
         let mut durable = state.durable.clone();
         // Sometimes nothing is lost, sometimes everything, mostly a part of each write.
         let keep_percent = [0, 10, 50, 90, 100][rng.below(5) as usize];
-        let mut kept: Vec<_> =
-            state.pending.iter().filter(|_| rng.below(100) < keep_percent).copied().collect();
+        let written = state.pending.iter();
+        let written = written.flat_map(|write| (0..write.sectors()).map(move |at| (write, at)));
+        let mut kept: Vec<_> = written.filter(|_| rng.below(100) < keep_percent).collect();
         // Of two writes to one sector either may be the one that stays.
         if rng.below(2) == 0 {
             for at in (1..kept.len()).rev() {
                 kept.swap(at, rng.below(at as u64 + 1) as usize);
             }
         }
-        for (sector, bytes) in kept {
-            match bytes {
-                Some(bytes) => durable.insert(sector, bytes),
-                None => durable.remove(&sector),
-            };
+        for (write, sector) in kept {
+            durable.apply_sector(write, sector);
         }
         state.fuse = Some(0);
         let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
-        Self(Mutex::new(State { durable, salts, salt_reused, ..State::default() }))
+        let visible = durable.clone();
+        Self(Mutex::new(State { durable, visible, salts, salt_reused, ..State::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,13 +120,10 @@ impl SimDisk {
 
 impl State {
     fn settle(&mut self) {
-        for (sector, bytes) in std::mem::take(&mut self.visible) {
-            match bytes {
-                Some(bytes) => self.durable.insert(sector, bytes),
-                None => self.durable.remove(&sector),
-            };
+        for write in std::mem::take(&mut self.pending) {
+            self.durable.settle(&write, &self.visible);
         }
-        self.pending.clear();
+        self.journal.iter_mut().for_each(|journal| journal.push(Operation::Flush));
     }
 
     fn spend(&mut self) -> io::Result<()> {
@@ -118,40 +142,29 @@ impl State {
         }
     }
 
-    fn put(&mut self, sector: u64, bytes: Option<Sector>) {
-        self.pending.push((sector, bytes));
-        self.visible.insert(sector, bytes);
+    fn put(&mut self, write: Write) {
+        self.visible.apply(&write);
+        if let Some(journal) = &mut self.journal {
+            journal.push(Operation::Write(write.clone()));
+        }
+        self.pending.push(write);
     }
 }
 
 impl Disk for SimDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
-        assert!(offset.is_multiple_of(SECTOR_BYTES), "unaligned read at {offset}");
-        let state = self.state();
-        for (sector, bytes) in (offset / SECTOR_BYTES..).zip(target.chunks_mut(512)) {
-            let held = match state.visible.get(&sector) {
-                Some(pending) => pending.as_ref(),
-                None => state.durable.get(&sector),
-            };
-            match held {
-                Some(held) => bytes.copy_from_slice(&held[..bytes.len()]),
-                None => bytes.fill(0),
-            }
-        }
+        assert!(offset.is_multiple_of(SECTOR_BYTES as u64), "unaligned read at {offset}");
+        self.state().visible.read(offset, target);
         Ok(())
     }
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        assert!(offset.is_multiple_of(SECTOR_BYTES), "unaligned write at {offset}");
         let mut state = self.state();
         // The write that meets the power cut may have reached the disk in part.
         let spent = state.spend();
         state.watch(source);
-        let (sectors, rest) = source.as_chunks::<512>();
-        assert!(rest.is_empty(), "a write of {} bytes", source.len());
-        for (sector, bytes) in (offset / SECTOR_BYTES..).zip(sectors) {
-            state.put(sector, Some(*bytes));
-        }
+        let write = state.visible.write(offset, source);
+        state.put(write);
         spent
     }
 
@@ -164,20 +177,14 @@ impl Disk for SimDisk {
 
     fn len(&self) -> io::Result<u64> {
         let state = self.state();
-        let last = |sector: Option<&u64>| sector.map_or(0, |sector| (sector + 1) * SECTOR_BYTES);
-        Ok(last(state.durable.keys().next_back()).max(last(state.visible.keys().next_back())))
+        Ok(state.durable.len().max(state.visible.len()))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         let mut state = self.state();
         state.spend()?;
-        let range = offset / SECTOR_BYTES..(offset + length) / SECTOR_BYTES;
-        let held: Vec<u64> =
-            state.durable.range(range.clone()).map(|(sector, _)| *sector).collect();
-        let unflushed: Vec<u64> = state.visible.range(range).map(|(sector, _)| *sector).collect();
-        for sector in held.into_iter().chain(unflushed) {
-            state.put(sector, None);
-        }
+        let write = state.visible.hole(offset, length);
+        state.put(write);
         Ok(())
     }
 }

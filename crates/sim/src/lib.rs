@@ -4,6 +4,7 @@
 //! Only tests and `xtask sim` use this crate.
 
 pub mod disk;
+pub mod image;
 pub mod model;
 pub mod run;
 
