@@ -1,5 +1,6 @@
-//! Serves a new encrypted volume over NBD until its input ends: the data plane without the control
-//! plane, for measurements. The keys are random and die with the process.
+//! Serves an encrypted volume over NBD until its input ends: the data plane without the control
+//! plane, for measurements. The volume is made when the folder has none. Its keys are written here,
+//! so that a measurement can close it and open it again: it protects nothing.
 //!
 //! `cargo run --release -p attach --example volume_export -- SOCKET FOLDER MIB`
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use attach::nbd::handshake::ExportInfo;
 use attach::{Export, Stop, VolumeDevice};
-use base::{OsRng, Rng, Secret, SystemClock, VolumeId};
+use base::{OsRng, Secret, SystemClock, VolumeId};
 use blockstore::live::{OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::store::{Store, StoreConfig};
@@ -21,15 +22,16 @@ fn main() {
     let path = PathBuf::from(arguments.next().unwrap());
     let folder = PathBuf::from(arguments.next().unwrap());
     let size = arguments.next().unwrap().parse::<u64>().unwrap() << 20;
-    let (mut service_key, mut data_key) = (Secret::new([0; 32]), Secret::new([0; 64]));
-    OsRng.fill(service_key.expose_mut());
-    OsRng.fill(data_key.expose_mut());
-    let data_key = DataKey::new(&data_key);
+    let service_key = Secret::new([1; 32]);
+    let data_key = DataKey::new(&Secret::new([2; 64]));
 
     let store = Store::open(&folder, service_key, Arc::new(OsRng), StoreConfig::server()).unwrap();
     let id: VolumeId = "vol-0123456789abcdef0".parse().unwrap();
     let key_check = Some(data_key.check_value());
-    store.create_volume(&id, &VolumeOptions { size_bytes: size, key_check, base: None }).unwrap();
+    if !store.contains(&id) {
+        let options = VolumeOptions { size_bytes: size, key_check, base: None };
+        store.create_volume(&id, &options).unwrap();
+    }
     let options = OpenOptions { data_key: Some(data_key), base: None };
     let handle = store.open_volume(&id, options).unwrap();
 

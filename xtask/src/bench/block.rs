@@ -1,10 +1,10 @@
-//! `cargo xtask bench block`: fio's NBD engine against four servers, one after the other, in
+//! `cargo xtask bench block`: fio's NBD engine against every server, one after the other, in
 //! rounds whose order rotates, so that slow phases of a shared machine hit all of them.
 
 use std::path::PathBuf;
 
 use super::fio::{self, Measured, WORKLOADS};
-use super::server::{Kind, Running};
+use super::server::{Kind, Server};
 use super::{machine, report};
 
 /// How long and how large.
@@ -56,8 +56,10 @@ fn measure(options: &Options, directory: &std::path::Path) -> Result<Vec<Rounds>
     let mut servers = Vec::new();
     for kind in Kind::ALL {
         eprintln!("filling {}", kind.name());
-        let server = Running::start(kind, directory, options.size_mib)?;
-        fio::fill(&server, options.size_mib)?;
+        let server = Server::prepare(kind, directory, options.size_mib)?;
+        let running = server.start()?;
+        fio::fill(&running, options.size_mib)?;
+        running.stop()?;
         servers.push(server);
     }
     let mut results: Vec<Rounds> =
@@ -66,13 +68,15 @@ fn measure(options: &Options, directory: &std::path::Path) -> Result<Vec<Rounds>
         for (workload, rounds) in WORKLOADS.iter().zip(&mut results) {
             for turn in 0..servers.len() {
                 let which = (round + turn) % servers.len();
-                let measured =
-                    fio::measure(&servers[which], workload, options.seconds, options.size_mib)?;
+                let server = &servers[which];
+                let running = server.start()?;
+                let measured = fio::measure(&running, workload, options.seconds, options.size_mib)?;
+                running.stop()?;
                 eprintln!(
                     "round {}: {}, {}: {:.0}/s",
                     round + 1,
                     workload.name,
-                    servers[which].kind().name(),
+                    server.kind().name(),
                     measured.operations_per_second
                 );
                 rounds[which].push(measured);

@@ -12,27 +12,38 @@ pub(crate) struct Workload {
     pattern: &'static str,
     block: &'static str,
     depth: u32,
+    extent: Extent,
     /// A flush after each write.
     flush: bool,
 }
 
-/// What is measured, in this order.
-pub(crate) const WORKLOADS: [Workload; 5] = [
-    workload("4 KiB random write, depth 32", "randwrite", "4k", 32, false),
-    workload("4 KiB random read, depth 32", "randread", "4k", 32, false),
-    workload("1 MiB sequential write, depth 8", "write", "1m", 8, false),
-    workload("1 MiB sequential read, depth 8", "read", "1m", 8, false),
-    workload("4 KiB random write, each flushed, depth 1", "randwrite", "4k", 1, true),
+/// How much a workload covers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The whole volume, once.
+    Volume,
+    /// As much as it gets to in a given time.
+    Time,
+}
+
+/// What is measured, in this order: the third leaves the volume in disorder for the fourth.
+pub(crate) const WORKLOADS: [Workload; 8] = [
+    sequential("1 MiB sequential write, depth 8", "write"),
+    sequential("1 MiB sequential read, depth 8", "read"),
+    random("4 KiB random write, depth 32", "randwrite", 32, false),
+    sequential("1 MiB sequential read after random overwrite, depth 8", "read"),
+    random("4 KiB random read, depth 32", "randread", 32, false),
+    random("4 KiB random read, depth 1", "randread", 1, false),
+    random("4 KiB random write, depth 1", "randwrite", 1, false),
+    random("4 KiB random write, each flushed, depth 1", "randwrite", 1, true),
 ];
 
-const fn workload(
-    name: &'static str,
-    pattern: &'static str,
-    block: &'static str,
-    depth: u32,
-    flush: bool,
-) -> Workload {
-    Workload { name, pattern, block, depth, flush }
+const fn sequential(name: &'static str, pattern: &'static str) -> Workload {
+    Workload { name, pattern, block: "1m", depth: 8, extent: Extent::Volume, flush: false }
+}
+
+const fn random(name: &'static str, pattern: &'static str, depth: u32, flush: bool) -> Workload {
+    Workload { name, pattern, block: "4k", depth, extent: Extent::Time, flush }
 }
 
 impl Workload {
@@ -70,11 +81,12 @@ pub(crate) fn measure(
         format!("--rw={}", workload.pattern),
         format!("--bs={}", workload.block),
         format!("--iodepth={}", workload.depth),
-        format!("--runtime={seconds}"),
-        "--time_based".into(),
         // Write-back of this measurement must not fall into the next one.
         "--end_fsync=1".into(),
     ];
+    if workload.extent == Extent::Time {
+        arguments.extend([format!("--runtime={seconds}"), "--time_based".into()]);
+    }
     if workload.flush {
         arguments.push("--fsync=1".into());
     }

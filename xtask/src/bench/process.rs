@@ -1,5 +1,6 @@
 //! A child process that does not outlive its measurement.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, ChildStdout, Command};
 
 /// Clock ticks per second of `/proc/PID/stat` on Linux.
@@ -28,6 +29,24 @@ impl Process {
             Ok(None) => Ok(()),
             ended => Err(format!("{} ended: {ended:?}", self.shown)),
         }
+    }
+
+    /// Closes the program's input, if it was piped.
+    pub(super) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    /// Asks the program to end.
+    pub(super) fn terminate(&self) -> Result<(), String> {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| format!("{} has no id", self.shown))?;
+        kill_process(id, Signal::TERM).map_err(|error| format!("{}: {error}", self.shown))
+    }
+
+    /// Whether the program has ended.
+    pub(super) fn has_ended(&mut self) -> Result<bool, String> {
+        let ended = self.child.try_wait().map_err(|error| format!("{}: {error}", self.shown))?;
+        Ok(ended.is_some())
     }
 
     /// The program's output, once, if it was piped.
