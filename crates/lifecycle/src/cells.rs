@@ -256,6 +256,8 @@ impl Observer for Watched<'_> {
     fn is_cancelled(&self) -> bool {
         false
     }
+
+    fn admit(&self, _bytes: u64) {}
 }
 
 /// Runs work that blocks and borrows from its caller, which `spawn_blocking` does not allow. Other

@@ -9,6 +9,7 @@
 //! [`Error::Transient`].
 
 mod faulty;
+mod file;
 mod local;
 mod memory;
 mod name;

@@ -1,13 +1,15 @@
 //! A store in a directory of the local file system.
 
+use crate::file;
 use crate::name::check_prefix;
 use crate::{Bytes, Error, LIST_NAMES_MAX, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, check_name};
 use base::Timestamp;
 use futures_util::StreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use object_store::ObjectStoreExt;
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +17,10 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// Objects as files below one directory.
 ///
-/// `object_store` writes beside the target, syncs the file, links it to its name without
-/// replacing what is there, and syncs the directories (checked in its source, version 0.14, with
-/// `with_fsync`). A crash can leave the file it wrote first, named `…#<n>`; listings skip such
-/// files and [`LocalStore::remove_stale_uploads`] removes them.
+/// An object is written beside its name, synced, linked to its name without replacing what is
+/// there, and the folder synced. A crash can leave the file written first, named `…#<n>`; listings
+/// (those of `object_store`, as checked in its source, version 0.14) skip such files and
+/// [`LocalStore::remove_stale_uploads`] removes them.
 pub struct LocalStore {
     files: LocalFileSystem,
     root: PathBuf,
@@ -37,7 +39,7 @@ impl LocalStore {
         };
         std::fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
         let files = LocalFileSystem::new_with_prefix(root).map_err(|error| failed(error.into()))?;
-        let files = files.with_fsync(true).with_automatic_cleanup(true);
+        let files = files.with_automatic_cleanup(true);
         Ok(Self { files, root: root.to_owned() })
     }
 
@@ -88,10 +90,8 @@ impl ObjectStore for LocalStore {
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(Error::TooLarge { name: name.to_owned(), size: bytes.len() as u64 });
         }
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let path = StorePath::from(name);
-        let put = object_store::ObjectStore::put_opts(&self.files, &path, bytes.into(), create);
-        block_on(put).map(|_| ()).map_err(|error| translate("put", name, error))
+        file::create(&self.root, &self.root.join(name), &bytes)
+            .map_err(|error| translate_io("put", name, error))
     }
 
     fn get(&self, name: &str) -> Result<Bytes, Error> {
@@ -103,21 +103,13 @@ impl ObjectStore for LocalStore {
 
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, Error> {
         check_name(name)?;
-        let short = || Error::OutOfRange { name: name.to_owned(), end: range.end };
-        if range.start > range.end {
-            return Err(short());
+        match file::read_range(&self.root.join(name), range.clone()) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Error::OutOfRange { name: name.to_owned(), end: range.end })
+            }
+            Err(error) => Err(translate_io("get", name, error)),
         }
-        let size = self.head(name)?.size;
-        if range.end > size {
-            return Err(short());
-        }
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let path = StorePath::from(name);
-        let bytes = block_on(self.files.get_range(&path, range.clone()))
-            .map_err(|error| translate("get", name, error))?;
-        if bytes.len() as u64 == range.end - range.start { Ok(bytes) } else { Err(short()) }
     }
 
     fn delete(&self, name: &str) -> Result<(), Error> {
@@ -168,6 +160,15 @@ fn translate(operation: &'static str, name: &str, error: object_store::Error) ->
         object_store::Error::AlreadyExists { .. } => Error::AlreadyExists { name },
         object_store::Error::InvalidPath { .. } => Error::InvalidName { name },
         source => Error::Transient { operation, name, source: source.into() },
+    }
+}
+
+fn translate_io(operation: &'static str, name: &str, error: io::Error) -> Error {
+    let name = name.to_owned();
+    match error.kind() {
+        ErrorKind::NotFound => Error::NotFound { name },
+        ErrorKind::AlreadyExists => Error::AlreadyExists { name },
+        _ => Error::Transient { operation, name, source: error.into() },
     }
 }
 

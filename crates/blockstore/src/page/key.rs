@@ -5,7 +5,7 @@
 
 use super::SUITE_AES_256_GCM;
 use super::seal::{PageOpener, PageSealer, Salt, StructureOpener, StructureSealer, gcm_key};
-use super::wiped::scrub_stack;
+use super::stack::scrub_stack;
 use base::Secret;
 use ring::{hkdf, hmac};
 use std::fmt;

@@ -17,7 +17,7 @@
 mod key;
 mod seal;
 mod source;
-mod wiped;
+mod stack;
 
 pub use key::{DataKey, KeyCheckValue, LineageId, StructureKey};
 pub use seal::{

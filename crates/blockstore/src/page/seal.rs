@@ -1,10 +1,8 @@
 //! Sealing and opening: AES-256-GCM with the position under a salt as nonce.
 
-use super::wiped::Wiped;
 use super::{Lba, PAGE_BYTES, Page, SUITE_AES_256_GCM};
-use aws_lc_rs::aead::UnboundKey as UnboundMacKey;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base::{Rng, Secret};
-use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::fmt;
 
 /// First bytes of the associated data of a page.
@@ -133,7 +131,7 @@ pub enum StructureKind {
 pub struct PageOpener(Gcm);
 
 impl PageOpener {
-    pub(super) fn new(key: Wiped<LessSafeKey>, salt: Salt) -> Self {
+    pub(super) fn new(key: LessSafeKey, salt: Salt) -> Self {
         Self(Gcm { key, salt })
     }
 
@@ -224,24 +222,16 @@ impl PageSealer {
 }
 
 /// Opens structure sealed with one salt.
-pub struct StructureOpener {
-    gcm: Gcm,
-    /// The same key once more: `ring` hashes associated data block by block, which takes longer
-    /// than sealing as much; AWS-LC does not. It wipes its keys when they are freed.
-    authenticator: aws_lc_rs::aead::LessSafeKey,
-}
+pub struct StructureOpener(Gcm);
 
 impl StructureOpener {
     pub(super) fn new(key: &Secret<[u8; 32]>, salt: Salt) -> Self {
-        let authenticator = UnboundMacKey::new(&aws_lc_rs::aead::AES_256_GCM, key.expose())
-            .expect("AES-256-GCM takes every key of 32 bytes");
-        let authenticator = aws_lc_rs::aead::LessSafeKey::new(authenticator);
-        Self { gcm: Gcm { key: gcm_key(key), salt }, authenticator }
+        Self(Gcm { key: gcm_key(key), salt })
     }
 
     /// The salt this key belongs to.
     pub fn salt(&self) -> Salt {
-        self.gcm.salt
+        self.0.salt
     }
 
     /// Opens structure of any length in place.
@@ -256,7 +246,7 @@ impl StructureOpener {
         tag: &Tag,
         bytes: &mut [u8],
     ) -> Result<(), OpenError> {
-        self.gcm.open(position, &structure_aad(kind, id), tag, bytes)
+        self.0.open(position, &structure_aad(kind, id), tag, bytes)
     }
 
     /// Checks bytes that were authenticated without being sealed.
@@ -271,13 +261,7 @@ impl StructureOpener {
 
     /// GMAC: the tag of nothing, under associated data.
     fn authenticate(&self, position: u32, bytes: &[u8]) -> Tag {
-        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce_bytes(position));
-        let aad = aws_lc_rs::aead::Aad::from(bytes);
-        let tag = self
-            .authenticator
-            .seal_in_place_separate_tag(nonce, aad, &mut [])
-            .expect("GCM refuses only inputs of 64 GiB and more");
-        Tag(tag.as_ref().try_into().expect("a GCM tag has 16 bytes"))
+        self.0.seal(position, bytes, &mut [])
     }
 }
 
@@ -315,7 +299,7 @@ impl StructureSealer {
     ) -> Tag {
         assert!(u64::from(position) >= self.next, "position {position} may have been used");
         self.next = u64::from(position) + 1;
-        self.opener.gcm.seal(position, &structure_aad(kind, id), bytes)
+        self.opener.0.seal(position, &structure_aad(kind, id), bytes)
     }
 
     /// Authenticates bytes that stay as they are (GMAC): ciphertext of pages, which whoever holds
@@ -332,9 +316,10 @@ impl StructureSealer {
     }
 }
 
-/// The cipher under one derived key.
+/// The cipher under one derived key. The library keeps the expanded key in memory of its own and
+/// overwrites it when it is freed.
 struct Gcm {
-    key: Wiped<LessSafeKey>,
+    key: LessSafeKey,
     salt: Salt,
 }
 
@@ -354,9 +339,8 @@ impl Gcm {
         tag: &Tag,
         bytes: &mut [u8],
     ) -> Result<(), OpenError> {
-        let tag = aead::Tag::from(tag.0);
         let opened =
-            self.key.open_in_place_separate_tag(nonce(position), Aad::from(aad), tag, bytes, 0..);
+            self.key.open_in_place_separate_tag(nonce(position), Aad::from(aad), &tag.0, bytes);
         if opened.is_err() {
             bytes.fill(0);
             return Err(OpenError);
@@ -365,20 +349,16 @@ impl Gcm {
     }
 }
 
-pub(super) fn gcm_key(bytes: &Secret<[u8; 32]>) -> Wiped<LessSafeKey> {
-    let key = UnboundKey::new(&aead::AES_256_GCM, bytes.expose())
+pub(super) fn gcm_key(bytes: &Secret<[u8; 32]>) -> LessSafeKey {
+    let key = UnboundKey::new(&AES_256_GCM, bytes.expose())
         .expect("AES-256-GCM takes every key of 32 bytes");
-    Wiped::new(LessSafeKey::new(key))
+    LessSafeKey::new(key)
 }
 
 fn nonce(position: u32) -> Nonce {
-    Nonce::assume_unique_for_key(nonce_bytes(position))
-}
-
-fn nonce_bytes(position: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&position.to_be_bytes());
-    bytes
+    Nonce::assume_unique_for_key(bytes)
 }
 
 fn page_aad(lba: Lba) -> [u8; AAD_BYTES] {
@@ -425,13 +405,11 @@ mod tests {
             let key = gcm_key(&Secret::new(test.key[..].try_into().unwrap()));
             let nonce = || Nonce::try_assume_unique_for_key(&test.nonce).unwrap();
             let mut bytes = test.ct.to_vec();
-            let tag = aead::Tag::try_from(&test.tag[..]).unwrap();
             let opened = key.open_in_place_separate_tag(
                 nonce(),
                 Aad::from(&test.aad[..]),
-                tag,
+                &test.tag,
                 &mut bytes,
-                0..,
             );
             assert_eq!(opened.is_err(), test.result.must_fail(), "case {}", test.tc_id);
             if !test.result.must_fail() {

@@ -2,15 +2,15 @@
 //!
 //! Under the same key the sealed pages are copied as they are, without any key. Under another key
 //! every page is opened and sealed anew, each frame under a salt of its own; plaintext exists one
-//! block per thread, in memory that is wiped.
+//! page per thread, where the page's ciphertext then lies.
 
 use super::Error;
 use super::export::begin_facts;
-use super::frame::Frame;
-use super::node::{BLOCKS_MAX, Pointer, RootRecord};
+use super::movers::{Batch, Mover};
+use super::node::{BLOCKS_MAX, RootRecord};
 use super::observer::{Observer, Pace};
 use super::pack::PACK_ITEMS_MAX;
-use super::reader::{check_key, open_frame};
+use super::reader::check_key;
 use super::root::{Checkpoint, SnapshotRoot};
 use super::store::SnapshotStore;
 use super::tree::SnapshotWriter;
@@ -51,7 +51,7 @@ pub struct CopyJob<'a> {
     pub resume: Option<&'a Checkpoint>,
     /// Blocks between two checkpoints; [`CHECKPOINT_BLOCKS`](super::CHECKPOINT_BLOCKS) is sensible.
     pub checkpoint_blocks: u64,
-    /// Threads that open and seal; at least one.
+    /// Blocks opened and sealed at a time, each on a thread of its own; at least one.
     pub threads: usize,
 }
 
@@ -77,21 +77,30 @@ pub fn copy(
     let done = job.resume.map_or(0, |checkpoint| checkpoint.blocks_done);
     let total = done + count(source, earlier.as_ref(), &record, next)?;
     let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done);
-    loop {
-        let batch = batch(source, earlier.as_ref(), &record, next)?;
-        let Some((last, _)) = batch.last() else { break };
-        next = last + 1;
-        for ((block, _), frame) in batch.iter().zip(transform(source, target, job, &batch)?) {
-            match frame {
-                Some(frame) => writer.store_frame(*block, &frame)?,
-                None => writer.clear(*block)?,
+    let mover = Mover { source, target, keys: &job.keys, observer };
+    mover.with_threads(job.threads, |movers| {
+        loop {
+            while movers.have_room() {
+                let batch = batch(source, earlier.as_ref(), &record, next)?;
+                let Some((last, _)) = batch.last() else { break };
+                next = last + 1;
+                movers.send(writer.pack_id(), batch);
+            }
+            let Some(moved) = movers.receive() else { break };
+            let moved = moved?;
+            let (count, end) = (moved.len() as u64, moved.last().map(|(block, _)| block + 1));
+            for (block, item) in moved {
+                match item {
+                    Some(item) => writer.point(block, item)?,
+                    None => writer.clear(block)?,
+                }
+            }
+            if pace.advance(count)? {
+                pace.checkpoint(writer.commit()?, end.unwrap_or(next))?;
             }
         }
-        if pace.advance(batch.len() as u64)? {
-            pace.checkpoint(writer.commit()?, next)?;
-        }
-    }
-    writer.commit()
+        writer.commit()
+    })
 }
 
 fn check_job(job: &CopyJob<'_>) -> Result<(), Error> {
@@ -141,8 +150,6 @@ fn count(
     Ok(count)
 }
 
-type Batch = Vec<(u64, Option<Pointer>)>;
-
 fn batch(
     store: &SnapshotStore,
     earlier: Option<&RootRecord>,
@@ -159,38 +166,4 @@ fn batch(
         }
     })?;
     Ok(batch)
-}
-
-/// Reads a batch and makes the frames to store, with the threads the job allows.
-fn transform(
-    source: &SnapshotStore,
-    target: &SnapshotStore,
-    job: &CopyJob<'_>,
-    batch: &Batch,
-) -> Result<Vec<Option<Frame>>, Error> {
-    let one = |(block, pointer): &(u64, Option<Pointer>)| -> Result<Option<Frame>, Error> {
-        let Some(pointer) = pointer else { return Ok(None) };
-        let frame = source.frame(*block, &pointer.frame)?;
-        match &job.keys {
-            CopyKeys::Same => Ok(Some(frame)),
-            CopyKeys::Change { source, target: key } => {
-                let plain = open_frame(&frame, source, &pointer.frame)?;
-                Ok(Some(Frame::seal(*block, &plain.bytes, plain.digest, key, target.rng())))
-            }
-        }
-    };
-    let share = batch.len().div_ceil(job.threads.max(1));
-    let work = |part: &[_]| part.iter().map(one).collect::<Result<Vec<_>, Error>>();
-    let work = &work;
-    std::thread::scope(|scope| {
-        let mut parts = batch.chunks(share);
-        let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
-        let mut frames = work(first)?;
-        for other in others {
-            let joined = other.join();
-            frames.extend(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        }
-        Ok(frames)
-    })
 }

@@ -7,14 +7,15 @@
 //! `docs/format.snapshots.md`.
 
 use super::codec::{Fields, Malformed};
+use super::reseal::Reseal;
 use crate::page::{
     BLOCK_BYTES, DataKey, OpenError, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, PageOrigin,
-    SUITE_AES_256_GCM, Salt, SealedPage, StructureKind, StructureOpener, StructureSealer, Tag,
-    is_zero,
+    PageSealer, SUITE_AES_256_GCM, Salt, SealedPage, StructureKind, StructureOpener,
+    StructureSealer, Tag, is_zero,
 };
 use base::Rng;
 use objstore::Bytes;
-use ring::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 const FRAME_MAGIC: &[u8; 4] = b"SRFR";
@@ -81,6 +82,22 @@ struct SealedDigest {
     sealed: [u8; 32],
 }
 
+impl SealedDigest {
+    /// Seals a digest after the pages of its block.
+    fn seal(block: u64, digest: Digest, sealer: &mut PageSealer) -> Self {
+        let mut sealed = digest.0;
+        let tag = sealer.seal_digest_at(DIGEST_POSITION, block, &mut sealed);
+        let origin = PageOrigin { salt: sealer.salt(), position: DIGEST_POSITION };
+        Self { origin, tag, sealed }
+    }
+
+    fn open(&self, block: u64, opener: &PageOpener) -> Result<Digest, OpenError> {
+        let mut bytes = self.sealed;
+        opener.open_digest(self.origin.position, block, &self.tag, &mut bytes)?;
+        Ok(Digest(bytes))
+    }
+}
+
 /// A block as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -135,10 +152,7 @@ impl Frame {
             let origin = PageOrigin { salt: sealer.salt(), position };
             entries.push(Entry { page, origin, tag });
         }
-        let mut sealed = digest.0;
-        let tag = sealer.seal_digest_at(DIGEST_POSITION, block, &mut sealed);
-        let origin = PageOrigin { salt: sealer.salt(), position: DIGEST_POSITION };
-        let digest = Some(SealedDigest { origin, tag, sealed });
+        let digest = Some(SealedDigest::seal(block, digest, &mut sealer));
         Self { block, digest, entries, body: body.into() }
     }
 
@@ -182,10 +196,7 @@ impl Frame {
     /// The digest, if one was recorded when the block was sealed.
     pub(super) fn open_digest(&self, key: &DataKey) -> Result<Option<Digest>, OpenError> {
         let Some(sealed) = &self.digest else { return Ok(None) };
-        let mut bytes = sealed.sealed;
-        let opener = key.opener(sealed.origin.salt);
-        opener.open_digest(sealed.origin.position, self.block, &sealed.tag, &mut bytes)?;
-        Ok(Some(Digest(bytes)))
+        sealed.open(self.block, &key.opener(sealed.origin.salt)).map(Some)
     }
 
     fn ciphertext(&self, at: usize) -> &Page {
@@ -193,18 +204,90 @@ impl Frame {
         &pages[at]
     }
 
-    /// The bytes to store, sealed at the two positions of `slot`, and the tag to point with.
-    pub(super) fn encode(&self, sealer: &mut StructureSealer, slot: u8) -> (Vec<u8>, Tag) {
+    /// Appends the bytes to store, sealed at the two positions of `slot`; returns the tag to point
+    /// with.
+    pub(super) fn encode_into(
+        &self,
+        sealer: &mut StructureSealer,
+        slot: u8,
+        out: &mut Vec<u8>,
+    ) -> Tag {
         let body_tag = sealer.authenticate_at(body_position(slot), &self.body);
-        let mut table = self.encode_table(body_tag);
+        let mut table = self.encode_table(body_tag, self.body.len());
         let header = header(self.flags(), table.len(), self.body.len());
         let tag =
             sealer.seal_at(table_position(slot), StructureKind::FrameTable, self.block, &mut table);
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + table.len() + self.body.len());
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&table);
-        bytes.extend_from_slice(&self.body);
-        (bytes, tag)
+        out.extend_from_slice(&header);
+        out.extend_from_slice(&table);
+        out.extend_from_slice(&self.body);
+        tag
+    }
+
+    /// Appends the same block under another data key: each page is opened where it will lie and
+    /// sealed there, so plaintext exists one page at a time. A recorded digest goes along, sealed
+    /// anew; the tags of the pages and its own prove that they belong together, so nothing is
+    /// hashed. A block without a digest stays without. Leaves `out` as it was on an error.
+    pub(super) fn reseal_into(
+        &self,
+        keys: &mut Reseal<'_>,
+        sealer: &mut StructureSealer,
+        slot: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<Tag, FrameError> {
+        let start = out.len();
+        let resealed = self.reseal(keys, sealer, slot, out);
+        if resealed.is_err() {
+            out.truncate(start);
+        }
+        resealed
+    }
+
+    fn reseal(
+        &self,
+        keys: &mut Reseal<'_>,
+        sealer: &mut StructureSealer,
+        slot: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<Tag, FrameError> {
+        let digest = match &self.digest {
+            Some(sealed) => Some(sealed.open(self.block, keys.opener(sealed.origin.salt))?),
+            None => None,
+        };
+        let mut pages = keys.sealer();
+        let salt = pages.salt();
+        let mut frame =
+            Self { block: self.block, digest: None, entries: Vec::new(), body: Bytes::new() };
+        frame.entries.reserve_exact(self.entries.len());
+        let table_bytes = table_bytes(self.entries.len(), usize::from(self.has_salts()), digest);
+        let table_at = out.len() + HEADER_BYTES;
+        out.extend_from_slice(&header(self.flags(), table_bytes, self.body.len()));
+        out.resize(table_at + table_bytes, 0);
+        let body_at = out.len();
+        out.extend_from_slice(&self.body[..BODY_PREFIX_BYTES]);
+        for (at, entry) in self.entries.iter().enumerate() {
+            let page_at = out.len();
+            out.extend_from_slice(self.ciphertext(at));
+            let page: &mut Page =
+                (&mut out[page_at..]).try_into().expect("exactly one page was appended");
+            let (origin, lba) = (entry.origin, lba(self.block, entry.page));
+            keys.opener(origin.salt).open(origin.position, lba, &entry.tag, page)?;
+            let position = u32::from(entry.page);
+            let tag = pages.seal_at(position, lba, page);
+            let origin = PageOrigin { salt, position };
+            frame.entries.push(Entry { page: entry.page, origin, tag });
+        }
+        frame.digest = digest.map(|digest| SealedDigest::seal(self.block, digest, &mut pages));
+        let body_tag = sealer.authenticate_at(body_position(slot), &out[body_at..]);
+        let mut table = frame.encode_table(body_tag, self.body.len());
+        let tag =
+            sealer.seal_at(table_position(slot), StructureKind::FrameTable, self.block, &mut table);
+        out[table_at..body_at].copy_from_slice(&table);
+        Ok(tag)
+    }
+
+    /// Whether the table names any salt.
+    fn has_salts(&self) -> bool {
+        self.digest.is_some() || !self.entries.is_empty()
     }
 
     /// Bytes of the body of a frame with this many pages.
@@ -216,7 +299,8 @@ impl Frame {
         if self.digest.is_some() { FLAG_DIGEST } else { 0 }
     }
 
-    pub(super) fn encode_table(&self, body_tag: Tag) -> Vec<u8> {
+    /// The table of a frame whose body has so many bytes.
+    pub(super) fn encode_table(&self, body_tag: Tag, body_bytes: usize) -> Vec<u8> {
         let mut salts: Vec<Salt> = Vec::new();
         let mut salt_number = |salt: Salt| -> u8 {
             let at = salts.iter().position(|known| *known == salt).unwrap_or_else(|| {
@@ -238,12 +322,12 @@ impl Frame {
             rest.extend_from_slice(&entry.origin.position.to_le_bytes());
             rest.extend_from_slice(&entry.tag.0);
         }
-        let mut table = Vec::with_capacity(24 + salts.len() * 32 + rest.len());
+        let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + salts.len() * SALT_BYTES + rest.len());
         table.push(FRAME_VERSION);
         table.push(self.flags());
         table.push(self.entries.len() as u8);
         table.push(salts.len() as u8);
-        table.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        table.extend_from_slice(&(body_bytes as u32).to_le_bytes());
         table.extend_from_slice(&body_tag.0);
         for salt in &salts {
             table.extend_from_slice(&salt.0);
@@ -252,7 +336,7 @@ impl Frame {
         table
     }
 
-    /// Reads what [`Frame::encode`] wrote for this block at this slot of this pack.
+    /// Reads what was written for this block at this slot of this pack, and checks all of it.
     pub(super) fn decode(
         bytes: &Bytes,
         opener: &StructureOpener,
@@ -260,6 +344,20 @@ impl Frame {
         block: u64,
         tag: &Tag,
     ) -> Result<Self, Malformed> {
+        let (frame, body_tag) = Self::decode_to_open(bytes, opener, slot, block, tag)?;
+        opener.check(body_position(slot), &body_tag, &frame.body).map_err(|OpenError| Malformed)?;
+        Ok(frame)
+    }
+
+    /// As [`Frame::decode`] for who opens every page: their tags prove the body, so its own is
+    /// returned unchecked.
+    pub(super) fn decode_to_open(
+        bytes: &Bytes,
+        opener: &StructureOpener,
+        slot: u8,
+        block: u64,
+        tag: &Tag,
+    ) -> Result<(Self, Tag), Malformed> {
         let mut fields = Fields::new(bytes);
         fields.expect(FRAME_MAGIC)?;
         fields.expect(&[FRAME_VERSION, SUITE_AES_256_GCM])?;
@@ -273,9 +371,7 @@ impl Frame {
         opener
             .open(table_position(slot), StructureKind::FrameTable, block, tag, &mut table)
             .map_err(|OpenError| Malformed)?;
-        let (frame, body_tag) = Self::decode_table(block, flags, &table, body)?;
-        opener.check(body_position(slot), &body_tag, &frame.body).map_err(|OpenError| Malformed)?;
-        Ok(frame)
+        Self::decode_table(block, flags, &table, body)
     }
 
     pub(super) fn decode_table(
@@ -320,13 +416,20 @@ impl Frame {
     }
 }
 
+const TABLE_HEAD_BYTES: usize = 24;
+const SALT_BYTES: usize = 32;
 const ENTRY_BYTES: usize = 22;
 const DIGEST_BYTES: usize = 53;
 
+fn table_bytes(pages: usize, salts: usize, digest: Option<Digest>) -> usize {
+    let digest = digest.map_or(0, |_| DIGEST_BYTES);
+    TABLE_HEAD_BYTES + salts * SALT_BYTES + digest + pages * ENTRY_BYTES
+}
+
 /// The most bytes one frame takes.
 pub(super) const FRAME_BYTES_MAX: usize = HEADER_BYTES
-    + 24
-    + (PAGES_PER_BLOCK + 1) * 32
+    + TABLE_HEAD_BYTES
+    + (PAGES_PER_BLOCK + 1) * SALT_BYTES
     + DIGEST_BYTES
     + PAGES_PER_BLOCK * ENTRY_BYTES
     + BODY_PREFIX_BYTES

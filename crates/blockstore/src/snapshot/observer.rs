@@ -3,7 +3,8 @@
 use super::Error;
 use super::root::Checkpoint;
 
-/// Watches an export or a copy. Called from the thread that does the work.
+/// Watches an export or a copy. Called from the thread that does the work, but for
+/// [`Observer::admit`].
 pub trait Observer: Sync {
     /// So many of the blocks to do are done.
     fn progress(&self, done: u64, total: u64);
@@ -20,6 +21,10 @@ pub trait Observer: Sync {
 
     /// Whether the work should stop. Asked after every block.
     fn is_cancelled(&self) -> bool;
+
+    /// Waits until `bytes` more may be read or written. Called from every thread of the work, before
+    /// each block.
+    fn admit(&self, bytes: u64);
 }
 
 /// Watches nothing: for work short enough to be repeated from the start.
@@ -39,6 +44,8 @@ impl Observer for Unobserved {
     fn is_cancelled(&self) -> bool {
         false
     }
+
+    fn admit(&self, _bytes: u64) {}
 }
 
 /// Counts blocks, and says when a checkpoint is due.

@@ -11,7 +11,8 @@
 //!   older or newer one of the same block.
 
 use super::codec::{Fields, Malformed};
-use super::frame::{FRAME_BYTES_MAX, Frame};
+use super::frame::{FRAME_BYTES_MAX, Frame, FrameError};
+use super::reseal::Reseal;
 use crate::page::{
     OpenError, SUITE_AES_256_GCM, Salt, StructureKey, StructureKind, StructureSealer, Tag,
 };
@@ -32,6 +33,10 @@ pub(super) const PACK_VERSION: u8 = 1;
 const HEADER_BYTES: usize = 32;
 const DIRECTORY_ENTRY_BYTES: usize = 33;
 pub(super) const FOOTER_BYTES: usize = 80;
+
+/// The most bytes of a pack that are not items.
+pub(super) const PACK_OVERHEAD_BYTES_MAX: usize =
+    HEADER_BYTES + 23 + PACK_ITEMS_MAX * DIRECTORY_ENTRY_BYTES + FOOTER_BYTES;
 
 const _: () = assert!(PACK_BYTES_TARGET + FRAME_BYTES_MAX < objstore::OBJECT_BYTES_MAX);
 
@@ -237,8 +242,21 @@ pub(super) struct PackBuilder {
 
 impl PackBuilder {
     pub(super) fn new(id: PackId, kind: PackKind, key: &StructureKey) -> Self {
+        Self::in_buffer(id, kind, key, Vec::with_capacity(HEADER_BYTES))
+    }
+
+    /// As [`PackBuilder::new`], in memory that was used for a pack before: new memory costs more
+    /// than sealing what goes into it.
+    pub(super) fn in_buffer(
+        id: PackId,
+        kind: PackKind,
+        key: &StructureKey,
+        mut buffer: Vec<u8>,
+    ) -> Self {
         let directory = Directory { kind, entries: Vec::new() };
-        Self { id, directory, sealer: key.sealer(id.salt()), bytes: begin(id, kind, 0) }
+        buffer.clear();
+        begin(&mut buffer, id, kind, 0);
+        Self { id, directory, sealer: key.sealer(id.salt()), bytes: buffer }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -246,26 +264,40 @@ impl PackBuilder {
     }
 
     pub(super) fn push_frame(&mut self, block: u64, frame: &Frame) -> ItemRef {
-        let slot = self.next_slot();
-        let (bytes, tag) = frame.encode(&mut self.sealer, slot);
-        self.push(block, &bytes, tag)
+        let (slot, start) = (self.next_slot(), self.bytes.len());
+        let tag = frame.encode_into(&mut self.sealer, slot, &mut self.bytes);
+        self.enter(block, start, tag)
+    }
+
+    /// Puts a block into the pack under another data key; see [`Frame::reseal_into`].
+    pub(super) fn push_resealed(
+        &mut self,
+        block: u64,
+        frame: &Frame,
+        keys: &mut Reseal<'_>,
+    ) -> Result<ItemRef, FrameError> {
+        let (slot, start) = (self.next_slot(), self.bytes.len());
+        let tag = frame.reseal_into(keys, &mut self.sealer, slot, &mut self.bytes)?;
+        Ok(self.enter(block, start, tag))
     }
 
     /// Seals a node into the pack.
     pub(super) fn push_node(&mut self, kind: StructureKind, id: u64, mut node: Vec<u8>) -> ItemRef {
         let position = node_position(self.next_slot());
         let tag = self.sealer.seal_at(position, kind, id, &mut node);
-        self.push(id, &node, tag)
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&node);
+        self.enter(id, start, tag)
     }
 
     fn next_slot(&self) -> u8 {
-        assert!(!self.is_full(), "a full pack takes no item");
+        assert!(self.directory.entries.len() < PACK_ITEMS_MAX, "a full pack takes no item");
         self.directory.entries.len() as u8
     }
 
-    fn push(&mut self, id: u64, bytes: &[u8], tag: Tag) -> ItemRef {
-        let slot = self.next_slot();
-        let (offset, length) = append(&mut self.bytes, bytes);
+    /// Enters what was appended from `start` on into the directory.
+    fn enter(&mut self, id: u64, start: usize, tag: Tag) -> ItemRef {
+        let (slot, (offset, length)) = (self.next_slot(), extent(&self.bytes, start));
         self.directory.entries.push(DirectoryEntry { slot, id, offset, length, tag });
         ItemRef { pack: self.id, slot, offset, length, tag }
     }
@@ -292,7 +324,8 @@ pub(super) fn rewrite(
     rng: &dyn Rng,
 ) -> Bytes {
     assert!(revision > 0, "revision 0 is what the writer wrote");
-    let mut bytes = begin(id, kind, revision);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    begin(&mut bytes, id, kind, revision);
     let mut directory = Directory { kind, entries: Vec::with_capacity(items.len()) };
     for (entry, item) in items {
         let (offset, length) = append(&mut bytes, item);
@@ -301,21 +334,25 @@ pub(super) fn rewrite(
     finish(id, revision, &directory, bytes, key, rng)
 }
 
-fn begin(id: PackId, kind: PackKind, revision: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+fn begin(bytes: &mut Vec<u8>, id: PackId, kind: PackKind, revision: u32) {
     bytes.extend_from_slice(PACK_MAGIC);
     bytes.extend_from_slice(&[PACK_VERSION, SUITE_AES_256_GCM, kind as u8, 0]);
     bytes.extend_from_slice(&id.0);
     bytes.extend_from_slice(&revision.to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
     assert_eq!(bytes.len(), HEADER_BYTES, "the header has one size");
-    bytes
 }
 
 fn append(bytes: &mut Vec<u8>, item: &[u8]) -> (u32, u32) {
-    let offset = u32::try_from(bytes.len()).expect("a pack is far smaller than 4 GiB");
+    let start = bytes.len();
     bytes.extend_from_slice(item);
-    (offset, u32::try_from(item.len()).expect("an item is far smaller than 4 GiB"))
+    extent(bytes, start)
+}
+
+/// Offset and length of what was appended from `start` on.
+fn extent(bytes: &[u8], start: usize) -> (u32, u32) {
+    let number = |n: usize| u32::try_from(n).expect("a pack is far smaller than 4 GiB");
+    (number(start), number(bytes.len() - start))
 }
 
 /// The directory is sealed under a salt of its own, because two attempts at one revision may

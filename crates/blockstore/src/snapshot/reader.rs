@@ -222,10 +222,14 @@ pub(super) fn open_frame(
     key: &DataKey,
     item: &ItemRef,
 ) -> Result<PlainBlock, Error> {
-    frame.open(key).map_err(|error| match error {
+    frame.open(key).map_err(|error| open_failure(error, item))
+}
+
+pub(super) fn open_failure(error: FrameError, item: &ItemRef) -> Error {
+    match error {
         FrameError::Page => corrupt("page", item),
         FrameError::Digest => corrupt("block digest", item),
-    })
+    }
 }
 
 pub(super) fn check_key(root: &SnapshotRoot, key: &DataKey) -> Result<(), Error> {

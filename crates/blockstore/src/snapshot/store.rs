@@ -80,16 +80,28 @@ impl SnapshotStore {
         bytes
     }
 
-    /// Stores a finished pack; durable on return.
-    pub(super) fn put_pack(&self, pack: PackBuilder) -> Result<(), Error> {
+    /// Stores a finished pack; durable on return. Gives back its memory for another, if the object
+    /// store did not keep it.
+    pub(super) fn put_pack(&self, pack: PackBuilder) -> Result<Vec<u8>, Error> {
         let (id, bytes) = pack.finish(self.key(), self.rng());
-        Ok(put_settled(self.objects(), &id.object(0), &bytes)?)
+        put_settled(self.objects(), &id.object(0), &bytes)?;
+        Ok(if bytes.is_unique() { bytes.into() } else { Vec::new() })
     }
 
+    /// A frame, checked whole.
     pub(super) fn frame(&self, block: u64, item: &ItemRef) -> Result<Frame, Error> {
         let bytes = self.fetch(item)?;
         let opener = item.pack.opener(self.key());
         Frame::decode(&bytes, &opener, item.slot, block, &item.tag)
+            .map_err(|Malformed| corrupt("frame", item))
+    }
+
+    /// A frame for who opens every page of it; see [`Frame::decode_to_open`].
+    pub(super) fn frame_to_open(&self, block: u64, item: &ItemRef) -> Result<Frame, Error> {
+        let bytes = self.fetch(item)?;
+        let opener = item.pack.opener(self.key());
+        Frame::decode_to_open(&bytes, &opener, item.slot, block, &item.tag)
+            .map(|(frame, _)| frame)
             .map_err(|Malformed| corrupt("frame", item))
     }
 

@@ -6,7 +6,7 @@ use super::node::{
     BLOCKS_MAX, Child, Children, FAN_OUT, Facts, Leaf, Pointer, ROOT_ID, RootRecord, encode_inner,
     inner_id, leaf_id,
 };
-use super::pack::{ItemRef, PackBuilder, PackIds, PackKind, WriterId};
+use super::pack::{ItemRef, PackBuilder, PackId, PackIds, PackKind, WriterId};
 use super::root::SnapshotRoot;
 use super::store::SnapshotStore;
 use crate::page::StructureKind;
@@ -81,6 +81,12 @@ impl<'a> SnapshotWriter<'a> {
             .get_or_insert_with(|| PackBuilder::new(ids.next(), PackKind::Frames, store.key()));
         let item = pack.push_frame(block, frame);
         self.point(block, item)
+    }
+
+    /// The id of a pack that the caller fills and stores itself, to [`SnapshotWriter::point`] at
+    /// what is in it.
+    pub(super) fn pack_id(&mut self) -> PackId {
+        self.ids.next()
     }
 
     /// Points a block at a frame that is stored already.
@@ -170,11 +176,11 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     fn flush_frames(&mut self) -> Result<(), Error> {
-        self.frames.take().map_or(Ok(()), |pack| self.store.put_pack(pack))
+        self.frames.take().map_or(Ok(()), |pack| self.store.put_pack(pack).map(drop))
     }
 
     fn flush_nodes(&mut self) -> Result<(), Error> {
-        self.nodes.take().map_or(Ok(()), |pack| self.store.put_pack(pack))
+        self.nodes.take().map_or(Ok(()), |pack| self.store.put_pack(pack).map(drop))
     }
 
     /// Makes all so far durable and returns its root. Writing may go on; a later commit returns a

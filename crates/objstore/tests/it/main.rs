@@ -72,6 +72,28 @@ fn local_conforms_inside_a_runtime() {
     runtime.block_on(async { conforms(&LocalStore::open(directory.path()).unwrap()) });
 }
 
+/// Large objects take another way to the disk than small ones.
+#[test]
+fn local_objects_of_every_size_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let (edge, write) = (256 << 10, 1 << 20);
+    for length in [edge - 1, edge, edge + 1, write - 4096, write, write + 1, 3 * write + 4095] {
+        let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let name = format!("large/{length}");
+        store.put(&name, bytes.clone().into()).unwrap();
+        assert_eq!(store.get(&name).unwrap(), bytes, "{length}");
+        assert_eq!(store.head(&name).unwrap().size, length as u64);
+        let tail = store.get_range(&name, length as u64 - 5..length as u64).unwrap();
+        assert_eq!(tail, bytes[length - 5..]);
+        let again = store.put(&name, vec![1; length].into());
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+        assert_eq!(store.get(&name).unwrap(), bytes, "{length}");
+    }
+    let left = std::fs::read_dir(directory.path().join("large")).unwrap();
+    assert_eq!(left.count(), 7, "nothing but the objects is left");
+}
+
 #[test]
 fn a_quiet_faulty_store_conforms() {
     conforms(&FaultyStore::new(memory(), 1, FaultPlan::default()));

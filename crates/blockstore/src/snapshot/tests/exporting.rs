@@ -237,6 +237,8 @@ impl Observer for Recorder {
     fn is_cancelled(&self) -> bool {
         self.cancel_after.is_some_and(|after| self.done.load(Ordering::SeqCst) >= after)
     }
+
+    fn admit(&self, _bytes: u64) {}
 }
 
 #[test]
