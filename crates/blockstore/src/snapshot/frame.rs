@@ -13,9 +13,9 @@ use crate::page::{
     PageSealer, SUITE_AES_256_GCM, Salt, SealedPage, StructureKind, StructureOpener,
     StructureSealer, Tag, is_zero,
 };
+use aws_lc_rs::digest::{SHA256, digest};
 use base::Rng;
 use objstore::Bytes;
-use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 const FRAME_MAGIC: &[u8; 4] = b"SRFR";
@@ -322,7 +322,8 @@ impl Frame {
             rest.extend_from_slice(&entry.origin.position.to_le_bytes());
             rest.extend_from_slice(&entry.tag.0);
         }
-        let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + salts.len() * SALT_BYTES + rest.len());
+        let mut table =
+            Vec::with_capacity(TABLE_HEAD_BYTES + salts.len() * SALT_BYTES + rest.len());
         table.push(FRAME_VERSION);
         table.push(self.flags());
         table.push(self.entries.len() as u8);

@@ -143,8 +143,7 @@ impl Mover<'_> {
         let mut buffer = lock(&shared.buffers).pop().unwrap_or_default();
         buffer.clear();
         buffer.reserve(pack_bytes_max(batch));
-        let mut pack =
-            PackBuilder::in_buffer(id, PackKind::Frames, self.target.key(), buffer);
+        let mut pack = PackBuilder::in_buffer(id, PackKind::Frames, self.target.key(), buffer);
         let permit = Permit::take(shared);
         let moved = self.fill(&mut pack, batch, reseal)?;
         drop(permit);
