@@ -36,7 +36,7 @@ fn main() {
     let handle = store.open_volume(&id, options).unwrap();
 
     let info = ExportInfo { name: "volume".into(), description: id.to_string(), size };
-    let device = Arc::new(VolumeDevice::new(handle.clone(), size));
+    let device = Arc::new(VolumeDevice::new(handle.clone()));
     let export = Export::start(&path, info, device, Arc::new(SystemClock)).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     export.stop(Stop::Graceful).unwrap();

@@ -5,11 +5,20 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use crate::buffer::Buffer;
+pub use blockstore::store::{SizeWatch, SizeWatcher};
 
 /// A block device that works on requests in its own thread.
 pub trait BlockDevice: Send + Sync {
-    /// Bytes the device holds. Constant while it is exported.
+    /// Bytes the device holds now. It may grow while the device is exported, and never shrinks.
     fn size(&self) -> u64;
+
+    /// Has `watcher` called with the new size whenever the device has grown, until the watch is
+    /// dropped. The watcher runs on the device's thread: it must not block, and must not call the
+    /// device. A device of constant size need not implement this.
+    fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
+        drop(watcher);
+        SizeWatch::never()
+    }
 
     /// Takes a batch, in order, and returns without waiting for it. May block while the device's
     /// queue is full. Every [`Reply`] is completed once, from any thread, in any order.

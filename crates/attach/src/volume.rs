@@ -9,7 +9,7 @@ use blockstore::store::{Volume, VolumeHandle, Work};
 use crate::buffer::Buffer;
 use crate::device::{
     Answer, Answers, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Reply,
-    Request,
+    Request, SizeWatch, SizeWatcher,
 };
 
 /// Payload bytes after which answers are sent although the batch goes on, so that the connection
@@ -19,19 +19,22 @@ const ANSWER_BYTES: usize = 256 << 10;
 /// A volume that is open with its data key.
 pub struct VolumeDevice {
     handle: VolumeHandle,
-    size: u64,
 }
 
 impl VolumeDevice {
-    /// Offers a volume whose size is `size` while it is exported.
-    pub fn new(handle: VolumeHandle, size: u64) -> Self {
-        Self { handle, size }
+    /// Offers a volume.
+    pub fn new(handle: VolumeHandle) -> Self {
+        Self { handle }
     }
 }
 
 impl BlockDevice for VolumeDevice {
     fn size(&self) -> u64 {
-        self.size
+        self.handle.size()
+    }
+
+    fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
+        self.handle.watch_size(watcher)
     }
 
     fn submit(&self, batch: Vec<Request>) {

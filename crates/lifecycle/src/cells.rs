@@ -5,7 +5,7 @@
 
 use crate::port::BoxFuture;
 use crate::port::blocks::{
-    BlockError, Blocks, ExportCut, Reseal, Root, Saved, Stored, VolumeBlocks, Watch,
+    BlockError, Blocks, CutError, ExportCut, Reseal, Root, Saved, Stored, VolumeBlocks, Watch,
 };
 use crate::port::host::OpenVolume;
 use base::{Clock, Region, SnapshotId, VolumeId};
@@ -184,6 +184,54 @@ impl Cell {
         }
     }
 
+    /// Cuts that an interrupted attempt left on some members are of another moment: they go first.
+    fn cut_many(&self, members: &[(VolumeBlocks, SnapshotId)]) -> Result<(), CutError> {
+        let mut wanted = Vec::with_capacity(members.len());
+        let mut present = Vec::new();
+        for (blocks, snapshot) in members {
+            let volume = &blocks.volume;
+            let of_volume = |cause| CutError { volume: volume.clone(), cause };
+            let base = blocks.base_root.as_deref().map(root_of).transpose().map_err(of_volume)?;
+            let ready = || {
+                self.ensure_volume(volume, blocks.size_bytes, base.as_ref())?;
+                self.live.cuts(volume)
+            };
+            let cuts = ready().map_err(of_store).map_err(of_volume)?;
+            let cut = cut_id(snapshot);
+            if cuts.iter().any(|known| known.id == cut) {
+                present.push((volume, cut));
+            }
+            wanted.push((volume.clone(), cut));
+        }
+        if present.len() == wanted.len() {
+            return Ok(());
+        }
+        for (volume, cut) in present {
+            let released = self.release_cut(volume, cut);
+            released.map_err(|cause| CutError { volume: volume.clone(), cause })?;
+        }
+        match self.live.cut_many(&wanted) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Member { id, cause }) => {
+                Err(CutError { volume: id, cause: of_store(*cause) })
+            }
+            Err(error) => {
+                let volume = wanted.swap_remove(0).0;
+                Err(CutError { volume, cause: of_store(error) })
+            }
+        }
+    }
+
+    fn resize(&self, volume: &VolumeBlocks, size_bytes: u64) -> Result<(), BlockError> {
+        let base = volume.base_root.as_deref().map(root_of).transpose()?;
+        self.ensure_volume(&volume.volume, volume.size_bytes, base.as_ref()).map_err(of_store)?;
+        let size = self.live.with(&volume.volume, |engine| Ok(engine.size())).map_err(of_store)?;
+        if size >= size_bytes {
+            return Ok(());
+        }
+        self.live.resize(&volume.volume, size_bytes).map_err(of_store)
+    }
+
     fn export(&self, export: &ExportCut, observer: &dyn Observer) -> Result<Stored, BlockError> {
         let (id, cut) = (&export.volume.volume, cut_id(&export.snapshot));
         let resume = export.resume.as_deref().map(checkpoint_of).transpose()?;
@@ -279,6 +327,30 @@ impl Blocks for Cells {
         Box::pin(async move {
             let cell = self.cell(&volume.region)?;
             blocking(|| cell.cut(volume, cut_id(snapshot))).await
+        })
+    }
+
+    fn cut_many<'a>(
+        &'a self,
+        region: &'a Region,
+        members: &'a [(VolumeBlocks, SnapshotId)],
+    ) -> BoxFuture<'a, Result<(), CutError>> {
+        Box::pin(async move {
+            let Some((first, _)) = members.first() else { return Ok(()) };
+            let of_first = |cause| CutError { volume: first.volume.clone(), cause };
+            let cell = self.cell(region).map_err(of_first)?;
+            blocking(|| cell.cut_many(members)).await
+        })
+    }
+
+    fn resize<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        size_bytes: u64,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&volume.region)?;
+            blocking(|| cell.resize(volume, size_bytes)).await
         })
     }
 

@@ -34,6 +34,11 @@ pub enum Violation {
         /// Which cut.
         id: String,
     },
+    /// The volume does not have the size it was last given.
+    Size {
+        /// Which it has.
+        found: u64,
+    },
     /// A cut's content is not the volume's content at that moment.
     WrongCut {
         /// Which cut.

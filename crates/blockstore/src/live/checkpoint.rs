@@ -8,6 +8,7 @@
 use super::delta::{BlockDelta, Layer};
 use super::engine::{Context, Engine};
 use super::layout::{Geometry, Location, SegmentIndex, byte_offset, height_for};
+use super::log::ChunkEnd;
 use super::map::{
     Nodes, Part, child, identity, leaf_entry, put_leaf_changed, put_leaf_entry, slot_of,
 };
@@ -185,12 +186,12 @@ struct OpenNode {
 }
 
 impl Merge {
-    fn new(layer: Arc<Layer>, old: Root, volume_bytes: u64, fence: u32) -> Self {
+    fn new(layer: Arc<Layer>, old: Root, fence: u32) -> Self {
         let end = layer.end.expect("only frozen layers are merged");
         let generation = layer.cut.map_or(end.generation, |cut| cut.generation);
         let mut blocks: Vec<u64> = layer.blocks.keys().copied().collect();
         blocks.sort_unstable();
-        let height = height_for(volume_bytes).max(old.height);
+        let height = height_for(layer.volume_bytes).max(old.height);
         // A map that grows gets its new top nodes above its first child, so that one is visited.
         if height > old.height && !old.node.is_absent() && blocks.first().is_some_and(|b| *b != 0) {
             blocks.insert(0, 0);
@@ -410,7 +411,8 @@ impl Engine {
     /// When the disk fails.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
         self.mutate(|engine| {
-            if !engine.active.is_empty() || !engine.log.is_chunk_empty() {
+            let resized = engine.size != engine.committed.volume_bytes;
+            if resized || !engine.active.is_empty() || !engine.log.is_chunk_empty() {
                 engine.freeze(None)?;
             }
             engine.merge_all()
@@ -419,14 +421,21 @@ impl Engine {
 
     /// Ends the active layer, with a cut or without.
     pub(super) fn freeze(&mut self, cut: Option<CutId>) -> Result<(), Error> {
-        while self.frozen.len() >= LAYERS_MAX {
-            self.merge_steps(usize::MAX)?;
-        }
+        self.make_room_for_layer()?;
         if cut.is_some() || !self.log.is_chunk_empty() {
-            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, cut)?;
+            let end = cut.map_or(ChunkEnd::Plain, ChunkEnd::Cut);
+            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, end)?;
         }
         self.seal_layer(cut);
         self.log.bytes_since_checkpoint = 0;
+        Ok(())
+    }
+
+    /// Merges until another layer may be frozen.
+    pub(super) fn make_room_for_layer(&mut self) -> Result<(), Error> {
+        while self.frozen.len() >= LAYERS_MAX {
+            self.merge_steps(usize::MAX)?;
+        }
         Ok(())
     }
 
@@ -437,11 +446,12 @@ impl Engine {
         layer.cut = cut.map(|id| super::delta::PendingCut {
             id,
             generation: self.log.generation,
-            volume_bytes: self.committed.volume_bytes,
+            volume_bytes: self.size,
         });
         self.log.generation += u32::from(cut.is_some());
         let head = self.log.head();
         layer.end = Some(head);
+        layer.volume_bytes = self.size;
         self.table.touch(head.segment, self.active.id);
         self.frozen.push_back(Arc::new(layer));
     }
@@ -459,8 +469,7 @@ impl Engine {
         let Some(layer) = self.frozen.front() else { return Ok(()) };
         let mut merge = self.merge.take().unwrap_or_else(|| {
             let fence = self.committed.cuts.last().map_or(0, |cut| cut.generation);
-            let (root, size) = (self.committed.root, self.committed.volume_bytes);
-            Merge::new(Arc::clone(layer), root, size, fence)
+            Merge::new(Arc::clone(layer), self.committed.root, fence)
         });
         let mut parts = Parts {
             ctx: &self.ctx,
@@ -488,6 +497,7 @@ impl Engine {
         merge.accounting.absorb(&layer.accounting);
         self.table.apply(&merge.accounting)?;
         self.committed.root = root;
+        self.committed.volume_bytes = layer.volume_bytes;
         self.committed.head = layer.end.expect("only frozen layers are merged");
         if let Some(cut) = layer.cut {
             self.committed.cuts.push(CutRecord {

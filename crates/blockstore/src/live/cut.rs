@@ -42,6 +42,26 @@ impl Engine {
     /// # Errors
     /// When the id is taken, too many cuts are retained, or the disk fails.
     pub fn cut(&mut self, id: CutId) -> Result<CutInfo, Error> {
+        self.check_cut(id)?;
+        let (generation, volume_bytes) = (self.log.generation, self.size());
+        self.mutate(|engine| {
+            engine.freeze(Some(id))?;
+            engine.sync()
+        })?;
+        Ok(CutInfo { id, generation, volume_bytes })
+    }
+
+    /// Does beforehand what a cut of this name would have to wait for, and refuses what the cut
+    /// would be refused for.
+    ///
+    /// # Errors
+    /// As [`Engine::cut`].
+    pub fn prepare_cut(&mut self, id: CutId) -> Result<(), Error> {
+        self.check_cut(id)?;
+        self.mutate(Self::make_room_for_layer)
+    }
+
+    fn check_cut(&self, id: CutId) -> Result<(), Error> {
         let cuts = self.cuts();
         if cuts.iter().any(|cut| cut.id == id) {
             return Err(Error::CutExists { id });
@@ -49,16 +69,10 @@ impl Engine {
         if cuts.len() >= CUTS_MAX {
             return Err(Error::TooManyCuts { limit: CUTS_MAX });
         }
-        let generation = self.log.generation;
-        if generation >= GENERATION_MAX {
+        if self.log.generation >= GENERATION_MAX {
             return Err(Error::Full);
         }
-        let volume_bytes = self.size();
-        self.mutate(|engine| {
-            engine.freeze(Some(id))?;
-            engine.sync()
-        })?;
-        Ok(CutInfo { id, generation, volume_bytes })
+        Ok(())
     }
 
     /// The retained cuts, oldest first.

@@ -73,6 +73,8 @@ pub(super) struct Layer {
     pub(super) cut: Option<PendingCut>,
     /// Where the log goes on after it; set when it is frozen.
     pub(super) end: Option<LogHead>,
+    /// Bytes in the volume after it; set when it is frozen.
+    pub(super) volume_bytes: u64,
 }
 
 /// Memory of a block with one page: key, map slot, vector header, entry.
@@ -87,6 +89,7 @@ impl Layer {
             accounting: Accounting::default(),
             cut: None,
             end: None,
+            volume_bytes: 0,
         }
     }
 

@@ -4,7 +4,7 @@ use super::cache::Cache;
 use super::checkpoint::{MapWriter, Merge};
 use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
-use super::log::Log;
+use super::log::{ChunkEnd, Log};
 use super::map::{EMPTY, Nodes};
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
@@ -82,6 +82,8 @@ pub struct Engine {
     pub(super) map: MapWriter,
     /// What the superblock says.
     pub(super) committed: Superblock,
+    /// Bytes in the volume; the superblock's number follows with the next merge.
+    pub(super) size: u64,
     /// Changes since the newest frozen layer.
     pub(super) active: Layer,
     /// Changes not merged yet, oldest first. The first is being merged while `merge` is present.
@@ -176,6 +178,7 @@ impl Engine {
             nodes,
             log: Log::new(LogHead { position: 0, ..head }, head_salt, committed.incarnation),
             map: MapWriter::new(),
+            size: committed.volume_bytes,
             committed,
             active: Layer::new(1),
             frozen: VecDeque::new(),
@@ -242,10 +245,11 @@ impl Engine {
 
     /// Bytes in the volume.
     pub fn size(&self) -> u64 {
-        self.committed.volume_bytes
+        self.size
     }
 
-    /// Makes the volume larger. The new part reads as zeros.
+    /// Makes the volume larger. The new part reads as zeros. It costs a chunk and a flush, like a
+    /// cut; a volume that has the size already stays as it is.
     ///
     /// # Errors
     /// When the size is smaller than now, not possible, or the disk fails.
@@ -254,11 +258,16 @@ impl Engine {
         if size_bytes < self.size() {
             return Err(Error::BadSize { size: size_bytes });
         }
-        // Cuts that are not merged yet take the size of the superblock when they are replayed.
-        self.checkpoint()?;
+        if size_bytes == self.size() {
+            return Ok(());
+        }
         self.mutate(|engine| {
-            engine.committed.volume_bytes = size_bytes;
-            engine.commit()
+            let end = ChunkEnd::Resize(size_bytes);
+            engine.log.write_chunk(&engine.ctx, &mut engine.table, engine.active.id, end)?;
+            engine.sync()?;
+            // Not before it is durable: nothing may be acknowledged that lies behind the old end.
+            engine.size = size_bytes;
+            Ok(())
         })
     }
 

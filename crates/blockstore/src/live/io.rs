@@ -4,6 +4,7 @@ use super::Error;
 use super::delta::{Entry, split};
 use super::engine::Engine;
 use super::layout::{ABSENT, Location, byte_offset};
+use super::log::ChunkEnd;
 use super::map::leaf_entry;
 use crate::page::{
     BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, SealedPage, Tag, is_zero,
@@ -156,7 +157,7 @@ impl Engine {
     /// The part of [`Engine::flush`] that runs inside other changes.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         if !self.log.is_chunk_empty() {
-            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, None)?;
+            self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, ChunkEnd::Plain)?;
             self.log.write_ahead(&self.ctx)?;
         }
         if self.log.durable < self.log.written() {
@@ -174,7 +175,12 @@ impl Engine {
     pub fn seal(&mut self) -> Result<Option<u64>, Error> {
         self.mutate(|engine| {
             if !engine.log.is_chunk_empty() {
-                engine.log.write_chunk(&engine.ctx, &mut engine.table, engine.active.id, None)?;
+                engine.log.write_chunk(
+                    &engine.ctx,
+                    &mut engine.table,
+                    engine.active.id,
+                    ChunkEnd::Plain,
+                )?;
                 engine.log.write_ahead(&engine.ctx)?;
             }
             let written = engine.log.written();

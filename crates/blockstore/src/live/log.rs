@@ -22,6 +22,7 @@ const CHUNK_CLEAR_BYTES: usize = 32;
 const ENTRIES_AT: usize = 128;
 const ENTRY_BYTES: usize = 28;
 const FLAG_CUT: u8 = 1;
+const FLAG_RESIZE: u8 = 2;
 
 /// Pages of zeros written ahead of the log for clients that flush often. Where a file grows, a flush
 /// has the file system commit its own journal, and with it whatever others have changed there; where
@@ -33,6 +34,17 @@ const AHEAD_PAGES_MIN: u32 = 16;
 const FLUSHED_OFTEN_BYTES: u64 = 256 << 10;
 
 const _: () = assert!(ENTRIES_AT + CHUNK_ENTRIES_MAX * ENTRY_BYTES <= PAGE_BYTES);
+
+/// What a chunk says beyond its entries, after which it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChunkEnd {
+    /// Nothing.
+    Plain,
+    /// A cut is taken.
+    Cut(CutId),
+    /// The volume has this many bytes.
+    Resize(u64),
+}
 
 /// What a chunk says about a page or a range of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +100,7 @@ impl Descriptor {
         let entries = usize::from(get_u16(&descriptor.0, 68));
         let data = descriptor.records().filter(|r| !matches!(r, Some(Record::Zero { .. }))).count();
         let whole = entries <= CHUNK_ENTRIES_MAX
+            && descriptor.0[72] & !(FLAG_CUT | FLAG_RESIZE) == 0
             && descriptor.records().all(|record| record.is_some())
             && data == descriptor.data_pages() as usize;
         whole.then_some(descriptor)
@@ -130,6 +143,11 @@ impl Descriptor {
     /// The cut this chunk ends with.
     pub(super) fn cut(&self) -> Option<CutId> {
         if self.0[72] & FLAG_CUT == 0 { None } else { CutId::from_bytes(get(&self.0, 80)) }
+    }
+
+    /// The volume's size after this chunk, if it changes there.
+    pub(super) fn resize(&self) -> Option<u64> {
+        (self.0[72] & FLAG_RESIZE != 0).then(|| get_u64(&self.0, 112))
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = Option<Record>> + '_ {
@@ -365,7 +383,7 @@ impl Log {
         };
         if self.entries == CHUNK_ENTRIES_MAX || 1 + self.data_pages + data_pages > room(self) {
             if self.entries > 0 {
-                self.write_chunk(ctx, table, layer, None)?;
+                self.write_chunk(ctx, table, layer, ChunkEnd::Plain)?;
             }
             if 1 + data_pages > room(self) {
                 self.open_segment(ctx, table, layer)?;
@@ -429,13 +447,13 @@ impl Log {
         Ok(())
     }
 
-    /// Seals the chunk being filled and hands it to the disk. With a cut it may be empty.
+    /// Seals the chunk being filled and hands it to the disk. Unless it ends plainly it may be empty.
     pub(super) fn write_chunk(
         &mut self,
         ctx: &Context,
         table: &mut SegmentTable,
         layer: u64,
-        cut: Option<CutId>,
+        end: ChunkEnd,
     ) -> Result<(), Error> {
         if self.entries == 0 {
             self.make_room(ctx, table, layer, 0)?;
@@ -455,9 +473,16 @@ impl Log {
         put(b, 64, &self.generation.to_le_bytes());
         put(b, 68, &(self.entries as u16).to_le_bytes());
         put(b, 70, &(self.data_pages as u16).to_le_bytes());
-        if let Some(id) = cut {
-            b[72] = FLAG_CUT;
-            put(b, 80, &id.to_bytes());
+        match end {
+            ChunkEnd::Plain => {}
+            ChunkEnd::Cut(id) => {
+                b[72] = FLAG_CUT;
+                put(b, 80, &id.to_bytes());
+            }
+            ChunkEnd::Resize(volume_bytes) => {
+                b[72] = FLAG_RESIZE;
+                put(b, 112, &volume_bytes.to_le_bytes());
+            }
         }
         let body = &mut b[CHUNK_CLEAR_BYTES..];
         let position = open.position;

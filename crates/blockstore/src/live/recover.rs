@@ -9,7 +9,7 @@
 
 use super::delta::Entry;
 use super::engine::Engine;
-use super::layout::{Location, SegmentIndex, byte_offset};
+use super::layout::{Location, SegmentIndex, byte_offset, check_size};
 use super::log::{Descriptor, Log, Record, SegmentHeader, checksum};
 use super::segment::SegmentKind;
 use super::superblock::LogHead;
@@ -117,7 +117,7 @@ impl Engine {
                 Record::Data { lba, .. } | Record::Copy { lba, .. } => (lba, 1),
                 Record::Zero { lba, count } => (lba, count),
             };
-            let pages = self.committed.volume_bytes / PAGE_BYTES as u64;
+            let pages = self.size / PAGE_BYTES as u64;
             if lba.checked_add(count).is_none_or(|end| end > pages) {
                 return Err(Error::corrupt("chunk descriptor", page));
             }
@@ -134,6 +134,12 @@ impl Engine {
             }
         }
         self.log.generation = generation;
+        if let Some(volume_bytes) = descriptor.resize() {
+            if check_size(volume_bytes).is_err() || volume_bytes < self.size {
+                return Err(Error::corrupt("chunk descriptor", page));
+            }
+            self.size = volume_bytes;
+        }
         if let Some(cut) = descriptor.cut() {
             self.replay_cut(cut, cursor);
         }

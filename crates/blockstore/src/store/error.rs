@@ -36,6 +36,23 @@ pub enum StoreError {
         /// Which cut.
         cut: CutId,
     },
+    /// One of several volumes that were to be cut together failed; none is cut.
+    #[error("{id} could not be cut with the others")]
+    Member {
+        /// Which volume.
+        id: VolumeId,
+        /// Why.
+        #[source]
+        cause: Box<StoreError>,
+    },
+    /// Volumes to be cut together are too many, or one is named twice.
+    #[error("{count} volumes cannot be cut together: at most {limit}, each named once")]
+    Members {
+        /// How many were named.
+        count: usize,
+        /// How many can be.
+        limit: usize,
+    },
     /// Another process has the store open.
     #[error("the store is open in another process")]
     Locked,
@@ -59,5 +76,9 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn file(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::File { action, cause }
+    }
+
+    pub(super) fn of_member(self, id: &VolumeId) -> Self {
+        Self::Member { id: id.clone(), cause: Box::new(self) }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
+use super::size::{SizeWatch, SizeWatcher};
 use super::{Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Error, Extent, OpenOptions};
 use crate::page::{BlockPages, CutSource, KeyCheckValue, SourceError};
@@ -51,6 +52,11 @@ impl Lease {
         };
         self.queue.submit(Box::new(work)).map_err(|_| self.closed())?;
         receiver.recv().map_err(|_| self.closed())
+    }
+
+    /// Hands work to the volume's thread.
+    pub(super) fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
+        self.queue.submit(work)
     }
 
     /// Gives the use up; closing, if it was the last, has happened when this returns.
@@ -118,15 +124,17 @@ impl VolumeHandle {
     /// # Errors
     /// The work itself, when the volume is closed.
     pub fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
-        self.0.queue.submit(work)
+        self.0.submit(work)
     }
 
-    /// Bytes in the volume.
-    ///
-    /// # Errors
-    /// When the volume is closed.
-    pub fn size(&self) -> Result<u64, StoreError> {
-        self.0.call(|volume| volume.engine().size())
+    /// Bytes in the volume now. It may grow while it is open.
+    pub fn size(&self) -> u64 {
+        self.0.queue.size().get()
+    }
+
+    /// Has `watcher` called whenever the volume has grown, until the watch is dropped.
+    pub fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
+        SizeWatch::begin(self.0.queue.size(), watcher)
     }
 
     /// Reads `length` bytes at `offset`.

@@ -5,16 +5,21 @@
 //! Operations on a volume that nobody has open (a cut, an export) open it without its data key for
 //! as long as they last.
 //!
-//! The only lock is the registry of open volumes; it is never held during I/O on a volume.
+//! The lock of the registry of open volumes is never held during I/O on a volume; the one that
+//! orders cuts through several volumes is held only while they are asked to stand still.
 
 mod error;
 mod handle;
 mod owner;
 mod registry;
+mod size;
+mod together;
 
 pub use error::StoreError;
 pub use handle::{CutHandle, VolumeHandle};
 pub use owner::{FlushDone, Volume, Work};
+pub use size::{SizeWatch, SizeWatcher};
+pub use together::CUT_MEMBERS_MAX;
 
 use crate::live::{CutId, CutInfo, Engine, EngineConfig, FileDisk, OpenOptions, VolumeOptions};
 use crate::page::StructureKey;
@@ -23,7 +28,7 @@ use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The folder of the volumes, below the store's.
 const VOLUMES: &str = "volumes";
@@ -56,6 +61,8 @@ struct Inner {
     rng: Arc<dyn Rng>,
     config: StoreConfig,
     registry: Registry,
+    /// Held while the members of one cut are asked to stand still.
+    cutting: Mutex<()>,
     /// Held for as long as the store lives.
     _lock: File,
 }
@@ -92,6 +99,7 @@ impl Store {
             rng,
             config,
             registry,
+            cutting: Mutex::default(),
             _lock: lock,
         })))
     }
@@ -221,12 +229,14 @@ impl Store {
         self.with(id, move |engine| engine.drop_cut(cut))
     }
 
-    /// Makes a volume larger, open or not.
+    /// Makes a volume larger, open or not; who has it open sees it grow.
     ///
     /// # Errors
     /// As [`Engine::resize`].
     pub fn resize(&self, id: &VolumeId, size_bytes: u64) -> Result<(), StoreError> {
-        self.with(id, move |engine| engine.resize(size_bytes))
+        let lease = handle::Lease::join(&self.0, id)?;
+        lease.call(move |volume| volume.resize(size_bytes))??;
+        lease.end()
     }
 
     /// Runs something on a volume's engine, opening the volume without its key if nobody has it

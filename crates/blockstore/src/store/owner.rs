@@ -4,6 +4,7 @@
 //! work and finds nothing queued and nobody at it: that work is done on the spot, because waking two
 //! threads costs several times what a 4 KiB request does. Who holds the desk owns the volume.
 
+use super::size::Size;
 use crate::live::{Disk, Engine, Error};
 use base::VolumeId;
 use std::io;
@@ -42,6 +43,7 @@ pub struct Volume {
     engine: Engine,
     flusher: Sender<FlushJob>,
     flushed: Arc<Flushed>,
+    size: Arc<Size>,
     /// Whether somebody has it open with its data key.
     pub(super) attached: bool,
 }
@@ -64,6 +66,16 @@ impl Volume {
             }
             Err(error) => done(Err(error)),
         }
+    }
+
+    /// Makes the volume larger, and tells those who watch its size.
+    ///
+    /// # Errors
+    /// As [`Engine::resize`].
+    pub fn resize(&mut self, size_bytes: u64) -> Result<(), Error> {
+        self.engine.resize(size_bytes)?;
+        self.size.note(size_bytes);
+        Ok(())
     }
 
     /// Takes note of what the flusher achieved.
@@ -101,6 +113,7 @@ pub(super) enum Command {
 pub(super) struct Queue {
     sender: SyncSender<Command>,
     desk: Arc<Desk>,
+    size: Arc<Size>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -159,20 +172,19 @@ impl Queue {
         let (flusher, jobs) = mpsc::channel();
         let flushed = Arc::new(Flushed::default());
         let (disk, shared) = (engine.disk(), Arc::clone(&flushed));
+        let size = Size::new(engine.size());
         let flush = std::thread::Builder::new()
             .name(format!("{id} flush"))
             .spawn(move || flush_jobs(&*disk, &jobs, &shared))?;
-        let volume = Volume { engine, flusher, flushed, attached };
+        let volume = Volume { engine, flusher, flushed, size: Arc::clone(&size), attached };
         let chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
-        let desk = Arc::new(Desk {
-            open: Mutex::new(Some(Open { volume, chores, flush_asked: Arc::default() })),
-            queued: AtomicUsize::new(0),
-        });
+        let open = Open { volume, chores, flush_asked: Arc::default() };
+        let desk = Arc::new(Desk { open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
         let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
             .spawn(move || own_volume(&own_desk, &receiver))?;
-        Ok(Self { sender, desk, threads: Arc::new(Mutex::new(vec![own, flush])) })
+        Ok(Self { sender, desk, size, threads: Arc::new(Mutex::new(vec![own, flush])) })
     }
 
     /// Does small work on the spot if nobody else is at the volume, or hands it over; waits while
@@ -202,6 +214,11 @@ impl Queue {
             let _ = self.sender.try_send(Command::Chores);
         }
         None
+    }
+
+    /// The volume's size, whoever is at it.
+    pub(super) fn size(&self) -> &Arc<Size> {
+        &self.size
     }
 
     /// Ends the threads; `None` when they had ended before.

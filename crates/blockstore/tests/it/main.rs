@@ -4,3 +4,4 @@
 
 mod store;
 mod tamper;
+mod together;

@@ -66,7 +66,7 @@ impl Inner {
             HostError::Storage(format!("the region {} is not served", request.region).into())
         })?;
         let handle = cell.open(request).map_err(|error| HostError::Storage(Box::new(error)))?;
-        let device = Arc::new(VolumeDevice::new(handle.clone(), request.size_bytes));
+        let device = Arc::new(VolumeDevice::new(handle.clone()));
         let description = request.volume.as_str();
         match self.exports.attach(&request.instance, &name, description, device) {
             Ok(_socket) => {

@@ -26,6 +26,17 @@ impl BlockError {
     }
 }
 
+/// Why several volumes were not cut together.
+#[derive(Debug, thiserror::Error)]
+#[error("{volume} could not be cut; no volume is")]
+pub struct CutError {
+    /// The volume that failed.
+    pub volume: VolumeId,
+    /// Why.
+    #[source]
+    pub cause: BlockError,
+}
+
 /// A volume, as far as its blocks are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeBlocks {
@@ -122,6 +133,25 @@ pub trait Blocks: Send + Sync {
         &'a self,
         volume: &'a VolumeBlocks,
         snapshot: &'a SnapshotId,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// Fixes the present content of several volumes of one region for one snapshot each, at one
+    /// moment: what any of them acknowledged before is in, and nothing that was written because of
+    /// something that is not (spec "CreateSnapshots", one write barrier). All are cut or none. Repeating
+    /// it for the same snapshots changes nothing once all cuts are there, and otherwise cuts all of
+    /// them anew.
+    fn cut_many<'a>(
+        &'a self,
+        region: &'a Region,
+        members: &'a [(VolumeBlocks, SnapshotId)],
+    ) -> BoxFuture<'a, Result<(), CutError>>;
+
+    /// Makes a volume larger; the new part reads as zeros. The volume may be open or not, and whoever
+    /// has it attached sees it grow. A volume that is as large already stays as it is.
+    fn resize<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+        size_bytes: u64,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
     /// Writes a cut out as a snapshot. May be repeated.

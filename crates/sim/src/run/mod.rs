@@ -62,6 +62,8 @@ pub struct Outcome {
     pub increments_checked: u64,
     /// Segments the cleaner emptied.
     pub segments_cleaned: u64,
+    /// Times the volume grew.
+    pub grown: u64,
     /// Equal for equal runs.
     pub digest: u64,
 }
@@ -137,6 +139,8 @@ struct World<'a> {
     next_cut: u64,
     areas: [Lba; AREAS],
     size: u64,
+    /// A size asked for and not acknowledged, with the number of unflushed writes before it.
+    unsure_size: Option<(u64, usize)>,
     outcome: Outcome,
     salts: Salts,
     snapshots: SnapshotStore,
@@ -173,6 +177,7 @@ impl<'a> World<'a> {
             next_cut: 0,
             areas,
             size,
+            unsure_size: None,
             outcome: Outcome::default(),
             base,
             disk,
@@ -244,7 +249,8 @@ impl<'a> World<'a> {
             56..60 => self.zero(Zeroing::WriteZeroes),
             60..70 => self.read(),
             70..78 => self.flush(),
-            78..86 => self.engine().maintain().map(drop).map_err(stop("maintain")),
+            78..85 => self.engine().maintain().map(drop).map_err(stop("maintain")),
+            85 => self.grow(),
             86..88 => self.checkpoint(),
             88..91 => self.cut(),
             91..94 => self.drop_cut(),

@@ -27,7 +27,7 @@ impl World<'_> {
             }
         }
         self.disk.cut_power_after(u64::MAX);
-        let least = self.settle_cuts()?;
+        let least = self.settle_cuts()?.max(self.settle_size()?);
         let mut found = BTreeMap::new();
         for lba in self.model.pages() {
             let mut page: Page = [0; PAGE_BYTES];
@@ -66,6 +66,23 @@ impl World<'_> {
         match missing.map(|cut| cut.info.id).or(extra.map(|held| held.id)) {
             Some(id) => Err(Violation::Cuts { id: id.to_string() }),
             None => Ok(least),
+        }
+    }
+
+    /// Compares the size; returns how many unflushed writes a size that was not acknowledged and is
+    /// there all the same proves.
+    fn settle_size(&mut self) -> Result<usize, Violation> {
+        let unsure = self.unsure_size.take();
+        let found = self.engine().size();
+        if found == self.size {
+            return Ok(0);
+        }
+        match unsure {
+            Some((size, unflushed)) if size == found => {
+                self.size = size;
+                Ok(unflushed)
+            }
+            _ => Err(Violation::Size { found }),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a guest asks of a volume, and its upkeep.
 
-use super::{Stop, World, stop};
+use super::{AREA_PAGES, AREAS, Stop, World, stop};
 use crate::model::{SECTORS, Violation, ZEROS, parse, render};
+use blockstore::live::VOLUME_BYTES_MAX;
 use blockstore::page::{PAGE_BYTES, PAGES_PER_BLOCK};
 
 #[derive(Clone, Copy)]
@@ -85,6 +86,25 @@ impl World<'_> {
     pub(super) fn clean(&mut self) -> Result<(), Stop> {
         let report = self.engine().clean(4, 60).map_err(stop("clean"))?;
         self.outcome.segments_cleaned += u64::from(report.segments);
+        Ok(())
+    }
+
+    /// Makes the volume larger, sometimes by so much that the map gets another level, and lets
+    /// requests go to the new end.
+    pub(super) fn grow(&mut self) -> Result<(), Stop> {
+        let pages = self.size / PAGE_BYTES as u64;
+        let added = [1, AREA_PAGES, pages, 200 * pages][self.rng.below(4) as usize];
+        let grown = ((pages + added) * PAGE_BYTES as u64).min(VOLUME_BYTES_MAX);
+        self.unsure_size = Some((grown, self.model.unflushed()));
+        self.engine().resize(grown).map_err(stop("resize"))?;
+        self.unsure_size = None;
+        self.outcome.grown += u64::from(grown > self.size);
+        if grown > self.size {
+            self.model.flushed();
+        }
+        self.size = grown;
+        let at = self.rng.below(AREAS as u64) as usize;
+        self.areas[at] = grown / PAGE_BYTES as u64 - AREA_PAGES;
         Ok(())
     }
 

@@ -23,6 +23,7 @@ fn fifty_lives(first: u64) {
                 total.exports_checked += outcome.exports_checked;
                 total.increments_checked += outcome.increments_checked;
                 total.segments_cleaned += outcome.segments_cleaned;
+                total.grown += outcome.grown;
             }
             Err(violation) => panic!("cargo xtask sim --seed {seed}: {violation:?}"),
         }
@@ -33,6 +34,7 @@ fn fifty_lives(first: u64) {
     assert!(total.exports_checked > 50, "{total:?}");
     assert!(total.increments_checked > 25, "{total:?}");
     assert!(total.segments_cleaned > 25, "{total:?}");
+    assert!(total.grown > 50, "{total:?}");
 }
 
 #[test]
