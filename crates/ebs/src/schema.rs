@@ -3,7 +3,7 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS];
+pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -135,5 +135,40 @@ CREATE TABLE ebs_uploads (
     active_ms BIGINT NOT NULL,
     PRIMARY KEY (account_id, region, snapshot_id)
 );
+",
+};
+
+const TOGETHER: Migration = Migration {
+    name: "ebs-0003-modifications-and-sets",
+    sql: "
+CREATE TABLE ebs_volume_modifications (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    progress BIGINT NOT NULL,
+    status_message TEXT,
+    original_size_gib BIGINT NOT NULL,
+    original_type TEXT NOT NULL,
+    original_iops BIGINT,
+    original_throughput_mib BIGINT,
+    target_size_gib BIGINT NOT NULL,
+    target_type TEXT NOT NULL,
+    target_iops BIGINT,
+    target_throughput_mib BIGINT,
+    started_ms BIGINT NOT NULL,
+    ended_ms BIGINT,
+    PRIMARY KEY (account_id, region, volume_id, number)
+);
+CREATE TABLE ebs_snapshot_sets (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    set_id TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, set_id, snapshot_id)
+);
+CREATE UNIQUE INDEX ebs_snapshot_sets_by_snapshot
+    ON ebs_snapshot_sets (account_id, region, snapshot_id);
 ",
 };

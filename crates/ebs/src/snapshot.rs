@@ -449,6 +449,26 @@ pub fn set_failed(
     Ok(changed == 1)
 }
 
+/// `pending` or `completed` → `error`: a snapshot goes with those it was taken together with (spec 02,
+/// "CreateSnapshots").
+///
+/// # Errors
+/// When the database fails.
+pub fn fail_with_set(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &SnapshotId,
+    message: &str,
+) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE ebs_snapshots SET state = 'error', state_message = $3, completed_ms = NULL, \
+         root = NULL, pinned_root = NULL, checkpoint = NULL, checkpoint_root = NULL \
+         WHERE region = $1 AND snapshot_id = $2 AND state IN ('pending', 'completed')",
+        params![region, id, message],
+    )?;
+    Ok(changed == 1)
+}
+
 /// What became of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {

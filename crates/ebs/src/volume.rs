@@ -6,6 +6,7 @@
 use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
+use crate::modification::Provision;
 use crate::volume_type::VolumeType;
 use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
 use meta::{Param, Row, Tx, params};
@@ -115,6 +116,12 @@ impl Volume {
     /// Whether it is under a customer's or the AWS managed key.
     pub fn is_encrypted(&self) -> bool {
         self.kms_key_arn.is_some()
+    }
+
+    /// What of it can be modified.
+    pub fn provision(&self) -> Provision {
+        let Self { size_gib, volume_type, iops, throughput_mib, .. } = *self;
+        Provision { size_gib, volume_type, iops, throughput_mib }
     }
 }
 
@@ -293,6 +300,31 @@ pub fn set_state(
     Ok(changed == 1)
 }
 
+/// Makes a volume what a modification has made of it.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_provision(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &VolumeId,
+    provision: &Provision,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volumes SET size_gib = $3, volume_type = $4, iops = $5, throughput_mib = $6 \
+         WHERE region = $1 AND volume_id = $2",
+        params![
+            region,
+            id,
+            provision.size_gib,
+            provision.volume_type.as_str(),
+            provision.iops,
+            provision.throughput_mib,
+        ],
+    )?;
+    Ok(())
+}
+
 /// Remembers the latest snapshot of a volume.
 ///
 /// # Errors
@@ -321,6 +353,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
     )?;
     if removed == 1 {
         crate::tag::remove_all(tx, region, id.as_str())?;
+        crate::modification::remove_all(tx, region, id)?;
     }
     Ok(removed == 1)
 }

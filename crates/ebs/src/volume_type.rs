@@ -74,6 +74,11 @@ impl VolumeType {
         }
     }
 
+    /// Whether volumes of the type are sold by IOPS.
+    pub fn has_iops(self) -> bool {
+        self.iops_limits().is_some()
+    }
+
     fn iops_limits(self) -> Option<IopsLimits> {
         match self {
             Self::Gp3 => Some(IopsLimits { min: 3_000, max: 80_000, per_gib: 500 }),

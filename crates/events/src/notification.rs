@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 const SOURCE: &str = "aws.ec2";
 const VOLUME: &str = "EBS Volume Notification";
 const SNAPSHOT: &str = "EBS Snapshot Notification";
+const SNAPSHOTS: &str = "EBS Multi-Volume Snapshots Completion Status";
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,33 @@ pub fn delete_volume(envelope: Envelope, volume: &VolumeId, request_id: &str) ->
     ServiceEvent::new(envelope, SOURCE, VOLUME, resources, detail)
 }
 
+/// A step of a modification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModificationEvent {
+    /// The volume is as asked for; the new size can be used.
+    Optimizing,
+    /// Done.
+    Completed,
+    /// It will not happen; with the cause.
+    Failed(String),
+}
+
+/// `modifyVolume`: one for every step of a modification.
+pub fn modify_volume(
+    envelope: Envelope,
+    volume: &VolumeId,
+    event: &ModificationEvent,
+) -> ServiceEvent {
+    let (result, cause) = match event {
+        ModificationEvent::Optimizing => ("optimizing", ""),
+        ModificationEvent::Completed => ("completed", ""),
+        ModificationEvent::Failed(cause) => ("failed", cause.as_str()),
+    };
+    let detail = detail("modifyVolume", result, cause, "");
+    let resources = vec![volume_arn(&envelope, volume)];
+    ServiceEvent::new(envelope, SOURCE, VOLUME, resources, detail)
+}
+
 /// Which attachment failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
@@ -144,6 +172,41 @@ pub fn create_snapshot(
 ) -> ServiceEvent {
     let source = form.write(&envelope.region, &format!("volume/{volume}"));
     snapshot_event(envelope, form, "createSnapshot", snapshot, &source, span, outcome)
+}
+
+/// A member of a set of snapshots that were taken together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetMember {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The volume it shows.
+    pub volume: VolumeId,
+}
+
+/// `createSnapshots`: every member is stored, or none counts.
+pub fn create_snapshots(
+    envelope: Envelope,
+    form: ArnForm,
+    members: &[SetMember],
+    span: Span,
+    outcome: &Outcome,
+) -> ServiceEvent {
+    let status = match outcome {
+        Outcome::Succeeded => "completed",
+        Outcome::Failed(_) => "error",
+    };
+    let region = envelope.region.clone();
+    let arn = |member: &SetMember| form.snapshot(&region, &member.snapshot);
+    let shown = |member: &SetMember| {
+        let source = form.write(&region, &format!("volume/{}", member.volume));
+        json!({ "snapshot_id": arn(member), "source": source, "status": status })
+    };
+    let mut detail = detail("createSnapshots", outcome.result("succeeded"), outcome.cause(), "");
+    detail.insert("startTime".to_owned(), json!(span.start.iso_seconds()));
+    detail.insert("endTime".to_owned(), json!(span.end.iso_seconds()));
+    detail.insert("snapshots".to_owned(), members.iter().map(shown).collect());
+    let resources = members.iter().map(arn).collect();
+    ServiceEvent::new(envelope, SOURCE, SNAPSHOTS, resources, detail)
 }
 
 /// What a copy tells besides.

@@ -7,6 +7,7 @@ use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
+use crate::workflow::modify_volume::{self, ModifyVolume};
 use crate::workflow::watch_upload::{self, WatchUpload};
 use base::{AccountId, Region, Timestamp};
 use meta::Tx;
@@ -20,6 +21,7 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(ExportSnapshotKind(Arc::clone(services)))
         .with(CopySnapshotKind(Arc::clone(services)))
         .with(DeleteVolumeKind(Arc::clone(services)))
+        .with(ModifyVolumeKind(Arc::clone(services)))
         .with(CollectKind(Arc::clone(services)))
         .with(WatchUploadKind(Arc::clone(services)))
 }
@@ -111,8 +113,7 @@ impl JobKind for ExportSnapshotKind {
         payload: &ExportSnapshot,
         _cause: &str,
     ) -> meta::Result<()> {
-        let (region, id) = (&payload.region, &payload.snapshot);
-        ebs::snapshot::set_failed(tx, region, id, INTERNAL_CAUSE).map(drop).map_err(rows_error)
+        export_snapshot::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
     }
 }
 
@@ -204,6 +205,42 @@ pub fn enqueue_delete_volume(
     let id = format!("delete-{}", payload.volume);
     let job = new_job(&payload.account, &payload.region, id, now);
     enqueue::<DeleteVolumeKind>(tx, &job, payload).map(drop)
+}
+
+struct ModifyVolumeKind(Arc<Services>);
+
+impl JobKind for ModifyVolumeKind {
+    const KIND: &'static str = "lifecycle.modify-volume";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = ModifyVolume;
+
+    async fn run(&self, ctx: &JobContext, payload: ModifyVolume) -> Result<Done, JobError> {
+        until_interrupted(ctx, modify_volume::run(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &ModifyVolume,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        modify_volume::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
+    }
+}
+
+/// Enqueues a modification in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_modify_volume(
+    tx: &mut Tx<'_>,
+    payload: &ModifyVolume,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("modify-{}-{}", payload.volume, payload.number);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<ModifyVolumeKind>(tx, &job, payload).map(drop)
 }
 
 struct CollectKind(Arc<Services>);

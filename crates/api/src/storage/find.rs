@@ -13,7 +13,7 @@ use ebs::{Instance, Snapshot, Volume, arns, instance, permission, snapshot, volu
 pub(crate) struct FoundVolume {
     pub(crate) volume: Volume,
     pub(crate) zone_id: String,
-    tags: Vec<Tag>,
+    pub(crate) tags: Vec<Tag>,
 }
 
 impl FoundVolume {
@@ -34,11 +34,16 @@ impl FoundVolume {
         Ok(Self { volume, zone_id, tags })
     }
 
+    /// The condition keys of the volume, for actions that add their own.
+    pub(crate) fn context(&self) -> iam::Context {
+        condition::of_volume(&self.volume, &self.zone_id, &self.tags)
+    }
+
     /// Permission for an action on the volume.
     pub(crate) fn ask(&self, action: &str) -> Ask {
         let Volume { region, account, id, .. } = &self.volume;
-        let context = condition::of_volume(&self.volume, &self.zone_id, &self.tags);
-        Ask::on(action, &parsed(&arns::volume_arn(region, account, id)), account).with(context)
+        let arn = parsed(&arns::volume_arn(region, account, id));
+        Ask::on(action, &arn, account).with(self.context())
     }
 }
 

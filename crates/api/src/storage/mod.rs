@@ -8,6 +8,8 @@ pub(crate) mod condition;
 pub(crate) mod default_encryption;
 pub(crate) mod find;
 pub(crate) mod key;
+pub(crate) mod modification;
+pub(crate) mod new_snapshot;
 pub(crate) mod page;
 pub(crate) mod presigned;
 pub(crate) mod shape;

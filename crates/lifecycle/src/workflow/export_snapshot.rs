@@ -6,12 +6,17 @@
 use super::progress::{Target, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
-use crate::services::{Services, Trouble};
-use base::{GIB, Region, SnapshotId};
+use crate::services::{INTERNAL_CAUSE, Services, Trouble};
+use base::{GIB, Region, SnapshotId, Timestamp};
+use ebs::snapshot_set::{self, SetOutcome};
 use ebs::{Snapshot, SnapshotState, Volume, snapshot, volume};
-use events::notification::{self, ArnForm, Outcome, Span};
-use events::put_event;
+use events::event::Envelope;
+use events::notification::{self, ArnForm, Outcome, SetMember, Span};
+use events::{ServiceEvent, put_event};
 use serde::{Deserialize, Serialize};
+
+/// What is said of a snapshot that was taken together with one that failed.
+const SET_FAILED: &str = "A snapshot that was taken together with this one could not be created";
 
 /// A cut to be written out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,13 +90,37 @@ async fn export(
 /// When the rows or the block store fail.
 pub async fn recover(services: &Services) -> Result<(), Trouble> {
     for row in services.db.read(snapshot::list_pending_of_volumes).await? {
-        let (region, id) = (row.region.clone(), row.volume_id.clone());
-        let Some(volume) = services.db.read(move |tx| volume::get(tx, &region, &id)).await? else {
-            continue;
-        };
-        services.blocks.cut(&blocks_of(&volume), &row.id).await?;
+        let members = services.db.read(move |tx| to_cut_with(tx, &row)).await?;
+        match members.as_slice() {
+            [] => {}
+            [(volume, snapshot)] => services.blocks.cut(volume, snapshot).await?,
+            [(first, _), ..] => {
+                let region = first.region.clone();
+                services.blocks.cut_many(&region, &members).await.map_err(|error| error.cause)?;
+            }
+        }
     }
     Ok(())
+}
+
+/// A pending snapshot, and those taken together with it, with the volumes to cut for them. Empty for
+/// every member of a set but one, which stands for all.
+fn to_cut_with(
+    tx: &mut meta::Tx<'_>,
+    row: &Snapshot,
+) -> Result<Vec<(VolumeBlocks, SnapshotId)>, ebs::Error> {
+    let rows = match snapshot_set::of_snapshot(tx, &row.account, &row.region, &row.id)? {
+        Some(set) if set != row.id => return Ok(Vec::new()),
+        Some(set) => snapshot_set::members(tx, &row.account, &row.region, &set)?,
+        None => vec![row.clone()],
+    };
+    let mut members = Vec::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| matches!(row.state, SnapshotState::Pending(_))) {
+        if let Some(volume) = volume::get(tx, &row.region, &row.volume_id)? {
+            members.push((blocks_of(&volume), row.id.clone()));
+        }
+    }
+    Ok(members)
 }
 
 /// A volume as the block store knows it.
@@ -123,38 +152,102 @@ async fn parent_root(services: &Services, row: &Snapshot) -> Result<Option<Root>
         .await
 }
 
+/// Ends a snapshot that was tried too often.
+///
+/// # Errors
+/// When the rows fail.
+pub fn give_up(
+    services: &Services,
+    tx: &mut meta::Tx<'_>,
+    job: &ExportSnapshot,
+) -> Result<(), Trouble> {
+    let Some(row) = snapshot::get(tx, &job.region, &job.snapshot)? else { return Ok(()) };
+    Ended::new(services, row, Err(INTERNAL_CAUSE.to_owned())).write(tx)
+}
+
 async fn finish(
     services: &Services,
     row: &Snapshot,
     outcome: Result<Stored, String>,
 ) -> Result<(), Trouble> {
-    let (row, ended) = (row.clone(), services.clock.now());
-    let told = match &outcome {
-        Ok(_) => Outcome::Succeeded,
-        Err(cause) => Outcome::Failed(cause.clone()),
-    };
-    let envelope = services.envelope(&row.account, &row.region);
-    let span = Span { start: row.started, end: ended };
-    let (form, id, volume) = (ArnForm::Regular, &row.id, &row.volume_id);
-    let done = notification::create_snapshot(envelope, form, id, volume, span, &told);
-    services
-        .db
-        .write(move |tx| {
-            let (region, id) = (&row.region, &row.id);
-            let ended_now = match &outcome {
-                Ok(Stored { root, full_bytes }) => {
-                    snapshot::set_completed(tx, region, id, root, *full_bytes, ended)?
-                }
-                Err(cause) => snapshot::set_failed(tx, region, id, cause)?,
-            };
-            if ended_now {
-                put_event(tx, &done)?;
-                remove_if_deleted(tx, &row)?;
-                jobs::hasten(tx, &row.account, &row.region, ended)?;
+    let ended = Ended::new(services, row.clone(), outcome);
+    services.db.write(move |tx| ended.write(tx)).await
+}
+
+/// The end of a snapshot's way, with all that is written at it.
+struct Ended {
+    row: Snapshot,
+    outcome: Result<Stored, String>,
+    at: Timestamp,
+    event: ServiceEvent,
+    /// Of the event of its set.
+    envelope: Envelope,
+}
+
+impl Ended {
+    fn new(services: &Services, row: Snapshot, outcome: Result<Stored, String>) -> Self {
+        let told = match &outcome {
+            Ok(_) => Outcome::Succeeded,
+            Err(cause) => Outcome::Failed(cause.clone()),
+        };
+        let envelope = || services.envelope(&row.account, &row.region);
+        let at = services.clock.now();
+        let span = Span { start: row.started, end: at };
+        let (form, id, volume) = (ArnForm::Regular, &row.id, &row.volume_id);
+        let event = notification::create_snapshot(envelope(), form, id, volume, span, &told);
+        let envelope = envelope();
+        Self { row, outcome, at, event, envelope }
+    }
+
+    fn write(&self, tx: &mut meta::Tx<'_>) -> Result<(), Trouble> {
+        let (row, at) = (&self.row, self.at);
+        let (region, id) = (&row.region, &row.id);
+        let ended_now = match &self.outcome {
+            Ok(Stored { root, full_bytes }) => {
+                snapshot::set_completed(tx, region, id, root, *full_bytes, at)?
             }
-            Ok(())
-        })
-        .await
+            Err(cause) => snapshot::set_failed(tx, region, id, cause)?,
+        };
+        if ended_now {
+            put_event(tx, &self.event)?;
+            settle_set(tx, row, &self.envelope, at)?;
+            remove_if_deleted(tx, row)?;
+            jobs::hasten(tx, &row.account, region, at)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends the set a snapshot belongs to, once that is decided: with the last member that completes, or
+/// the first that fails, which takes the others along (spec 02, "CreateSnapshots").
+fn settle_set(
+    tx: &mut meta::Tx<'_>,
+    row: &Snapshot,
+    envelope: &Envelope,
+    ended: Timestamp,
+) -> Result<(), Trouble> {
+    let (account, region) = (&row.account, &row.region);
+    let Some(set) = snapshot_set::of_snapshot(tx, account, region, &row.id)? else {
+        return Ok(());
+    };
+    let (members, outcome) = match snapshot_set::outcome(tx, account, region, &set)? {
+        SetOutcome::Pending => return Ok(()),
+        SetOutcome::Completed(members) => (members, Outcome::Succeeded),
+        SetOutcome::Failed(members) => {
+            for member in &members {
+                snapshot::fail_with_set(tx, region, &member.id, SET_FAILED)?;
+            }
+            (members, Outcome::Failed(SET_FAILED.to_owned()))
+        }
+    };
+    snapshot_set::remove(tx, account, region, &set)?;
+    let shown =
+        |row: &Snapshot| SetMember { snapshot: row.id.clone(), volume: row.volume_id.clone() };
+    let span = Span { start: row.started, end: ended };
+    let shown: Vec<_> = members.iter().map(shown).collect();
+    let form = ArnForm::Regular;
+    let event = notification::create_snapshots(envelope.clone(), form, &shown, span, &outcome);
+    Ok(put_event(tx, &event)?)
 }
 
 /// A snapshot deleted while it was pending goes now (spec 02, "CreateSnapshot").

@@ -10,6 +10,7 @@ pub mod create_volume;
 pub mod delete_volume;
 pub mod export_snapshot;
 mod keys;
+pub mod modify_volume;
 mod progress;
 pub mod watch_upload;
 

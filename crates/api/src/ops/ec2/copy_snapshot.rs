@@ -3,12 +3,12 @@
 //! Only the target key is looked at before the answer. A source that cannot be seen, or a key that
 //! cannot be used, shows later as a copy in the state `error` (spec 20, C.6).
 
-use super::create_snapshot::check_description;
 use crate::kms_port::capture;
 use crate::storage::code::{AUTH_FAILURE, invalid_value};
 use crate::storage::condition;
 use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{Candidates, KeyTarget, describe_key};
+use crate::storage::new_snapshot::check_description;
 use crate::storage::shape::{Tag as TagShape, TagSpecification};
 use crate::storage::{presigned, tagging};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};

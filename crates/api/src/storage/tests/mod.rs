@@ -2,9 +2,11 @@
 
 mod describing;
 mod keys;
+mod modifying;
 mod permissions;
 mod refusals;
 mod sharing;
+mod together;
 mod trail;
 mod volumes;
 
