@@ -51,7 +51,7 @@ impl Operation for DescribeVolumesModifications {
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let Input { volume_ids: ids, filters, next_token, max_results } = input;
         let paging = Paging { max_results, next_token, ids_given: !ids.is_empty() };
-        let selection = Selection::new::<Modification>(filters, paging, "modifications")?;
+        let selection = Selection::new::<Listed>(filters, paging, "modifications")?;
         Ok(Plan { region: call.region.clone(), ids, selection })
     }
 
@@ -76,15 +76,18 @@ impl Operation for DescribeVolumesModifications {
                 }
             }
             listed.retain(|found| ids.is_empty() || ids.contains(&found.volume));
-            Ok::<_, Error>(listed)
+            Ok::<_, Error>(listed.into_iter().map(Listed).collect::<Vec<_>>())
         });
-        let page = plan.selection.page(listed.await?, |found| found.volume.as_str())?;
-        let volumes_modifications = page.items.iter().map(ModificationShape::of).collect();
-        Ok(Output { volumes_modifications, next_token: page.next_token })
+        let page = plan.selection.page(listed.await?, |found| found.0.volume.as_str())?;
+        let shown = page.items.iter().map(|found| ModificationShape::of(&found.0));
+        Ok(Output { volumes_modifications: shown.collect(), next_token: page.next_token })
     }
 }
 
-impl Filterable for Modification {
+/// A modification, as filters see it.
+struct Listed(Modification);
+
+impl Filterable for Listed {
     const NAMES: &'static [&'static str] = &[
         "modification-state",
         "original-iops",
@@ -100,20 +103,21 @@ impl Filterable for Modification {
     ];
 
     fn values(&self, name: &str) -> Vec<String> {
-        let Self { original, target, .. } = self;
+        let modification = &self.0;
+        let Modification { original, target, .. } = modification;
         let iops = |iops: Option<u32>| iops.iter().map(ToString::to_string).collect();
         let one = match name {
-            "modification-state" => self.state.as_str().to_owned(),
+            "modification-state" => modification.state.as_str().to_owned(),
             "original-iops" => return iops(original.iops),
             "original-size" => original.size_gib.to_string(),
             "original-volume-type" => original.volume_type.to_string(),
             // No volume here is shared between instances.
             "originalMultiAttachEnabled" | "targetMultiAttachEnabled" => "false".to_owned(),
-            "start-time" => self.started.iso_millis(),
+            "start-time" => modification.started.iso_millis(),
             "target-iops" => return iops(target.iops),
             "target-size" => target.size_gib.to_string(),
             "target-volume-type" => target.volume_type.to_string(),
-            "volume-id" => self.volume.to_string(),
+            "volume-id" => modification.volume.to_string(),
             _ => return Vec::new(),
         };
         vec![one]
