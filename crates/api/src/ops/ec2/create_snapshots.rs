@@ -174,9 +174,10 @@ async fn chosen(
             )));
         }
     }
-    let left = attached.into_iter().filter(|one| {
-        !excluded.contains(&one.volume) && !(wanted.exclude_boot_volume && is_root(one))
-    });
+    let left_out = |one: &Attachment| {
+        excluded.contains(&one.volume) || (wanted.exclude_boot_volume && is_root(one))
+    };
+    let left = attached.into_iter().filter(|one| !left_out(one));
     let left: Vec<VolumeId> = left.map(|one| one.volume).collect();
     if left.is_empty() {
         let id = &instance.instance.id;
