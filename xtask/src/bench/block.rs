@@ -1,9 +1,11 @@
 //! `cargo xtask bench block`: fio's NBD engine against every server, one after the other, in
-//! rounds whose order rotates, so that slow phases of a shared machine hit all of them.
+//! rounds whose order rotates, so that slow phases of a shared machine hit all of them; then the
+//! programs that measure what has no peer.
 
 use std::path::PathBuf;
 
 use super::fio::{self, Measured, WORKLOADS};
+use super::programs::{self, PROGRAMS};
 use super::server::{Kind, Server};
 use super::{machine, report};
 
@@ -35,6 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     std::fs::create_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
     let outcome = measure(options, &directory);
+    let programs: Result<Vec<String>, String> =
+        PROGRAMS.iter().map(|program| programs::section(program, &directory)).collect();
     std::fs::remove_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
     let results = outcome?;
@@ -43,9 +47,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         options.rounds, options.seconds, options.size_mib
     );
     let section = format!(
-        "{}\n\n{}",
+        "{}\n\n{}\n\n{}",
         machine::describe(&command, &["fio", "nbdkit", "qemu-nbd"].map(machine::version))?,
-        report::block_table(&results)
+        report::block_table(&results),
+        programs?.join("\n")
     );
     println!("{section}");
     if options.record { report::record("block", &section) } else { Ok(()) }

@@ -7,6 +7,7 @@ mod fio;
 mod load;
 mod machine;
 mod process;
+mod programs;
 mod python;
 mod report;
 mod server;

@@ -1,0 +1,101 @@
+//! Measurements that need no peer: programs beside the code they measure, which print a line of JSON
+//! for each case.
+
+use super::machine;
+use crate::command;
+use serde_json::{Map, Value};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// A program that measures.
+pub(super) struct Program {
+    /// The heading of its table.
+    title: &'static str,
+    /// The package whose example it is.
+    package: &'static str,
+    example: &'static str,
+    /// What follows the folder on its command line.
+    arguments: &'static [&'static str],
+}
+
+/// Run in this order, each in a folder of its own that is removed afterwards.
+pub(super) const PROGRAMS: [Program; 1] = [Program {
+    title: "Copies of snapshots",
+    package: "blockstore",
+    example: "copy_speed",
+    arguments: &["1024"],
+}];
+
+/// Runs a program and makes a table of what it prints.
+pub(super) fn section(program: &Program, directory: &Path) -> Result<String, String> {
+    let Program { title, package, example, arguments } = program;
+    let example_of = ["--package", package, "--example", example];
+    command::cargo(&[&["build", "--quiet", "--release"][..], &example_of].concat())?;
+    let folder = directory.join(example);
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    eprintln!("{title}");
+    let printed = Command::new(command::target_dir()?.join("release/examples").join(example))
+        .arg(&folder)
+        .args(*arguments)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot start {example}: {error}"));
+    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let printed = printed?;
+    if !printed.status.success() {
+        return Err(format!("{example} failed: {}", printed.status));
+    }
+    let cases = cases(&String::from_utf8_lossy(&printed.stdout))?;
+    let command = format!(
+        "cargo run --release -p {package} --example {example} -- FOLDER {}",
+        arguments.join(" ")
+    );
+    Ok(format!("### {title}\n\n{}\n\n{}", machine::describe(command.trim(), &[])?, table(&cases)))
+}
+
+fn cases(printed: &str) -> Result<Vec<Map<String, Value>>, String> {
+    printed
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).map_err(|error| format!("{line}: {error}")))
+        .collect()
+}
+
+/// A row a case, a column a member; members of one case come by name.
+fn table(cases: &[Map<String, Value>]) -> String {
+    let mut columns: Vec<&String> = Vec::new();
+    for name in cases.iter().flat_map(Map::keys) {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(columns.iter().map(|name| name.replace('_', " ")).collect());
+    writeln!(text, "|{}", "---|".repeat(columns.len())).expect("writing to a string cannot fail");
+    for case in cases {
+        text += &line(columns.iter().map(|name| shown(case.get(*name))).collect());
+    }
+    text
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_is_a_column() {
+        let printed = "a word\n{\"case\":\"one\",\"mb_s\":5}\n{\"case\":\"two\",\"cpu\":0.5}\n";
+        let expected = "| case | mb s | cpu |\n|---|---|---|\n| one | 5 |  |\n| two |  | 0.5 |\n";
+        assert_eq!(table(&cases(printed).unwrap()), expected);
+        assert!(cases("{no json").is_err());
+    }
+}
