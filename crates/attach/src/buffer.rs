@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use blockstore::live::AlignedBuffer;
+
 /// Largest capacity class a [`Pool`] keeps; a larger buffer is freed after use.
 const POOLED_CAPACITY_MAX: usize = 1 << 20;
 
@@ -19,16 +21,25 @@ const CLASS_COUNT: usize = (POOLED_CAPACITY_MAX / CAPACITY_MIN).ilog2() as usize
 /// A buffer from a [`Pool`] holds bytes of an earlier request of the same connection until they are
 /// overwritten, so whoever answers a read must write all of it.
 #[derive(Debug)]
-pub struct Buffer {
-    bytes: Box<[u8]>,
-    length: usize,
-}
+pub struct Buffer(AlignedBuffer);
 
 impl Buffer {
     /// A zeroed buffer of `length` bytes.
     pub fn zeroed(length: usize) -> Self {
         let capacity = length.next_power_of_two().max(CAPACITY_MIN);
-        Self { bytes: vec![0; capacity].into_boxed_slice(), length }
+        let mut bytes = AlignedBuffer::zeroed(capacity);
+        bytes.set_length(length);
+        Self(bytes)
+    }
+
+    /// The bytes, for a disk.
+    pub(crate) fn into_aligned(self) -> AlignedBuffer {
+        self.0
+    }
+
+    /// Bytes that came from [`Buffer::into_aligned`].
+    pub(crate) fn from_aligned(bytes: AlignedBuffer) -> Self {
+        Self(bytes)
     }
 }
 
@@ -36,20 +47,20 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.0
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.length]
+        &mut self.0
     }
 }
 
 /// Free buffers by capacity class. Owned by one connection: buffers never cross volumes.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    free: [Vec<Box<[u8]>>; CLASS_COUNT],
+    free: [Vec<AlignedBuffer>; CLASS_COUNT],
     free_bytes: usize,
 }
 
@@ -58,9 +69,10 @@ impl Pool {
     pub(crate) fn take(&mut self, length: usize) -> Buffer {
         let pooled = class(length).and_then(|class| self.free[class].pop());
         match pooled {
-            Some(bytes) => {
-                self.free_bytes -= bytes.len();
-                Buffer { bytes, length }
+            Some(mut bytes) => {
+                self.free_bytes -= bytes.capacity();
+                bytes.set_length(length);
+                Buffer(bytes)
             }
             None => Buffer::zeroed(length),
         }
@@ -68,13 +80,13 @@ impl Pool {
 
     /// Takes a buffer back for reuse.
     pub(crate) fn give(&mut self, buffer: Buffer) {
-        let capacity = buffer.bytes.len();
+        let capacity = buffer.0.capacity();
         if self.free_bytes + capacity > POOLED_BYTES_MAX {
             return;
         }
         if let Some(class) = class(capacity) {
             self.free_bytes += capacity;
-            self.free[class].push(buffer.bytes);
+            self.free[class].push(buffer.0);
         }
     }
 }

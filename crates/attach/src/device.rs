@@ -88,16 +88,7 @@ pub enum Command {
     },
 }
 
-impl Command {
-    /// Bytes of data it carries or asks for.
-    pub fn payload(&self) -> usize {
-        match self {
-            Self::Read { buffer, .. } => buffer.len(),
-            Self::Write { data, .. } => data.len(),
-            Self::Flush | Self::Trim { .. } | Self::WriteZeroes { .. } | Self::Status { .. } => 0,
-        }
-    }
-}
+impl Command {}
 
 /// When a write may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,22 +43,37 @@ impl BlockDevice for VolumeDevice {
     }
 }
 
-/// Requests and payload bytes up to which a batch is better done at once than handed over.
-const SMALL_REQUESTS: usize = 4;
-const SMALL_BYTES: usize = 64 << 10;
+/// Requests, and bytes of writes among them, up to which a batch is better done at once than handed
+/// over. Reads go on elsewhere anyway.
+const SMALL_REQUESTS: usize = 64;
+const SMALL_BYTES: usize = 128 << 10;
 
 struct Batch(Vec<Request>);
 
 impl Work for Batch {
     fn is_small(&self) -> bool {
-        self.0.len() <= SMALL_REQUESTS
-            && self.0.iter().map(|request| request.command.payload()).sum::<usize>() <= SMALL_BYTES
+        let written = self.0.iter().map(|request| match &request.command {
+            Command::Write { data, .. } => data.len(),
+            Command::Read { .. }
+            | Command::Flush
+            | Command::Trim { .. }
+            | Command::WriteZeroes { .. }
+            | Command::Status { .. } => 0,
+        });
+        self.0.len() <= SMALL_REQUESTS && written.sum::<usize>() <= SMALL_BYTES
     }
 
     fn run(self: Box<Self>, volume: &mut Volume) {
         let mut answers = Answers::default();
         let mut bytes = 0;
         for Request { command, reply } in self.0 {
+            let command = match command {
+                Command::Read { offset, buffer } => {
+                    read(volume, offset, buffer, reply);
+                    continue;
+                }
+                command => command,
+            };
             match apply(volume, command) {
                 Ok(Outcome { answer, length, durability: Durability::Buffered }) => {
                     answers.add(reply, Ok(answer));
@@ -101,10 +116,7 @@ impl Outcome {
 fn apply(volume: &mut Volume, command: Command) -> Result<Outcome, Error> {
     let engine = volume.engine();
     match command {
-        Command::Read { offset, mut buffer } => {
-            engine.read(offset, &mut buffer)?;
-            Ok(Outcome::bytes(buffer, Durability::Buffered))
-        }
+        Command::Read { .. } => unreachable!("reads are answered by `read`"),
         Command::Write { offset, data, durability } => {
             engine.write(offset, &data)?;
             Ok(Outcome::bytes(data, durability))
@@ -133,6 +145,15 @@ fn apply(volume: &mut Volume, command: Command) -> Result<Outcome, Error> {
             Ok(Outcome { answer, length: 0, durability: Durability::Buffered })
         }
     }
+}
+
+/// Answers when the bytes are there. The rest of the batch does not wait.
+fn read(volume: &mut Volume, offset: u64, buffer: Buffer, reply: Reply) {
+    let answer = move |result: Result<(), Error>, bytes| {
+        let bytes = Answer::Bytes(Buffer::from_aligned(bytes));
+        reply.complete(result.map(|()| bytes).map_err(|error| refusal(&error)));
+    };
+    volume.read_then(offset, buffer.into_aligned(), Box::new(answer));
 }
 
 /// Answers once everything written so far is durable.

@@ -51,6 +51,47 @@ pub(crate) struct ServeOptions {
     /// Which permissions EBS asks of KMS: those that deny on AWS (native), or all documented ones.
     #[arg(long, value_enum, default_value_t = Enforcement::Native)]
     pub(crate) enforcement: Enforcement,
+    #[command(flatten)]
+    pub(crate) volumes: VolumeArgs,
+}
+
+/// Default of both memory options of a volume.
+const VOLUME_MEMORY_MIB: u32 = 64;
+
+/// How volumes use the machine.
+#[derive(Args, Clone)]
+pub(crate) struct VolumeArgs {
+    /// How volumes' files are read and written; what the system refuses falls back to the next
+    /// simpler way, and the log says so.
+    #[arg(long, value_enum, default_value_t = VolumeIo::Ring)]
+    pub(crate) volume_io: VolumeIo,
+    /// Locked memory for recently read pages of each attached volume; 0 keeps none.
+    #[arg(long, value_name = "MIB", default_value_t = VOLUME_MEMORY_MIB)]
+    pub(crate) volume_read_cache_mib: u32,
+    /// Memory for each open volume's map, and as much again for changes not merged into it.
+    #[arg(long, value_name = "MIB", default_value_t = VOLUME_MEMORY_MIB,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) volume_map_memory_mib: u32,
+}
+
+impl Default for VolumeArgs {
+    fn default() -> Self {
+        Self {
+            volume_io: VolumeIo::Ring,
+            volume_read_cache_mib: VOLUME_MEMORY_MIB,
+            volume_map_memory_mib: VOLUME_MEMORY_MIB,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VolumeIo {
+    /// Past the page cache, many requests at once (io_uring).
+    Ring,
+    /// Past the page cache, one request at a time.
+    Direct,
+    /// Through the page cache.
+    Buffered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -86,7 +86,7 @@ impl Server {
         let seal = seal::open(&data_dir, options)?;
         let db = open_rows(&data_dir, options).await?;
         let regions = regions(options)?;
-        let cells = Arc::new(cells::open(&data_dir, &seal, regions.iter())?);
+        let cells = Arc::new(cells::open(&data_dir, &seal, regions.iter(), &options.volumes)?);
         let attachments = data_dir.attachments();
         let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
         let world = World::open(Parts {

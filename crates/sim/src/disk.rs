@@ -3,10 +3,13 @@
 //! Writes are visible at once and durable after a flush. A power cut keeps, of every unflushed
 //! write, any subset of its 512-byte sectors, independent of the order they were written in. A
 //! punched hole behaves as a write of zeros.
+//!
+//! Writes that were only started are visible at once too. They reach the disk later, in any order;
+//! until then a power cut takes them whole or in part.
 
 use crate::image::{Image, SECTOR_BYTES, Write};
 use base::SeededRng;
-use blockstore::live::Disk;
+use blockstore::live::{AlignedBuffer, Disk};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,7 +33,11 @@ struct State {
     durable: Image,
     /// Writes since the last flush, in order.
     pending: Vec<Write>,
-    /// What a read shows: everything pending is done.
+    /// Writes that were started and have not reached the disk.
+    started: Vec<Write>,
+    /// Power is off: what is started now reaches nothing.
+    off: bool,
+    /// What a read shows: everything pending and started is done.
     visible: Image,
     /// Writes and flushes that are still allowed before power is lost.
     fuse: Option<u64>,
@@ -83,6 +90,17 @@ impl SimDisk {
         self.state().operations
     }
 
+    /// A flush that forgets what was only started.
+    ///
+    /// # Errors
+    /// When power is off.
+    pub fn flush_arrived(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.spend()?;
+        state.settle_arrived();
+        Ok(())
+    }
+
     /// Whether a salt was ever written twice: a key and nonce may have sealed two texts.
     pub fn salt_reused(&self) -> bool {
         self.state().salt_reused
@@ -104,10 +122,17 @@ impl SimDisk {
                 kept.swap(at, rng.below(at as u64 + 1) as usize);
             }
         }
+        // Of those under way, perhaps nothing arrived.
+        for write in state.started.iter().filter(|_| rng.below(2) == 0) {
+            for at in (0..write.sectors()).filter(|_| rng.below(100) < keep_percent) {
+                durable.apply_sector(write, at);
+            }
+        }
         for (write, sector) in kept {
             durable.apply_sector(write, sector);
         }
         state.fuse = Some(0);
+        state.off = true;
         let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
         let visible = durable.clone();
         Self(Mutex::new(State { durable, visible, salts, salt_reused, ..State::default() }))
@@ -119,7 +144,24 @@ impl SimDisk {
 }
 
 impl State {
+    /// Lets some of the started writes reach the disk, in an order of the disk's own.
+    fn go_on(&mut self) {
+        for turn in 0..self.started.len() as u64 {
+            let rolled = (self.operations + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+            if rolled.is_multiple_of(4) {
+                let at = (rolled >> 2) as usize % self.started.len();
+                self.pending.push(self.started.swap_remove(at));
+            }
+        }
+    }
+
     fn settle(&mut self) {
+        self.pending.append(&mut self.started);
+        self.settle_arrived();
+    }
+
+    /// Makes durable what has reached the disk, and only that.
+    fn settle_arrived(&mut self) {
         for write in std::mem::take(&mut self.pending) {
             self.durable.settle(&write, &self.visible);
         }
@@ -132,6 +174,7 @@ impl State {
         }
         self.fuse = self.fuse.map(|left| left - 1);
         self.operations += 1;
+        self.go_on();
         Ok(())
     }
 
@@ -143,11 +186,15 @@ impl State {
     }
 
     fn put(&mut self, write: Write) {
-        self.visible.apply(&write);
+        self.show(&write);
+        self.pending.push(write);
+    }
+
+    fn show(&mut self, write: &Write) {
+        self.visible.apply(write);
         if let Some(journal) = &mut self.journal {
             journal.push(Operation::Write(write.clone()));
         }
-        self.pending.push(write);
     }
 }
 
@@ -166,6 +213,22 @@ impl Disk for SimDisk {
         let write = state.visible.write(offset, source);
         state.put(write);
         spent
+    }
+
+    /// Never refuses: that power is gone shows with the next call that waits for the disk.
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        let mut state = self.state();
+        let on = state.spend().is_ok();
+        state.watch(buffer);
+        let write = state.visible.write(offset, buffer);
+        state.show(&write);
+        // The first write without power may have begun while there was some.
+        if on || !state.off {
+            state.started.push(write);
+        }
+        state.off |= !on;
+        buffer.fill(0xee);
+        Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -202,8 +265,42 @@ impl Disk for DropFlush {
         self.0.write(offset, source)
     }
 
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        self.0.start_write(offset, buffer)
+    }
+
     fn flush(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.punch(offset, length)
+    }
+}
+
+/// A disk whose flushes forget the writes that were only started: what a program looks like that
+/// does not wait for them. A simulation over it must fail.
+pub struct EarlyFlush(pub std::sync::Arc<SimDisk>);
+
+impl Disk for EarlyFlush {
+    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, target)
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+        self.0.write(offset, source)
+    }
+
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        self.0.start_write(offset, buffer)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush_arrived()
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -237,5 +334,26 @@ mod tests {
             lost |= bytes[512] == 1;
         }
         assert!(kept && lost);
+    }
+
+    #[test]
+    fn a_started_write_is_seen_at_once_and_may_be_lost_whole() {
+        let rng = SeededRng::new(2);
+        let disk = SimDisk::new();
+        let mut buffer = AlignedBuffer::zeroed(1024);
+        buffer.fill(3);
+        disk.start_write(4096, &mut buffer).unwrap();
+        assert_eq!(buffer.len(), 1024);
+        let held = |disk: &SimDisk| {
+            let mut bytes = [0; 1024];
+            disk.read(4096, &mut bytes).unwrap();
+            (bytes[0], bytes[512])
+        };
+        assert_eq!(held(&disk), (3, 3));
+        let outcomes: BTreeSet<_> = (0..64).map(|_| held(&disk.after_power_cut(&rng))).collect();
+        assert!(outcomes.contains(&(0, 0)) && outcomes.contains(&(3, 3)), "{outcomes:?}");
+        disk.cut_power_after(u64::MAX);
+        disk.flush().unwrap();
+        assert!((0..64).all(|_| held(&disk.after_power_cut(&rng)) == (3, 3)));
     }
 }

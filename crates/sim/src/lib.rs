@@ -8,6 +8,6 @@ pub mod image;
 pub mod model;
 pub mod run;
 
-pub use disk::{DropFlush, SimDisk};
+pub use disk::{DropFlush, EarlyFlush, SimDisk};
 pub use model::{Model, Violation};
 pub use run::{Outcome, Run, Salts, run};

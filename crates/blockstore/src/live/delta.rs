@@ -4,7 +4,7 @@
 //! layers are merged into the stored map one after the other, oldest first.
 
 use super::cache::NumberMap;
-use super::layout::{Geometry, Location, ZERO};
+use super::layout::{ABSENT, Geometry, Location, ZERO};
 use super::segment::Accounting;
 use super::superblock::{CutId, LogHead};
 use crate::page::{Lba, PAGES_PER_BLOCK, Tag};
@@ -23,6 +23,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Nothing was written here.
+    pub(super) const NOTHING: Self =
+        Self { location: ABSENT, tag: Tag([0; 16]), birth: 0, written: 0 };
+
     /// Zeros written in `generation`.
     pub(super) fn zero(generation: u32) -> Self {
         Self { location: ZERO, tag: Tag([0; 16]), birth: generation, written: generation }

@@ -1,13 +1,13 @@
 //! What a volume lies on: bytes by offset, durable after a flush.
 
-use std::fs::File;
+use super::AlignedBuffer;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 /// A flat, sparse address space. All methods take `&self`: several threads may read one disk.
+/// Offsets and lengths are multiples of a page.
 pub trait Disk: Send + Sync {
     /// Fills `target` from `offset`. What was never written, also past the end, reads as zeros.
+    /// Sees what [`Disk::start_write`] accepted.
     ///
     /// # Errors
     /// When the medium cannot say what it holds.
@@ -20,13 +20,38 @@ pub trait Disk: Send + Sync {
     /// When the medium refuses; the range then holds anything.
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()>;
 
-    /// Makes every earlier write durable.
+    /// As [`Disk::write`], but may return before the medium has the bytes: writes that were
+    /// accepted reach it in any order, and an error comes with a later write or flush, which then
+    /// all fail. Takes the buffer's bytes and leaves a buffer of the same length with any content.
+    /// Waits when too much is under way.
+    ///
+    /// # Errors
+    /// When the medium refuses this write or has refused one before.
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        self.write(offset, buffer)
+    }
+
+    /// Starts to read. `false` when the disk reads only while somebody waits; the job is then
+    /// untouched.
+    fn start_read(&self, _read: &mut Option<ReadJob>) -> bool {
+        false
+    }
+
+    /// Fills several ranges, in parallel where the disk can.
+    ///
+    /// # Errors
+    /// As [`Disk::read`], for the first range that fails.
+    fn read_each(&self, ranges: &mut [(u64, &mut [u8])]) -> io::Result<()> {
+        ranges.iter_mut().try_for_each(|(offset, target)| self.read(*offset, target))
+    }
+
+    /// Makes every earlier write durable, those that were only accepted included.
     ///
     /// # Errors
     /// When that is not certain. Earlier writes may then be lost for good.
     fn flush(&self) -> io::Result<()>;
 
-    /// Bytes up to the end of the last write.
+    /// Bytes up to the end of the last write, or of the space that was asked for.
     ///
     /// # Errors
     /// When the medium cannot say.
@@ -40,6 +65,10 @@ pub trait Disk: Send + Sync {
         self.len().map(|length| length == 0)
     }
 
+    /// Says that a range, which was never written or was given back, will be written soon. It only
+    /// saves time.
+    fn expect_writes(&self, _offset: u64, _length: u64) {}
+
     /// Gives the space of a range back. It reads as zeros or as before, then and after a crash.
     ///
     /// # Errors
@@ -47,91 +76,26 @@ pub trait Disk: Send + Sync {
     fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
 }
 
-/// A sparse file.
-#[derive(Debug)]
-pub struct FileDisk(File);
-
-impl FileDisk {
-    /// Opens an existing file for reading and writing.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        File::options().read(true).write(true).open(path).map(Self)
-    }
-
-    /// Creates a file that must not exist yet and makes its name durable.
-    ///
-    /// # Errors
-    /// What the file system says, `AlreadyExists` among it.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        if let Some(parent) = path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(Self(file))
-    }
+/// A range of the disk and where in a buffer it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPart {
+    /// Where on the disk.
+    pub offset: u64,
+    /// Where in the buffer.
+    pub at: usize,
+    /// How many bytes.
+    pub length: usize,
 }
 
-impl Disk for FileDisk {
-    fn read(&self, mut offset: u64, mut target: &mut [u8]) -> io::Result<()> {
-        while !target.is_empty() {
-            match self.0.read_at(target, offset) {
-                Ok(0) => {
-                    target.fill(0);
-                    return Ok(());
-                }
-                Ok(count) => {
-                    offset += count as u64;
-                    target = &mut target[count..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(source, offset)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
-    }
-
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(fallocate(&self.0, flags, offset, length)?)
-    }
+/// Reads that are under way together.
+pub struct ReadJob {
+    /// What to read. The parts lie inside the buffer and do not overlap.
+    pub parts: Vec<ReadPart>,
+    /// Where to.
+    pub buffer: AlignedBuffer,
+    /// Called once, on a thread of the disk, which it must not make wait for the disk.
+    pub done: ReadDone,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unwritten_and_punched_ranges_read_as_zeros() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = FileDisk::create(&folder.path().join("disk")).unwrap();
-        assert!(disk.is_empty().unwrap());
-        disk.write(8192, &[7; 8192]).unwrap();
-        disk.flush().unwrap();
-        let mut bytes = [1; 16384];
-        disk.read(4096, &mut bytes).unwrap();
-        assert!(bytes[..4096].iter().all(|b| *b == 0));
-        assert!(bytes[4096..12288].iter().all(|b| *b == 7));
-        assert!(bytes[12288..].iter().all(|b| *b == 0));
-        disk.punch(8192, 4096).unwrap();
-        disk.read(8192, &mut bytes[..8192]).unwrap();
-        assert!(bytes[..4096].iter().all(|b| *b == 0));
-        assert!(bytes[4096..8192].iter().all(|b| *b == 7));
-        assert_eq!(disk.len().unwrap(), 16384);
-        assert!(FileDisk::create(&folder.path().join("disk")).is_err());
-    }
-}
+/// Takes the outcome of a [`ReadJob`] and its buffer.
+pub type ReadDone = Box<dyn FnOnce(io::Result<()>, AlignedBuffer) + Send>;

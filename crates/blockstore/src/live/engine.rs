@@ -6,6 +6,7 @@ use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
 use super::log::{ChunkEnd, Log};
 use super::map::{EMPTY, Nodes};
+use super::page_cache::PageCache;
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
 use super::{Disk, Error};
@@ -92,8 +93,10 @@ pub struct Engine {
     /// The newest layer that is part of the committed root.
     pub(super) merged: u64,
     pub(super) base: Option<Arc<dyn BaseReader>>,
-    pub(super) openers: Cache<SegmentIndex, PageOpener>,
+    pub(super) openers: Cache<SegmentIndex, Arc<PageOpener>>,
     pub(super) base_openers: Cache<Salt, PageOpener>,
+    /// Opened pages, while the data key is present and memory for them can be locked.
+    pub(super) pages: Option<Arc<PageCache>>,
     /// Segments whose live pages were copied out since the last commit.
     pub(super) cleaned: BTreeSet<SegmentIndex>,
     pub(super) failed: bool,
@@ -187,6 +190,7 @@ impl Engine {
             base: None,
             openers: Cache::new(config.key_cache_count),
             base_openers: Cache::new(BASE_KEY_COUNT),
+            pages: None,
             cleaned: BTreeSet::new(),
             failed: false,
         };
@@ -195,7 +199,7 @@ impl Engine {
         }
         engine.check_key(options.data_key.as_ref())?;
         engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
-        engine.ctx.data = options.data_key;
+        engine.hold_key(options.data_key);
         Ok(engine)
     }
 
@@ -211,13 +215,26 @@ impl Engine {
                 engine.commit()
             })?;
         }
-        self.ctx.data = Some(key);
+        self.hold_key(Some(key));
         Ok(())
     }
 
-    /// Wipes the data key and every key derived from it. Cuts and exports go on.
+    fn hold_key(&mut self, key: Option<DataKey>) {
+        if key.is_some() && self.pages.is_none() {
+            let cache = PageCache::new(self.ctx.config.read_cache_bytes).unwrap_or_else(|error| {
+                tracing::warn!(%error, "a volume goes without a read cache: memory is not locked");
+                None
+            });
+            self.pages = cache.map(Arc::new);
+        }
+        self.ctx.data = key;
+    }
+
+    /// Wipes the data key, every key derived from it, and what was opened with them. Cuts and
+    /// exports go on. Plans of reads must have been carried out.
     pub fn lock(&mut self) {
         self.ctx.data = None;
+        self.pages = None;
         self.log.forget_key();
         self.openers.clear();
         self.base_openers.clear();

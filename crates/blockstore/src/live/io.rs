@@ -3,18 +3,13 @@
 use super::Error;
 use super::delta::{Entry, split};
 use super::engine::Engine;
-use super::layout::{ABSENT, Location, byte_offset};
+use super::layout::ABSENT;
 use super::log::ChunkEnd;
 use super::map::leaf_entry;
-use crate::page::{
-    BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, SealedPage, Tag, is_zero,
-};
+use crate::page::{BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, SealedPage, is_zero};
 
 /// Extents answered at once by [`Engine::block_status`].
 const EXTENTS_MAX: usize = 1024;
-
-/// Nothing was written here.
-const NOTHING: Entry = Entry { location: ABSENT, tag: Tag([0; 16]), birth: 0, written: 0 };
 
 /// A run of bytes of one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +116,7 @@ impl Engine {
         let mut extents: Vec<Extent> = Vec::new();
         let end = offset + length;
         let mut at = offset;
-        let mut entries = [NOTHING; PAGES_PER_BLOCK];
+        let mut entries = [Entry::NOTHING; PAGES_PER_BLOCK];
         while at < end {
             let (block, page) = split(at / PAGE_BYTES as u64);
             self.resolve(block, page, &mut entries[page..])?;
@@ -203,7 +198,7 @@ impl Engine {
         std::sync::Arc::clone(&self.ctx.disk)
     }
 
-    fn check_range(&self, offset: u64, length: u64) -> Result<(), Error> {
+    pub(super) fn check_range(&self, offset: u64, length: u64) -> Result<(), Error> {
         let size = self.size();
         match offset.checked_add(length) {
             Some(end) if end <= size => Ok(()),
@@ -320,7 +315,7 @@ impl Engine {
         first: usize,
         entries: &mut [Entry],
     ) -> Result<(), Error> {
-        entries.fill(NOTHING);
+        entries.fill(Entry::NOTHING);
         let mut open = entries.len();
         let frozen = self.frozen.iter().rev().map(|layer| &**layer);
         for layer in std::iter::once(&self.active).chain(frozen) {
@@ -368,99 +363,12 @@ impl Engine {
     }
 
     fn read_pages(&mut self, first: Lba, target: &mut [u8]) -> Result<(), Error> {
-        let (mut pages, _) = target.as_chunks_mut::<PAGE_BYTES>();
-        let mut lba = first;
-        while !pages.is_empty() {
-            let (block, page) = split(lba);
-            let count = pages.len().min(PAGES_PER_BLOCK - page);
-            let (now, later) = pages.split_at_mut(count);
-            if count == 1 {
-                let mut entry = [NOTHING];
-                self.resolve(block, page, &mut entry)?;
-                self.fetch(lba, &entry, now)?;
-            } else {
-                let mut entries = [NOTHING; PAGES_PER_BLOCK];
-                self.resolve(block, page, &mut entries[..count])?;
-                self.fetch(lba, &entries[..count], now)?;
-            }
-            lba += count as u64;
-            pages = later;
-        }
-        Ok(())
+        let plan = self.plan_pages(first, target, None)?;
+        plan.fetch(&*self.ctx.disk, target)?;
+        plan.open(target)
     }
 
-    /// Reads and opens pages; those that lie side by side with one call.
-    fn fetch(&mut self, first: Lba, entries: &[Entry], target: &mut [Page]) -> Result<(), Error> {
-        let mut at = 0;
-        while at < entries.len() {
-            let lba = first + at as u64;
-            let entry = &entries[at];
-            if !entry.is_stored() {
-                if entry.location == ABSENT && self.committed.base.is_some() {
-                    self.read_base(lba, &mut target[at])?;
-                } else {
-                    target[at].fill(0);
-                }
-                at += 1;
-            } else if let Some((page, opener)) = self.log.buffered(&self.ctx, entry.location) {
-                target[at].copy_from_slice(page);
-                let (_, position) = split_location(self, entry.location)?;
-                opener
-                    .open(position, lba, &entry.tag, &mut target[at])
-                    .map_err(|_| Error::corrupt("data", entry.location))?;
-                at += 1;
-            } else {
-                let run = self.run_length(&entries[at..]);
-                self.fetch_run(lba, &entries[at..at + run], &mut target[at..at + run])?;
-                at += run;
-            }
-        }
-        Ok(())
-    }
-
-    /// How many entries lie side by side in one segment, on the disk.
-    fn run_length(&self, entries: &[Entry]) -> usize {
-        let first = entries[0].location;
-        let position = self.ctx.geometry.split(first).map_or(0, |(_, position)| position);
-        let room = (self.ctx.geometry.segment_pages - position) as usize;
-        entries
-            .iter()
-            .zip(first..)
-            .take(room)
-            .take_while(|(entry, location)| {
-                entry.location == *location && self.log.buffered(&self.ctx, *location).is_none()
-            })
-            .count()
-    }
-
-    fn fetch_run(
-        &mut self,
-        first: Lba,
-        entries: &[Entry],
-        target: &mut [Page],
-    ) -> Result<(), Error> {
-        let start = entries[0].location;
-        let (segment, position) = split_location(self, start)?;
-        self.ctx
-            .disk
-            .read(byte_offset(start), target.as_flattened_mut())
-            .map_err(Error::disk("read data"))?;
-        let key = self.ctx.data.as_ref().ok_or(Error::KeyAbsent)?;
-        let damaged = Error::corrupt("map entry", start);
-        let salt = self.table.get(segment).ok_or(damaged.clone())?.salt;
-        if self.openers.get(segment).is_none_or(|opener| opener.salt() != salt) {
-            self.openers.insert(segment, key.opener(salt));
-        }
-        let opener: &PageOpener = self.openers.get(segment).ok_or(damaged)?;
-        for (at, (entry, page)) in entries.iter().zip(target).enumerate() {
-            opener
-                .open(position + at as u32, first + at as u64, &entry.tag, page)
-                .map_err(|_| Error::corrupt("data", entry.location))?;
-        }
-        Ok(())
-    }
-
-    fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<(), Error> {
+    pub(super) fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<(), Error> {
         let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
         match base.read_page(lba)? {
             BasePage::Zero => target.fill(0),
@@ -485,10 +393,6 @@ impl Engine {
         let opener = self.base_openers.get(salt).ok_or_else(damaged)?;
         page.open(opener, lba, target).map_err(|_| damaged())
     }
-}
-
-fn split_location(engine: &Engine, location: Location) -> Result<(u32, u32), Error> {
-    engine.ctx.geometry.split(location).ok_or(Error::corrupt("map entry", location))
 }
 
 /// Divides a range into a part of a page, whole pages, and a part of a page.

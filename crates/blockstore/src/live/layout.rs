@@ -111,6 +111,8 @@ pub struct EngineConfig {
     pub delta_bytes_max: usize,
     /// Map pages kept in memory, bytes.
     pub map_cache_bytes: usize,
+    /// Opened pages kept in locked memory while the volume is attached, bytes; 0 keeps none.
+    pub read_cache_bytes: usize,
     /// Derived segment keys kept in memory, count.
     pub key_cache_count: usize,
     /// Log bytes at which a checkpoint starts; bounds recovery. A volume smaller than this is
@@ -122,12 +124,13 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The sizes of a server: 64 MiB segments, about 150 MiB of memory per busy volume.
+    /// The sizes of a server: 64 MiB segments, about 220 MiB of memory per busy volume.
     pub const fn server() -> Self {
         Self {
             segment_bytes: 64 << 20,
             delta_bytes_max: 64 << 20,
             map_cache_bytes: 64 << 20,
+            read_cache_bytes: 64 << 20,
             key_cache_count: 8192,
             checkpoint_log_bytes: 4 << 30,
             flush_log_bytes: 256 << 20,
@@ -140,6 +143,7 @@ impl EngineConfig {
             segment_bytes: 128 << 10,
             delta_bytes_max: 16 << 10,
             map_cache_bytes: 64 << 10,
+            read_cache_bytes: 64 << 10,
             key_cache_count: 8,
             checkpoint_log_bytes: 1 << 20,
             flush_log_bytes: 256 << 10,

@@ -9,10 +9,10 @@ use super::codec::{get, get_u16, get_u32, get_u64, put};
 use super::layout::{CHUNK_ENTRIES_MAX, FORMAT_VERSION, Location, SegmentIndex, byte_offset};
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead};
-use super::{Context, Error};
+use super::{AlignedBuffer, Context, Error};
 use crate::page::{
-    Lba, PAGE_BYTES, Page, PageOpener, PageSealer, SUITE_AES_256_GCM, Salt, StructureKind,
-    StructureOpener, StructureSealer, Tag,
+    Lba, PAGE_BYTES, Page, PageSealer, SUITE_AES_256_GCM, Salt, StructureKind, StructureOpener,
+    StructureSealer, Tag,
 };
 
 const HEADER_MAGIC: [u8; 4] = *b"SRSG";
@@ -32,6 +32,11 @@ const AHEAD_PAGES: u32 = 256;
 const AHEAD_PAGES_MIN: u32 = 16;
 /// A client that writes more than this between flushes pays little for the growth of the file.
 const FLUSHED_OFTEN_BYTES: u64 = 256 << 10;
+
+/// Bytes of the largest chunk.
+const CHUNK_BYTES_MAX: usize = (1 + CHUNK_ENTRIES_MAX) * PAGE_BYTES;
+/// The disk is told of at least so many pages that will be written, where there is room.
+const EXPECTED_PAGES_MIN: u32 = 256;
 
 const _: () = assert!(ENTRIES_AT + CHUNK_ENTRIES_MAX * ENTRY_BYTES <= PAGE_BYTES);
 
@@ -226,6 +231,24 @@ struct OpenSegment {
     position: u32,
     /// The first position nothing was written to, if it is above [`OpenSegment::position`].
     ahead: u32,
+    /// The first position the disk does not expect to be written.
+    expected: u32,
+}
+
+impl OpenSegment {
+    /// Has the disk provide space up to the position `end`, and beyond it the more, the more was
+    /// written to the segment: seldom for who writes much, little for who writes little.
+    fn expect_writes(&mut self, ctx: &Context, end: u32) {
+        if end <= self.expected {
+            return;
+        }
+        let pages = end.max(EXPECTED_PAGES_MIN);
+        let until = end.saturating_add(pages).min(ctx.geometry.segment_pages);
+        let start = byte_offset(ctx.geometry.start(self.index) + u64::from(self.expected));
+        let length = byte_offset(u64::from(until - self.expected));
+        ctx.disk.expect_writes(start, length);
+        self.expected = until;
+    }
 }
 
 /// The write side of the log.
@@ -244,7 +267,7 @@ pub(super) struct Log {
     pub(super) bytes_since_flush: u64,
     pub(super) bytes_since_checkpoint: u64,
     /// One descriptor page and room for the data pages of a chunk.
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     entries: usize,
     data_pages: usize,
 }
@@ -263,7 +286,7 @@ impl Log {
             durable: head.sequence - 1,
             bytes_since_flush: 0,
             bytes_since_checkpoint: 0,
-            buffer: vec![0; (1 + CHUNK_ENTRIES_MAX) * PAGE_BYTES],
+            buffer: AlignedBuffer::zeroed(CHUNK_BYTES_MAX),
             entries: 0,
             data_pages: 0,
         }
@@ -425,6 +448,7 @@ impl Log {
             successor_salt,
             position: 1,
             ahead: 1,
+            expected: 0,
         });
         Ok(())
     }
@@ -439,7 +463,7 @@ impl Log {
         if enough || self.bytes_since_flush > FLUSHED_OFTEN_BYTES {
             return Ok(());
         }
-        let zeros = vec![0; (end - start) as usize * PAGE_BYTES];
+        let zeros = AlignedBuffer::zeroed((end - start) as usize * PAGE_BYTES);
         ctx.disk
             .write(byte_offset(ctx.geometry.start(open.index) + u64::from(start)), &zeros)
             .map_err(Error::disk("write ahead of the log"))?;
@@ -488,11 +512,15 @@ impl Log {
         let position = open.position;
         let tag = open.structure.seal_at(position, StructureKind::Descriptor, self.sequence, body);
         put(b, 16, &tag.0);
-        ctx.disk
-            .write(byte_offset(ctx.geometry.locate(open.index, position)), &self.buffer[..used])
-            .map_err(Error::disk("write a chunk"))?;
+        let end = position + 1 + self.data_pages as u32;
+        open.expect_writes(ctx, end);
+        self.buffer.set_length(used);
+        let start = byte_offset(ctx.geometry.locate(open.index, position));
+        let accepted = ctx.disk.start_write(start, &mut self.buffer);
+        self.buffer.set_length(CHUNK_BYTES_MAX);
+        accepted.map_err(Error::disk("write a chunk"))?;
         table.touch(open.index, layer);
-        open.position += 1 + self.data_pages as u32;
+        open.position = end;
         self.sequence += 1;
         self.previous = tag;
         self.bytes_since_flush += used as u64;
@@ -502,12 +530,8 @@ impl Log {
         Ok(())
     }
 
-    /// A page of the chunk being filled, which is not on the disk yet, and the key it opens with.
-    pub(super) fn buffered(
-        &self,
-        ctx: &Context,
-        location: Location,
-    ) -> Option<(&Page, &PageOpener)> {
+    /// A page of the chunk being filled, which the disk does not have yet.
+    pub(super) fn buffered(&self, ctx: &Context, location: Location) -> Option<&Page> {
         let open = self.segment.as_ref()?;
         let first = ctx.geometry.start(open.index) + u64::from(open.position) + 1;
         let index = usize::try_from(location.checked_sub(first)?).ok()?;
@@ -515,8 +539,7 @@ impl Log {
             return None;
         }
         let at = (1 + index) * PAGE_BYTES;
-        let page = self.buffer[at..at + PAGE_BYTES].as_array()?;
-        Some((page, open.pages.as_ref()?.opener()))
+        self.buffer[at..at + PAGE_BYTES].as_array()
     }
 }
 

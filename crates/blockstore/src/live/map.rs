@@ -160,22 +160,66 @@ impl Nodes {
         {
             return Ok(Arc::clone(page));
         }
+        let mut page = Arc::new([0; PAGE_BYTES]);
+        self.disk
+            .read(byte_offset(node.location), Arc::make_mut(&mut page))
+            .map_err(Error::disk("read a map page"))?;
+        let page = self.open(salts, node, level, block, page)?;
+        self.pages.insert(node.location, (node.tag, Arc::clone(&page)));
+        Ok(page)
+    }
+
+    fn open(
+        &mut self,
+        salts: &dyn Salts,
+        node: &NodeRef,
+        level: u8,
+        block: u64,
+        mut page: Arc<Page>,
+    ) -> Result<Arc<Page>, Error> {
         let damaged = || Error::corrupt("map page", node.location);
         let (salt, position) = salts.salt_of(node.location).ok_or_else(damaged)?;
         let (segment, _) = self.geometry.split(node.location).ok_or_else(damaged)?;
-        let mut page = Arc::new([0; PAGE_BYTES]);
-        let bytes = Arc::make_mut(&mut page);
-        self.disk
-            .read(byte_offset(node.location), bytes)
-            .map_err(Error::disk("read a map page"))?;
         if self.openers.get(segment).is_none_or(|opener| opener.salt() != salt) {
             self.openers.insert(segment, self.key.opener(salt));
         }
         let opener = self.openers.get(segment).ok_or_else(damaged)?;
         let (kind, id) = identity(level, block);
+        let bytes = Arc::make_mut(&mut page);
         opener.open(position, kind, id, &node.tag, bytes).map_err(|_| damaged())?;
-        self.pages.insert(node.location, (node.tag, Arc::clone(&page)));
         Ok(page)
+    }
+
+    /// The first page on the way to a block's leaf that is not remembered, with its level.
+    pub(super) fn missing(&mut self, root: Root, block: u64) -> Option<(NodeRef, u8)> {
+        if root.node.is_absent() || block >> (FAN_OUT_BITS * u32::from(root.height)) != 0 {
+            return None;
+        }
+        let mut node = root.node;
+        for level in (0..=root.height).rev() {
+            let known = self.pages.get(node.location).filter(|(tag, _)| *tag == node.tag);
+            let Some((_, page)) = known else { return Some((node, level)) };
+            if level > 0 {
+                node = child(page, slot_of(block, level));
+                if node.is_absent() {
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Opens a page that somebody else has read, and remembers it.
+    pub(super) fn supply(
+        &mut self,
+        salts: &dyn Salts,
+        node: &NodeRef,
+        (level, block): (u8, u64),
+        sealed: Page,
+    ) -> Result<(), Error> {
+        let page = self.open(salts, node, level, block, Arc::new(sealed))?;
+        self.pages.insert(node.location, (node.tag, page));
+        Ok(())
     }
 
     /// Remembers a page that was just written.

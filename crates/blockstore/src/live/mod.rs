@@ -13,6 +13,7 @@
 //! It knows no threads and no clock: an [`Engine`] does what it is called for and nothing else.
 //! [`crate::store`] gives each engine the thread that owns it.
 
+mod aligned;
 mod cache;
 mod check;
 mod checkpoint;
@@ -23,24 +24,33 @@ mod delta;
 mod disk;
 mod engine;
 mod error;
+mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod io;
 mod layout;
+mod locked;
 mod log;
 mod map;
+mod page_cache;
+mod plan;
+mod reactor;
 mod recover;
 mod segment;
 mod superblock;
+mod writes;
 
+pub use aligned::AlignedBuffer;
 pub use check::CheckReport;
 pub use clean::CleanReport;
 pub use cut::{CutInfo, CutReader};
-pub use disk::{Disk, FileDisk};
+pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
 pub use engine::{Base, Engine, OpenOptions, Usage, VolumeOptions};
 pub use error::Error;
+pub use file::{FileDisk, IoMode};
 pub use io::{Extent, ExtentState};
 pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
+pub use plan::{MapPage, Misses, Planned, ReadPlan};
 pub use superblock::CutId;
 
 use engine::Context;

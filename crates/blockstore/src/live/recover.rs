@@ -13,8 +13,11 @@ use super::layout::{Location, SegmentIndex, byte_offset, check_size};
 use super::log::{Descriptor, Log, Record, SegmentHeader, checksum};
 use super::segment::SegmentKind;
 use super::superblock::LogHead;
-use super::{CutId, Error};
+use super::{AlignedBuffer, CutId, Error};
 use crate::page::{KeyCheckValue, Lba, PAGE_BYTES, Page, Salt, StructureOpener, Tag};
+
+/// Pages of the log read at once when it is searched.
+const SEARCHED_PAGES: usize = 64;
 
 /// A place in the log while it is followed.
 struct Cursor {
@@ -254,12 +257,20 @@ impl Engine {
         sequence: u64,
     ) -> Result<(), Error> {
         let geometry = self.ctx.geometry;
-        for position in first..geometry.segment_pages {
-            let page = self.read_page(geometry.locate(segment, position))?;
-            if let Some(later) = Descriptor::open(page, opener, position)
-                && later.durable() >= sequence
-            {
-                return Err(Error::corrupt("log", geometry.locate(segment, first)));
+        let mut bytes = AlignedBuffer::zeroed(SEARCHED_PAGES * PAGE_BYTES);
+        for start in (first..geometry.segment_pages).step_by(SEARCHED_PAGES) {
+            let count = SEARCHED_PAGES.min((geometry.segment_pages - start) as usize);
+            bytes.set_length(count * PAGE_BYTES);
+            self.ctx
+                .disk
+                .read(byte_offset(geometry.locate(segment, start)), &mut bytes)
+                .map_err(Error::disk("read the log"))?;
+            for (position, page) in (start..).zip(bytes.as_chunks::<PAGE_BYTES>().0) {
+                if let Some(later) = Descriptor::open(*page, opener, position)
+                    && later.durable() >= sequence
+                {
+                    return Err(Error::corrupt("log", geometry.locate(segment, first)));
+                }
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! structure key opens everything that says which page is where. Neither seals a byte itself.
 
 use super::SUITE_AES_256_GCM;
-use super::seal::{PageOpener, PageSealer, Salt, StructureOpener, StructureSealer, gcm_key};
+use super::seal::{PageOpener, PageSealer, Salt, StructureOpener, StructureSealer};
 use super::stack::scrub_stack;
 use base::Secret;
 use ring::{hkdf, hmac};
@@ -58,10 +58,7 @@ impl DataKey {
 
     /// The key under which pages sealed with `salt` open.
     pub fn opener(&self, salt: Salt) -> PageOpener {
-        PageOpener::new(
-            gcm_key(&self.0.expand_secret(&[PAGES, &[SUITE_AES_256_GCM], &salt.0])),
-            salt,
-        )
+        PageOpener::new(&self.0.expand_secret(&[PAGES, &[SUITE_AES_256_GCM], &salt.0]), salt)
     }
 }
 

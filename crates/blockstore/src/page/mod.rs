@@ -14,11 +14,14 @@
 //!
 //! It does not know where pages are stored, nor what a volume or a snapshot is.
 
+mod gcm;
 mod key;
 mod seal;
 mod source;
 mod stack;
+mod wiped;
 
+pub use gcm::CipherLibrary;
 pub use key::{DataKey, KeyCheckValue, LineageId, StructureKey};
 pub use seal::{
     OpenError, PageOpener, PageOrigin, PageSealer, Salt, SealedPage, StructureKind,

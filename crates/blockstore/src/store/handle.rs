@@ -24,8 +24,9 @@ impl Lease {
             Found::Open(queue) => Ok(Self::new(store, id, queue)),
             Found::Reserved(reservation) => {
                 let engine = store.open_engine(id, OpenOptions::default())?;
-                let queue = Queue::start(id, engine, false, store.config.queue_batches)
-                    .map_err(StoreError::file("start a volume's threads"))?;
+                let queue =
+                    Queue::start(id, engine, false, store.config.queue_batches, store.crew()?)
+                        .map_err(StoreError::file("start a volume's threads"))?;
                 reservation.fill(queue.clone());
                 Ok(Self::new(store, id, queue))
             }
@@ -98,8 +99,9 @@ impl VolumeHandle {
         let lease = match store.registry.join(id) {
             Found::Reserved(reservation) => {
                 let engine = store.open_engine(id, options)?;
-                let queue = Queue::start(id, engine, true, store.config.queue_batches)
-                    .map_err(StoreError::file("start a volume's threads"))?;
+                let queue =
+                    Queue::start(id, engine, true, store.config.queue_batches, store.crew()?)
+                        .map_err(StoreError::file("start a volume's threads"))?;
                 reservation.fill(queue.clone());
                 Lease::new(store, id, queue)
             }
@@ -212,6 +214,7 @@ impl VolumeHandle {
     pub fn close(self) -> Result<(), StoreError> {
         let flushed = self.0.call(|volume| {
             let flushed = volume.engine().flush();
+            volume.await_reads();
             volume.engine().lock();
             volume.attached = false;
             flushed

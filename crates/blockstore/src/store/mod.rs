@@ -8,27 +8,35 @@
 //! The lock of the registry of open volumes is never held during I/O on a volume; the one that
 //! orders cuts through several volumes is held only while they are asked to stand still.
 
+mod crew;
 mod error;
+mod flusher;
 mod handle;
 mod owner;
+mod reader;
 mod registry;
 mod size;
 mod together;
 
 pub use error::StoreError;
+pub use flusher::FlushDone;
 pub use handle::{CutHandle, VolumeHandle};
-pub use owner::{FlushDone, Volume, Work};
+pub use owner::{Volume, Work};
+pub use reader::ReadThen;
 pub use size::{SizeWatch, SizeWatcher};
 pub use together::CUT_MEMBERS_MAX;
 
-use crate::live::{CutId, CutInfo, Engine, EngineConfig, FileDisk, OpenOptions, VolumeOptions};
-use crate::page::StructureKey;
+use crate::live::{
+    CutId, CutInfo, Engine, EngineConfig, FileDisk, IoMode, OpenOptions, VolumeOptions,
+};
+use crate::page::{CipherLibrary, StructureKey};
 use base::{Rng, Secret, VolumeId};
+use crew::Crew;
 use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The folder of the volumes, below the store's.
 const VOLUMES: &str = "volumes";
@@ -42,12 +50,14 @@ pub struct StoreConfig {
     pub engine: EngineConfig,
     /// Batches of work a volume's queue holds before submitting waits.
     pub queue_batches: usize,
+    /// How files are read and written, where the system allows it.
+    pub io: IoMode,
 }
 
 impl StoreConfig {
     /// The sizes of a server.
     pub const fn server() -> Self {
-        Self { engine: EngineConfig::server(), queue_batches: 64 }
+        Self { engine: EngineConfig::server(), queue_batches: 64, io: IoMode::Ring }
     }
 }
 
@@ -60,6 +70,10 @@ struct Inner {
     service_key: Secret<[u8; 32]>,
     rng: Arc<dyn Rng>,
     config: StoreConfig,
+    /// How files are read and written.
+    io: IoMode,
+    /// Opens large reads of all volumes; started with the first of them.
+    crew: OnceLock<Arc<Crew>>,
     registry: Registry,
     /// Held while the members of one cut are asked to stand still.
     cutting: Mutex<()>,
@@ -92,16 +106,34 @@ impl Store {
                 .and_then(|folder| folder.sync_all())
                 .map_err(StoreError::file("flush the store's folder"))?;
         }
+        let (io, refusal) =
+            config.io.probe(&volumes).map_err(StoreError::file("try out the volumes' folder"))?;
+        match refusal {
+            None => tracing::info!("volumes are read and written with {io}"),
+            Some(refusal) => tracing::warn!(
+                %refusal,
+                "volumes are read and written with {io}: {} is refused here",
+                config.io
+            ),
+        }
+        tracing::info!("pages are sealed and opened with {}", CipherLibrary::fastest());
         let registry = Registry::default();
         Ok(Self(Arc::new(Inner {
             folder: volumes,
             service_key,
             rng,
             config,
+            io,
+            crew: OnceLock::new(),
             registry,
             cutting: Mutex::default(),
             _lock: lock,
         })))
+    }
+
+    /// How volumes are read and written here.
+    pub fn io(&self) -> IoMode {
+        self.0.io
     }
 
     /// Creates an empty volume.
@@ -123,7 +155,8 @@ impl Store {
             }
             _ => {}
         }
-        let disk = FileDisk::create(&draft).map_err(StoreError::file("create a volume"))?;
+        let disk =
+            FileDisk::create(&draft, inner.io).map_err(StoreError::file("create a volume"))?;
         let engine = &inner.config.engine;
         Engine::create(&disk, &inner.structure(id), &*inner.rng, engine, options)?;
         std::fs::rename(&draft, &path).map_err(StoreError::file("name a volume"))?;
@@ -265,6 +298,15 @@ impl Inner {
         StructureKey::derive(&self.service_key, id.as_str())
     }
 
+    fn crew(&self) -> Result<&Arc<Crew>, StoreError> {
+        if self.crew.get().is_none() {
+            let crew = Crew::start().map_err(StoreError::file("start the store's threads"))?;
+            // Of two at once one is used, and the other ends.
+            let _ = self.crew.set(Arc::new(crew));
+        }
+        Ok(self.crew.get().expect("set above"))
+    }
+
     fn sync_folder(&self) -> Result<(), StoreError> {
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
@@ -272,7 +314,7 @@ impl Inner {
     }
 
     fn open_engine(&self, id: &VolumeId, options: OpenOptions) -> Result<Engine, StoreError> {
-        let disk = match FileDisk::open(&self.path(id)) {
+        let disk = match FileDisk::open(&self.path(id), self.io) {
             Ok(disk) => Arc::new(disk),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::NotFound { id: id.clone() });

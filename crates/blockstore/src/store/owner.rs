@@ -4,12 +4,15 @@
 //! work and finds nothing queued and nobody at it: that work is done on the spot, because waking two
 //! threads costs several times what a 4 KiB request does. Who holds the desk owns the volume.
 
+use super::crew::Crew;
+use super::flusher::{FlushDone, FlushJob, Flusher};
+use super::reader::{PlannedRead, Read, ReadThen, Reader};
 use super::size::Size;
-use crate::live::{Disk, Engine, Error};
+use crate::live::{AlignedBuffer, Engine, Error, Misses};
 use base::VolumeId;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,14 +38,15 @@ impl<F: FnOnce(&mut Volume) + Send> Work for F {
     }
 }
 
-/// Called once with the outcome of a flush, on the owner's or the flusher's thread.
-pub type FlushDone = Box<dyn FnOnce(Result<(), Error>) + Send>;
-
 /// A volume as its own thread sees it.
 pub struct Volume {
     engine: Engine,
-    flusher: Sender<FlushJob>,
-    flushed: Arc<Flushed>,
+    flusher: Arc<Flusher>,
+    /// Flushes that were asked for and begin when the desk is free again.
+    flushes: Vec<FlushJob>,
+    /// Likewise reads.
+    reads: Vec<PlannedRead>,
+    reader: Arc<Reader>,
     size: Arc<Size>,
     /// Whether somebody has it open with its data key.
     pub(super) attached: bool,
@@ -59,11 +63,7 @@ impl Volume {
     pub fn flush_then(&mut self, done: FlushDone) {
         match self.engine.seal() {
             Ok(None) => done(Ok(())),
-            Ok(Some(sequence)) => {
-                if let Err(mpsc::SendError(job)) = self.flusher.send(FlushJob { sequence, done }) {
-                    (job.done)(Err(Error::Failed));
-                }
-            }
+            Ok(Some(sequence)) => self.flushes.push(FlushJob { sequence, done }),
             Err(error) => done(Err(error)),
         }
     }
@@ -78,26 +78,33 @@ impl Volume {
         Ok(())
     }
 
-    /// Takes note of what the flusher achieved.
-    fn absorb(&mut self) {
-        if self.flushed.failed.load(Ordering::Acquire) {
-            self.engine.note_failure();
-        } else {
-            self.engine.note_durable(self.flushed.sequence.load(Ordering::Acquire));
+    /// Calls `done` with the bytes at `offset`, as many as the buffer has, as of now. Other work goes
+    /// on meanwhile.
+    pub fn read_then(&mut self, offset: u64, mut buffer: AlignedBuffer, done: ReadThen) {
+        // Where others wait for the disk as well, one does not wait here.
+        let alone = self.reads.is_empty() && !self.reader.is_reading();
+        let misses = if alone { Misses::Read } else { Misses::Report };
+        match self.engine.plan_read(offset, &mut buffer, misses) {
+            Ok(plan) => self.reads.push(PlannedRead { plan, read: Read { offset, buffer, done } }),
+            Err(error) => {
+                buffer.fill(0);
+                done(Err(error), buffer);
+            }
         }
     }
-}
 
-struct FlushJob {
-    sequence: u64,
-    done: FlushDone,
-}
+    /// Waits for reads under way: afterwards nobody else has keys of the volume.
+    pub(super) fn await_reads(&self) {
+        self.reader.await_all();
+    }
 
-/// What the flusher tells the owner.
-#[derive(Default)]
-struct Flushed {
-    sequence: AtomicU64,
-    failed: AtomicBool,
+    /// Takes note of what the flusher achieved.
+    fn absorb(&mut self) {
+        match self.flusher.durable() {
+            Some(sequence) => self.engine.note_durable(sequence),
+            None => self.engine.note_failure(),
+        }
+    }
 }
 
 pub(super) enum Command {
@@ -111,7 +118,7 @@ pub(super) enum Command {
 /// The way to a volume's thread.
 #[derive(Clone)]
 pub(super) struct Queue {
-    sender: SyncSender<Command>,
+    sender: Arc<SyncSender<Command>>,
     desk: Arc<Desk>,
     size: Arc<Size>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -133,14 +140,51 @@ struct Open {
     flush_asked: Arc<AtomicBool>,
 }
 
+/// What is left to do of a piece of work once the desk is free.
+struct Rest {
+    flusher: Arc<Flusher>,
+    flushes: Vec<FlushJob>,
+    reader: Arc<Reader>,
+    reads: Vec<PlannedRead>,
+}
+
+impl Rest {
+    /// Has it done elsewhere.
+    fn hand_over(self) {
+        self.reader.start(self.reads);
+        self.flushes.into_iter().for_each(|job| self.flusher.hand_over(job));
+    }
+
+    /// Does it here if nobody else is at it: what waits for nothing else is done soonest by who
+    /// asked for it.
+    fn finish(self) {
+        let reading = self.reader.read_here(self.reads);
+        if self.flushes.is_empty() {
+            return;
+        }
+        if reading {
+            // Who waits for reads as well is not kept waiting for a flush.
+            self.flushes.into_iter().for_each(|job| self.flusher.hand_over(job));
+        } else {
+            self.flusher.flush_here(self.flushes);
+        }
+    }
+}
+
 impl Open {
-    /// Does a piece of work, and the chores that came due. Returns whether chores are left.
-    fn work(&mut self, work: Box<dyn Work>) -> bool {
+    /// Does a piece of work, and the chores that came due.
+    fn work(&mut self, work: Box<dyn Work>) -> Rest {
         self.volume.absorb();
         work.run(&mut self.volume);
         self.flush_long_log();
         self.chores.run(&mut self.volume.engine, false);
-        self.chores.are_left()
+        let volume = &mut self.volume;
+        Rest {
+            flusher: Arc::clone(&volume.flusher),
+            flushes: std::mem::take(&mut volume.flushes),
+            reader: Arc::clone(&volume.reader),
+            reads: std::mem::take(&mut volume.reads),
+        }
     }
 
     /// Has a long log flushed before the engine must wait for that itself.
@@ -148,7 +192,11 @@ impl Open {
         if self.volume.engine.is_flush_near() && !self.flush_asked.swap(true, Ordering::AcqRel) {
             let asked = Arc::clone(&self.flush_asked);
             // A failure reaches everybody through `Volume::absorb`.
-            self.volume.flush_then(Box::new(move |_| asked.store(false, Ordering::Release)));
+            let done = Box::new(move |_| asked.store(false, Ordering::Release));
+            match self.volume.engine.seal() {
+                Ok(Some(sequence)) => self.volume.flusher.hand_over(FlushJob { sequence, done }),
+                Ok(None) | Err(_) => done(Ok(())),
+            }
         }
     }
 
@@ -167,23 +215,31 @@ impl Queue {
         engine: Engine,
         attached: bool,
         capacity: usize,
+        crew: &Arc<Crew>,
     ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(capacity);
-        let (flusher, jobs) = mpsc::channel();
-        let flushed = Arc::new(Flushed::default());
-        let (disk, shared) = (engine.disk(), Arc::clone(&flushed));
+        let sender = Arc::new(sender);
         let size = Size::new(engine.size());
-        let flush = std::thread::Builder::new()
-            .name(format!("{id} flush"))
-            .spawn(move || flush_jobs(&*disk, &jobs, &shared))?;
-        let volume = Volume { engine, flusher, flushed, size: Arc::clone(&size), attached };
+        let (flusher, flush) = Flusher::start(id, engine.disk())?;
+        let reader =
+            Arc::new(Reader::new(engine.disk(), Arc::downgrade(&sender), Arc::clone(crew)));
+        let again = Arc::clone(&reader);
+        let volume = Volume {
+            engine,
+            flusher,
+            flushes: Vec::new(),
+            reads: Vec::new(),
+            reader,
+            size: Arc::clone(&size),
+            attached,
+        };
         let chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
         let open = Open { volume, chores, flush_asked: Arc::default() };
         let desk = Arc::new(Desk { open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
         let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
-            .spawn(move || own_volume(&own_desk, &receiver))?;
+            .spawn(move || own_volume(&own_desk, &receiver, &again))?;
         Ok(Self { sender, desk, size, threads: Arc::new(Mutex::new(vec![own, flush])) })
     }
 
@@ -207,12 +263,14 @@ impl Queue {
         let Ok(mut guard) = self.desk.open.try_lock() else { return Some(work) };
         let Some(open) = &mut *guard else { return Some(work) };
         let before = open.chores.are_left();
-        let left = open.work(work);
+        let rest = open.work(work);
+        let left = open.chores.are_left();
         drop(guard);
         if left && !before {
             // A full queue wakes the thread as well.
             let _ = self.sender.try_send(Command::Chores);
         }
+        rest.finish();
         None
     }
 
@@ -237,7 +295,9 @@ impl Queue {
     }
 }
 
-fn own_volume(desk: &Desk, commands: &Receiver<Command>) {
+fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Reader) {
+    // However it ends, nobody waits for reads to be made again.
+    let _closing = reader.close_at_the_end();
     let mut left = false;
     loop {
         let command = if left {
@@ -255,10 +315,14 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>) {
         // Work that panicked on the spot has ended the volume, as it does on this thread.
         let Ok(mut guard) = desk.open.lock() else { return };
         let Some(open) = &mut *guard else { return };
+        reader.repeat(&mut open.volume.engine);
         match command {
             Command::Work(work) => {
-                left = open.work(work);
+                let rest = open.work(work);
+                left = open.chores.are_left();
+                drop(guard);
                 desk.queued.fetch_sub(1, Ordering::SeqCst);
+                rest.hand_over();
             }
             Command::Chores => left = open.idle(),
             Command::Stop(reply) => {
@@ -309,25 +373,6 @@ impl Chores {
                 tracing::error!(%error, "cleaning a volume failed");
                 false
             });
-        }
-    }
-}
-
-fn flush_jobs(disk: &dyn Disk, jobs: &Receiver<FlushJob>, flushed: &Flushed) {
-    while let Ok(first) = jobs.recv() {
-        let mut round = vec![first];
-        round.extend(jobs.try_iter());
-        let result = disk.flush().map_err(Error::disk("flush the log"));
-        match &result {
-            // Chunks are handed to the disk before their flush is asked for, in order.
-            Ok(()) => {
-                let newest = round.iter().map(|job| job.sequence).max().unwrap_or(0);
-                flushed.sequence.fetch_max(newest, Ordering::AcqRel);
-            }
-            Err(_) => flushed.failed.store(true, Ordering::Release),
-        }
-        for job in round {
-            (job.done)(result.clone());
         }
     }
 }

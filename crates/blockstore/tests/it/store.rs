@@ -1,7 +1,9 @@
 //! Opening, sharing, cutting and closing volumes.
 
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{Base, CutId, EngineConfig, Error, ExtentState, OpenOptions, VolumeOptions};
+use blockstore::live::{
+    Base, CutId, EngineConfig, Error, ExtentState, IoMode, OpenOptions, VolumeOptions,
+};
 use blockstore::page::{BLOCK_BYTES, DataKey, PAGE_BYTES};
 use blockstore::snapshot::{self, Export, SnapshotReader, SnapshotRoot, SnapshotStore, Unobserved};
 use blockstore::store::{Store, StoreConfig, StoreError, Volume};
@@ -20,7 +22,8 @@ struct House {
 impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4 };
+        let config =
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
         let service_key = || Secret::new([9; 32]);
         let store = Store::open(folder.path(), service_key(), Arc::new(OsRng), config).unwrap();
         let objects = Arc::new(MemoryStore::new(Arc::new(base::SystemClock)));
@@ -123,7 +126,8 @@ fn a_volume_is_opened_by_one_and_with_its_own_key() {
 fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
-        let config = StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4 };
+        let config =
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
         Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config)
     };
     let first = open().unwrap();
@@ -137,7 +141,8 @@ fn another_service_key_opens_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let id = VolumeId::parse("vol-00000001").unwrap();
     let open = |service: u8| {
-        let config = StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4 };
+        let config =
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
         Store::open(folder.path(), Secret::new([service; 32]), Arc::new(OsRng), config).unwrap()
     };
     let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };

@@ -7,7 +7,7 @@ mod client;
 mod image;
 mod story;
 
-use crate::args::{DemoOptions, Enforcement, ServeOptions};
+use crate::args::{DemoOptions, Enforcement, ServeOptions, VolumeArgs};
 use crate::exit::Failure;
 use crate::serve::{self, Server};
 use std::path::Path;
@@ -29,6 +29,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         seal_passphrase_file: None,
         regions: Vec::new(),
         enforcement: Enforcement::Native,
+        volumes: VolumeArgs::default(),
     };
     let runtime = serve::runtime()?;
     let server = runtime.block_on(Server::start(&serve_options))?;

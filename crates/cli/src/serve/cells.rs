@@ -2,8 +2,10 @@
 
 use super::cannot_start;
 use super::data_dir::DataDir;
+use crate::args::{VolumeArgs, VolumeIo};
 use crate::exit::Failure;
 use base::{Clock, OsRng, Region, SystemClock};
+use blockstore::live::IoMode;
 use blockstore::snapshot::SnapshotStore;
 use blockstore::store::{Store, StoreConfig};
 use kms::seal::Root;
@@ -17,12 +19,14 @@ pub(super) fn open<'a>(
     data_dir: &DataDir,
     seal: &Root,
     regions: impl Iterator<Item = &'a Region>,
+    volumes: &VolumeArgs,
 ) -> Result<Cells, Failure> {
     let mut cells = BTreeMap::new();
+    let config = store_config(volumes);
     for region in regions {
         let folder = data_dir.regions().join(region.as_str());
         let live_key = seal.service_key(&format!("blocks-live-1/{region}"));
-        let live = Store::open(&folder, live_key, Arc::new(OsRng), StoreConfig::server())
+        let live = Store::open(&folder, live_key, Arc::new(OsRng), config)
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
         let objects = LocalStore::open(&folder.join("objects"))
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
@@ -35,4 +39,18 @@ pub(super) fn open<'a>(
         cells.insert(region.clone(), Cell::new(live, snapshots));
     }
     Ok(Cells::new(cells, Arc::new(SystemClock)))
+}
+
+fn store_config(volumes: &VolumeArgs) -> StoreConfig {
+    let bytes = |mib: u32| (mib as usize) << 20;
+    let mut config = StoreConfig::server();
+    config.io = match volumes.volume_io {
+        VolumeIo::Ring => IoMode::Ring,
+        VolumeIo::Direct => IoMode::Direct,
+        VolumeIo::Buffered => IoMode::Buffered,
+    };
+    config.engine.read_cache_bytes = bytes(volumes.volume_read_cache_mib);
+    config.engine.map_cache_bytes = bytes(volumes.volume_map_memory_mib);
+    config.engine.delta_bytes_max = bytes(volumes.volume_map_memory_mib);
+    config
 }

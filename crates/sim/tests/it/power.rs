@@ -1,6 +1,6 @@
 //! Power cuts.
 
-use sim::{DropFlush, Outcome, Run, Salts, SimDisk, Violation, run};
+use sim::{DropFlush, EarlyFlush, Outcome, Run, Salts, SimDisk, Violation, run};
 use std::sync::Arc;
 
 fn life(seed: u64) -> Run {
@@ -68,6 +68,15 @@ fn a_seed_plays_the_same_life_twice() {
 fn without_flushes_the_oracle_objects() {
     let objections = (0..40)
         .filter(|seed| run(life(*seed), &|disk: Arc<SimDisk>| Arc::new(DropFlush(disk))).is_err())
+        .count();
+    assert!(objections >= 10, "only {objections} of 40 lives were refused");
+}
+
+/// A flush that does not wait for the writes that were only started.
+#[test]
+fn with_flushes_that_do_not_wait_the_oracle_objects() {
+    let objections = (0..40)
+        .filter(|seed| run(life(*seed), &|disk: Arc<SimDisk>| Arc::new(EarlyFlush(disk))).is_err())
         .count();
     assert!(objections >= 10, "only {objections} of 40 lives were refused");
 }

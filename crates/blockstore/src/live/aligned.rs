@@ -1,0 +1,81 @@
+//! Memory as direct I/O wants it: it begins at a multiple of a page.
+
+use crate::page::PAGE_BYTES;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// Bytes that begin at a multiple of [`PAGE_BYTES`] in memory. Dereferences to its length.
+pub struct AlignedBuffer {
+    /// The bytes and what was left over to align them.
+    bytes: Box<[u8]>,
+    start: usize,
+    capacity: usize,
+    length: usize,
+}
+
+impl AlignedBuffer {
+    /// `length` zeros, with room for more up to the next multiple of a page.
+    pub fn zeroed(length: usize) -> Self {
+        let capacity = length.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
+        let bytes = vec![0; capacity + PAGE_BYTES - 1].into_boxed_slice();
+        let start = bytes.as_ptr().addr().next_multiple_of(PAGE_BYTES) - bytes.as_ptr().addr();
+        Self { bytes, start, capacity, length }
+    }
+
+    /// Bytes it has room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Changes the length. What lies past the old one is arbitrary.
+    ///
+    /// # Panics
+    /// When the length is above the capacity.
+    pub fn set_length(&mut self, length: usize) {
+        assert!(length <= self.capacity, "{length} bytes do not fit {}", self.capacity);
+        self.length = length;
+    }
+}
+
+impl Deref for AlignedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
+    }
+}
+
+impl DerefMut for AlignedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.length]
+    }
+}
+
+impl fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedBuffer({} of {} bytes)", self.length, self.capacity)
+    }
+}
+
+/// Whether memory begins and ends where direct I/O can use it.
+pub(super) fn is_aligned(bytes: &[u8]) -> bool {
+    bytes.as_ptr().addr().is_multiple_of(PAGE_BYTES) && bytes.len().is_multiple_of(PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_buffer_begins_at_a_page() {
+        for length in [0, 1, 4096, 5000, 1 << 20] {
+            let mut buffer = AlignedBuffer::zeroed(length);
+            assert_eq!(buffer.len(), length);
+            assert!(buffer.as_ptr().addr().is_multiple_of(PAGE_BYTES));
+            buffer.fill(7);
+            buffer.set_length(buffer.capacity());
+            assert!(is_aligned(&buffer));
+            assert!(buffer[length..].iter().all(|byte| *byte == 0));
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The second half of reads: the disk, and opening what it gives.
+//!
+//! It happens on the disk's thread, several reads at once, or on that of who asked, if the read is
+//! the only one: then nothing is gained by waking another thread.
+
+use super::crew::Crew;
+use super::owner::Command;
+use crate::live::{
+    AlignedBuffer, Disk, Engine, Error, MapPage, Misses, Planned, ReadJob, ReadPart, ReadPlan,
+};
+use crate::page::PAGE_BYTES;
+use std::io;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A read up to this long is done by who asked for it, if it is the only one.
+const ALONE_BYTES_MAX: usize = 64 << 10;
+/// A read from this length on is opened by the crew.
+const CREW_BYTES_MIN: usize = 256 << 10;
+
+/// Called once with the outcome of a read and its buffer, which holds zeros after an error, on the
+/// thread that asked or on another. It must not wait for the volume.
+pub type ReadThen = Box<dyn FnOnce(Result<(), Error>, AlignedBuffer) + Send>;
+
+/// What somebody asked for.
+pub(super) struct Read {
+    pub(super) offset: u64,
+    pub(super) buffer: AlignedBuffer,
+    pub(super) done: ReadThen,
+}
+
+/// A read whose first half is done.
+pub(super) struct PlannedRead {
+    pub(super) plan: Planned,
+    pub(super) read: Read,
+}
+
+/// A read for the volume's thread.
+enum Again {
+    /// It did not open: its segment may have been given back and written anew.
+    Failed(Read),
+    /// A page of the map for its plan.
+    Supplied(Read, MapPage, AlignedBuffer),
+}
+
+/// Reads of one volume.
+pub(super) struct Reader {
+    disk: Arc<dyn Disk>,
+    crew: Arc<Crew>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The way to the volume's own thread.
+    owner: Weak<SyncSender<Command>>,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: usize,
+    again: Vec<Again>,
+    /// The volume's thread has ended.
+    closed: bool,
+}
+
+impl Reader {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        owner: Weak<SyncSender<Command>>,
+        crew: Arc<Crew>,
+    ) -> Self {
+        Self { disk, crew, state: Mutex::default(), changed: Condvar::new(), owner }
+    }
+
+    /// Whether reads are under way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.state().under_way > 0
+    }
+
+    /// Does a read on this thread if it is the only one, and starts the others. Returns whether any
+    /// are under way.
+    pub(super) fn read_here(self: &Arc<Self>, mut reads: Vec<PlannedRead>) -> bool {
+        if reads.is_empty() {
+            return self.is_reading();
+        }
+        let alone = reads.len() == 1 && reads[0].read.buffer.len() <= ALONE_BYTES_MAX;
+        if alone
+            && !self.is_reading()
+            && let Some(PlannedRead { plan: Planned::Whole(plan), read }) =
+                reads.pop_if(|read| matches!(read.plan, Planned::Whole(_)))
+        {
+            self.do_here(plan, read);
+            return false;
+        }
+        self.start(reads);
+        true
+    }
+
+    /// Has reads done on the disk's thread, where it has one.
+    pub(super) fn start(self: &Arc<Self>, reads: Vec<PlannedRead>) {
+        for PlannedRead { plan, read } in reads {
+            match plan {
+                Planned::Whole(plan) => self.start_plan(plan, read),
+                Planned::Needs(page) => self.start_map_page(page, read),
+            }
+        }
+    }
+
+    fn start_plan(self: &Arc<Self>, plan: ReadPlan, Read { offset, buffer, done }: Read) {
+        let parts = plan.parts();
+        if parts.is_empty() {
+            return self.do_here(plan, Read { offset, buffer, done });
+        }
+        let reader = Arc::clone(self);
+        let finish = move |result: io::Result<()>, buffer: AlignedBuffer| {
+            let read = Read { offset, buffer, done };
+            if let Err(error) = result {
+                drop(plan);
+                reader.finish(Err(Error::disk("read data")(error)), read);
+            } else if read.buffer.len() >= CREW_BYTES_MIN {
+                let crew = Arc::clone(&reader.crew);
+                crew.give(Box::new(move || reader.open(plan, read)));
+            } else {
+                reader.open(plan, read);
+            }
+        };
+        self.begin();
+        self.read_parts(parts, buffer, finish);
+    }
+
+    fn start_map_page(self: &Arc<Self>, page: MapPage, read: Read) {
+        let reader = Arc::clone(self);
+        let finish = move |result: io::Result<()>, sealed: AlignedBuffer| {
+            reader.end();
+            // What cannot be read shows when it is read once more.
+            reader.give_back(match result {
+                Ok(()) => Again::Supplied(read, page, sealed),
+                Err(_) => Again::Failed(read),
+            });
+        };
+        let parts = vec![page.part()];
+        self.begin();
+        self.read_parts(parts, AlignedBuffer::zeroed(PAGE_BYTES), finish);
+    }
+
+    /// Reads on the disk's thread, or here if it has none.
+    fn read_parts(
+        &self,
+        parts: Vec<ReadPart>,
+        buffer: AlignedBuffer,
+        done: impl FnOnce(io::Result<()>, AlignedBuffer) + Send + 'static,
+    ) {
+        let mut job = Some(ReadJob { parts, buffer, done: Box::new(done) });
+        if !self.disk.start_read(&mut job)
+            && let Some(ReadJob { parts, mut buffer, done }) = job
+        {
+            let result = parts.iter().try_for_each(|part| {
+                self.disk.read(part.offset, &mut buffer[part.at..part.at + part.length])
+            });
+            done(result, buffer);
+        }
+    }
+
+    fn open(&self, plan: ReadPlan, mut read: Read) {
+        let result = plan.open(&mut read.buffer);
+        // Its keys must be gone when the read counts as done.
+        drop(plan);
+        self.finish(result, read);
+    }
+
+    fn do_here(&self, plan: ReadPlan, mut read: Read) {
+        self.begin();
+        let fetched = plan.fetch(&*self.disk, &mut read.buffer);
+        let result = fetched.and_then(|()| plan.open(&mut read.buffer));
+        // Its keys must be gone when the read counts as done.
+        drop(plan);
+        self.finish(result, read);
+    }
+
+    /// Answers, or has the volume's thread make the read again: its answer is the last.
+    fn finish(&self, result: Result<(), Error>, read: Read) {
+        self.end();
+        match result {
+            Ok(()) => (read.done)(Ok(()), read.buffer),
+            Err(_) => self.give_back(Again::Failed(read)),
+        }
+    }
+
+    fn give_back(&self, again: Again) {
+        let mut state = self.state();
+        // A request that is dropped is answered as one of a closed volume.
+        if !state.closed
+            && let Some(owner) = self.owner.upgrade()
+        {
+            state.again.push(again);
+            drop(state);
+            // A full queue wakes the thread as well.
+            let _ = owner.try_send(Command::Chores);
+        }
+    }
+
+    /// Makes reads again that were given back.
+    pub(super) fn repeat(self: &Arc<Self>, engine: &mut Engine) {
+        let again = std::mem::take(&mut self.state().again);
+        for again in again {
+            match again {
+                Again::Failed(read) => answer_last(engine, read),
+                Again::Supplied(mut read, page, sealed) => {
+                    let sealed = sealed.as_array().expect("the buffer was made for a page");
+                    let planned = engine.supply(&page, sealed).and_then(|()| {
+                        engine.plan_read(read.offset, &mut read.buffer, Misses::Report)
+                    });
+                    match planned {
+                        Ok(plan) => self.start(vec![PlannedRead { plan, read }]),
+                        Err(_) => answer_last(engine, read),
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&self) {
+        self.state().under_way += 1;
+    }
+
+    fn end(&self) {
+        let mut state = self.state();
+        state.under_way -= 1;
+        if state.under_way == 0 {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until no read is under way.
+    pub(super) fn await_all(&self) {
+        let reading = |state: &mut State| state.under_way > 0;
+        let waited = self.changed.wait_while(self.state(), reading);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Ends the repeating of reads when the returned value is dropped.
+    pub(super) fn close_at_the_end(&self) -> Closing<'_> {
+        Closing(self)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answer_last(engine: &mut Engine, mut read: Read) {
+    let result = engine.read(read.offset, &mut read.buffer);
+    (read.done)(result, read.buffer);
+}
+
+/// See [`Reader::close_at_the_end`].
+pub(super) struct Closing<'a>(&'a Reader);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.again);
+        drop(state);
+        drop(dropped);
+    }
+}
