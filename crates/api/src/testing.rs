@@ -9,6 +9,7 @@ use blockstore::snapshot::SnapshotStore;
 use blockstore::store::{Store, StoreConfig, VolumeHandle};
 use iam::Principal;
 use kms::seal::Provider;
+use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{AttachHost, CloseVolume, HostError, OpenVolume};
@@ -52,7 +53,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
     let clock = Arc::new(ManualClock::new(START));
     let cells = ["us-east-1", "eu-west-1"]
         .map(|name| (region(name), cell(&directory.path().join(name), &rng, clock.clone())));
-    let cells = Arc::new(Cells::new(cells.into(), clock.clone()));
+    let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
     let host = Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() });
     let parts = Parts {
         db: meta::Db::memory().expect("a database in memory"),

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lifecycle::MoverKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -53,6 +54,10 @@ pub(crate) struct ServeOptions {
     pub(crate) enforcement: Enforcement,
     #[command(flatten)]
     pub(crate) volumes: VolumeArgs,
+    /// Hold a kind of job (export, copy, initialize) to so many MiB/s, such as export=200. By default
+    /// jobs take what guests leave.
+    #[arg(long, value_name = "KIND=MIB", value_delimiter = ',', value_parser = parse_bandwidth)]
+    pub(crate) job_bandwidth_mib: Vec<BandwidthLimit>,
 }
 
 /// Default of both memory options of a volume.
@@ -92,6 +97,26 @@ pub(crate) enum VolumeIo {
     Direct,
     /// Through the page cache.
     Buffered,
+}
+
+/// What one kind of job may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BandwidthLimit {
+    pub(crate) kind: MoverKind,
+    pub(crate) mib_per_second: u32,
+}
+
+fn parse_bandwidth(text: &str) -> Result<BandwidthLimit, String> {
+    let kinds = || MoverKind::ALL.map(MoverKind::as_str).join(", ");
+    let (kind, mib) = text.split_once('=').ok_or_else(|| "expected KIND=MIB".to_owned())?;
+    let kind = MoverKind::ALL
+        .into_iter()
+        .find(|known| known.as_str() == kind)
+        .ok_or_else(|| format!("'{kind}' is none of {}", kinds()))?;
+    match mib.parse() {
+        Ok(mib_per_second) if mib_per_second > 0 => Ok(BandwidthLimit { kind, mib_per_second }),
+        _ => Err(format!("'{mib}' is no whole number of MiB/s above 0")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -14,6 +14,7 @@ use background::Background;
 use base::{OsRng, Region, SystemClock};
 use data_dir::DataDir;
 use host::Host;
+use lifecycle::BandwidthLimits;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -86,7 +87,9 @@ impl Server {
         let seal = seal::open(&data_dir, options)?;
         let db = open_rows(&data_dir, options).await?;
         let regions = regions(options)?;
-        let cells = Arc::new(cells::open(&data_dir, &seal, regions.iter(), &options.volumes)?);
+        let limits = bandwidth_limits(options);
+        let cells = cells::open(&data_dir, &seal, regions.iter(), &options.volumes, &limits)?;
+        let cells = Arc::new(cells);
         let attachments = data_dir.attachments();
         let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
         let world = World::open(Parts {
@@ -145,6 +148,11 @@ async fn open_rows(data_dir: &DataDir, options: &ServeOptions) -> Result<meta::D
         Some(url) => meta::Db::open_postgres(url).await.map_err(cannot_start),
         None => meta::Db::open_sqlite(&data_dir.rows()).map_err(cannot_start),
     }
+}
+
+fn bandwidth_limits(options: &ServeOptions) -> BandwidthLimits {
+    let limits = options.job_bandwidth_mib.iter();
+    limits.map(|limit| (limit.kind, u64::from(limit.mib_per_second) << 20)).collect()
 }
 
 fn regions(options: &ServeOptions) -> Result<Regions, Failure> {

@@ -18,6 +18,7 @@ pub mod device;
 pub mod encryption;
 mod error;
 pub mod filter;
+pub mod initialization;
 pub mod instance;
 pub mod key;
 pub mod modification;
@@ -36,6 +37,7 @@ pub mod volume_type;
 
 pub use attachment::{Attachment, AttachmentKey, AttachmentState};
 pub use error::{Error, Result};
+pub use initialization::Initialization;
 pub use instance::Instance;
 pub use key::WrappedKey;
 pub use modification::{Modification, ModificationState, Provision};

@@ -3,7 +3,7 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER];
+pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -170,5 +170,22 @@ CREATE TABLE ebs_snapshot_sets (
 );
 CREATE UNIQUE INDEX ebs_snapshot_sets_by_snapshot
     ON ebs_snapshot_sets (account_id, region, snapshot_id);
+",
+};
+
+const INITIALIZATIONS: Migration = Migration {
+    name: "ebs-0004-volume-initializations",
+    sql: "
+CREATE TABLE ebs_volume_initializations (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    rate_mib BIGINT,
+    progress BIGINT NOT NULL,
+    checkpoint BYTES,
+    started_ms BIGINT NOT NULL,
+    completed_ms BIGINT,
+    PRIMARY KEY (region, volume_id)
+);
 ",
 };

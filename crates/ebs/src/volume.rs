@@ -342,7 +342,8 @@ pub fn set_latest_snapshot(
     Ok(())
 }
 
-/// Removes the row of a volume that is in one of `states`; its tags go with it.
+/// Removes the row of a volume that is in one of `states`; its tags and its initialization go with
+/// it.
 ///
 /// # Errors
 /// When the database fails.
@@ -354,6 +355,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
     if removed == 1 {
         crate::tag::remove_all(tx, region, id.as_str())?;
         crate::modification::remove_all(tx, region, id)?;
+        crate::initialization::remove(tx, region, id)?;
     }
     Ok(removed == 1)
 }

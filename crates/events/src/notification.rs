@@ -92,6 +92,13 @@ pub fn create_volume(
     ServiceEvent::new(envelope, SOURCE, VOLUME, resources, detail)
 }
 
+/// `initializeVolume`: every block of the snapshot has arrived.
+pub fn initialize_volume(envelope: Envelope, volume: &VolumeId) -> ServiceEvent {
+    let detail = detail("initializeVolume", "succeeded", "", "");
+    let resources = vec![volume_arn(&envelope, volume)];
+    ServiceEvent::new(envelope, SOURCE, VOLUME, resources, detail)
+}
+
 /// `deleteVolume`: gone for good, also after a failed creation.
 pub fn delete_volume(envelope: Envelope, volume: &VolumeId, request_id: &str) -> ServiceEvent {
     let detail = detail("deleteVolume", "deleted", "", request_id);

@@ -3,9 +3,12 @@
 //! A region is a cell of its own: its live volumes, its snapshots, nothing shared. A volume's log is
 //! made when it is first opened or cut; until then the volume is all base.
 
+use crate::fair::{BandwidthLimits, Fairness, MoverKind, Share, in_background};
+use crate::filling::Filling;
 use crate::port::BoxFuture;
 use crate::port::blocks::{
-    BlockError, Blocks, CutError, ExportCut, Reseal, Root, Saved, Stored, VolumeBlocks, Watch,
+    BlockError, Blocks, CutError, ExportCut, FillVolume, Filled, Reseal, Root, Saved, Stored,
+    VolumeBlocks, Watch,
 };
 use crate::port::host::OpenVolume;
 use base::{Clock, Region, SnapshotId, VolumeId};
@@ -19,6 +22,7 @@ use blockstore::store::{Store, StoreError, VolumeHandle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 /// How long an object must be known to be unused before it is deleted (data plane, "Deletion").
 const COLLECT_GRACE_SECONDS: i64 = 24 * 3600;
@@ -26,6 +30,10 @@ const COLLECT_GRACE_SECONDS: i64 = 24 * 3600;
 const COLLECT_REWRITE_BELOW_PERCENT: u8 = 50;
 /// Threads that open and seal pages of one copy.
 const RESEAL_THREADS: usize = 2;
+/// Jobs that move bytes at a time. More would only share what there is, and each takes memory.
+const MOVERS_MAX: usize = 3;
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
 
 /// One region's stores.
 #[derive(Clone)]
@@ -42,12 +50,38 @@ pub struct Cell {
 pub struct Cells {
     cells: BTreeMap<Region, Cell>,
     clock: Arc<dyn Clock>,
+    fairness: Fairness,
+    movers: Semaphore,
 }
 
 impl Cells {
     /// Puts the regions together. Every region that rows can name must be among them.
-    pub fn new(cells: BTreeMap<Region, Cell>, clock: Arc<dyn Clock>) -> Self {
-        Self { cells, clock }
+    pub fn new(
+        cells: BTreeMap<Region, Cell>,
+        clock: Arc<dyn Clock>,
+        limits: &BandwidthLimits,
+    ) -> Self {
+        let movers = Semaphore::new(MOVERS_MAX);
+        Self { cells, clock, fairness: Fairness::new(limits), movers }
+    }
+
+    /// What guests have asked of all regions.
+    fn guest_work(&self) -> u64 {
+        self.cells.values().map(|cell| cell.live.guest_work()).fold(0, u64::wrapping_add)
+    }
+
+    /// Does work that moves bytes, with its share of the machine.
+    async fn moving<T: Send>(
+        &self,
+        kind: MoverKind,
+        rate: Option<u64>,
+        work: impl FnOnce(&Share<'_>) -> T + Send,
+    ) -> T {
+        // The semaphore is never closed; if it were, nothing would have to wait.
+        let _turn = self.movers.acquire().await;
+        let guests = || self.guest_work();
+        let share = self.fairness.share(kind, rate, &guests);
+        blocking(|| in_background(|| work(&share))).await
     }
 
     /// A region's stores; `None` when the region is not served any more.
@@ -83,7 +117,7 @@ fn checkpoint_of(bytes: &[u8]) -> Result<Checkpoint, BlockError> {
     Checkpoint::from_bytes(bytes).map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
 }
 
-fn of_snapshot(error: snapshot::Error) -> BlockError {
+pub(crate) fn of_snapshot(error: snapshot::Error) -> BlockError {
     if error.is_transient() {
         BlockError::Unavailable(Box::new(error))
     } else {
@@ -91,7 +125,7 @@ fn of_snapshot(error: snapshot::Error) -> BlockError {
     }
 }
 
-fn of_store(error: StoreError) -> BlockError {
+pub(crate) fn of_store(error: StoreError) -> BlockError {
     let damaged = matches!(
         error,
         StoreError::Volume(
@@ -285,12 +319,15 @@ impl Cell {
 }
 
 /// Turns blocks done into percent, and checkpoints into bytes.
-struct Watched<'a>(&'a dyn Watch);
+struct Watched<'a> {
+    watch: &'a dyn Watch,
+    share: &'a Share<'a>,
+}
 
 impl Observer for Watched<'_> {
     fn progress(&self, done: u64, total: u64) {
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-        self.0.progress(u8::try_from(percent.min(100)).expect("at most 100"));
+        self.watch.progress(u8::try_from(percent.min(100)).expect("at most 100"));
     }
 
     fn checkpoint(
@@ -298,14 +335,16 @@ impl Observer for Watched<'_> {
         checkpoint: &Checkpoint,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let root = checkpoint.root().to_bytes();
-        self.0.checkpoint(Saved { state: checkpoint.to_bytes(), root })
+        self.watch.checkpoint(Saved { state: checkpoint.to_bytes(), root })
     }
 
     fn is_cancelled(&self) -> bool {
-        false
+        !self.watch.is_wanted()
     }
 
-    fn admit(&self, _bytes: u64) {}
+    fn admit(&self, bytes: u64) {
+        self.share.admit(bytes, &|| self.watch.is_wanted());
+    }
 }
 
 /// Runs work that blocks and borrows from its caller, which `spawn_blocking` does not allow. Other
@@ -361,7 +400,8 @@ impl Blocks for Cells {
     ) -> BoxFuture<'a, Result<Stored, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(&export.volume.region)?;
-            blocking(|| cell.export(export, &Watched(watch))).await
+            let export = |share: &Share<'_>| cell.export(export, &Watched { watch, share });
+            self.moving(MoverKind::Export, None, export).await
         })
     }
 
@@ -402,10 +442,31 @@ impl Blocks for Cells {
                 checkpoint_blocks: CHECKPOINT_BLOCKS,
                 threads: RESEAL_THREADS,
             };
-            let observer = Watched(watch);
-            let copied =
-                blocking(|| snapshot::copy(&source.snapshots, &target.snapshots, &job, &observer));
-            Ok(stored(&copied.await.map_err(of_snapshot)?))
+            let copy = |share: &Share<'_>| {
+                let observer = Watched { watch, share };
+                snapshot::copy(&source.snapshots, &target.snapshots, &job, &observer)
+            };
+            let copied = self.moving(MoverKind::Copy, None, copy).await;
+            Ok(stored(&copied.map_err(of_snapshot)?))
+        })
+    }
+
+    fn fill_volume<'a>(
+        &'a self,
+        fill: &'a FillVolume,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Filled, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&fill.volume.region)?;
+            let Some(base) = &fill.volume.base_root else { return Ok(Filled::Wholly) };
+            let root = root_of(base)?;
+            let turn = |share: &Share<'_>| {
+                let volume = &fill.volume.volume;
+                let filling = Filling { cell: &cell, volume, root: &root, share, watch };
+                filling.turn(fill.resume.as_deref())
+            };
+            let rate = fill.rate_mib.map(|rate| u64::from(rate) * MIB);
+            self.moving(MoverKind::Initialize, rate, turn).await
         })
     }
 

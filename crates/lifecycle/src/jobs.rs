@@ -22,4 +22,5 @@ pub use rows::{
 };
 pub use runner::{Config, Kinds, LEASE_SECONDS, Runner, Waker};
 
+pub(crate) use context::Interruption;
 pub(crate) use rows::MIGRATION;

@@ -7,7 +7,9 @@ use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
+use crate::workflow::initialize_volume::{self, InitializeVolume, Turn};
 use crate::workflow::modify_volume::{self, ModifyVolume};
+use crate::workflow::progress::interruptible;
 use crate::workflow::watch_upload::{self, WatchUpload};
 use base::{AccountId, Region, Timestamp};
 use meta::Tx;
@@ -24,6 +26,7 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(ModifyVolumeKind(Arc::clone(services)))
         .with(CollectKind(Arc::clone(services)))
         .with(WatchUploadKind(Arc::clone(services)))
+        .with(InitializeVolumeKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
@@ -45,8 +48,21 @@ async fn until_interrupted(
     ctx: &JobContext,
     work: impl Future<Output = Result<(), Trouble>>,
 ) -> Result<Done, JobError> {
+    unless_interrupted(ctx, work).await.map(|()| Done::now())
+}
+
+/// As [`until_interrupted`], for work that has an outcome.
+async fn unless_interrupted<T>(
+    ctx: &JobContext,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, JobError> {
+    let work = interruptible(ctx.interruption(), work);
     tokio::select! {
-        outcome = work => Ok(outcome.map(|()| Done::now())?),
+        outcome = work => outcome.map_err(|trouble| match ctx.check() {
+            // Work on threads of its own fails because it is interrupted.
+            Err(reason) => reason,
+            Ok(()) => trouble.into(),
+        }),
         reason = ctx.interrupted() => Err(reason),
     }
 }
@@ -323,6 +339,48 @@ pub fn enqueue_watch_upload(
     let id = format!("watch-{}-{}", payload.snapshot, payload.look);
     let job = NewJob { run_after, ..new_job(&payload.account, &payload.region, id, now) };
     enqueue::<WatchUploadKind>(tx, &job, payload).map(drop)
+}
+
+struct InitializeVolumeKind(Arc<Services>);
+
+impl JobKind for InitializeVolumeKind {
+    const KIND: &'static str = "lifecycle.initialize-volume";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = InitializeVolume;
+
+    async fn run(&self, ctx: &JobContext, payload: InitializeVolume) -> Result<Done, JobError> {
+        let work = initialize_volume::run(&self.0, &payload);
+        match unless_interrupted(ctx, work).await? {
+            Turn::Last => Ok(Done::now()),
+            Turn::More => Err(JobError::Yielded),
+        }
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &InitializeVolume,
+        cause: &str,
+    ) -> meta::Result<()> {
+        // The volume goes on reading through to its base; what is damaged there fails its reads.
+        tracing::error!(volume = %payload.volume, cause, "a volume is not filled any further");
+        Ok(())
+    }
+}
+
+/// Enqueues the filling of a volume in the transaction that makes it usable.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn enqueue_initialize_volume(
+    tx: &mut Tx<'_>,
+    payload: &InitializeVolume,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("initialize-{}", payload.volume);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<InitializeVolumeKind>(tx, &job, payload).map(drop)
 }
 
 fn trouble_in_rows(trouble: Trouble) -> meta::Error {

@@ -5,6 +5,8 @@
 //! and is decided where all calls are decided.
 
 pub mod cells;
+mod fair;
+mod filling;
 pub mod jobs;
 pub mod kinds;
 pub mod plain_key;
@@ -12,6 +14,7 @@ pub mod port;
 pub mod services;
 pub mod workflow;
 
+pub use fair::{BandwidthLimits, MoverKind};
 pub use services::{Enforcement, Services, Trouble};
 
 use meta::Migration;

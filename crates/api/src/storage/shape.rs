@@ -89,7 +89,7 @@ impl AttachmentShape {
 
 /// A volume.
 #[derive(Clone, Shape)]
-#[shape(output, omitted(OutpostArn, SourceVolumeId, Operator, VolumeInitializationRate))]
+#[shape(output, omitted(OutpostArn, SourceVolumeId, Operator))]
 pub(crate) struct VolumeShape {
     pub(crate) availability_zone: String,
     pub(crate) availability_zone_id: String,
@@ -111,11 +111,17 @@ pub(crate) struct VolumeShape {
     pub(crate) attachments: Option<Vec<AttachmentShape>>,
     pub(crate) encrypted: bool,
     pub(crate) kms_key_id: Option<String>,
+    pub(crate) volume_initialization_rate: Option<u32>,
 }
 
 impl VolumeShape {
     /// A volume as `CreateVolume` answers it: without what only time brings (spec 01).
-    pub(crate) fn created(volume: &Volume, zone_id: String, tags: Vec<tag::Tag>) -> Self {
+    pub(crate) fn created(
+        volume: &Volume,
+        zone_id: String,
+        tags: Vec<tag::Tag>,
+        initialization_rate_mib: Option<u32>,
+    ) -> Self {
         Self {
             availability_zone: volume.zone.clone(),
             availability_zone_id: zone_id,
@@ -134,6 +140,7 @@ impl VolumeShape {
             attachments: None,
             encrypted: volume.is_encrypted(),
             kms_key_id: volume.kms_key_arn.clone(),
+            volume_initialization_rate: initialization_rate_mib,
         }
     }
 
@@ -142,13 +149,14 @@ impl VolumeShape {
         volume: &Volume,
         zone_id: String,
         tags: Vec<tag::Tag>,
+        initialization_rate_mib: Option<u32>,
         attachments: &[Attachment],
     ) -> Self {
         Self {
             fast_restored: Some(false),
             sse_type: Some(SseType::of(volume.is_encrypted())),
             attachments: Some(attachments.iter().map(AttachmentShape::of).collect()),
-            ..Self::created(volume, zone_id, tags)
+            ..Self::created(volume, zone_id, tags, initialization_rate_mib)
         }
     }
 }

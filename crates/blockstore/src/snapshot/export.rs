@@ -56,6 +56,7 @@ pub fn export(
         if block < from {
             continue;
         }
+        observer.admit(BLOCK_BYTES as u64);
         export_block(store, &mut writer, &source.load_block(block)?)?;
         if pace.advance(1)? {
             pace.checkpoint(writer.commit()?, block + 1)?;

@@ -33,6 +33,7 @@ mod reader;
 mod reseal;
 mod root;
 mod store;
+mod touch;
 mod tree;
 mod verify;
 mod walk;
@@ -55,4 +56,5 @@ pub use reader::{
 };
 pub use root::{Checkpoint, SnapshotRoot};
 pub use store::SnapshotStore;
+pub use touch::{TOUCHES_MAX, unrecorded};
 pub use verify::{VerifyReport, verify};

@@ -184,6 +184,31 @@ impl SnapshotReader {
         frame.open_digest(key).map_err(|_| corrupt("digest", &pointer.frame))
     }
 
+    /// Reads blocks from the store and proves that they are what was stored, without a data key, on
+    /// up to `threads` threads.
+    ///
+    /// # Errors
+    /// When a block cannot be read or is damaged.
+    pub fn check_blocks(&self, blocks: &[u64], threads: usize) -> Result<(), Error> {
+        let check = |index: &u64| match self.pointer(*index)? {
+            Some(pointer) => self.store.frame(*index, &pointer.frame).map(drop),
+            None => Ok(()),
+        };
+        let share = blocks.len().div_ceil(threads.max(1)).max(1);
+        std::thread::scope(|scope| {
+            let part = |part: &[u64]| part.iter().try_for_each(check);
+            let mut parts = blocks.chunks(share);
+            let first = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts.map(|blocks| scope.spawn(move || part(blocks))).collect();
+            let mut outcome = part(first);
+            for other in others {
+                let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                outcome = outcome.and(joined);
+            }
+            outcome
+        })
+    }
+
     /// Whether `key` is the snapshot's data key, as far as the snapshot knows.
     ///
     /// # Errors
@@ -206,6 +231,7 @@ impl SnapshotReader {
             return Ok(Some(Arc::clone(frame)));
         }
         let Some(pointer) = self.pointer(index)? else { return Ok(None) };
+        self.store.touches().record(self.root.id(), index);
         let frame = Arc::new(self.store.frame(index, &pointer.frame)?);
         let mut frames = lock();
         if frames.len() == CACHED_FRAMES_MAX {

@@ -8,6 +8,7 @@ use super::pack::{
     Directory, FOOTER_BYTES, Footer, ItemRef, PackBuilder, PackId, REVISIONS_MAX, node_position,
 };
 use super::root::SnapshotRoot;
+use super::touch::FirstTouches;
 use crate::page::{StructureKey, StructureKind};
 use base::{Rng, Secret};
 use objstore::{ATTEMPTS_MAX, Bytes, ObjectStore, put_settled};
@@ -32,6 +33,7 @@ struct Inner {
     rng: Arc<dyn Rng>,
     nodes: Mutex<HashMap<ItemKey, Node>>,
     moved: Mutex<HashMap<PackId, Moved>>,
+    touches: FirstTouches,
 }
 
 type ItemKey = (PackId, u8);
@@ -59,7 +61,18 @@ impl SnapshotStore {
     ) -> Self {
         let key = StructureKey::derive(service_key, KEY_NAME);
         let (nodes, moved) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { objects, key, rng, nodes, moved }))
+        let touches = FirstTouches::default();
+        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches }))
+    }
+
+    /// The blocks that volumes made from a snapshot read first, in that order, as far as this process
+    /// has seen it; at most [`TOUCHES_MAX`](super::TOUCHES_MAX).
+    pub fn first_touches(&self, root: &SnapshotRoot) -> Vec<u64> {
+        self.0.touches.of(root.id())
+    }
+
+    pub(super) fn touches(&self) -> &FirstTouches {
+        &self.0.touches
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {

@@ -7,6 +7,7 @@ use super::{Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Error, Extent, OpenOptions};
 use crate::page::{BlockPages, CutSource, KeyCheckValue, SourceError};
 use base::VolumeId;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
 /// One use of an open volume. The last one closes it.
@@ -31,6 +32,11 @@ impl Lease {
                 Ok(Self::new(store, id, queue))
             }
         }
+    }
+
+    /// Joins the users of a volume, if there are any.
+    pub(super) fn join_open(store: &Arc<Inner>, id: &VolumeId) -> Option<Self> {
+        store.registry.join_open(id).map(|queue| Self::new(store, id, queue))
     }
 
     fn new(store: &Arc<Inner>, id: &VolumeId, queue: Queue) -> Self {
@@ -126,6 +132,7 @@ impl VolumeHandle {
     /// # Errors
     /// The work itself, when the volume is closed.
     pub fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
+        self.0.store.guest_work.fetch_add(1, Ordering::Relaxed);
         self.0.submit(work)
     }
 

@@ -36,6 +36,7 @@ use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The folder of the volumes, below the store's.
@@ -77,6 +78,8 @@ struct Inner {
     registry: Registry,
     /// Held while the members of one cut are asked to stand still.
     cutting: Mutex<()>,
+    /// Batches of requests that came from users of volumes.
+    guest_work: AtomicU64,
     /// Held for as long as the store lives.
     _lock: File,
 }
@@ -127,6 +130,7 @@ impl Store {
             crew: OnceLock::new(),
             registry,
             cutting: Mutex::default(),
+            guest_work: AtomicU64::new(0),
             _lock: lock,
         })))
     }
@@ -270,6 +274,42 @@ impl Store {
         let lease = handle::Lease::join(&self.0, id)?;
         lease.call(move |volume| volume.resize(size_bytes))??;
         lease.end()
+    }
+
+    /// Whether somebody has a volume open.
+    pub fn is_open(&self, id: &VolumeId) -> bool {
+        self.0.registry.is_open(id)
+    }
+
+    /// Runs something on the engine of a volume that somebody has open; `None` when nobody has.
+    ///
+    /// # Errors
+    /// What `action` gives, or [`StoreError::Closed`].
+    pub fn with_open<T: Send + 'static>(
+        &self,
+        id: &VolumeId,
+        action: impl FnOnce(&mut Engine) -> Result<T, crate::live::Error> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(lease) = handle::Lease::join_open(&self.0, id) else { return Ok(None) };
+        let result = lease.call(move |volume| action(volume.engine()))?;
+        lease.end()?;
+        Ok(Some(result?))
+    }
+
+    /// Counts what users of volumes asked for. Whoever sees it grow shares the machine with them.
+    pub fn guest_work(&self) -> u64 {
+        self.0.guest_work.load(Ordering::Relaxed)
+    }
+
+    /// The part of the file system that is free, in percent.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn free_percent(&self) -> Result<u8, StoreError> {
+        let found = rustix::fs::statvfs(&self.0.folder)
+            .map_err(|error| StoreError::file("look for free space")(error.into()))?;
+        let percent = (found.f_bavail * 100).checked_div(found.f_blocks).unwrap_or(0);
+        Ok(u8::try_from(percent.min(100)).expect("at most 100"))
     }
 
     /// Runs something on a volume's engine, opening the volume without its key if nobody has it

@@ -82,6 +82,22 @@ impl Registry {
         }
     }
 
+    /// Whether a volume has users.
+    pub(super) fn is_open(&self, id: &VolumeId) -> bool {
+        matches!(self.state().volumes.get(id), Some(Slot::Open { .. }))
+    }
+
+    /// Joins the users of a volume if it is open.
+    pub(super) fn join_open(&self, id: &VolumeId) -> Option<Queue> {
+        match self.state().volumes.get_mut(id) {
+            Some(Slot::Open { queue, users }) => {
+                *users += 1;
+                Some(queue.clone())
+            }
+            Some(Slot::Busy) | None => None,
+        }
+    }
+
     /// Reserves a volume that nobody uses, cuts included.
     pub(super) fn reserve(&self, id: &VolumeId) -> Result<Reservation<'_>, StoreError> {
         let in_use = || StoreError::InUse { id: id.clone() };

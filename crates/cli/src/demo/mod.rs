@@ -30,6 +30,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         regions: Vec::new(),
         enforcement: Enforcement::Native,
         volumes: VolumeArgs::default(),
+        job_bandwidth_mib: Vec::new(),
     };
     let runtime = serve::runtime()?;
     let server = runtime.block_on(Server::start(&serve_options))?;

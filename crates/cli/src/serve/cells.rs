@@ -9,6 +9,7 @@ use blockstore::live::IoMode;
 use blockstore::snapshot::SnapshotStore;
 use blockstore::store::{Store, StoreConfig};
 use kms::seal::Root;
+use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use objstore::LocalStore;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(super) fn open<'a>(
     seal: &Root,
     regions: impl Iterator<Item = &'a Region>,
     volumes: &VolumeArgs,
+    limits: &BandwidthLimits,
 ) -> Result<Cells, Failure> {
     let mut cells = BTreeMap::new();
     let config = store_config(volumes);
@@ -38,7 +40,7 @@ pub(super) fn open<'a>(
         let snapshots = SnapshotStore::new(Arc::new(objects), &snapshots_key, Arc::new(OsRng));
         cells.insert(region.clone(), Cell::new(live, snapshots));
     }
-    Ok(Cells::new(cells, Arc::new(SystemClock)))
+    Ok(Cells::new(cells, Arc::new(SystemClock), limits))
 }
 
 fn store_config(volumes: &VolumeArgs) -> StoreConfig {

@@ -27,6 +27,16 @@ impl Signal {
     }
 }
 
+/// Tells threads that have no task to wait in whether their job may go on.
+#[derive(Clone)]
+pub(crate) struct Interruption(watch::Receiver<Signal>);
+
+impl Interruption {
+    pub(crate) fn is_interrupted(&self) -> bool {
+        *self.0.borrow() != Signal::Go
+    }
+}
+
 /// A running job's view of itself.
 pub struct JobContext {
     pub(crate) db: Db,
@@ -67,6 +77,11 @@ impl JobContext {
             // The runner is gone, and its leases will run out.
             Err(_) => JobError::LeaseLost,
         }
+    }
+
+    /// A view of the interruption that threads of the work can ask.
+    pub(crate) fn interruption(&self) -> Interruption {
+        Interruption(self.signal.clone())
     }
 
     /// Writes rows, if this run still holds the job: the lease is checked in the same transaction.

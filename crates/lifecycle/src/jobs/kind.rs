@@ -90,6 +90,9 @@ pub enum JobError {
     /// Somebody cancelled the job: it is given up.
     #[error("the job was cancelled")]
     Cancelled,
+    /// Others shall have their turn: the job waits in line, and the attempt does not count.
+    #[error("the job lets others go first")]
+    Yielded,
     /// The server stops: the job waits for the next one, and the attempt does not count.
     #[error("the server is stopping")]
     Stopped,

@@ -43,10 +43,12 @@ pub(crate) async fn settle_failure(
     error: JobError,
 ) -> Result<(), JobError> {
     let job = ctx.job();
-    tracing::info!(job = job.id, kind = job.kind, %error, "a job did not get done");
+    if error != JobError::Yielded {
+        tracing::info!(job = job.id, kind = job.kind, %error, "a job did not get done");
+    }
     match error {
         JobError::LeaseLost => Err(JobError::LeaseLost),
-        JobError::Stopped => put_back(ctx, 0, None).await,
+        JobError::Stopped | JobError::Yielded => put_back(ctx, 0, None).await,
         JobError::Retry { cause } => {
             // Progress may have begun the attempts anew, so the row decides.
             let attempts = attempts(ctx).await?;

@@ -104,8 +104,36 @@ pub struct Saved {
     pub root: Root,
 }
 
-/// Told how the work goes, from the thread that does it.
+/// A volume to be filled with what it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FillVolume {
+    /// The volume; it has a base.
+    pub volume: VolumeBlocks,
+    /// MiB of snapshot data per second, if its user asked for a rate.
+    pub rate_mib: Option<u32>,
+    /// What the last call left to go on from.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// How far a volume has been filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Every block of the base is here and was found sound.
+    Wholly,
+    /// Others shall have their turn.
+    UpTo {
+        /// What the next call takes.
+        resume: Vec<u8>,
+        /// Percent done.
+        percent: u8,
+    },
+}
+
+/// Told how the work goes, from the threads that do it.
 pub trait Watch: Send + Sync {
+    /// Whether the work should go on. Cheap.
+    fn is_wanted(&self) -> bool;
+
     /// Percent done. Cheap.
     fn progress(&self, percent: u8);
 
@@ -174,6 +202,14 @@ pub trait Blocks: Send + Sync {
         reseal: &'a Reseal,
         watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Stored, BlockError>>;
+
+    /// Fills a volume from its base for a few seconds. Blocks are read and proven, and copied into the
+    /// volume when it is open with its data key. May be repeated.
+    fn fill_volume<'a>(
+        &'a self,
+        fill: &'a FillVolume,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Filled, BlockError>>;
 
     /// Removes a volume's own blocks. Removing what is gone succeeds.
     fn remove_volume<'a>(

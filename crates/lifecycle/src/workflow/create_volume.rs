@@ -3,14 +3,16 @@
 //! The calls are those of spec 20 §C.3 in their order, in the name of the user who asked. When one
 //! fails for good the volume vanishes, and only events say why (spec 20, C.6).
 
+use super::initialize_volume::InitializeVolume;
 use super::keys::{EBS_BACK_END, FRONT_END, Keys};
 use super::progress::{Target, reported, resume};
+use crate::kinds::enqueue_initialize_volume;
 use crate::port::blocks::Reseal;
 use crate::port::kms::{CapturedIdentity, GrantConstraint, GrantOperation, KmsFailure};
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
 use ebs::volume::{self, Created};
-use ebs::{Volume, VolumeState, WrappedKey};
+use ebs::{Volume, VolumeState, WrappedKey, initialization};
 use events::notification::{self, Outcome};
 use events::{ServiceEvent, put_event};
 use meta::Tx;
@@ -168,6 +170,7 @@ async fn remember_key(
 
 async fn finish(services: &Services, job: &CreateVolume, created: Created) -> Result<(), Trouble> {
     let (job, envelope) = (job.clone(), services.envelope(&job.account, &job.region));
+    let (filling, now) = (filling_of(&job), services.clock.now());
     let made =
         notification::create_volume(envelope, &job.volume, &job.request_id, &Outcome::Succeeded);
     services
@@ -175,10 +178,22 @@ async fn finish(services: &Services, job: &CreateVolume, created: Created) -> Re
         .write(move |tx| {
             if volume::set_created(tx, &job.region, &job.volume, &created)? {
                 put_event(tx, &made)?;
+                if initialization::get(tx, &job.region, &job.volume)?.is_some() {
+                    enqueue_initialize_volume(tx, &filling, now)?;
+                }
             }
             Ok(())
         })
         .await
+}
+
+/// What begins when the volume is usable.
+fn filling_of(job: &CreateVolume) -> InitializeVolume {
+    InitializeVolume {
+        region: job.region.clone(),
+        account: job.account.clone(),
+        volume: job.volume.clone(),
+    }
 }
 
 async fn vanish(services: &Services, job: &CreateVolume, trouble: &Trouble) -> Result<(), Trouble> {

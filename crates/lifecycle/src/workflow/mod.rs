@@ -9,9 +9,10 @@ pub mod copy_snapshot;
 pub mod create_volume;
 pub mod delete_volume;
 pub mod export_snapshot;
+pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;
-mod progress;
+pub(crate) mod progress;
 pub mod watch_upload;
 
 use crate::services::Services;

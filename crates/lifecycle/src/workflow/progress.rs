@@ -1,5 +1,6 @@
 //! Progress and checkpoints of long work, written to the rows of what it makes.
 
+use crate::jobs::Interruption;
 use crate::port::blocks::{Saved, Watch};
 use crate::services::Services;
 use base::{Region, SnapshotId, VolumeId};
@@ -21,6 +22,38 @@ pub(crate) struct Reporter {
     region: Region,
     target: Target,
     percent: watch::Sender<u8>,
+    interruption: Option<Interruption>,
+}
+
+tokio::task_local! {
+    /// What interrupts the job that this task runs.
+    static INTERRUPTION: Interruption;
+}
+
+/// Runs a job's work so that its threads learn when the runner wants the job back.
+pub(crate) async fn interruptible<F: Future>(interruption: Interruption, work: F) -> F::Output {
+    INTERRUPTION.scope(interruption, work).await
+}
+
+/// Watches work that keeps its own checkpoints.
+pub(crate) struct Wanted(Option<Interruption>);
+
+impl Wanted {
+    pub(crate) fn of_this_job() -> Self {
+        Self(INTERRUPTION.try_with(Interruption::clone).ok())
+    }
+}
+
+impl Watch for Wanted {
+    fn is_wanted(&self) -> bool {
+        !self.0.as_ref().is_some_and(Interruption::is_interrupted)
+    }
+
+    fn progress(&self, _percent: u8) {}
+
+    fn checkpoint(&self, _saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
 }
 
 /// The row is gone or finished: the work is no longer wanted.
@@ -29,6 +62,10 @@ pub(crate) struct Reporter {
 struct Unwanted;
 
 impl Watch for Reporter {
+    fn is_wanted(&self) -> bool {
+        !self.interruption.as_ref().is_some_and(Interruption::is_interrupted)
+    }
+
     fn progress(&self, percent: u8) {
         self.percent.send_if_modified(|current| std::mem::replace(current, percent) != percent);
     }
@@ -84,6 +121,7 @@ where
         region: region.clone(),
         target: target.clone(),
         percent,
+        interruption: INTERRUPTION.try_with(Interruption::clone).ok(),
     };
     // The work blocks its task, so the numbers are written by another, which ends with the reporter.
     let writer = write_percentages(services.db.clone(), region.clone(), target, receiver);

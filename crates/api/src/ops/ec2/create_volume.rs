@@ -16,7 +16,9 @@ use ebs::encryption::{self, EncryptionRequest, VolumeSource};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
 use ebs::volume_type::{Performance, VolumeSpec};
-use ebs::{Volume, VolumeState, VolumeType, arns, settings, volume};
+use ebs::{
+    Initialization, Volume, VolumeState, VolumeType, arns, initialization, settings, volume,
+};
 use lifecycle::workflow::create_volume::{CreateVolume as Job, SourceSnapshot};
 
 pub(crate) struct CreateVolume;
@@ -24,7 +26,7 @@ pub(crate) struct CreateVolume;
 const INVALID_ZONE_NOT_FOUND: ErrorSpec = ErrorSpec::sender("InvalidZone.NotFound", 400);
 
 #[derive(Shape)]
-#[shape(input, dry_run, unsupported(OutpostArn, VolumeInitializationRate, Operator))]
+#[shape(input, dry_run, unsupported(OutpostArn, Operator))]
 pub(crate) struct Input {
     availability_zone: Option<String>,
     availability_zone_id: Option<String>,
@@ -39,6 +41,7 @@ pub(crate) struct Input {
     #[shape(default)]
     multi_attach_enabled: bool,
     throughput: Option<i32>,
+    volume_initialization_rate: Option<i32>,
     client_token: Option<String>,
 }
 
@@ -52,6 +55,7 @@ pub(crate) struct Plan {
     performance: Performance,
     key: KeyTarget,
     snapshot: Option<FoundSnapshot>,
+    initialization_rate_mib: Option<u32>,
     tags: Vec<Tag>,
     token: Option<Token>,
 }
@@ -82,6 +86,7 @@ impl Operation for CreateVolume {
             let message = "The parameter MultiAttachEnabled is not supported.";
             return Err(Error::new(UNSUPPORTED_OPERATION, message));
         }
+        let initialization_rate_mib = initialization_rate(&input)?;
         let key = key(call, &input, snapshot.as_ref()).await?;
         let tags = tagging::of_new(input.tag_specifications, "volume")?;
         Ok(Plan {
@@ -94,6 +99,7 @@ impl Operation for CreateVolume {
             performance,
             key,
             snapshot,
+            initialization_rate_mib,
             tags,
             token,
         })
@@ -125,6 +131,7 @@ impl Operation for CreateVolume {
             source: plan.snapshot.as_ref().map(source).transpose()?,
         };
         let (tags, token, now) = (plan.tags.clone(), plan.token.clone(), call.now);
+        let filling = initialization(&row, plan.initialization_rate_mib);
         let accepted = call
             .world
             .db
@@ -134,13 +141,17 @@ impl Operation for CreateVolume {
                 }
                 volume::insert(tx, &row)?;
                 tag::set(tx, &row.account, &row.region, row.id.as_str(), &tags)??;
+                if let Some(filling) = &filling {
+                    initialization::insert(tx, filling)?;
+                }
                 lifecycle::kinds::enqueue_create_volume(tx, &job, now)?;
                 Ok::<_, Error>((row.clone(), tags.clone()))
             })
             .await?;
         call.world.wake_jobs();
         let (volume, tags) = accepted;
-        Ok(VolumeShape::created(&volume, plan.zone_id, tags))
+        let rate = plan.initialization_rate_mib;
+        Ok(VolumeShape::created(&volume, plan.zone_id, tags, rate))
     }
 }
 
@@ -159,11 +170,12 @@ fn token(input: &Input) -> Result<Option<Token>, Error> {
         .collect();
     let Input { availability_zone, availability_zone_id, encrypted, iops, kms_key_id, .. } = input;
     let Input { size, snapshot_id, volume_type, multi_attach_enabled, throughput, .. } = input;
+    let rate = input.volume_initialization_rate;
     let parameters = format!(
         "{:?}",
         (
             (availability_zone, availability_zone_id, encrypted, iops, kms_key_id),
-            (size, snapshot_id, volume_type, multi_attach_enabled, throughput),
+            (size, snapshot_id, volume_type, multi_attach_enabled, throughput, rate),
             tags,
         )
     );
@@ -192,6 +204,38 @@ fn zone(call: &Call, input: &Input) -> Result<String, Error> {
     };
     found.cloned().ok_or_else(|| {
         Error::new(INVALID_ZONE_NOT_FOUND, format!("The zone '{named}' does not exist."))
+    })
+}
+
+/// The rate asked for in MiB/s, checked (spec 01, "CreateVolume").
+fn initialization_rate(input: &Input) -> Result<Option<u32>, Error> {
+    let Some(rate) = input.volume_initialization_rate else { return Ok(None) };
+    if input.snapshot_id.is_none() {
+        let message = "The parameter VolumeInitializationRate can only be used with SnapshotId.";
+        return Err(Error::new(INVALID_PARAMETER_COMBINATION, message));
+    }
+    let allowed = u32::try_from(rate).ok().filter(|rate| initialization::RATE_MIB.contains(rate));
+    allowed.map(Some).ok_or_else(|| {
+        invalid_value(format!(
+            "Volume initialization rate of {rate} MiB/s is not between {} and {} MiB/s.",
+            initialization::RATE_MIB.start(),
+            initialization::RATE_MIB.end(),
+        ))
+    })
+}
+
+/// What begins with a volume from a snapshot.
+fn initialization(volume: &Volume, rate_mib: Option<u32>) -> Option<Initialization> {
+    volume.snapshot_id.as_ref()?;
+    Some(Initialization {
+        account: volume.account.clone(),
+        region: volume.region.clone(),
+        volume: volume.id.clone(),
+        rate_mib,
+        progress: 0,
+        checkpoint: None,
+        started: volume.created,
+        completed: None,
     })
 }
 

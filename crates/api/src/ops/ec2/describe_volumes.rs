@@ -10,7 +10,7 @@ use awsproto::Shape;
 use base::{Region, VolumeId};
 use ebs::filter::Filterable;
 use ebs::tag::{self, Tag};
-use ebs::{Attachment, Volume, attachment, volume};
+use ebs::{Attachment, Volume, attachment, initialization, volume};
 
 pub(crate) struct DescribeVolumes;
 
@@ -45,6 +45,8 @@ struct Listed {
     attachments: Vec<Attachment>,
     tags: Vec<Tag>,
     zone_id: String,
+    /// The initialization rate that was asked for.
+    rate_mib: Option<u32>,
 }
 
 impl Operation for DescribeVolumes {
@@ -76,8 +78,8 @@ impl Operation for DescribeVolumes {
         }
         let page = plan.selection.page(listed, |listed| listed.volume.id.as_str())?;
         let volumes = page.items.into_iter().map(|listed| {
-            let Listed { volume, attachments, tags, zone_id } = listed;
-            VolumeShape::described(&volume, zone_id, tags, &attachments)
+            let Listed { volume, attachments, tags, zone_id, rate_mib } = listed;
+            VolumeShape::described(&volume, zone_id, tags, rate_mib, &attachments)
         });
         Ok(Output { volumes: volumes.collect(), next_token: page.next_token })
     }
@@ -85,13 +87,15 @@ impl Operation for DescribeVolumes {
 
 async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
     let (account, region) = (call.account().clone(), call.region.clone());
-    let (volumes, attachments, tags) = call
+    let (volumes, attachments, tags, initializations) = call
         .world
         .db
         .read(move |tx| {
             let volumes = volume::list(tx, &account, &region)?;
             let attachments = attachment::list(tx, &account, &region)?;
-            Ok::<_, ebs::Error>((volumes, attachments, tag::by_resource(tx, &account, &region)?))
+            let tags = tag::by_resource(tx, &account, &region)?;
+            let initializations = initialization::by_volume(tx, &account, &region)?;
+            Ok::<_, ebs::Error>((volumes, attachments, tags, initializations))
         })
         .await?;
     Ok(volumes
@@ -100,6 +104,7 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
             attachments: attachments.iter().filter(|a| a.volume == volume.id).cloned().collect(),
             tags: tags.get(volume.id.as_str()).cloned().unwrap_or_default(),
             zone_id: zone_id(call, &volume.zone),
+            rate_mib: initializations.get(&volume.id).and_then(|found| found.rate_mib),
             volume,
         })
         .collect())

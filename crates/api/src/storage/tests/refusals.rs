@@ -40,6 +40,10 @@ async fn create_volume_refuses_what_cannot_be() {
                 "InvalidSnapshot.NotFound: The snapshot 'snap-12345678' does not exist.",
             ),
             (
+                json!({ "AvailabilityZone": zone, "Size": 1, "VolumeInitializationRate": 200 }),
+                "InvalidParameterCombination: The parameter VolumeInitializationRate can only be used with SnapshotId.",
+            ),
+            (
                 json!({ "AvailabilityZone": zone, "Size": 4, "VolumeType": "io1", "Iops": 100, "MultiAttachEnabled": true }),
                 "UnsupportedOperation: The parameter MultiAttachEnabled is not supported.",
             ),

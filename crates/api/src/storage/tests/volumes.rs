@@ -1,6 +1,8 @@
 //! Plain volumes from creation to deletion, with bytes.
 
 use super::{HERE, Stage, text};
+use crate::testing::region;
+use base::VolumeId;
 use serde_json::json;
 
 #[tokio::test]
@@ -62,6 +64,54 @@ async fn bytes_go_from_volume_to_snapshot_to_volume() {
     let events = stage.events(1, HERE).await;
     assert_eq!(events.iter().filter(|event| *event == "createSnapshot succeeded").count(), 2);
     assert_eq!(events[0], "createVolume available");
+}
+
+/// What its row says of a volume's initialization: percent, and whether it has ended.
+async fn initialization(stage: &Stage, volume: &str) -> Option<(u32, bool)> {
+    let (region, id) = (region(HERE), VolumeId::parse(volume).unwrap());
+    let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
+    let row = stage.bench.world.db.read(read).await.unwrap();
+    row.map(|row| (row.progress, row.completed.is_some()))
+}
+
+#[tokio::test]
+async fn a_volume_from_a_snapshot_is_initialized_at_a_rate() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "db").await;
+    let source = stage.volume(1, HERE, json!({ "Size": 1 })).await;
+    assert_eq!(initialization(&stage, &source).await, None, "it came from nothing");
+    stage.attach(1, HERE, &source, &host).await;
+    stage.bench.host.write(&source, 4096, b"first");
+    let snapshot = stage.snapshot(1, HERE, &source).await;
+
+    let zone = "us-east-1a";
+    for rate in [99, 301] {
+        let input = json!({ "AvailabilityZone": zone, "SnapshotId": snapshot, "VolumeInitializationRate": rate });
+        assert_eq!(
+            stage.ec2_error("CreateVolume", input).await,
+            format!(
+                "InvalidParameterValue: Volume initialization rate of {rate} MiB/s is not between 100 and 300 MiB/s."
+            ),
+        );
+    }
+    let input = json!({ "AvailabilityZone": zone, "SnapshotId": snapshot, "VolumeInitializationRate": 300 });
+    let made = stage.ec2("CreateVolume", input).await;
+    assert_eq!(made["VolumeInitializationRate"], 300);
+    let volume = text(&made, "VolumeId");
+    assert_eq!(initialization(&stage, &volume).await, Some((0, false)));
+    // Its source may go meanwhile.
+    stage.ec2("DeleteSnapshot", json!({ "SnapshotId": snapshot })).await;
+    stage.settle().await;
+    assert_eq!(initialization(&stage, &volume).await, Some((100, true)));
+    let shown = stage.describe_volume(1, HERE, &volume).await;
+    assert_eq!(shown["VolumeInitializationRate"], 300);
+    let events = stage.events(1, HERE).await;
+    let told = events.iter().filter(|event| *event == "initializeVolume succeeded");
+    assert_eq!(told.count(), 1);
+
+    stage.ec2("DeleteVolume", json!({ "VolumeId": volume })).await;
+    stage.settle().await;
+    assert_eq!(initialization(&stage, &volume).await, None);
 }
 
 #[tokio::test]

@@ -1,0 +1,154 @@
+//! Filling a volume from its base: where it stands, and a turn of it.
+//!
+//! A turn reads blocks in the order in which earlier volumes of the same snapshot first wanted them,
+//! then from the front, several at a time. Each is proven by its tag, without any key. A volume that
+//! is open with its data key gets copies of its own; one that is not goes on reading through to the
+//! base, which is on this server.
+
+use crate::cells::Cell;
+use crate::fair::Share;
+use crate::port::blocks::{BlockError, Filled, Watch};
+use base::VolumeId;
+use blockstore::page::BLOCK_BYTES;
+use blockstore::snapshot::{self, SnapshotReader, SnapshotRoot, unrecorded};
+use blockstore::store::StoreError;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a turn lasts. Jobs that wait meanwhile wait no longer than this for their own.
+const TURN: Duration = Duration::from_secs(2);
+/// Blocks read ahead of the copying: 8 MiB.
+const READ_AHEAD_BLOCKS: usize = 16;
+/// Threads that read.
+const READERS: usize = 2;
+/// A volume gets no copies while less than this is free: they are a convenience.
+const FREE_PERCENT_MIN: u8 = 20;
+
+const STATE_VERSION: u8 = 1;
+const STATE_BYTES: usize = 1 + 3 * 8;
+
+/// Where a filling stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FillState {
+    /// Blocks done out of the recorded order.
+    touched: u64,
+    /// The next block of the walk from the front.
+    next: u64,
+    /// Blocks done.
+    done: u64,
+}
+
+impl FillState {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![STATE_VERSION];
+        for field in [self.touched, self.next, self.done] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// A state that cannot be read is none: the work begins again, which harms nothing.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, fields) = bytes.split_first()?;
+        if *version != STATE_VERSION || bytes.len() != STATE_BYTES {
+            return None;
+        }
+        let mut fields = fields.as_chunks::<8>().0.iter().map(|field| u64::from_le_bytes(*field));
+        Some(Self { touched: fields.next()?, next: fields.next()?, done: fields.next()? })
+    }
+
+    fn percent(self, total: u64) -> u8 {
+        let percent = (self.done * 100).checked_div(total).unwrap_or(100);
+        // 100 is said by who writes the end.
+        u8::try_from(percent.min(99)).expect("at most 99")
+    }
+}
+
+/// One volume's filling.
+pub(crate) struct Filling<'a> {
+    pub(crate) cell: &'a Cell,
+    pub(crate) volume: &'a VolumeId,
+    pub(crate) root: &'a SnapshotRoot,
+    pub(crate) share: &'a Share<'a>,
+    pub(crate) watch: &'a dyn Watch,
+}
+
+impl Filling<'_> {
+    /// Fills for as long as a turn lasts.
+    pub(crate) fn turn(&self, resume: Option<&[u8]>) -> Result<Filled, BlockError> {
+        let reader = SnapshotReader::open(&self.cell.snapshots, self.root).map_err(failed)?;
+        let mut state = resume.and_then(FillState::decode).unwrap_or_default();
+        let order = self.cell.snapshots.first_touches(self.root);
+        let touched: HashSet<u64> = order.iter().copied().collect();
+        let begun = Instant::now();
+        while begun.elapsed() < TURN && self.watch.is_wanted() {
+            let at = usize::try_from(state.touched).unwrap_or(usize::MAX);
+            let blocks = match order.get(at..) {
+                Some(left) if !left.is_empty() => {
+                    let blocks = &left[..left.len().min(READ_AHEAD_BLOCKS)];
+                    state.touched += blocks.len() as u64;
+                    blocks.to_vec()
+                }
+                _ => {
+                    let listed = reader.list_blocks(state.next, READ_AHEAD_BLOCKS);
+                    let listed = listed.map_err(failed)?;
+                    let Some(last) = listed.blocks.last() else { return Ok(Filled::Wholly) };
+                    state.next = last.index + 1;
+                    let blocks = listed.blocks.iter().map(|block| block.index);
+                    blocks.filter(|block| !touched.contains(block)).collect()
+                }
+            };
+            self.fill(&reader, &blocks)?;
+            state.done += blocks.len() as u64;
+        }
+        let percent = state.percent(self.root.full_blocks());
+        Ok(Filled::UpTo { resume: state.encode(), percent })
+    }
+
+    fn fill(&self, reader: &SnapshotReader, blocks: &[u64]) -> Result<(), BlockError> {
+        let is_wanted = || self.watch.is_wanted();
+        self.share.admit((blocks.len() * BLOCK_BYTES) as u64, &is_wanted);
+        reader.check_blocks(blocks, READERS).map_err(failed)?;
+        blocks.iter().try_for_each(|block| self.copy(*block)).map_err(crate::cells::of_store)
+    }
+
+    /// Copies a block into the volume, if that is possible now.
+    fn copy(&self, block: u64) -> Result<(), StoreError> {
+        let live = &self.cell.live;
+        if !live.is_open(self.volume) || live.free_percent()? < FREE_PERCENT_MIN {
+            return Ok(());
+        }
+        let copied = live.with_open(self.volume, move |engine| {
+            if engine.is_unlocked() && engine.base_id().is_some() {
+                unrecorded(|| engine.hydrate(block))?;
+            }
+            Ok(())
+        });
+        match copied {
+            // It was closed meanwhile.
+            Ok(_) | Err(StoreError::Closed { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn failed(error: snapshot::Error) -> BlockError {
+    crate::cells::of_snapshot(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_survive_and_strangers_begin_again() {
+        let state = FillState { touched: 3, next: 1 << 40, done: 77 };
+        assert_eq!(FillState::decode(&state.encode()), Some(state));
+        assert_eq!(state.percent(100), 77);
+        assert_eq!(state.percent(77), 99);
+        assert_eq!(FillState::decode(&[]), None);
+        assert_eq!(FillState::decode(&[2; STATE_BYTES]), None);
+        assert_eq!(FillState::decode(&state.encode()[..STATE_BYTES - 1]), None);
+    }
+}
