@@ -27,6 +27,7 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(CollectKind(Arc::clone(services)))
         .with(WatchUploadKind(Arc::clone(services)))
         .with(InitializeVolumeKind(Arc::clone(services)))
+        .with(ReleaseCutKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
@@ -125,11 +126,40 @@ impl JobKind for ExportSnapshotKind {
     fn give_up(
         &self,
         tx: &mut Tx<'_>,
-        _job: &Job,
+        job: &Job,
         payload: &ExportSnapshot,
         _cause: &str,
     ) -> meta::Result<()> {
-        export_snapshot::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
+        export_snapshot::give_up(&self.0, tx, payload).map_err(trouble_in_rows)?;
+        // What was written is no root's any more and goes with the next sweep; the cut is held in
+        // the volume's log until it is let go.
+        let now = self.0.clock.now();
+        let id = format!("release-{}", payload.snapshot);
+        let release = new_job(&job.account, &payload.region, id, now);
+        enqueue::<ReleaseCutKind>(tx, &release, payload).map(drop)
+    }
+}
+
+struct ReleaseCutKind(Arc<Services>);
+
+impl JobKind for ReleaseCutKind {
+    const KIND: &'static str = "lifecycle.release-cut";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = ExportSnapshot;
+
+    async fn run(&self, ctx: &JobContext, payload: ExportSnapshot) -> Result<Done, JobError> {
+        until_interrupted(ctx, export_snapshot::release(&self.0, &payload)).await
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &ExportSnapshot,
+        cause: &str,
+    ) -> meta::Result<()> {
+        tracing::error!(snapshot = %payload.snapshot, cause, "a cut could not be let go");
+        Ok(())
     }
 }
 

@@ -39,12 +39,7 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
     let Some(row) = row else { return Ok(()) };
-    let volume = VolumeBlocks {
-        region: job.region.clone(),
-        volume: row.volume_id.clone(),
-        size_bytes: job.size_bytes,
-        base_root: job.base_root.clone(),
-    };
+    let volume = volume_of(job, &row);
     if matches!(row.state, SnapshotState::Pending(_)) {
         match export(services, job, &row, &volume).await {
             Ok(stored) => finish(services, &row, Ok(stored)).await?,
@@ -55,8 +50,30 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
             }
         }
     }
-    services.blocks.release_cut(&volume, &job.snapshot).await?;
+    release(services, job).await
+}
+
+/// Lets go of the cut of a snapshot that is written or given up; then a snapshot that was deleted
+/// meanwhile goes. In this order, because the row knows the volume that holds the cut.
+///
+/// # Errors
+/// When the work cannot go on now.
+pub async fn release(services: &Services, job: &ExportSnapshot) -> Result<(), Trouble> {
+    let (region, id) = (job.region.clone(), job.snapshot.clone());
+    let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
+    let Some(row) = row else { return Ok(()) };
+    services.blocks.release_cut(&volume_of(job, &row), &job.snapshot).await?;
+    services.db.write(move |tx| remove_if_deleted(tx, &row)).await?;
     Ok(())
+}
+
+fn volume_of(job: &ExportSnapshot, row: &Snapshot) -> VolumeBlocks {
+    VolumeBlocks {
+        region: job.region.clone(),
+        volume: row.volume_id.clone(),
+        size_bytes: job.size_bytes,
+        base_root: job.base_root.clone(),
+    }
 }
 
 async fn export(
@@ -211,7 +228,6 @@ impl Ended {
         if ended_now {
             put_event(tx, &self.event)?;
             settle_set(tx, row, &self.envelope, at)?;
-            remove_if_deleted(tx, row)?;
             jobs::hasten(tx, &row.account, region, at)?;
         }
         Ok(())
