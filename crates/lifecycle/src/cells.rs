@@ -118,7 +118,10 @@ fn checkpoint_of(bytes: &[u8]) -> Result<Checkpoint, BlockError> {
 }
 
 pub(crate) fn of_snapshot(error: snapshot::Error) -> BlockError {
-    if error.is_transient() {
+    // Work that was interrupted, or whose progress could not be written down, goes on later.
+    let postponed =
+        matches!(error, snapshot::Error::Cancelled | snapshot::Error::Checkpoint { .. });
+    if postponed || error.is_transient() {
         BlockError::Unavailable(Box::new(error))
     } else {
         BlockError::Damaged(Box::new(error))

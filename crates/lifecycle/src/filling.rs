@@ -22,8 +22,9 @@ const TURN: Duration = Duration::from_secs(2);
 const READ_AHEAD_BLOCKS: usize = 16;
 /// Threads that read.
 const READERS: usize = 2;
-/// A volume gets no copies while less than this is free: they are a convenience.
-const FREE_PERCENT_MIN: u8 = 20;
+/// A volume gets copies only while so many times the snapshot is free: they are a convenience, and
+/// must not be what fills the disk.
+const FREE_FACTOR: u64 = 2;
 
 const STATE_VERSION: u8 = 1;
 const STATE_BYTES: usize = 1 + 3 * 8;
@@ -116,7 +117,8 @@ impl Filling<'_> {
     /// Copies a block into the volume, if that is possible now.
     fn copy(&self, block: u64) -> Result<(), StoreError> {
         let live = &self.cell.live;
-        if !live.is_open(self.volume) || live.free_percent()? < FREE_PERCENT_MIN {
+        let wanted = self.root.full_bytes().saturating_mul(FREE_FACTOR);
+        if !live.is_open(self.volume) || live.free_bytes()? < wanted {
             return Ok(());
         }
         let copied = live.with_open(self.volume, move |engine| {

@@ -301,15 +301,14 @@ impl Store {
         self.0.guest_work.load(Ordering::Relaxed)
     }
 
-    /// The part of the file system that is free, in percent.
+    /// Bytes that are free on the file system.
     ///
     /// # Errors
     /// When the file system does not say.
-    pub fn free_percent(&self) -> Result<u8, StoreError> {
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
         let found = rustix::fs::statvfs(&self.0.folder)
             .map_err(|error| StoreError::file("look for free space")(error.into()))?;
-        let percent = (found.f_bavail * 100).checked_div(found.f_blocks).unwrap_or(0);
-        Ok(u8::try_from(percent.min(100)).expect("at most 100"))
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// Runs something on a volume's engine, opening the volume without its key if nobody has it
