@@ -50,7 +50,7 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
             }
         }
     }
-    release(services, job).await
+    let_go(services, job, &row).await
 }
 
 /// Lets go of the cut of a snapshot that is written or given up; then a snapshot that was deleted
@@ -62,7 +62,12 @@ pub async fn release(services: &Services, job: &ExportSnapshot) -> Result<(), Tr
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
     let Some(row) = row else { return Ok(()) };
-    services.blocks.release_cut(&volume_of(job, &row), &job.snapshot).await?;
+    let_go(services, job, &row).await
+}
+
+async fn let_go(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {
+    services.blocks.release_cut(&volume_of(job, row), &job.snapshot).await?;
+    let row = row.clone();
     services.db.write(move |tx| remove_if_deleted(tx, &row)).await?;
     Ok(())
 }
