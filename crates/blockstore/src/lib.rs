@@ -3,6 +3,7 @@
 //! This crate knows no AWS, no KMS, no clock and no network. It receives data keys, disks and
 //! object stores, and gives back bytes that are either what was written or an error.
 
+pub mod check;
 pub mod live;
 pub mod page;
 pub mod snapshot;

@@ -21,6 +21,12 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Makes accounts and hosts, through the running server's socket.
     Admin(AdminOptions),
+    /// Verifies stored bytes: every tag, digest and reference of volumes and snapshots.
+    ///
+    /// Asks the running server, which goes on meanwhile; without one it looks by itself. Nothing is
+    /// changed unless --repair-index is given. Exit code 0: everything is in order; 5: something is
+    /// wrong; 6: nothing wrong was found, but not everything could be seen; others: no check.
+    Check(CheckOptions),
     /// Shows who did what: the audit trail of a running server.
     Trail(TrailOptions),
 }
@@ -125,6 +131,46 @@ pub(crate) enum Enforcement {
     Native,
     /// Also require every permission the documentation lists for the caller.
     Documented,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckOptions {
+    /// The volume or snapshot to check.
+    #[arg(value_name = "VOLUME|SNAPSHOT", required_unless_present = "all")]
+    pub(crate) target: Option<String>,
+    /// Check every volume, snapshot and pack of every region.
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) all: bool,
+    /// Make anew what is derived from something that is whole: superblock twins, counts of segment
+    /// tables, headers, footers and directories of packs, the ledger of unused packs.
+    #[arg(long)]
+    pub(crate) repair_index: bool,
+    /// How to print the report; json is stable.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// The most MiB a running server reads per second for this; 0 for as fast as it can.
+    #[arg(long, value_name = "MIB", default_value_t = 100)]
+    pub(crate) rate_mib: u64,
+    /// The data directory.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    /// Without a server: its rows, if not in the data directory.
+    #[arg(long, value_name = "postgres://…")]
+    pub(crate) meta_url: Option<String>,
+    /// Without a server: its seal's key file [default: DIR/seal.key].
+    #[arg(long, value_name = "FILE", conflicts_with = "seal_passphrase_file")]
+    pub(crate) seal_key_file: Option<PathBuf>,
+    /// Without a server: its seal's passphrase file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seal_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
 }
 
 #[derive(Args)]

@@ -17,7 +17,16 @@ pub(crate) const EXIT_CANNOT_START: u8 = 3;
 /// No server answers on the admin socket of the data directory.
 pub(crate) const EXIT_NO_SERVER: u8 = 4;
 
+/// `strongroom check` found damage that stands. The report on stdout names it.
+pub(crate) const EXIT_DAMAGED: u8 = 5;
+/// `strongroom check` found no damage, but could not see everything it was asked for.
+pub(crate) const EXIT_INCOMPLETE: u8 = 6;
+
 impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
     }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod args;
+mod check;
 mod demo;
 mod exit;
 mod serve;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Admin(options) => admin::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Trail(options) => trail::run(&options),
     };
     exit::report(outcome)

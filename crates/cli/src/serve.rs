@@ -7,13 +7,15 @@ mod host;
 mod seal;
 
 use crate::admin::socket;
-use crate::args::{Enforcement, ServeOptions};
+use crate::args::{CheckOptions, Enforcement, ServeOptions};
 use crate::exit::{EXIT_CANNOT_START, Failure};
 use api::{Parts, Regions, World};
 use background::Background;
 use base::{OsRng, Region, SystemClock};
+use cells::Leftovers;
 use data_dir::DataDir;
 use host::Host;
+use kms::seal::Root;
 use lifecycle::BandwidthLimits;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -84,29 +86,7 @@ impl Server {
     /// Starts everything; when this returns, clients are answered.
     pub(crate) async fn start(options: &ServeOptions) -> Result<Self, Failure> {
         let data_dir = DataDir::take(&options.data_dir)?;
-        let seal = seal::open(&data_dir, options)?;
-        let db = open_rows(&data_dir, options).await?;
-        let regions = regions(options)?;
-        let limits = bandwidth_limits(options);
-        let cells = cells::open(&data_dir, &seal, regions.iter(), &options.volumes, &limits)?;
-        let cells = Arc::new(cells);
-        let attachments = data_dir.attachments();
-        let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
-        let world = World::open(Parts {
-            db,
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(OsRng),
-            seal: Arc::new(seal),
-            regions,
-            cells,
-            host: Arc::clone(&host) as _,
-            enforcement: match options.enforcement {
-                Enforcement::Native => api::Enforcement::Native,
-                Enforcement::Documented => api::Enforcement::Documented,
-            },
-        })
-        .await
-        .map_err(cannot_start)?;
+        let (world, host) = open_world(&data_dir, options, Leftovers::Remove).await?;
         background::recover(&world).await.map_err(cannot_start)?;
         let listener = TcpListener::bind(options.listen).await.map_err(|error| {
             cannot_start(format!("cannot listen on {}: {error}", options.listen))
@@ -141,6 +121,70 @@ impl Server {
         self.background.stop().await;
         self.host.close_all().await;
     }
+}
+
+/// What a server that is not running keeps, for looking at. Nothing runs, nobody is answered.
+pub(crate) struct Stopped {
+    world: Arc<World>,
+    _data_dir: DataDir,
+}
+
+impl Stopped {
+    /// Takes the data directory, which must exist, and opens what is in it.
+    pub(crate) async fn open(options: &CheckOptions) -> Result<Self, Failure> {
+        let path = &options.data_dir;
+        if !Root::exists(path) {
+            return Err(cannot_start(format!("{} is no data directory", path.display())));
+        }
+        let data_dir = DataDir::take(path)?;
+        let options = ServeOptions {
+            data_dir: path.clone(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            meta_url: options.meta_url.clone(),
+            seal_key_file: options.seal_key_file.clone(),
+            seal_passphrase_file: options.seal_passphrase_file.clone(),
+            regions: data_dir.stored_regions()?,
+            enforcement: Enforcement::Native,
+            volumes: VolumeArgs::default(),
+            job_bandwidth_mib: Vec::new(),
+        };
+        let world = open_world(&data_dir, &options, Leftovers::Keep).await?.0;
+        Ok(Self { world, _data_dir: data_dir })
+    }
+
+    pub(crate) fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+}
+
+/// Opens rows, keys and stores of a data directory.
+async fn open_world(
+    data_dir: &DataDir,
+    options: &ServeOptions,
+    leftovers: Leftovers,
+) -> Result<(Arc<World>, Arc<Host>), Failure> {
+    let seal = seal::open(data_dir, options)?;
+    let db = open_rows(data_dir, options).await?;
+    let regions = regions(options)?;
+    let limits = bandwidth_limits(options);
+    let opening = cells::Opening { volumes: &options.volumes, limits: &limits, leftovers };
+    let cells = Arc::new(cells::open(data_dir, &seal, regions.iter(), &opening)?);
+    let attachments = data_dir.attachments();
+    let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
+    let world = World::open(Parts {
+        db,
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        seal: Arc::new(seal),
+        regions,
+        cells,
+        host: Arc::clone(&host) as _,
+        enforcement: match options.enforcement {
+            Enforcement::Native => api::Enforcement::Native,
+            Enforcement::Documented => api::Enforcement::Documented,
+        },
+    });
+    Ok((world.await.map_err(cannot_start)?, host))
 }
 
 async fn open_rows(data_dir: &DataDir, options: &ServeOptions) -> Result<meta::Db, Failure> {

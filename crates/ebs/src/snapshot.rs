@@ -230,6 +230,14 @@ fn query(tx: &mut Tx<'_>, rest: &str, params: &[Param]) -> Result<Vec<Snapshot>>
     rows.iter().map(Snapshot::from_row).collect()
 }
 
+/// Every snapshot of a region, of every account and in every state, by id.
+///
+/// # Errors
+/// When the database fails.
+pub fn list_all(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Snapshot>> {
+    query(tx, "WHERE region = $1 ORDER BY snapshot_id", params![region])
+}
+
 /// The account's own snapshots in the region that are not on their way out, by id.
 ///
 /// # Errors

@@ -181,6 +181,15 @@ pub fn list(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<Vec
     tx.query(&sql, params![account, region])?.iter().map(Volume::from_row).collect()
 }
 
+/// Every volume of a region, of every account and in every state, by id.
+///
+/// # Errors
+/// When the database fails.
+pub fn list_all(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Volume>> {
+    let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 ORDER BY volume_id");
+    tx.query(&sql, params![region])?.iter().map(Volume::from_row).collect()
+}
+
 /// All volumes of every account that are in a state: what a server looks at when it starts.
 ///
 /// # Errors

@@ -156,7 +156,7 @@ fn cut_id(snapshot: &SnapshotId) -> CutId {
 }
 
 /// The name a volume's log knows its base by: the root's id in hexadecimal.
-fn base_id(root: &SnapshotRoot) -> CutId {
+pub(crate) fn base_id(root: &SnapshotRoot) -> CutId {
     let digits: String = root.id().iter().map(|byte| format!("{byte:02x}")).collect();
     CutId::new(&digits).expect("16 bytes are 32 hexadecimal digits")
 }
@@ -175,6 +175,12 @@ impl Cell {
         let _alone = self.collecting.lock().expect("a collection does not panic");
         let roots = roots.iter().map(|bytes| root_of(bytes));
         snapshot::collect(&self.snapshots, roots, policy).map_err(of_snapshot)
+    }
+
+    /// Runs something that must not meet a collection.
+    pub(crate) fn between_collections<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.collecting.lock().expect("a collection does not panic");
+        work()
     }
 
     /// Makes the volume's log when there is none yet.

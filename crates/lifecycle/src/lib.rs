@@ -5,6 +5,7 @@
 //! and is decided where all calls are decided.
 
 pub mod cells;
+pub mod check;
 mod fair;
 mod filling;
 pub mod jobs;

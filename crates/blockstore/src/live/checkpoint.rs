@@ -532,7 +532,11 @@ impl Engine {
         let mut kept = self.log.segments().to_vec();
         kept.extend(self.map.segment());
         kept.push(self.committed.head.segment);
-        for segment in self.table.dead(self.merged, &kept) {
+        let dead = self.table.dead(self.merged, &kept);
+        if !self.pin.allows_release(dead.len()) {
+            return;
+        }
+        for segment in dead {
             let geometry = self.ctx.geometry;
             let start = byte_offset(geometry.start(segment));
             if let Err(error) = self.ctx.disk.punch(start, geometry.segment_bytes()) {

@@ -1,12 +1,14 @@
 //! The engine's parts, its creation and its end.
 
 use super::cache::Cache;
+use super::check::Corrections;
 use super::checkpoint::{MapWriter, Merge};
 use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
 use super::log::{ChunkEnd, Log};
 use super::map::{EMPTY, Nodes};
 use super::page_cache::PageCache;
+use super::pin::Pin;
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
 use super::{Disk, Error};
@@ -100,6 +102,8 @@ pub struct Engine {
     /// Segments whose live pages were copied out since the last commit.
     pub(super) cleaned: BTreeSet<SegmentIndex>,
     pub(super) failed: bool,
+    /// Who reads the stored state beside this engine.
+    pub(super) pin: Arc<Pin>,
 }
 
 impl Engine {
@@ -158,12 +162,50 @@ impl Engine {
         config: EngineConfig,
         options: OpenOptions,
     ) -> Result<Self, Error> {
+        let (pin, corrections) = (Arc::default(), Corrections::default());
+        Self::open_pinned(disk, structure, rng, config, options, pin, &corrections)
+    }
+
+    /// As [`Engine::open`], beside readers who hold `pin`, and with the segment table corrected.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_pinned(
+        disk: Arc<dyn Disk>,
+        structure: StructureKey,
+        rng: Arc<dyn Rng>,
+        config: EngineConfig,
+        options: OpenOptions,
+        pin: Arc<Pin>,
+        corrections: &Corrections,
+    ) -> Result<Self, Error> {
         // Whatever is read below must not be lost by a power cut later.
         disk.flush().map_err(Error::disk("flush before recovery"))?;
+        let mut engine = Self::load(disk, structure, rng, config)?;
+        engine.pin = pin;
+        engine.table.apply(&corrections.accounting())?;
+        engine.table.release_unused(engine.committed.head.segment);
+        if let Some(base) = options.base {
+            engine.attach_base(base)?;
+        }
+        engine.check_key(options.data_key.as_ref())?;
+        engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
+        engine.hold_key(options.data_key);
+        Ok(engine)
+    }
+
+    /// The state of the last checkpoint, as it is stored. Nothing is written; the result is only
+    /// for reading until [`Engine::recover`] has run.
+    pub(super) fn load(
+        disk: Arc<dyn Disk>,
+        structure: StructureKey,
+        rng: Arc<dyn Rng>,
+        config: EngineConfig,
+    ) -> Result<Self, Error> {
         let committed = Superblock::load(&*disk, &structure)?;
         let geometry = Geometry { segment_pages: committed.segment_pages };
         let (table_ref, head) = (committed.table, committed.head);
-        let table = SegmentTable::load(geometry, table_ref, head.segment, &*disk, &structure)?;
+        let table = SegmentTable::load(geometry, table_ref, &*disk, &structure)?;
         let pages = config.map_cache_bytes / PAGE_BYTES;
         let nodes = Nodes::new(
             Arc::clone(&disk),
@@ -175,7 +217,7 @@ impl Engine {
         let head_salt = table.get(head.segment).map(|segment| segment.salt);
         let head_salt =
             head_salt.ok_or_else(|| Error::corrupt("log head", geometry.start(head.segment)))?;
-        let mut engine = Self {
+        Ok(Self {
             ctx: Context { disk, structure, data: None, rng, geometry, config },
             table,
             nodes,
@@ -193,14 +235,8 @@ impl Engine {
             pages: None,
             cleaned: BTreeSet::new(),
             failed: false,
-        };
-        if let Some(base) = options.base {
-            engine.attach_base(base)?;
-        }
-        engine.check_key(options.data_key.as_ref())?;
-        engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
-        engine.hold_key(options.data_key);
-        Ok(engine)
+            pin: Arc::default(),
+        })
     }
 
     /// Gives the data key to a volume that was opened without it.

@@ -162,7 +162,7 @@ impl Nodes {
         }
         let mut page = Arc::new([0; PAGE_BYTES]);
         self.disk
-            .read(byte_offset(node.location), Arc::make_mut(&mut page))
+            .read(byte_offset(node.location), &mut Arc::make_mut(&mut page)[..])
             .map_err(Error::disk("read a map page"))?;
         let page = self.open(salts, node, level, block, page)?;
         self.pages.insert(node.location, (node.tag, Arc::clone(&page)));

@@ -33,6 +33,7 @@ mod locked;
 mod log;
 mod map;
 mod page_cache;
+mod pin;
 mod plan;
 mod reactor;
 mod recover;
@@ -41,7 +42,9 @@ mod superblock;
 mod writes;
 
 pub use aligned::AlignedBuffer;
-pub use check::CheckReport;
+pub use check::{
+    CheckReport, Corrections, InspectJob, Prover, VolumeReport, Without, inspect, prove_pages,
+};
 pub use clean::CleanReport;
 pub use cut::{CutInfo, CutReader};
 pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
@@ -50,6 +53,7 @@ pub use error::Error;
 pub use file::{FileDisk, IoMode};
 pub use io::{Extent, ExtentState};
 pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
+pub use pin::{Hold, Pin};
 pub use plan::{MapPage, Misses, Planned, ReadPlan};
 pub use superblock::CutId;
 

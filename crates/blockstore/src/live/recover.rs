@@ -29,6 +29,9 @@ struct Cursor {
     header: Option<SegmentHeader>,
 }
 
+/// Told of a chunk: descriptor, salt of its pages, location of the first, whether it is whole.
+pub(super) type VisitChunk<'a> = dyn FnMut(&Descriptor, Salt, Location, bool) + 'a;
+
 impl Engine {
     /// Replays the log and starts a new incarnation, noting `key_check` if none was known.
     pub(super) fn recover(&mut self, key_check: Option<KeyCheckValue>) -> Result<(), Error> {
@@ -62,6 +65,24 @@ impl Engine {
             durable = durable.max(descriptor.durable());
         }
         Ok(durable)
+    }
+
+    /// Shows every chunk behind the last checkpoint, with the salt of its pages, the place of its
+    /// first page, and whether it is whole. Ends where recovery would end.
+    pub(super) fn visit_log(&mut self, visit: &mut VisitChunk<'_>) -> Result<(), Error> {
+        let verified = self.find_durable()?;
+        let Some(mut cursor) = self.start()? else { return Ok(()) };
+        loop {
+            let sequence = cursor.sequence;
+            let Some(descriptor) = self.next_chunk(&mut cursor)? else { return Ok(()) };
+            let first = cursor.position - descriptor.data_pages();
+            let whole = self.is_whole(&descriptor, cursor.segment, first)?;
+            if !whole && sequence > verified {
+                return Ok(());
+            }
+            let location = self.ctx.geometry.locate(cursor.segment, first - 1) + 1;
+            visit(&descriptor, cursor.opener.salt(), location, whole);
+        }
     }
 
     /// Applies every chunk up to the first that is missing or torn. Chunks up to `verified` are
@@ -286,7 +307,7 @@ impl Engine {
     }
 
     /// Whether a chunk's data pages are those it was written with.
-    fn is_whole(
+    pub(super) fn is_whole(
         &self,
         descriptor: &Descriptor,
         segment: SegmentIndex,

@@ -68,6 +68,11 @@ impl Accounting {
         }
     }
 
+    /// The sum for a segment.
+    pub(super) fn get(&self, segment: SegmentIndex) -> i64 {
+        self.0.get(&segment).copied().unwrap_or(0)
+    }
+
     pub(super) fn absorb(&mut self, other: &Self) {
         for (segment, pages) in &other.0 {
             self.add(*segment, *pages);
@@ -208,15 +213,13 @@ impl SegmentTable {
         }
     }
 
-    /// Compares the table's counts with counts made from scratch.
-    pub(super) fn check(&self, counts: &Accounting) -> Result<(), Error> {
-        for (index, segment) in self.iter() {
-            let counted = counts.0.get(&index).copied().unwrap_or(0);
-            if counted != i64::from(segment.live) {
-                return Err(Error::corrupt("segment table", self.geometry.start(index)));
-            }
-        }
-        Ok(())
+    /// Where the table's counts differ from counts made from scratch, and by how much.
+    pub(super) fn differences(&self, counts: &Accounting) -> Vec<(SegmentIndex, i64)> {
+        let counted = |index| counts.get(index);
+        self.iter()
+            .map(|(index, segment)| (index, counted(index) - i64::from(segment.live)))
+            .filter(|(_, difference)| *difference != 0)
+            .collect()
     }
 
     /// One page of the stored form; `next` is the page after it.
@@ -238,11 +241,10 @@ impl SegmentTable {
         page
     }
 
-    /// Reads the stored form. What nothing refers to is free, except the log's `head`.
+    /// Reads the stored form as it is.
     pub(super) fn load(
         geometry: Geometry,
         first: TableRef,
-        head: SegmentIndex,
         disk: &dyn Disk,
         key: &StructureKey,
     ) -> Result<Self, Error> {
@@ -266,13 +268,17 @@ impl SegmentTable {
                 count: 0,
             };
         }
-        for index in 0..table.segments.len() as SegmentIndex {
-            let segment = &table.segments[index as usize];
-            if segment.live == 0 && index != head {
-                table.release(index);
+        Ok(table)
+    }
+
+    /// Frees what nothing refers to, except the log's `head`. Everything else about a loaded table
+    /// is as it was stored.
+    pub(super) fn release_unused(&mut self, head: SegmentIndex) {
+        for index in 0..self.segments.len() as SegmentIndex {
+            if self.segments[index as usize].live == 0 && index != head {
+                self.release(index);
             }
         }
-        Ok(table)
     }
 
     pub(super) fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {

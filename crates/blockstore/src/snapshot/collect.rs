@@ -291,7 +291,7 @@ fn check_complete(
 }
 
 /// An item goes into a new revision only if it is what was stored.
-fn check_item(
+pub(super) fn check_item(
     store: &SnapshotStore,
     pack: PackId,
     kind: PackKind,

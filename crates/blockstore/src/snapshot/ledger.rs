@@ -48,6 +48,16 @@ impl Ledger {
         Ok(Self { ordinal, entries })
     }
 
+    /// Whether the newest ledger opens. Without one there is nothing to open.
+    pub(super) fn is_whole(store: &SnapshotStore) -> Result<bool, Error> {
+        let names = retried(|| store.objects().list(DIRECTORY))?;
+        let Some(newest) = names.last() else { return Ok(true) };
+        let ordinal = newest.name.rsplit('/').next().and_then(|n| u64::from_str_radix(n, 16).ok());
+        let Some(ordinal) = ordinal else { return Ok(false) };
+        let bytes = retried(|| store.objects().get(&newest.name))?;
+        Ok(decode(store, ordinal, &bytes).is_ok())
+    }
+
     /// Stores these entries as the newest ledger, and removes the older ones.
     pub(super) fn replace(
         self,

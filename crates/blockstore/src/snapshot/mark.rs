@@ -1,8 +1,8 @@
 //! What the live roots name.
 
 use super::Error;
-use super::node::FAN_OUT;
-use super::pack::{ItemRef, PackId};
+use super::node::{FAN_OUT, ROOT_ID, inner_id, leaf_id};
+use super::pack::{ItemRef, PackId, PackKind};
 use super::root::SnapshotRoot;
 use super::store::SnapshotStore;
 use std::collections::HashMap;
@@ -23,20 +23,37 @@ pub(super) struct Marks(HashMap<PackId, Live>);
 impl Marks {
     /// Marks everything below a root. Shared subtrees are read once.
     pub(super) fn mark(&mut self, store: &SnapshotStore, root: &SnapshotRoot) -> Result<(), Error> {
+        self.mark_with(store, root, &mut |_, _, _| {})
+    }
+
+    /// As [`Marks::mark`]; shows each item when it is marked first: what its pack holds, its number
+    /// there, and the reference.
+    pub(super) fn mark_with(
+        &mut self,
+        store: &SnapshotStore,
+        root: &SnapshotRoot,
+        show: &mut dyn FnMut(PackKind, u64, &ItemRef),
+    ) -> Result<(), Error> {
         if !self.add(&root.record) {
             return Ok(());
         }
+        show(PackKind::Nodes, ROOT_ID, &root.record);
         for (inner, child) in store.record(root)?.children {
             if !self.add(&child.node) {
                 continue;
             }
+            show(PackKind::Nodes, inner_id(inner), &child.node);
             for (at, leaf) in store.inner(inner, &child.node)?.iter() {
                 if !self.add(&leaf.node) {
                     continue;
                 }
                 let number = u32::from(inner) * FAN_OUT as u32 + u32::from(*at);
-                for (_, pointer) in &store.leaf(number, &leaf.node)?.entries {
-                    self.add(&pointer.frame);
+                show(PackKind::Nodes, leaf_id(number), &leaf.node);
+                let first = u64::from(number) * FAN_OUT as u64;
+                for (at, pointer) in &store.leaf(number, &leaf.node)?.entries {
+                    if self.add(&pointer.frame) {
+                        show(PackKind::Frames, first + u64::from(*at), &pointer.frame);
+                    }
                 }
             }
         }

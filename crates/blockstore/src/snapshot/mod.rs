@@ -14,6 +14,7 @@
 //!
 //! It knows no snapshot ids, accounts or KMS keys, and keeps no record of which roots are alive.
 
+mod check;
 mod codec;
 mod collect;
 mod copy;
@@ -30,6 +31,7 @@ mod node;
 mod observer;
 mod pack;
 mod reader;
+mod repair;
 mod reseal;
 mod root;
 mod store;
@@ -41,6 +43,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use check::{PackCheck, PackScope, SnapshotCheck, SnapshotChecker};
 pub use collect::{CollectPolicy, CollectReport, collect};
 pub use copy::{CopyJob, CopyKeys, EarlierCopy, copy};
 pub use direct::{
@@ -54,6 +57,7 @@ pub use observer::{Observer, Unobserved};
 pub use reader::{
     BlockList, ChangedBlock, ContentId, LIST_BLOCKS_MAX, ListedBlock, SnapshotReader,
 };
+pub use repair::{Repair, repair};
 pub use root::{Checkpoint, SnapshotRoot};
 pub use store::SnapshotStore;
 pub use touch::{TOUCHES_MAX, unrecorded};

@@ -394,6 +394,35 @@ fn finish(
     bytes.into()
 }
 
+/// What a pack's header says. Readers of items do without it; checks do not.
+pub(super) struct Header {
+    pub(super) kind: PackKind,
+    pack: PackId,
+    revision: u32,
+}
+
+impl Header {
+    pub(super) const BYTES: usize = HEADER_BYTES;
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        let mut read = || -> Result<Self, Malformed> {
+            fields.expect(PACK_MAGIC)?;
+            fields.expect(&[PACK_VERSION, SUITE_AES_256_GCM])?;
+            let kind = PackKind::parse(fields.u8()?)?;
+            fields.expect(&[0])?;
+            let (pack, revision) = (PackId(fields.array()?), fields.u32()?);
+            fields.expect(&[0; 4])?;
+            Ok(Self { kind, pack, revision })
+        };
+        read().ok()
+    }
+
+    pub(super) fn is_of(&self, pack: PackId, revision: u32) -> bool {
+        self.pack == pack && self.revision == revision
+    }
+}
+
 /// What a footer says of the directory.
 pub(super) struct Footer {
     salt: Salt,

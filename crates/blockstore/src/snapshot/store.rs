@@ -75,6 +75,15 @@ impl SnapshotStore {
         &self.0.touches
     }
 
+    /// The same store without what this one remembers: what is read is what is stored.
+    pub(super) fn unremembered(&self) -> Self {
+        let (objects, key, rng) = (&self.0.objects, &self.0.key, &self.0.rng);
+        let (nodes, moved) = (Mutex::default(), Mutex::default());
+        let (objects, rng) = (Arc::clone(objects), Arc::clone(rng));
+        let (key, touches) = (key.duplicate(), FirstTouches::default());
+        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches }))
+    }
+
     pub(super) fn objects(&self) -> &dyn ObjectStore {
         &*self.0.objects
     }

@@ -4,7 +4,7 @@ use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
 use super::{Inner, StoreError};
-use crate::live::{CutId, CutInfo, CutReader, Error, Extent, OpenOptions};
+use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions};
 use crate::page::{BlockPages, CutSource, KeyCheckValue, SourceError};
 use base::VolumeId;
 use std::sync::atomic::Ordering;
@@ -21,10 +21,19 @@ pub(super) struct Lease {
 impl Lease {
     /// Joins the users of a volume, opening it without its data key if there are none.
     pub(super) fn join(store: &Arc<Inner>, id: &VolumeId) -> Result<Self, StoreError> {
+        Self::join_with(store, id, |store| store.open_engine(id, OpenOptions::default()))
+    }
+
+    /// As [`Lease::join`], with a way to open of one's own.
+    pub(super) fn join_with(
+        store: &Arc<Inner>,
+        id: &VolumeId,
+        open: impl FnOnce(&Inner) -> Result<Engine, StoreError>,
+    ) -> Result<Self, StoreError> {
         match store.registry.join(id) {
             Found::Open(queue) => Ok(Self::new(store, id, queue)),
             Found::Reserved(reservation) => {
-                let engine = store.open_engine(id, OpenOptions::default())?;
+                let engine = open(store)?;
                 let queue =
                     Queue::start(id, engine, false, store.config.queue_batches, store.crew()?)
                         .map_err(StoreError::file("start a volume's threads"))?;

@@ -8,6 +8,7 @@
 //! The lock of the registry of open volumes is never held during I/O on a volume; the one that
 //! orders cuts through several volumes is held only while they are asked to stand still.
 
+mod check;
 mod crew;
 mod error;
 mod flusher;
@@ -18,6 +19,7 @@ mod registry;
 mod size;
 mod together;
 
+pub use check::CheckError;
 pub use error::StoreError;
 pub use flusher::FlushDone;
 pub use handle::{CutHandle, VolumeHandle};
@@ -27,7 +29,8 @@ pub use size::{SizeWatch, SizeWatcher};
 pub use together::CUT_MEMBERS_MAX;
 
 use crate::live::{
-    CutId, CutInfo, Engine, EngineConfig, FileDisk, IoMode, OpenOptions, VolumeOptions,
+    Corrections, CutId, CutInfo, Disk, Engine, EngineConfig, FileDisk, IoMode, OpenOptions,
+    VolumeOptions,
 };
 use crate::page::{CipherLibrary, StructureKey};
 use base::{Rng, Secret, VolumeId};
@@ -352,15 +355,29 @@ impl Inner {
             .map_err(StoreError::file("flush the volumes' folder"))
     }
 
-    fn open_engine(&self, id: &VolumeId, options: OpenOptions) -> Result<Engine, StoreError> {
-        let disk = match FileDisk::open(&self.path(id), self.io) {
-            Ok(disk) => Arc::new(disk),
+    fn disk(&self, id: &VolumeId) -> Result<Arc<dyn Disk>, StoreError> {
+        match FileDisk::open(&self.path(id), self.io) {
+            Ok(disk) => Ok(Arc::new(disk)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::NotFound { id: id.clone() });
+                Err(StoreError::NotFound { id: id.clone() })
             }
-            Err(error) => return Err(StoreError::file("open a volume")(error)),
-        };
-        let rng = Arc::clone(&self.rng);
-        Ok(Engine::open(disk, self.structure(id), rng, self.config.engine, options)?)
+            Err(error) => Err(StoreError::file("open a volume")(error)),
+        }
+    }
+
+    fn open_engine(&self, id: &VolumeId, options: OpenOptions) -> Result<Engine, StoreError> {
+        self.open_engine_corrected(id, options, &Corrections::default())
+    }
+
+    fn open_engine_corrected(
+        &self,
+        id: &VolumeId,
+        options: OpenOptions,
+        corrections: &Corrections,
+    ) -> Result<Engine, StoreError> {
+        let (disk, structure) = (self.disk(id)?, self.structure(id));
+        let (rng, config) = (Arc::clone(&self.rng), self.config.engine);
+        let pin = self.registry.stored_state(id);
+        Ok(Engine::open_pinned(disk, structure, rng, config, options, pin, corrections)?)
     }
 }

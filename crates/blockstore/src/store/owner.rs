@@ -295,7 +295,7 @@ impl Queue {
     }
 }
 
-fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Reader) {
+fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
     // However it ends, nobody waits for reads to be made again.
     let _closing = reader.close_at_the_end();
     let mut left = false;

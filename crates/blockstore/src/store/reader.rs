@@ -127,6 +127,7 @@ impl Reader {
     }
 
     fn start_map_page(self: &Arc<Self>, page: MapPage, read: Read) {
+        let parts = vec![page.part()];
         let reader = Arc::clone(self);
         let finish = move |result: io::Result<()>, sealed: AlignedBuffer| {
             reader.end();
@@ -136,7 +137,6 @@ impl Reader {
                 Err(_) => Again::Failed(read),
             });
         };
-        let parts = vec![page.part()];
         self.begin();
         self.read_parts(parts, AlignedBuffer::zeroed(PAGE_BYTES), finish);
     }

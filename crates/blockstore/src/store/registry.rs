@@ -2,10 +2,10 @@
 
 use super::owner::Queue;
 use super::{Inner, StoreError};
-use crate::live::CutId;
+use crate::live::{self, CutId};
 use base::VolumeId;
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The registry. Opening, closing and deleting a volume exclude each other here.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(super) struct Registry {
 struct State {
     volumes: HashMap<VolumeId, Slot>,
     pins: HashMap<(VolumeId, CutId), usize>,
+    /// Shared by a volume's engine, whenever there is one, and those who read beside it.
+    stored_states: HashMap<VolumeId, Weak<live::Pin>>,
 }
 
 enum Slot {
@@ -96,6 +98,18 @@ impl Registry {
             }
             Some(Slot::Busy) | None => None,
         }
+    }
+
+    /// The pin of a volume's stored state: one for all who ask while any of them keeps it.
+    pub(super) fn stored_state(&self, id: &VolumeId) -> Arc<live::Pin> {
+        let states = &mut self.state().stored_states;
+        if let Some(pin) = states.get(id).and_then(Weak::upgrade) {
+            return pin;
+        }
+        states.retain(|_, pin| pin.strong_count() > 0);
+        let pin = Arc::new(live::Pin::default());
+        states.insert(id.clone(), Arc::downgrade(&pin));
+        pin
     }
 
     /// Reserves a volume that nobody uses, cuts included.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
 
+mod check;
+mod disk;
 mod store;
 mod tamper;
 mod together;

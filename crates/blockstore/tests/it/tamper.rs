@@ -1,69 +1,14 @@
 //! Damage of every kind is an error, never data.
 
+use super::disk::Bytes;
 use base::{Secret, SeededRng};
 use blockstore::live::{CutId, Disk, Engine, EngineConfig, Error, OpenOptions, VolumeOptions};
 use blockstore::page::{DataKey, PAGE_BYTES, StructureKey};
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-const SIZE: u64 = 2 << 20;
+pub(crate) const SIZE: u64 = 2 << 20;
 /// Bytes from one flipped bit to the next: a prime, so that all places in a page have their turn.
 const STRIDE: usize = 127;
-
-/// A disk in memory whose bytes the test may change.
-#[derive(Default)]
-struct Bytes(Mutex<Vec<u8>>);
-
-impl Bytes {
-    fn copy(&self) -> Self {
-        Self(Mutex::new(self.0.lock().unwrap().clone()))
-    }
-
-    fn swap_pages(&self, first: usize, second: usize) {
-        let mut bytes = self.0.lock().unwrap();
-        for at in 0..PAGE_BYTES {
-            bytes.swap(first * PAGE_BYTES + at, second * PAGE_BYTES + at);
-        }
-    }
-}
-
-impl Disk for Bytes {
-    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
-        let bytes = self.0.lock().unwrap();
-        let held = bytes.get(offset as usize..).unwrap_or_default();
-        let held = &held[..held.len().min(target.len())];
-        target[..held.len()].copy_from_slice(held);
-        target[held.len()..].fill(0);
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        let mut bytes = self.0.lock().unwrap();
-        let end = offset as usize + source.len();
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
-        bytes[offset as usize..end].copy_from_slice(source);
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().len() as u64)
-    }
-
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        let mut bytes = self.0.lock().unwrap();
-        let end = bytes.len().min((offset + length) as usize);
-        if (offset as usize) < end {
-            bytes[offset as usize..end].fill(0);
-        }
-        Ok(())
-    }
-}
 
 fn open(disk: Arc<Bytes>) -> Result<Engine, Error> {
     let structure = StructureKey::derive(&Secret::new([1; 32]), "vol-00000001");
@@ -74,7 +19,7 @@ fn open(disk: Arc<Bytes>) -> Result<Engine, Error> {
 }
 
 /// Everything a reader can see: the volume's bytes and its cuts, or the first error.
-fn observe(disk: Arc<Bytes>) -> Result<(Vec<u8>, Vec<String>), Error> {
+pub(crate) fn observe(disk: Arc<Bytes>) -> Result<(Vec<u8>, Vec<String>), Error> {
     let mut engine = open(disk)?;
     let mut bytes = vec![0; SIZE as usize];
     engine.read(0, &mut bytes)?;
@@ -86,8 +31,8 @@ fn observe(disk: Arc<Bytes>) -> Result<(Vec<u8>, Vec<String>), Error> {
     Ok((bytes, cuts))
 }
 
-#[derive(Clone, Copy)]
-enum End {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
     /// Closed in order: everything is in the map.
     Closed,
     /// Stopped dead after flushes: much is in the log.
@@ -95,7 +40,7 @@ enum End {
 }
 
 /// A volume with a map, a cut, and several chunks in the log.
-fn make(end: End) -> Arc<Bytes> {
+pub(crate) fn make(end: End) -> Arc<Bytes> {
     let disk = Arc::new(Bytes::default());
     let structure = StructureKey::derive(&Secret::new([1; 32]), "vol-00000001");
     let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };

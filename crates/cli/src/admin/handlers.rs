@@ -25,6 +25,7 @@ pub(crate) async fn handle(world: &Arc<World>, endpoint: &str, request: Request)
         Request::HostCreate { account, az, name } => create_host(world, &account, az, name).await,
         Request::Env { account } => env(world, endpoint, &account).await,
         Request::Trail(query) => trail(world, query).await,
+        Request::Check(_) => unreachable!("a check is answered in many lines, by the socket"),
     };
     answer.map_or_else(Reply::Error, Reply::Ok)
 }

@@ -3,11 +3,13 @@
 //! The socket has mode 0600 and is the only way in: whoever may open it runs the server. Nothing
 //! here is reachable over the network.
 
+pub(crate) mod check;
 pub(crate) mod handlers;
 pub(crate) mod socket;
 
 use crate::args::{AccountCommand, AdminCommand, AdminOptions, HostCommand};
 use crate::exit::{EXIT_NO_SERVER, Failure};
+use lifecycle::check::{Mode, Target};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -22,6 +24,28 @@ pub(crate) enum Request {
     HostCreate { account: String, az: String, name: Option<String> },
     Env { account: String },
     Trail(TrailQuery),
+    Check(CheckRequest),
+}
+
+/// What to check, and how.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+pub(crate) struct CheckRequest {
+    pub(crate) target: Target,
+    pub(crate) mode: Mode,
+    /// Bytes read per second at most; absent for as fast as possible.
+    pub(crate) rate_bytes: Option<u64>,
+}
+
+/// How far a check is.
+#[derive(Serialize, Deserialize, Debug, Clone, Default)]
+pub(crate) struct CheckProgress {
+    /// What is being checked.
+    pub(crate) id: String,
+    /// Its number among all, from 0.
+    pub(crate) number: u64,
+    pub(crate) total: u64,
+    /// Bytes read so far.
+    pub(crate) bytes: u64,
 }
 
 /// Which records of the trail to return.
@@ -34,10 +58,12 @@ pub(crate) struct TrailQuery {
     pub(crate) limit: u32,
 }
 
-/// The answer: `ok` with a value, or `error` with a sentence.
+/// The answer: `ok` with a value, or `error` with a sentence; before it, any number of lines that
+/// say how far a long request is.
 #[derive(Serialize, Deserialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Reply {
+    Progress(CheckProgress),
     Ok(serde_json::Value),
     Error(String),
 }
@@ -128,6 +154,15 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
 
 /// Sends one request to the server of `data_dir` and returns its value.
 pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<serde_json::Value, Failure> {
+    follow(data_dir, request, &mut |_| {})
+}
+
+/// As [`ask`]; hears how far the server is.
+pub(crate) fn follow(
+    data_dir: &Path,
+    request: &Request,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<serde_json::Value, Failure> {
     let path = socket::path(data_dir);
     let mut stream = UnixStream::connect(&path).map_err(|error| {
         Failure::new(
@@ -142,12 +177,18 @@ pub(crate) fn ask(data_dir: &Path, request: &Request) -> Result<serde_json::Valu
     let mut line = serde_json::to_string(request).map_err(Failure::failed)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    match serde_json::from_str(&answer) {
-        Ok(Reply::Ok(value)) => Ok(value),
-        Ok(Reply::Error(message)) => Err(Failure::failed(message)),
-        Err(error) => Err(Failure::failed(format!("the server's answer is unreadable: {error}"))),
+    let mut answers = BufReader::new(stream);
+    loop {
+        let mut answer = String::new();
+        answers.read_line(&mut answer)?;
+        match serde_json::from_str(&answer) {
+            Ok(Reply::Progress(so_far)) => progress(so_far),
+            Ok(Reply::Ok(value)) => return Ok(value),
+            Ok(Reply::Error(message)) => return Err(Failure::failed(message)),
+            Err(error) => {
+                return Err(Failure::failed(format!("the server's answer is unreadable: {error}")));
+            }
+        }
     }
 }
 
@@ -176,6 +217,11 @@ mod tests {
                 event: None,
                 failed: true,
                 limit: 5,
+            }),
+            Request::Check(CheckRequest {
+                target: Target::All,
+                mode: Mode::Report,
+                rate_bytes: Some(1 << 20),
             }),
         ]
         .map(|request| serde_json::to_vec(&request).expect("a request is JSON"))

@@ -1,13 +1,13 @@
 //! The server's end of the admin socket.
 
-use super::handlers;
-use super::{Reply, Request};
+use super::{Reply, Request, check, handlers};
 use api::World;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::WriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 
 /// A request line longer than this is refused.
@@ -57,10 +57,16 @@ async fn answer(mut stream: UnixStream, world: &Arc<World>, endpoint: &str) -> i
     let mut line = String::new();
     BufReader::new(read).take(LINE_BYTES_MAX).read_line(&mut line).await?;
     let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Check(request)) => return check::answer(&mut write, world, request).await,
         Ok(request) => handlers::handle(world, endpoint, request).await,
         Err(error) => Reply::Error(format!("the request is unreadable: {error}")),
     };
-    let mut text = serde_json::to_string(&reply).map_err(io::Error::other)?;
+    send(&mut write, &reply).await
+}
+
+/// Writes one line.
+pub(super) async fn send(write: &mut WriteHalf<'_>, reply: &Reply) -> io::Result<()> {
+    let mut text = serde_json::to_string(reply).map_err(io::Error::other)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await
 }

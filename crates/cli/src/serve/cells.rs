@@ -15,16 +15,34 @@ use objstore::LocalStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What to do with uploads of objects that an earlier run did not finish.
+#[derive(Clone, Copy)]
+pub(super) enum Leftovers {
+    /// This process has the directory to itself, so whatever is half written is nobody's.
+    Remove,
+    /// This process only looks.
+    Keep,
+}
+
+/// How the stores are opened.
+pub(super) struct Opening<'a> {
+    /// How volumes use the machine.
+    pub(super) volumes: &'a VolumeArgs,
+    /// What jobs may move.
+    pub(super) limits: &'a BandwidthLimits,
+    /// What an earlier run did not finish.
+    pub(super) leftovers: Leftovers,
+}
+
 /// Opens the stores of all regions.
 pub(super) fn open<'a>(
     data_dir: &DataDir,
     seal: &Root,
     regions: impl Iterator<Item = &'a Region>,
-    volumes: &VolumeArgs,
-    limits: &BandwidthLimits,
+    opening: &Opening<'_>,
 ) -> Result<Cells, Failure> {
     let mut cells = BTreeMap::new();
-    let config = store_config(volumes);
+    let config = store_config(opening.volumes);
     for region in regions {
         let folder = data_dir.regions().join(region.as_str());
         let live_key = seal.service_key(&format!("blocks-live-1/{region}"));
@@ -32,15 +50,16 @@ pub(super) fn open<'a>(
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
         let objects = LocalStore::open(&folder.join("objects"))
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
-        // This process has the directory to itself, so whatever is half written is nobody's.
-        objects
-            .remove_stale_uploads(SystemClock.now())
-            .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
+        if let Leftovers::Remove = opening.leftovers {
+            objects
+                .remove_stale_uploads(SystemClock.now())
+                .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
+        }
         let snapshots_key = seal.service_key(&format!("blocks-snapshots-1/{region}"));
         let snapshots = SnapshotStore::new(Arc::new(objects), &snapshots_key, Arc::new(OsRng));
         cells.insert(region.clone(), Cell::new(live, snapshots));
     }
-    Ok(Cells::new(cells, Arc::new(SystemClock), limits))
+    Ok(Cells::new(cells, Arc::new(SystemClock), opening.limits))
 }
 
 fn store_config(volumes: &VolumeArgs) -> StoreConfig {

@@ -2,6 +2,7 @@
 
 use super::cannot_start;
 use crate::exit::Failure;
+use base::Region;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -60,6 +61,18 @@ impl DataDir {
     /// The volumes and objects of all regions.
     pub(crate) fn regions(&self) -> PathBuf {
         self.path.join("regions")
+    }
+
+    /// The regions something is kept for. How many zones they have is not known here.
+    pub(crate) fn stored_regions(&self) -> Result<Vec<(Region, u8)>, Failure> {
+        let mut regions = Vec::new();
+        for entry in std::fs::read_dir(self.regions())? {
+            let name = entry?.file_name();
+            if let Some(Ok(region)) = name.to_str().map(Region::parse) {
+                regions.push((region, 1));
+            }
+        }
+        Ok(regions)
     }
 
     /// The sockets of attached volumes.

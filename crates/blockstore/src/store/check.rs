@@ -1,0 +1,134 @@
+//! Checking volumes where they lie, whether somebody has them open or not.
+
+use super::handle::Lease;
+use super::{Inner, Store, StoreError};
+use crate::check::{CheckWatch, Fault, Stopped};
+use crate::live::{
+    Corrections, CutId, Disk, Error, Hold, InspectJob, OpenOptions, Prover, VolumeReport, inspect,
+};
+use crate::page::{Lba, SealedPage};
+use base::VolumeId;
+use std::sync::Arc;
+
+/// How often a check begins anew when the volume overtakes it.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Why a volume could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The check ended early.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The volume could not be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Checks everything the stored state of a volume names, and changes nothing. Nobody has to
+    /// open or close it for that; whoever has it open goes on. `base` is what it should fall
+    /// through to, if that is known.
+    ///
+    /// # Errors
+    /// When the volume does not exist or cannot be read at all, or the check ended early. Damage
+    /// is no error: it is in the report.
+    pub fn check_volume(
+        &self,
+        id: &VolumeId,
+        base: Option<Option<CutId>>,
+        watch: &dyn CheckWatch,
+    ) -> Result<VolumeReport, CheckError> {
+        self.checked(id, base, watch).map(|(report, _)| report)
+    }
+
+    /// As [`Store::check_volume`]; then makes the segment table's counts and both superblocks
+    /// right, if those were wrong and everything they are derived from was readable. Answers
+    /// whether something was stored.
+    ///
+    /// # Errors
+    /// As [`Store::check_volume`], or when the volume cannot be opened or its disk fails.
+    pub fn repair_volume(
+        &self,
+        id: &VolumeId,
+        base: Option<Option<CutId>>,
+        watch: &dyn CheckWatch,
+    ) -> Result<(VolumeReport, bool), CheckError> {
+        let (report, hold) = self.checked(id, base, watch)?;
+        let is_due = !report.corrections.is_empty() || report.findings.has(Fault::SuperblockSlot);
+        if !is_due || report.findings.has(Fault::Superblock) {
+            return Ok((report, false));
+        }
+        // While the hold stands no segment has been given back since it was counted.
+        if !hold.stands() {
+            return Err(Stopped::Overtaken.into());
+        }
+        Lease::join_corrected(&self.0, id, &report.corrections)?.end()?;
+        Ok((report, true))
+    }
+
+    fn checked(
+        &self,
+        id: &VolumeId,
+        base: Option<Option<CutId>>,
+        watch: &dyn CheckWatch,
+    ) -> Result<(VolumeReport, Hold), CheckError> {
+        let inner = &self.0;
+        let prover = Owner { store: inner, id };
+        let pin = inner.registry.stored_state(id);
+        let mut attempt = 1;
+        loop {
+            // Before anything is read; see `Pin`.
+            let hold = pin.hold();
+            let disk: Arc<dyn Disk> = inner.disk(id)?;
+            let job = InspectJob {
+                structure: inner.structure(id),
+                config: inner.config.engine,
+                base,
+                prover: &prover,
+                watch,
+                hold: &hold,
+            };
+            match inspect(&disk, Arc::clone(&inner.rng), job) {
+                Err(Stopped::Overtaken) if attempt < ATTEMPTS_MAX => attempt += 1,
+                outcome => return Ok((outcome?, hold)),
+            }
+        }
+    }
+}
+
+/// Has pages opened by whoever has the volume open: the data key stays where it is.
+struct Owner<'a> {
+    store: &'a Arc<Inner>,
+    id: &'a VolumeId,
+}
+
+impl Prover for Owner<'_> {
+    fn prove(&self, pages: Vec<(Lba, SealedPage)>) -> Option<Vec<bool>> {
+        let lease = Lease::join_open(self.store, self.id)?;
+        let proofs = lease.call(move |volume| volume.engine().prove(&pages));
+        if let Err(error) = lease.end() {
+            tracing::error!(%error, id = %self.id, "a volume did not close cleanly");
+        }
+        proofs.ok().flatten()
+    }
+}
+
+impl Lease {
+    /// Joins the users of a volume and corrects it; if nobody has it open, before anything is read
+    /// from it: recovery allocates segments, and believes the table.
+    fn join_corrected(
+        store: &Arc<Inner>,
+        id: &VolumeId,
+        corrections: &Corrections,
+    ) -> Result<Self, StoreError> {
+        if let Some(lease) = Self::join_open(store, id) {
+            let corrections = corrections.clone();
+            let corrected = lease.call(move |volume| volume.engine().correct(&corrections))?;
+            corrected.map_err(|error: Error| StoreError::from(error))?;
+            return Ok(lease);
+        }
+        Self::join_with(store, id, |store| {
+            store.open_engine_corrected(id, OpenOptions::default(), corrections)
+        })
+    }
+}

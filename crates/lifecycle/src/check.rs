@@ -1,0 +1,418 @@
+//! Checking what the rows say is stored: volumes, snapshots, and the packs behind both.
+//!
+//! Nothing is changed unless derived structure is to be made anew. Data keys are used where they are
+//! at hand: a volume's while it is attached, and those of plain snapshots, which the service holds.
+//! No call is made to KMS.
+
+use crate::cells::{Cell, Cells, base_id};
+use crate::services::{Services, Trouble};
+use base::{Region, SnapshotId, VolumeId};
+use blockstore::check::{CheckWatch, Fault, Finding, Findings, Stopped};
+use blockstore::page::DataKey;
+use blockstore::snapshot::{self, PackScope, Repair, SnapshotChecker, SnapshotRoot};
+use blockstore::store::{CheckError, StoreError};
+use ebs::{Snapshot, Volume, WrappedKey};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What to check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Every region's volumes, snapshots and packs.
+    All,
+    /// One volume with its cuts and its base.
+    Volume(VolumeId),
+    /// One snapshot.
+    Snapshot(SnapshotId),
+}
+
+/// What may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Nothing.
+    Report,
+    /// What is derived from something that is whole.
+    RepairIndex,
+}
+
+/// Follows a check.
+pub trait Watch: CheckWatch {
+    /// The `number`th of `total` things comes now.
+    fn begins(&self, id: &str, number: u64, total: u64);
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Report {
+    /// Every volume and snapshot looked at, and the store of each region.
+    pub subjects: Vec<Subject>,
+    /// What was made anew, or could not be.
+    pub repairs: Vec<RepairLine>,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Subject {
+    /// `volume`, `snapshot`, `work` for snapshots that are being made, `store` for packs.
+    pub kind: String,
+    /// Its id, or the region's name.
+    pub id: String,
+    /// Where it is.
+    pub region: String,
+    /// Bytes of data and structure read for it. What several snapshots share counts once.
+    pub bytes: u64,
+    /// Pages and frames that a data key opened.
+    pub opened: u64,
+    /// Pages and frames that were compared without a data key.
+    pub compared: u64,
+    /// Of a store: bytes in packs that nothing named at this moment.
+    pub unreferenced_bytes: u64,
+    /// What is wrong.
+    pub findings: Vec<FindingLine>,
+    /// How many findings were left out.
+    pub more_findings: u64,
+    /// Why not everything of it was seen.
+    pub unchecked: Option<String>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FindingLine {
+    /// What kind; the codes are stable.
+    pub fault: String,
+    /// The object or the page of the volume's file.
+    pub place: String,
+    /// The 512 KiB block that is affected.
+    pub block: Option<u64>,
+    /// The same for a person.
+    pub detail: String,
+    /// Whether it was made right.
+    pub repaired: bool,
+}
+
+/// Something that was made anew, or could not be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RepairLine {
+    /// The volume or object.
+    pub place: String,
+    /// Whether it is right now.
+    pub done: bool,
+    /// What was done, or why it was not.
+    pub detail: String,
+}
+
+impl Report {
+    /// Findings that still stand.
+    pub fn damage(&self) -> u64 {
+        let standing = |subject: &Subject| {
+            let standing = subject.findings.iter().filter(|finding| !finding.repaired).count();
+            standing as u64 + subject.more_findings
+        };
+        self.subjects.iter().map(standing).sum()
+    }
+
+    /// Whether everything asked for was seen.
+    pub fn is_complete(&self) -> bool {
+        self.subjects.iter().all(|subject| subject.unchecked.is_none())
+    }
+}
+
+impl Subject {
+    fn new(kind: &str, id: impl ToString, region: &Region) -> Self {
+        let (kind, id, region) = (kind.to_owned(), id.to_string(), region.to_string());
+        Self { kind, id, region, ..Self::default() }
+    }
+
+    fn take(&mut self, findings: &Findings) {
+        self.findings.extend(findings.iter().map(FindingLine::new));
+        self.more_findings += findings.more();
+    }
+}
+
+impl FindingLine {
+    fn new(finding: &Finding) -> Self {
+        let Finding { fault, place, block, detail } = finding.clone();
+        Self { fault: fault.code().to_owned(), place, block, detail, repaired: false }
+    }
+}
+
+/// What the rows say is there.
+pub struct Survey {
+    target: Target,
+    regions: Vec<RegionSurvey>,
+}
+
+struct RegionSurvey {
+    region: Region,
+    volumes: Vec<Volume>,
+    snapshots: Vec<Snapshot>,
+    /// Everything that must not be collected.
+    live_roots: BTreeSet<Vec<u8>>,
+}
+
+/// Why there is nothing to check.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// The rows do not have it.
+    #[error("there is no {id} in any region served here")]
+    NotFound {
+        /// What was asked for.
+        id: String,
+    },
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Rows(#[from] Trouble),
+}
+
+/// Reads what there is to check.
+///
+/// # Errors
+/// When the rows fail or do not have the target.
+pub async fn survey(
+    services: &Services,
+    regions: impl Iterator<Item = Region>,
+    target: Target,
+) -> Result<Survey, SurveyError> {
+    let mut found = Vec::new();
+    for region in regions {
+        let here = region.clone();
+        let rows = services.db.read(move |tx| {
+            let snapshots = ebs::snapshot::list_all(tx, &here)?;
+            let volumes = ebs::volume::list_all(tx, &here)?;
+            Ok::<_, ebs::Error>((volumes, snapshots, ebs::roots::live_roots(tx, &here)?))
+        });
+        let (mut volumes, mut snapshots, live_roots) = rows.await.map_err(Trouble::from)?;
+        match &target {
+            Target::All => {}
+            Target::Volume(id) => {
+                volumes.retain(|volume| volume.id == *id);
+                snapshots.clear();
+            }
+            Target::Snapshot(id) => {
+                snapshots.retain(|snapshot| snapshot.id == *id);
+                volumes.clear();
+            }
+        }
+        if target == Target::All || !volumes.is_empty() || !snapshots.is_empty() {
+            found.push(RegionSurvey { region, volumes, snapshots, live_roots });
+        }
+    }
+    match (&target, found.is_empty()) {
+        (Target::Volume(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
+        (Target::Snapshot(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
+        _ => Ok(Survey { target, regions: found }),
+    }
+}
+
+/// Checks what was surveyed. Blocks its thread for as long as that takes.
+///
+/// # Errors
+/// When the check was cancelled. Damage is no error: it is in the report.
+pub fn run(
+    services: &Services,
+    cells: &Cells,
+    survey: &Survey,
+    mode: Mode,
+    watch: &dyn Watch,
+) -> Result<Report, Stopped> {
+    let things = |region: &RegionSurvey| region.volumes.len() + region.snapshots.len() + 1;
+    let total = survey.regions.iter().map(things).sum::<usize>() as u64;
+    let mut report = Report::default();
+    for region in &survey.regions {
+        let Some(cell) = cells.get(&region.region) else { continue };
+        let number = report.subjects.len() as u64;
+        let check = RegionCheck { services, cell, rows: region, mode, watch, number, total };
+        check.run(&survey.target, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// The check of one region.
+struct RegionCheck<'a> {
+    services: &'a Services,
+    cell: &'a Cell,
+    rows: &'a RegionSurvey,
+    mode: Mode,
+    watch: &'a dyn Watch,
+    number: u64,
+    total: u64,
+}
+
+impl RegionCheck<'_> {
+    fn run(mut self, target: &Target, report: &mut Report) -> Result<(), Stopped> {
+        let mut checker = SnapshotChecker::new(&self.cell.snapshots, self.watch);
+        // Those with a key first: what they share with others is opened then.
+        let (plain, encrypted): (Vec<_>, Vec<_>) =
+            self.rows.snapshots.iter().partition(|row| !row.is_encrypted());
+        let mut known = BTreeSet::new();
+        for row in plain.into_iter().chain(encrypted) {
+            self.begins(row.id.as_str());
+            report.subjects.push(self.snapshot(row, &mut checker, &mut known)?);
+        }
+        for row in &self.rows.volumes {
+            self.begins(row.id.as_str());
+            let subject = self.volume(row, &mut checker, &mut known, &mut report.repairs)?;
+            report.subjects.push(subject);
+        }
+        self.begins(self.rows.region.as_str());
+        let mut scope = PackScope::Named;
+        if *target == Target::All {
+            scope = PackScope::Whole;
+            let mut work = Subject::new("work", &self.rows.region, &self.rows.region);
+            for root in self.rows.live_roots.difference(&known) {
+                self.root(root, None, &mut checker, &mut work)?;
+            }
+            if work != Subject::new("work", &self.rows.region, &self.rows.region) {
+                report.subjects.push(work);
+            }
+        }
+        self.packs(&checker, scope, report)
+    }
+
+    fn begins(&mut self, id: &str) {
+        self.watch.begins(id, self.number, self.total);
+        self.number += 1;
+    }
+
+    fn plain_key(&self, key: Option<&WrappedKey>) -> Option<DataKey> {
+        // A key that does not open is the row's damage; the pages are compared all the same.
+        let key = self.services.plain.open(key?).ok()?;
+        Some(DataKey::new(&key))
+    }
+
+    fn snapshot(
+        &self,
+        row: &Snapshot,
+        checker: &mut SnapshotChecker<'_>,
+        known: &mut BTreeSet<Vec<u8>>,
+    ) -> Result<Subject, Stopped> {
+        let mut subject = Subject::new("snapshot", &row.id, &self.rows.region);
+        // A snapshot that is being made has no root; what it has is work under way.
+        if let Some(root) = &row.root {
+            known.insert(root.clone());
+            let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
+            self.root(root, key.as_ref(), checker, &mut subject)?;
+        }
+        Ok(subject)
+    }
+
+    fn root(
+        &self,
+        bytes: &[u8],
+        key: Option<&DataKey>,
+        checker: &mut SnapshotChecker<'_>,
+        subject: &mut Subject,
+    ) -> Result<(), Stopped> {
+        let root = match SnapshotRoot::from_bytes(bytes) {
+            Ok(root) => root,
+            Err(error) => {
+                let (place, detail) = ("row".to_owned(), error.to_string());
+                let found = Finding { fault: Fault::Root, place, block: None, detail };
+                subject.findings.push(FindingLine::new(&found));
+                return Ok(());
+            }
+        };
+        let checked = checker.check(&root, key)?;
+        subject.bytes += checked.bytes;
+        subject.opened += checked.opened_frames;
+        subject.compared += checked.frames - checked.opened_frames;
+        subject.take(&checked.findings);
+        Ok(())
+    }
+
+    fn volume(
+        &self,
+        row: &Volume,
+        checker: &mut SnapshotChecker<'_>,
+        known: &mut BTreeSet<Vec<u8>>,
+        repairs: &mut Vec<RepairLine>,
+    ) -> Result<Subject, Stopped> {
+        let mut subject = Subject::new("volume", &row.id, &self.rows.region);
+        let mut base = None;
+        if let Some(root) = &row.base_root {
+            known.insert(root.clone());
+            let key = match row.kms_key_arn {
+                Some(_) => None,
+                None => self.plain_key(row.data_key.as_ref()),
+            };
+            self.root(root, key.as_ref(), checker, &mut subject)?;
+            base = SnapshotRoot::from_bytes(root).ok().map(|root| base_id(&root));
+        }
+        let (live, watch) = (&self.cell.live, self.watch);
+        let checked = match self.mode {
+            Mode::Report => live.check_volume(&row.id, Some(base), watch).map(|done| (done, false)),
+            Mode::RepairIndex => live.repair_volume(&row.id, Some(base), watch),
+        };
+        let (checked, repaired) = match checked {
+            Ok(checked) => checked,
+            Err(CheckError::Stopped(Stopped::Cancelled)) => return Err(Stopped::Cancelled),
+            // A volume's log is made when it is first opened; until then it is all base.
+            Err(CheckError::Store(StoreError::NotFound { .. })) => return Ok(subject),
+            Err(error) => {
+                subject.unchecked = Some(error.to_string());
+                return Ok(subject);
+            }
+        };
+        let pages = checked.pages;
+        let read = pages.map_pages + pages.opened_pages + checked.compared_pages + checked.chunks;
+        subject.bytes += read * blockstore::page::PAGE_BYTES as u64;
+        subject.opened += pages.opened_pages;
+        subject.compared += checked.compared_pages;
+        subject.take(&checked.findings);
+        let counted = [Fault::SegmentCount.code(), Fault::SuperblockSlot.code()];
+        for finding in &mut subject.findings {
+            finding.repaired = repaired && counted.contains(&finding.fault.as_str());
+        }
+        if repaired {
+            let segments = checked.corrections.segments();
+            let detail =
+                format!("counts of {segments} segments and both superblocks were stored anew");
+            repairs.push(RepairLine { place: row.id.to_string(), done: true, detail });
+        }
+        Ok(subject)
+    }
+
+    fn packs(
+        &self,
+        checker: &SnapshotChecker<'_>,
+        scope: PackScope,
+        report: &mut Report,
+    ) -> Result<(), Stopped> {
+        let packs = checker.check_packs(scope)?;
+        let mut subject = Subject::new("store", &self.rows.region, &self.rows.region);
+        subject.unreferenced_bytes = packs.unreferenced_bytes;
+        subject.take(&packs.findings);
+        if self.mode == Mode::RepairIndex && !packs.findings.is_empty() {
+            match self.repair(&packs.findings) {
+                Ok(repairs) => {
+                    for repair in repairs {
+                        let is_its = |found: &&mut FindingLine| found.place == repair.place;
+                        for found in subject.findings.iter_mut().filter(is_its) {
+                            found.repaired |= repair.done;
+                        }
+                        let Repair { place, done, detail } = repair;
+                        report.repairs.push(RepairLine { place, done, detail });
+                    }
+                }
+                Err(error) => {
+                    let place = self.rows.region.to_string();
+                    let detail = error.to_string();
+                    report.repairs.push(RepairLine { place, done: false, detail });
+                }
+            }
+        }
+        report.subjects.push(subject);
+        Ok(())
+    }
+
+    fn repair(&self, findings: &Findings) -> Result<Vec<Repair>, snapshot::Error> {
+        let roots = self.rows.live_roots.iter().map(|bytes| SnapshotRoot::from_bytes(bytes));
+        let roots: Vec<SnapshotRoot> = roots.collect::<Result<_, _>>()?;
+        let snapshots = &self.cell.snapshots;
+        self.cell.between_collections(|| snapshot::repair(snapshots, &roots, findings))
+    }
+}
