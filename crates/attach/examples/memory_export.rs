@@ -44,9 +44,11 @@ fn apply(bytes: &mut [u8], command: Command) -> Answer {
             bytes[offset as usize..][..length as usize].fill(0);
             Answer::Done
         }
-        Command::Status { length, .. } => {
-            Answer::Extents(vec![Extent { length, state: ExtentState::Data }])
+        Command::Status { length, views, .. } => {
+            let all = vec![Extent { length, state: ExtentState::Data }];
+            Answer::Extents(views.iter().map(|_| all.clone()).collect())
         }
+        Command::Cache { .. } => Answer::Done,
     }
 }
 
@@ -62,7 +64,7 @@ fn main() {
             request.reply.complete(Ok(answer));
         }
     });
-    let info = ExportInfo { name: "memory".into(), description: "memory".into(), size };
+    let info = ExportInfo { name: "memory".into(), aliases: vec![], description: "memory".into() };
     let device = Arc::new(Memory { size, requests });
     let export = Export::start(&path, info, device, Arc::new(SystemClock)).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();

@@ -35,7 +35,7 @@ fn main() {
     let options = OpenOptions { data_key: Some(data_key), base: None };
     let handle = store.open_volume(&id, options).unwrap();
 
-    let info = ExportInfo { name: "volume".into(), description: id.to_string(), size };
+    let info = ExportInfo { name: "volume".into(), aliases: vec![], description: id.to_string() };
     let device = Arc::new(VolumeDevice::new(handle.clone()));
     let export = Export::start(&path, info, device, Arc::new(SystemClock)).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();

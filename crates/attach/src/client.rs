@@ -1,7 +1,7 @@
 //! A small NBD client over a unix socket, for demonstrations and tests of this server.
 //!
-//! It asks for structured replies and `base:allocation`, and keeps several requests in flight for
-//! long transfers. It does not reconnect.
+//! It negotiates what its [`Wishes`] say, and keeps several requests in flight for long transfers. It
+//! does not reconnect.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::device::{Durability, Extent, ExtentState, Hole};
 use crate::nbd::PAYLOAD_BYTES_MAX;
+use crate::nbd::handshake::Mode;
 use crate::nbd::wire::{self, Append, Fields};
 
 /// Bytes of one request of a long transfer.
@@ -53,10 +54,31 @@ fn broken(rule: &'static str) -> ClientError {
     ClientError::Protocol { rule }
 }
 
+/// What a client asks a server for. Everything here can be had or the connection fails.
+#[derive(Clone, Debug)]
+pub struct Wishes<'a> {
+    /// Framing: [`Mode::Structured`] or [`Mode::Extended`].
+    pub mode: Mode,
+    /// Metadata contexts; what the server does not have is left out.
+    pub contexts: &'a [&'a str],
+}
+
+/// What one context says about a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextStatus {
+    /// The context.
+    pub context: String,
+    /// Consecutive runs: their length in bytes and the context's flags.
+    pub runs: Vec<(u64, u64)>,
+}
+
 /// A connection to one export.
 pub struct Client {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    mode: Mode,
+    /// The contexts the server agreed to, under its ids.
+    contexts: Vec<(u32, String)>,
     size: u64,
     flags: u16,
     cookie: u64,
@@ -67,22 +89,35 @@ enum Target<'a> {
     Nothing,
     /// Read data, whose first byte lies at the offset.
     Bytes(u64, &'a mut [u8]),
-    Extents(&'a mut Vec<Extent>),
+    Status(&'a mut Vec<(u32, Vec<(u64, u64)>)>),
 }
 
 impl Client {
-    /// Connects and starts transmission of `export`; the empty name is the default export.
+    /// Connects and starts transmission of `export`, with structured replies and `base:allocation`;
+    /// the empty name is the default export.
     pub fn connect(socket: &Path, export: &str) -> Result<Self, ClientError> {
+        let wishes = Wishes { mode: Mode::Structured, contexts: &[wire::BASE_ALLOCATION] };
+        Self::connect_with(socket, export, &wishes)
+    }
+
+    /// Connects and starts transmission of `export` as `wishes` say.
+    pub fn connect_with(
+        socket: &Path,
+        export: &str,
+        wishes: &Wishes<'_>,
+    ) -> Result<Self, ClientError> {
         let writer = UnixStream::connect(socket)?;
         let reader = BufReader::with_capacity(64 << 10, writer.try_clone()?);
-        let mut client = Self { reader, writer, size: 0, flags: 0, cookie: 0 };
+        let (mode, contexts) = (wishes.mode, Vec::new());
+        let mut client = Self { reader, writer, mode, contexts, size: 0, flags: 0, cookie: 0 };
         client.greet()?;
-        client.option(wire::OPT_STRUCTURED_REPLY, &[], |_, _| Ok(()))?;
-        let mut context = Vec::new();
-        context.string(export);
-        context.u32(1);
-        context.string(wire::BASE_ALLOCATION);
-        client.option(wire::OPT_SET_META_CONTEXT, &context, |_, _| Ok(()))?;
+        match mode {
+            Mode::Simple => return Err(broken("replies with payload are structured")),
+            Mode::Structured => client.option(wire::OPT_STRUCTURED_REPLY, &[], |_, _| Ok(()))?,
+            Mode::Extended => client.option(wire::OPT_EXTENDED_HEADERS, &[], |_, _| Ok(()))?,
+        }
+        client.contexts =
+            client.ask_contexts(wire::OPT_SET_META_CONTEXT, export, wishes.contexts)?;
         let mut go = Vec::new();
         go.string(export);
         go.u16(0);
@@ -97,6 +132,29 @@ impl Client {
         client.size = size.ok_or(broken("GO is answered with the export's size"))?;
         client.flags = flags;
         Ok(client)
+    }
+
+    /// Lists or selects contexts: their ids and names.
+    fn ask_contexts(
+        &mut self,
+        option: u32,
+        export: &str,
+        queries: &[&str],
+    ) -> Result<Vec<(u32, String)>, ClientError> {
+        let mut data = Vec::new();
+        data.string(export);
+        data.u32(u32::try_from(queries.len()).map_err(|_| broken("queries are few"))?);
+        queries.iter().for_each(|query| data.string(query));
+        let mut contexts = Vec::new();
+        self.option(option, &data, |kind, mut context| {
+            if kind == wire::REP_META_CONTEXT {
+                let id = context.u32().ok_or(broken("a context has an id"))?;
+                let name = String::from_utf8(context.0.to_vec());
+                contexts.push((id, name.map_err(|_| broken("a context's name is text"))?));
+            }
+            Ok(())
+        })?;
+        Ok(contexts)
     }
 
     /// Bytes of the export.
@@ -171,7 +229,7 @@ impl Client {
         self.simple(wire::CMD_FLUSH, 0, 0, 0)
     }
 
-    /// Gives up a range of less than 4 GiB.
+    /// Gives up a range; without extended headers of less than 4 GiB.
     pub fn trim(
         &mut self,
         offset: u64,
@@ -181,7 +239,7 @@ impl Client {
         self.simple(wire::CMD_TRIM, fua(durability), offset, length)
     }
 
-    /// Zeroes a range of less than 4 GiB.
+    /// Zeroes a range; without extended headers of less than 4 GiB.
     pub fn write_zeroes(
         &mut self,
         offset: u64,
@@ -196,14 +254,82 @@ impl Client {
         self.simple(wire::CMD_WRITE_ZEROES, flags | fua(durability), offset, length)
     }
 
-    /// The extents of a range of less than 4 GiB, as far as the server answers at once.
+    /// What is allocated in a range, as far as the server answers at once.
     pub fn block_status(&mut self, offset: u64, length: u64) -> Result<Vec<Extent>, ClientError> {
-        let mut extents = Vec::new();
-        let cookie = self.send(wire::CMD_BLOCK_STATUS, 0, offset, length, &[])?;
-        let target = &mut extents;
-        let mut target = Some(Target::Extents(target));
-        self.receive_one_of(|c| if c == cookie { target.take() } else { None })?;
-        Ok(extents)
+        let mut reports = Vec::new();
+        self.ask_status(0, offset, length, &[], &mut reports)?;
+        let allocation = self.contexts.iter().find(|(_, name)| name == wire::BASE_ALLOCATION);
+        let wanted = allocation.map(|(id, _)| *id);
+        let runs = reports.into_iter().find(|(id, _)| Some(*id) == wanted);
+        let (_, runs) = runs.ok_or(broken("block status is told in every selected context"))?;
+        let extent = |(length, flags)| {
+            let hole = u64::from(wire::STATE_HOLE_AND_ZERO);
+            let state = if flags & hole == hole { ExtentState::Hole } else { ExtentState::Data };
+            Extent { length, state }
+        };
+        Ok(runs.into_iter().map(extent).collect())
+    }
+
+    /// What every selected context says about a range, as far as the server answers at once.
+    pub fn status(&mut self, offset: u64, length: u64) -> Result<Vec<ContextStatus>, ClientError> {
+        let mut reports = Vec::new();
+        self.ask_status(0, offset, length, &[], &mut reports)?;
+        self.named(reports)
+    }
+
+    /// What some of the selected contexts say about a range. Needs extended headers.
+    pub fn status_of(
+        &mut self,
+        contexts: &[&str],
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<ContextStatus>, ClientError> {
+        let mut payload = Vec::new();
+        payload.u64(length);
+        for wanted in contexts {
+            let known = self.contexts.iter().find(|(_, name)| name == wanted);
+            payload.u32(known.map_or(0, |(id, _)| *id));
+        }
+        let mut reports = Vec::new();
+        let bytes = payload.len() as u64;
+        let flags = wire::CMD_FLAG_PAYLOAD_LEN;
+        self.ask_status(flags, offset, bytes, &payload, &mut reports)?;
+        self.named(reports)
+    }
+
+    fn ask_status(
+        &mut self,
+        flags: u16,
+        offset: u64,
+        length: u64,
+        payload: &[u8],
+        reports: &mut Vec<(u32, Vec<(u64, u64)>)>,
+    ) -> Result<(), ClientError> {
+        let cookie = self.send(wire::CMD_BLOCK_STATUS, flags, offset, length, payload)?;
+        let mut target = Some(Target::Status(reports));
+        self.receive_one_of(|c| if c == cookie { target.take() } else { None })
+    }
+
+    fn named(
+        &self,
+        reports: Vec<(u32, Vec<(u64, u64)>)>,
+    ) -> Result<Vec<ContextStatus>, ClientError> {
+        let name = |(id, runs)| {
+            let known = self.contexts.iter().find(|(known, _)| *known == id);
+            let (_, context) = known.ok_or(broken("a block status names a selected context"))?;
+            Ok(ContextStatus { context: context.clone(), runs })
+        };
+        reports.into_iter().map(name).collect()
+    }
+
+    /// Tells the server that a range will be read soon.
+    pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), ClientError> {
+        self.simple(wire::CMD_CACHE, 0, offset, length)
+    }
+
+    /// Zeroes a range if that is faster than writing zeroes; fails with 95 (ENOTSUP) if not.
+    pub fn fast_zero(&mut self, offset: u64, length: u64) -> Result<(), ClientError> {
+        self.simple(wire::CMD_WRITE_ZEROES, wire::CMD_FLAG_FAST_ZERO, offset, length)
     }
 
     /// Ends the session; the server answers what is in flight and closes.
@@ -294,15 +420,23 @@ impl Client {
         length: u64,
         payload: &[u8],
     ) -> Result<u64, ClientError> {
-        let length = u32::try_from(length).map_err(|_| broken("a request fits 32 bits"))?;
         self.cookie += 1;
-        let mut head = Vec::with_capacity(wire::REQUEST_BYTES);
-        head.u32(wire::REQUEST_MAGIC);
-        head.u16(flags);
+        let mut head = Vec::with_capacity(wire::EXTENDED_REQUEST_BYTES);
+        let extended = self.mode == Mode::Extended;
+        head.u32(if extended { wire::EXTENDED_REQUEST_MAGIC } else { wire::REQUEST_MAGIC });
+        let payload_flag = match (extended, command) {
+            (true, wire::CMD_WRITE) => wire::CMD_FLAG_PAYLOAD_LEN,
+            _ => 0,
+        };
+        head.u16(flags | payload_flag);
         head.u16(command);
         head.u64(self.cookie);
         head.u64(offset);
-        head.u32(length);
+        if extended {
+            head.u64(length);
+        } else {
+            head.u32(u32::try_from(length).map_err(|_| broken("a request fits 32 bits"))?);
+        }
         self.writer.write_all(&head)?;
         self.writer.write_all(payload)?;
         Ok(self.cookie)
@@ -316,7 +450,7 @@ impl Client {
         let mut magic = [0; 4];
         self.reader.read_exact(&mut magic)?;
         match u32::from_be_bytes(magic) {
-            wire::SIMPLE_REPLY_MAGIC => {
+            wire::SIMPLE_REPLY_MAGIC if self.mode != Mode::Extended => {
                 let mut head = [0; 12];
                 self.reader.read_exact(&mut head)?;
                 let mut fields = Fields(&head);
@@ -329,9 +463,34 @@ impl Client {
                     (errno, Some(_)) => Err(ClientError::Request { errno }),
                 }
             }
-            wire::STRUCTURED_REPLY_MAGIC => self.chunks(claim),
+            magic if magic == self.chunk_magic() => self.chunks(claim),
             _ => Err(broken("a reply starts with a known magic")),
         }
+    }
+
+    fn chunk_magic(&self) -> u32 {
+        match self.mode {
+            Mode::Simple | Mode::Structured => wire::STRUCTURED_REPLY_MAGIC,
+            Mode::Extended => wire::EXTENDED_REPLY_MAGIC,
+        }
+    }
+
+    /// The rest of a chunk's header: flags, type, cookie and length.
+    fn chunk_head(&mut self) -> Result<(u16, u16, u64, u32), ClientError> {
+        let mut head = [0; wire::EXTENDED_CHUNK_BYTES - 4];
+        let extended = self.mode == Mode::Extended;
+        let head = &mut head[..if extended { 28 } else { 16 }];
+        self.reader.read_exact(head)?;
+        let mut fields = Fields(head);
+        let (flags, kind) = (fields.u16().unwrap_or(0), fields.u16().unwrap_or(0));
+        let cookie = fields.u64().unwrap_or(0);
+        let length = if extended {
+            let _offset = fields.u64();
+            fields.u64().and_then(|length| u32::try_from(length).ok())
+        } else {
+            fields.u32()
+        };
+        Ok((flags, kind, cookie, length.ok_or(broken("a chunk is shorter than 4 GiB"))?))
     }
 
     /// Receives the chunks of one reply; the magic of the first is read already.
@@ -344,11 +503,7 @@ impl Client {
         let mut covered = 0;
         let mut failure = None;
         loop {
-            let mut head = [0; 16];
-            self.reader.read_exact(&mut head)?;
-            let mut fields = Fields(&head);
-            let (flags, kind) = (fields.u16().unwrap_or(0), fields.u16().unwrap_or(0));
-            let (cookie, length) = (fields.u64().unwrap_or(0), fields.u32().unwrap_or(0));
+            let (flags, kind, cookie, length) = self.chunk_head()?;
             if let Some(claim) = claim.take() {
                 current = claim(cookie).map(|target| (cookie, target));
             }
@@ -371,7 +526,7 @@ impl Client {
             }
             let mut magic = [0; 4];
             self.reader.read_exact(&mut magic)?;
-            if u32::from_be_bytes(magic) != wire::STRUCTURED_REPLY_MAGIC {
+            if u32::from_be_bytes(magic) != self.chunk_magic() {
                 return Err(broken("a structured reply ends before the next"));
             }
         }
@@ -402,19 +557,12 @@ impl Client {
                 place(*start, bytes, at, size)?.fill(0);
                 Ok(size)
             }
-            (wire::CHUNK_BLOCK_STATUS, Target::Extents(extents)) => {
+            (wire::CHUNK_BLOCK_STATUS | wire::CHUNK_BLOCK_STATUS_EXT, Target::Status(reports)) => {
+                if (kind == wire::CHUNK_BLOCK_STATUS_EXT) != (self.mode == Mode::Extended) {
+                    return Err(broken("block status is as wide as the headers"));
+                }
                 let body = self.message(length)?;
-                let mut fields = Fields(&body);
-                if fields.u32().is_none() {
-                    return Err(broken("a block status names its context"));
-                }
-                while let (Some(length), Some(flags)) = (fields.u32(), fields.u32()) {
-                    let state = match flags & wire::STATE_HOLE_AND_ZERO {
-                        wire::STATE_HOLE_AND_ZERO => ExtentState::Hole,
-                        _ => ExtentState::Data,
-                    };
-                    extents.push(Extent { length: u64::from(length), state });
-                }
+                reports.push(read_status(kind, &body)?);
                 Ok(0)
             }
             (wire::CHUNK_ERROR | wire::CHUNK_ERROR_OFFSET, _) => {
@@ -425,6 +573,27 @@ impl Client {
             _ => Err(broken("a chunk has a type its request allows")),
         }
     }
+}
+
+/// A context's id and its runs.
+fn read_status(kind: u16, body: &[u8]) -> Result<(u32, Vec<(u64, u64)>), ClientError> {
+    let mut fields = Fields(body);
+    let id = fields.u32().ok_or(broken("a block status names its context"))?;
+    let mut runs = Vec::new();
+    if kind == wire::CHUNK_BLOCK_STATUS_EXT {
+        let count = fields.u32().ok_or(broken("a block status counts its runs"))?;
+        while let (Some(length), Some(flags)) = (fields.u64(), fields.u64()) {
+            runs.push((length, flags));
+        }
+        if runs.len() != count as usize {
+            return Err(broken("a block status counts its runs"));
+        }
+    } else {
+        while let (Some(length), Some(flags)) = (fields.u32(), fields.u32()) {
+            runs.push((u64::from(length), u64::from(flags)));
+        }
+    }
+    Ok((id, runs))
 }
 
 /// The part of a read's target a chunk is for.

@@ -9,7 +9,8 @@ pub use blockstore::store::{SizeWatch, SizeWatcher};
 
 /// A block device that works on requests in its own thread.
 pub trait BlockDevice: Send + Sync {
-    /// Bytes the device holds now. It may grow while the device is exported, and never shrinks.
+    /// Bytes the device holds now. It may grow while the device is exported, and never shrinks;
+    /// cheap to ask.
     fn size(&self) -> u64;
 
     /// Has `watcher` called with the new size whenever the device has grown, until the watch is
@@ -18,6 +19,12 @@ pub trait BlockDevice: Send + Sync {
     fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
         drop(watcher);
         SizeWatch::never()
+    }
+
+    /// Earlier states of the device that [`View::ChangedSince`] can be asked about, named by
+    /// snapshot id. May wait for storage.
+    fn milestones(&self) -> Vec<Milestone> {
+        Vec::new()
     }
 
     /// Takes a batch, in order, and returns without waiting for it. May block while the device's
@@ -79,16 +86,43 @@ pub enum Command {
         /// When the request may be answered.
         durability: Durability,
     },
-    /// Which parts of the range hold data; answered with [`Answer::Extents`].
+    /// What the range holds, as each of `views` tells it; answered with [`Answer::Extents`].
     Status {
         /// First byte.
         offset: u64,
         /// Number of bytes, at least one.
         length: u64,
+        /// At least one.
+        views: Vec<View>,
+    },
+    /// The client will read the range soon. Whatever is done about it, content stays the same;
+    /// answered with [`Answer::Done`].
+    Cache {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
     },
 }
 
-impl Command {}
+/// A question about a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Which parts hold data: extents are [`ExtentState::Data`] or [`ExtentState::Hole`].
+    Allocation,
+    /// Which parts changed since a [`Milestone`] of this generation: extents are
+    /// [`ExtentState::Changed`] or [`ExtentState::Unchanged`].
+    ChangedSince(u32),
+}
+
+/// An earlier state of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Milestone {
+    /// The snapshot that holds this state.
+    pub snapshot: String,
+    /// What [`View::ChangedSince`] takes.
+    pub generation: u32,
+}
 
 /// When a write may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +149,9 @@ pub enum Answer {
     Done,
     /// The bytes read, or the buffer of a write handed back for reuse.
     Bytes(Buffer),
-    /// Consecutive extents from the start of the asked range: at least one, possibly fewer than the
-    /// range needs; the last one may reach beyond it.
-    Extents(Vec<Extent>),
+    /// For each view, in the order asked, consecutive extents from the start of the range: at least
+    /// one, possibly fewer than the range needs; the last one may reach beyond it.
+    Extents(Vec<Vec<Extent>>),
 }
 
 /// A run of bytes with one state.
@@ -136,6 +170,10 @@ pub enum ExtentState {
     Data,
     /// Nothing is stored; reads give zeroes.
     Hole,
+    /// Written, zeroed or trimmed since.
+    Changed,
+    /// As it was.
+    Unchanged,
 }
 
 /// Why a device refused a request. The client sees an errno; the device's own log has the rest.

@@ -100,12 +100,13 @@ impl Exports {
         Self { directory, clock, running: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Serves `device` and returns its socket.
+    /// Serves `device` and returns its socket. Clients find it under the device name, under
+    /// `instance/name`, and under the id of the volume.
     pub fn attach(
         &self,
         instance: &InstanceId,
         name: &DeviceName,
-        description: &str,
+        volume: &str,
         device: Arc<dyn BlockDevice>,
     ) -> Result<PathBuf, AttachError> {
         let mut running = self.running();
@@ -121,8 +122,8 @@ impl Exports {
         let path = directory.join(format!("{name}.sock"));
         let info = ExportInfo {
             name: name.to_string(),
-            description: description.to_owned(),
-            size: device.size(),
+            aliases: vec![format!("{instance}/{name}"), volume.to_owned()],
+            description: volume.to_owned(),
         };
         let started = private_directory(&self.directory)
             .and_then(|()| private_directory(&directory))

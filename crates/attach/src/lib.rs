@@ -22,8 +22,8 @@ pub mod volume;
 pub use buffer::Buffer;
 pub use device::{
     Answer, Answers, BlockDevice, Command, Completion, DeviceError, Durability, Extent,
-    ExtentState, Hole, Reply, Request, Sink, call,
+    ExtentState, Hole, Milestone, Reply, Request, Sink, View, call,
 };
 pub use export::{Export, Stop, StopError};
 pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};
-pub use volume::VolumeDevice;
+pub use volume::{History, VolumeDevice};

@@ -3,28 +3,50 @@
 //! A batch of a connection becomes one piece of work on the volume's own thread. Answers go back
 //! together, except that flushes are answered by the thread that waits for the disk.
 
-use blockstore::live::{Error, ExtentState as StoredState};
+use blockstore::live::{ChangeState, Engine, Error, ExtentState as StoredState};
 use blockstore::store::{Volume, VolumeHandle, Work};
+use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::device::{
-    Answer, Answers, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Reply,
-    Request, SizeWatch, SizeWatcher,
+    Answer, Answers, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Milestone,
+    Reply, Request, SizeWatch, SizeWatcher, View,
 };
 
 /// Payload bytes after which answers are sent although the batch goes on, so that the connection
 /// sends while the volume works.
 const ANSWER_BYTES: usize = 256 << 10;
 
+/// Bytes one status request is about at most; who asks for more asks again.
+const STATUS_BYTES_MAX: u64 = 4 << 30;
+
+/// Bytes read for one request to prepare for reading; the rest of the range stays where it is, so
+/// that others do not wait for a hint.
+const WARMED_BYTES_MAX: u64 = 32 << 20;
+const WARMED_PIECE_BYTES: u64 = 1 << 20;
+
+/// Who knows which snapshots a volume's changes can be told against.
+pub trait History: Send + Sync {
+    /// Those there are now. May wait for storage.
+    fn milestones(&self) -> Vec<Milestone>;
+}
+
 /// A volume that is open with its data key.
 pub struct VolumeDevice {
     handle: VolumeHandle,
+    history: Option<Arc<dyn History>>,
 }
 
 impl VolumeDevice {
     /// Offers a volume.
     pub fn new(handle: VolumeHandle) -> Self {
-        Self { handle }
+        Self { handle, history: None }
+    }
+
+    /// Also tells what changed since the snapshots that `history` knows.
+    #[must_use]
+    pub fn with_history(self, history: Arc<dyn History>) -> Self {
+        Self { history: Some(history), ..self }
     }
 }
 
@@ -37,6 +59,10 @@ impl BlockDevice for VolumeDevice {
         self.handle.watch_size(watcher)
     }
 
+    fn milestones(&self) -> Vec<Milestone> {
+        self.history.as_ref().map_or_else(Vec::new, |history| history.milestones())
+    }
+
     fn submit(&self, batch: Vec<Request>) {
         // A closed volume hands the work back; dropped replies say that the device has stopped.
         drop(self.handle.submit(Box::new(Batch(batch))));
@@ -46,21 +72,23 @@ impl BlockDevice for VolumeDevice {
 /// Requests, and bytes of writes among them, up to which a batch is better done at once than handed
 /// over. Reads go on elsewhere anyway.
 const SMALL_REQUESTS: usize = 64;
-const SMALL_BYTES: usize = 128 << 10;
+const SMALL_BYTES: u64 = 128 << 10;
 
 struct Batch(Vec<Request>);
 
 impl Work for Batch {
     fn is_small(&self) -> bool {
-        let written = self.0.iter().map(|request| match &request.command {
-            Command::Write { data, .. } => data.len(),
+        let moved = self.0.iter().map(|request| match &request.command {
+            Command::Write { data, .. } => data.len() as u64,
+            // It reads while the volume waits.
+            Command::Cache { length, .. } => *length,
             Command::Read { .. }
             | Command::Flush
             | Command::Trim { .. }
             | Command::WriteZeroes { .. }
             | Command::Status { .. } => 0,
         });
-        self.0.len() <= SMALL_REQUESTS && written.sum::<usize>() <= SMALL_BYTES
+        self.0.len() <= SMALL_REQUESTS && moved.sum::<u64>() <= SMALL_BYTES
     }
 
     fn run(self: Box<Self>, volume: &mut Volume) {
@@ -132,17 +160,16 @@ fn apply(volume: &mut Volume, command: Command) -> Result<Outcome, Error> {
             engine.write_zeroes(offset, length)?;
             Ok(Outcome::done(durability))
         }
-        Command::Status { offset, length } => {
-            let extents = engine.block_status(offset, length)?;
-            let extents = extents.into_iter().map(|extent| Extent {
-                length: extent.length,
-                state: match extent.state {
-                    StoredState::Data => ExtentState::Data,
-                    StoredState::Zero => ExtentState::Hole,
-                },
-            });
-            let answer = Answer::Extents(extents.collect());
+        Command::Status { offset, length, views } => {
+            let length = length.min(STATUS_BYTES_MAX);
+            let extents: Result<_, Error> =
+                views.into_iter().map(|view| extents(engine, view, offset, length)).collect();
+            let answer = Answer::Extents(extents?);
             Ok(Outcome { answer, length: 0, durability: Durability::Buffered })
+        }
+        Command::Cache { offset, length } => {
+            warm(engine, offset, length)?;
+            Ok(Outcome::done(Durability::Buffered))
         }
     }
 }
@@ -154,6 +181,52 @@ fn read(volume: &mut Volume, offset: u64, buffer: Buffer, reply: Reply) {
         reply.complete(result.map(|()| bytes).map_err(|error| refusal(&error)));
     };
     volume.read_then(offset, buffer.into_aligned(), Box::new(answer));
+}
+
+fn extents(
+    engine: &mut Engine,
+    view: View,
+    offset: u64,
+    length: u64,
+) -> Result<Vec<Extent>, Error> {
+    let found = match view {
+        View::Allocation => engine.block_status(offset, length)?,
+        View::ChangedSince(generation) => {
+            return Ok(engine
+                .changes_since(generation, offset, length)?
+                .into_iter()
+                .map(|stretch| Extent {
+                    length: stretch.length,
+                    state: match stretch.state {
+                        ChangeState::Changed => ExtentState::Changed,
+                        ChangeState::Unchanged => ExtentState::Unchanged,
+                    },
+                })
+                .collect());
+        }
+    };
+    let extent = |extent: blockstore::live::Extent| Extent {
+        length: extent.length,
+        state: match extent.state {
+            StoredState::Data => ExtentState::Data,
+            StoredState::Zero => ExtentState::Hole,
+        },
+    };
+    Ok(found.into_iter().map(extent).collect())
+}
+
+/// Reads the beginning of a range for no other effect than that it lies in caches afterwards. A
+/// range that is damaged or not there fails now instead of at its first use.
+fn warm(engine: &mut Engine, offset: u64, length: u64) -> Result<(), Error> {
+    let end = offset + length.min(WARMED_BYTES_MAX);
+    let mut piece = vec![0; WARMED_PIECE_BYTES.min(length) as usize];
+    let mut at = offset;
+    while at < end {
+        let bytes = (end - at).min(WARMED_PIECE_BYTES);
+        engine.read(at, &mut piece[..bytes as usize])?;
+        at += bytes;
+    }
+    Ok(())
 }
 
 /// Answers once everything written so far is durable.

@@ -3,6 +3,7 @@
 mod background;
 mod cells;
 mod data_dir;
+mod history;
 mod host;
 mod seal;
 
@@ -170,7 +171,8 @@ async fn open_world(
     let opening = cells::Opening { volumes: &options.volumes, limits: &limits, leftovers };
     let cells = Arc::new(cells::open(data_dir, &seal, regions.iter(), &opening)?);
     let attachments = data_dir.attachments();
-    let host = Arc::new(Host::new(Arc::clone(&cells), attachments, Arc::new(SystemClock)));
+    let clock = Arc::new(SystemClock);
+    let host = Arc::new(Host::new(Arc::clone(&cells), db.clone(), attachments, clock));
     let world = World::open(Parts {
         db,
         clock: Arc::new(SystemClock),

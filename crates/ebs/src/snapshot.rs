@@ -248,6 +248,20 @@ pub fn list_owned(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Resu
     query(tx, rest, params![account, region])
 }
 
+/// The snapshots of one volume that are not on their way out, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn list_of_volume(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    volume: &VolumeId,
+) -> Result<Vec<Snapshot>> {
+    let rest = "WHERE region = $1 AND volume_id = $2 AND delete_requested = 0 \
+        ORDER BY started_ms DESC, snapshot_id";
+    query(tx, rest, params![region, volume])
+}
+
 /// Snapshots of others that name `grantee`, an account id or `all`, by id.
 ///
 /// Whether each is really visible is [`crate::visibility`]'s question.

@@ -10,18 +10,23 @@ use base::{Clock, Timestamp};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno as OsError;
 
-use super::handshake::{ExportInfo, Handshake, HandshakeError, Negotiated, Step};
-use super::output::Output;
+use super::handshake::{Context, ExportInfo, Handshake, HandshakeError, Negotiated, Step};
+use super::output::{Chunked, Output, ReplyTo, StatusPart};
 use super::request::{Errno, Header, Malformed, Verb};
 use super::wire;
 use super::{
-    BYTES_IN_FLIGHT_MAX, DRAIN_SECONDS_MAX, HANDSHAKE_SECONDS_MAX, OPTION_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX,
+    BYTES_IN_FLIGHT_MAX, CONTEXTS_MAX, DRAIN_SECONDS_MAX, EXTENTS_MAX, HANDSHAKE_SECONDS_MAX,
+    OPTION_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
 };
 use crate::buffer::{Buffer, Pool};
 use crate::device::{
-    Answer, BlockDevice, Command, Completion, DeviceError, Durability, Reply, Request, Sink,
+    Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, Reply, Request, Sink,
 };
+
+/// Bytes of one context's part of a BLOCK_STATUS reply, counted while the device works on it.
+const STATUS_BYTES_MAX: usize = EXTENTS_MAX * 16 + wire::EXTENDED_CHUNK_BYTES + 8;
+
+const _: () = assert!(CONTEXTS_MAX * STATUS_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 
 /// Bytes received at once. Holds the largest option and a burst of small writes.
 const INPUT_BYTES: usize = 256 << 10;
@@ -130,16 +135,25 @@ impl Sink for Mailbox {
 
 /// A request the device works on.
 struct Pending {
-    cookie: u64,
+    to: ReplyTo,
     kind: PendingKind,
     /// Payload bytes counted against [`BYTES_IN_FLIGHT_MAX`].
     bytes: usize,
 }
 
 enum PendingKind {
-    Read { offset: u64, length: usize, holes: bool },
-    Status { length: u64, one: bool },
+    Read { length: usize, holes: bool },
+    Status { length: u64, one: bool, contexts: Vec<Context> },
     Plain,
+}
+
+impl PendingKind {
+    fn chunked(&self) -> Chunked {
+        match self {
+            Self::Read { .. } | Self::Status { .. } => Chunked::Always,
+            Self::Plain => Chunked::Never,
+        }
+    }
 }
 
 /// A write whose payload is still arriving.
@@ -151,8 +165,8 @@ struct Arriving {
 }
 
 enum Phase {
-    Handshake(Handshake),
-    Transmission(Negotiated),
+    Handshake(Box<Handshake>),
+    Transmission,
 }
 
 /// Everything a connection starts with.
@@ -173,11 +187,12 @@ pub(crate) fn serve(setup: Setup) -> Result<(), ConnectionError> {
 struct Connection {
     stream: UnixStream,
     device: Arc<dyn BlockDevice>,
-    size: u64,
     clock: Arc<dyn Clock>,
     mailbox: Arc<Mailbox>,
     sink: Arc<dyn Sink>,
     phase: Phase,
+    /// Means something in transmission only.
+    negotiated: Negotiated,
     /// When the handshake or the drain must be over.
     deadline: Option<Timestamp>,
     stop_seen: u8,
@@ -207,18 +222,18 @@ struct Connection {
 impl Connection {
     fn start(setup: Setup) -> Self {
         let mut output = Output::default();
-        let size = setup.export.size;
-        let handshake = output.head(|head| Handshake::start(setup.export, head));
+        let device = Arc::clone(&setup.device);
+        let handshake = output.head(|head| Handshake::plain(setup.export, device, head));
         let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
         Self {
             stream: setup.stream,
             device: setup.device,
-            size,
             deadline: Some(setup.clock.now().plus_seconds(HANDSHAKE_SECONDS_MAX)),
             clock: setup.clock,
             sink: Arc::clone(&setup.mailbox) as Arc<dyn Sink>,
             mailbox: setup.mailbox,
-            phase: Phase::Handshake(handshake),
+            phase: Phase::Handshake(Box::new(handshake)),
+            negotiated: Negotiated::default(),
             stop_seen: RUN,
             closing: false,
             readable: false,
@@ -349,44 +364,42 @@ impl Connection {
     }
 
     fn reply(&mut self, pending: &Pending, result: Result<Answer, DeviceError>) {
-        let cookie = pending.cookie;
+        let to = pending.to;
         match (&pending.kind, result) {
-            (PendingKind::Read { offset, length, holes }, Ok(Answer::Bytes(data))) => {
+            (PendingKind::Read { length, holes }, Ok(Answer::Bytes(data))) => {
                 assert_eq!(data.len(), *length, "a device returns the buffer it was given");
-                if self.structured() {
-                    self.output.structured_read(cookie, *offset, data, *holes);
-                } else {
-                    self.output.plain_read(cookie, data);
-                }
+                self.output.read(to, data, *holes);
             }
-            (PendingKind::Status { length, one }, Ok(Answer::Extents(extents))) => {
-                assert!(extents.first().is_some_and(|e| e.length > 0), "at least one extent");
-                self.output.block_status(cookie, *length, &extents, *one);
+            (PendingKind::Status { length, one, contexts }, Ok(Answer::Extents(views))) => {
+                self.report(to, *length, *one, contexts, &views);
             }
             (PendingKind::Plain, Ok(answer)) => {
                 if let Answer::Bytes(buffer) = answer {
                     self.pool.give(buffer);
                 }
-                self.output.simple(cookie, 0);
+                self.output.done(to);
             }
             (PendingKind::Read { .. } | PendingKind::Status { .. }, Ok(_)) => {
-                self.refuse(&pending.kind, cookie, DeviceError::Unsupported.into());
+                self.output.failed(to, DeviceError::Unsupported.into(), Chunked::Always);
             }
-            (kind, Err(error)) => self.refuse(kind, cookie, error.into()),
+            (kind, Err(error)) => self.output.failed(to, error.into(), kind.chunked()),
         }
     }
 
-    fn structured(&self) -> bool {
-        matches!(self.phase, Phase::Transmission(n) if n.structured)
-    }
-
-    /// NBD: once structured replies are negotiated, READ and BLOCK_STATUS fail with a chunk.
-    fn refuse(&mut self, kind: &PendingKind, cookie: u64, errno: Errno) {
-        match kind {
-            PendingKind::Read { .. } | PendingKind::Status { .. } if self.structured() => {
-                self.output.error_chunk(cookie, errno);
-            }
-            _ => self.output.simple(cookie, errno.code),
+    /// A BLOCK_STATUS reply: a chunk for each context.
+    fn report(
+        &mut self,
+        to: ReplyTo,
+        length: u64,
+        one: bool,
+        contexts: &[Context],
+        views: &[Vec<Extent>],
+    ) {
+        assert_eq!(contexts.len(), views.len(), "a device answers every view");
+        for (at, (context, extents)) in contexts.iter().zip(views).enumerate() {
+            assert!(extents.first().is_some_and(|e| e.length > 0), "at least one extent");
+            let part = StatusPart { one, last: at + 1 == contexts.len() };
+            self.output.block_status(to, context.id, length, extents, part);
         }
     }
 
@@ -452,19 +465,21 @@ impl Connection {
                     self.input_start += consumed;
                     match step {
                         Step::More => return Ok(()),
-                        Step::Aborted => {
+                        // This handshake is about an export, so it never agrees to TLS.
+                        Step::Aborted | Step::StartTls => {
                             self.closing = true;
                             return Ok(());
                         }
                         Step::Transmission(negotiated) => {
-                            self.phase = Phase::Transmission(negotiated);
+                            self.output.set_mode(negotiated.mode);
+                            self.negotiated = negotiated;
+                            self.phase = Phase::Transmission;
                             self.deadline = None;
                         }
                     }
                 }
-                Phase::Transmission(negotiated) => {
-                    let negotiated = *negotiated;
-                    if !self.parse_request(negotiated)? {
+                Phase::Transmission => {
+                    if !self.parse_request()? {
                         return Ok(());
                     }
                 }
@@ -473,7 +488,7 @@ impl Connection {
     }
 
     /// Takes one request; `false` when it is not complete, not admitted, or the last.
-    fn parse_request(&mut self, negotiated: Negotiated) -> Result<bool, ConnectionError> {
+    fn parse_request(&mut self) -> Result<bool, ConnectionError> {
         if let Some(arriving) = self.arriving.take() {
             if arriving.filled < arriving.data.len() {
                 self.arriving = Some(arriving);
@@ -485,46 +500,68 @@ impl Connection {
         if self.discard > 0 {
             return Ok(false);
         }
-        let Some(header) = Header::parse(&self.input[self.input_start..self.input_end])? else {
+        let mode = self.negotiated.mode;
+        let Some(header) = Header::parse(&self.input[self.input_start..self.input_end], mode)?
+        else {
             return Ok(false);
         };
         if !self.admits(&header) {
             self.paused = true;
             return Ok(false);
         }
-        self.input_start += wire::REQUEST_BYTES;
-        match header.verb(self.size, negotiated) {
+        let size = self.device.size();
+        let verb = header.verb(size, &self.negotiated);
+        let body = self.input_start + Header::bytes(mode);
+        if let Ok(Verb::StatusOf { one }) = verb {
+            // The payload is small; it is waited for where it is.
+            let Some(payload) = self.input[..self.input_end].get(body..body + header.payload)
+            else {
+                return Ok(false);
+            };
+            let wanted = header.status_of(payload, size, &self.negotiated);
+            self.input_start = body + header.payload;
+            match wanted {
+                Ok((length, contexts)) => self.status(&header, length, one, contexts),
+                Err(errno) => self.refuse(&header, errno),
+            }
+            return Ok(true);
+        }
+        self.input_start = body;
+        match verb {
             Ok(Verb::Disconnect) => {
                 self.closing = true;
-                Ok(false)
+                return Ok(false);
             }
-            Ok(Verb::Write { durability }) => {
-                self.start_write(header, durability);
-                Ok(true)
+            Ok(Verb::Write { durability }) => self.start_write(header, durability),
+            Ok(Verb::Status { one }) => {
+                let contexts = self.negotiated.contexts.clone();
+                self.status(&header, header.length, one, contexts);
             }
-            Ok(verb) => {
-                self.request(&header, verb);
-                Ok(true)
-            }
+            Ok(verb) => self.request(&header, verb),
             Err(errno) => {
-                self.discard = header.payload_length();
-                let kind = match header.command {
-                    wire::CMD_READ => PendingKind::Read { offset: 0, length: 0, holes: false },
-                    wire::CMD_BLOCK_STATUS => PendingKind::Status { length: 0, one: false },
-                    _ => PendingKind::Plain,
-                };
-                self.refuse(&kind, header.cookie, errno);
-                Ok(true)
+                self.discard = header.payload;
+                self.refuse(&header, errno);
             }
         }
+        Ok(true)
+    }
+
+    fn refuse(&mut self, header: &Header, errno: Errno) {
+        let chunked = match header.command {
+            wire::CMD_READ | wire::CMD_BLOCK_STATUS => Chunked::Always,
+            _ => Chunked::Never,
+        };
+        self.output.failed(reply_to(header), errno, chunked);
     }
 
     /// Whether the limits leave room for one more request.
     fn admits(&self, header: &Header) -> bool {
         let held = self.in_flight_bytes + self.output.pending();
         let added = match header.command {
-            wire::CMD_READ | wire::CMD_WRITE => header.length as usize,
-            _ => 0,
+            // Of a length that is refused anyway only its size matters.
+            wire::CMD_READ => usize::try_from(header.length).unwrap_or(usize::MAX),
+            wire::CMD_BLOCK_STATUS => self.negotiated.contexts.len() * STATUS_BYTES_MAX,
+            _ => header.payload,
         };
         // Refusals and small answers occupy no tag, but their bytes count while they are unsent.
         !self.free_tags.is_empty()
@@ -532,7 +569,7 @@ impl Connection {
     }
 
     fn start_write(&mut self, header: Header, durability: Durability) {
-        let mut data = self.pool.take(header.length as usize);
+        let mut data = self.pool.take(header.payload);
         let there = data.len().min(self.input_end - self.input_start);
         data[..there].copy_from_slice(&self.input[self.input_start..][..there]);
         self.input_start += there;
@@ -541,20 +578,23 @@ impl Connection {
 
     fn write(&mut self, header: &Header, durability: Durability, data: Buffer) {
         let command = Command::Write { offset: header.offset, data, durability };
-        self.enqueue(header, PendingKind::Plain, header.length as usize, command);
+        self.enqueue(header, PendingKind::Plain, header.payload, command);
+    }
+
+    fn status(&mut self, header: &Header, length: u64, one: bool, contexts: Vec<Context>) {
+        let views = contexts.iter().map(|context| context.view).collect();
+        let bytes = contexts.len() * STATUS_BYTES_MAX;
+        let command = Command::Status { offset: header.offset, length, views };
+        self.enqueue(header, PendingKind::Status { length, one, contexts }, bytes, command);
     }
 
     fn request(&mut self, header: &Header, verb: Verb) {
-        let (offset, length) = (header.offset, u64::from(header.length));
+        let (offset, length) = (header.offset, header.length);
         let (kind, bytes, command) = match verb {
             Verb::Read { holes } => {
-                let length = header.length as usize;
+                let length = usize::try_from(length).expect("checked against the largest payload");
                 let buffer = self.pool.take(length);
-                let kind = PendingKind::Read { offset, length, holes };
-                (kind, length, Command::Read { offset, buffer })
-            }
-            Verb::Status { one } => {
-                (PendingKind::Status { length, one }, 0, Command::Status { offset, length })
+                (PendingKind::Read { length, holes }, length, Command::Read { offset, buffer })
             }
             Verb::Flush => (PendingKind::Plain, 0, Command::Flush),
             Verb::Trim { durability } => {
@@ -563,8 +603,9 @@ impl Connection {
             Verb::WriteZeroes { hole, durability } => {
                 (PendingKind::Plain, 0, Command::WriteZeroes { offset, length, hole, durability })
             }
-            Verb::Write { .. } | Verb::Disconnect => {
-                unreachable!("writes wait for their payload and DISC is no request to the device")
+            Verb::Cache => (PendingKind::Plain, 0, Command::Cache { offset, length }),
+            Verb::Write { .. } | Verb::Status { .. } | Verb::StatusOf { .. } | Verb::Disconnect => {
+                unreachable!("these have ways of their own")
             }
         };
         self.enqueue(header, kind, bytes, command);
@@ -573,7 +614,7 @@ impl Connection {
     fn enqueue(&mut self, header: &Header, kind: PendingKind, bytes: usize, command: Command) {
         let tag = self.free_tags.pop().expect("admitted only with a free tag");
         self.in_flight_bytes += bytes;
-        self.pending[tag as usize] = Some(Pending { cookie: header.cookie, kind, bytes });
+        self.pending[tag as usize] = Some(Pending { to: reply_to(header), kind, bytes });
         let reply = Reply::new(Arc::clone(&self.sink), tag);
         self.batch.push(Request { command, reply });
     }
@@ -584,4 +625,8 @@ impl Connection {
             self.device.submit(std::mem::replace(&mut self.batch, next));
         }
     }
+}
+
+fn reply_to(header: &Header) -> ReplyTo {
+    ReplyTo { cookie: header.cookie, offset: header.offset }
 }

@@ -1,8 +1,9 @@
 //! The server's side of NBD. [`handshake`] and [`request`] are pure parsers; [`connection`] is the
 //! only part that touches a socket.
 //!
-//! Not offered, and refused by name: TLS (a unix socket of mode 0600 is the boundary), CACHE,
-//! RESIZE, FAST_ZERO, extended headers, and metadata contexts other than `base:allocation`.
+//! Not offered, and refused by name: RESIZE (a size is changed through the API, not by whoever holds
+//! the device), TLS on a unix socket (its mode 0600 is the boundary), and metadata contexts other
+//! than `base:allocation` and `qemu:dirty-bitmap:<snapshot>`.
 
 pub(crate) mod connection;
 pub mod handshake;
@@ -38,5 +39,8 @@ pub const HANDSHAKE_SECONDS_MAX: i64 = 10;
 /// Seconds a stopping connection waits for its device and its client before it closes anyway.
 pub const DRAIN_SECONDS_MAX: i64 = 30;
 
-/// Extents in one BLOCK_STATUS answer; the client asks again for the rest.
-pub const EXTENTS_MAX: usize = 8192;
+/// Extents in one chunk of a BLOCK_STATUS answer; the client asks again for the rest.
+pub const EXTENTS_MAX: usize = 1024;
+
+/// Metadata contexts of one export: allocation, and the snapshots changes are told against.
+pub const CONTEXTS_MAX: usize = 128;

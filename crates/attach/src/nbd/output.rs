@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 
+use super::handshake::Mode;
 use super::request::Errno;
 use super::wire::{self, Append};
 use super::{BLOCK_BYTES_PREFERRED, EXTENTS_MAX};
@@ -30,9 +31,19 @@ enum Part {
     Release,
 }
 
+/// The request a reply is for: what every header of it repeats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyTo {
+    pub(crate) cookie: u64,
+    /// Repeated with extended headers only.
+    pub(crate) offset: u64,
+}
+
 /// The unsent bytes of one connection.
 #[derive(Default)]
 pub(crate) struct Output {
+    /// How replies are framed.
+    mode: Mode,
     /// The unsent end of the stream of all headers, and what was sent since it was last cut.
     heads: Vec<u8>,
     /// Position of `heads` in that stream.
@@ -67,8 +78,34 @@ impl Output {
         self.heads_start + self.heads.len() as u64
     }
 
-    /// A reply without payload.
-    pub(crate) fn simple(&mut self, cookie: u64, error_code: u32) {
+    /// Frames all further replies in this way.
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    /// The reply to a request that succeeded and has no payload.
+    pub(crate) fn done(&mut self, to: ReplyTo) {
+        match self.mode {
+            Mode::Simple | Mode::Structured => self.simple(to.cookie, 0),
+            Mode::Extended => self.chunk(wire::CHUNK_FLAG_DONE, wire::CHUNK_NONE, to, 0),
+        }
+    }
+
+    /// The reply to a request that failed; `chunked` for one whose success is told in chunks.
+    /// NBD: those fail with a chunk once structured replies are negotiated; with extended headers
+    /// all do.
+    pub(crate) fn failed(&mut self, to: ReplyTo, errno: Errno, chunked: Chunked) {
+        match (self.mode, chunked) {
+            (Mode::Simple, _) | (Mode::Structured, Chunked::Never) => {
+                self.simple(to.cookie, errno.code);
+            }
+            (Mode::Structured, Chunked::Always) | (Mode::Extended, _) => {
+                self.error_chunk(to, errno);
+            }
+        }
+    }
+
+    fn simple(&mut self, cookie: u64, error_code: u32) {
         self.head(|head| {
             head.reserve(wire::SIMPLE_REPLY_BYTES);
             head.u32(wire::SIMPLE_REPLY_MAGIC);
@@ -77,10 +114,9 @@ impl Output {
         });
     }
 
-    /// The only chunk of a failed request.
-    pub(crate) fn error_chunk(&mut self, cookie: u64, errno: Errno) {
+    fn error_chunk(&mut self, to: ReplyTo, errno: Errno) {
         let message = errno.message.as_bytes();
-        self.chunk(wire::CHUNK_FLAG_DONE, wire::CHUNK_ERROR, cookie, 6 + message.len());
+        self.chunk(wire::CHUNK_FLAG_DONE, wire::CHUNK_ERROR, to, 6 + message.len());
         self.head(|head| {
             head.u32(errno.code);
             head.u16(u16::try_from(message.len()).expect("error messages are short"));
@@ -88,31 +124,36 @@ impl Output {
         });
     }
 
-    /// An unstructured read reply.
-    pub(crate) fn plain_read(&mut self, cookie: u64, data: Buffer) {
-        self.simple(cookie, 0);
-        self.data(0..data.len());
-        self.release(data);
+    /// A read reply; `holes` allows zero ranges to be sent as holes where replies have chunks.
+    pub(crate) fn read(&mut self, to: ReplyTo, data: Buffer, holes: bool) {
+        match self.mode {
+            Mode::Simple => {
+                self.simple(to.cookie, 0);
+                self.data(0..data.len());
+                self.release(data);
+            }
+            Mode::Structured | Mode::Extended => self.chunked_read(to, data, holes),
+        }
     }
 
-    /// A structured read reply; `holes` allows zero ranges to be sent as holes.
-    pub(crate) fn structured_read(&mut self, cookie: u64, offset: u64, data: Buffer, holes: bool) {
+    fn chunked_read(&mut self, to: ReplyTo, data: Buffer, holes: bool) {
         if data.is_empty() {
-            self.chunk(wire::CHUNK_FLAG_DONE, wire::CHUNK_NONE, cookie, 0);
+            self.chunk(wire::CHUNK_FLAG_DONE, wire::CHUNK_NONE, to, 0);
         }
         let mut start = 0;
         while start < data.len() {
-            let (end, zero) = if holes { run(&data, offset, start) } else { (data.len(), false) };
+            let (end, zero) =
+                if holes { run(&data, to.offset, start) } else { (data.len(), false) };
             let flags = if end == data.len() { wire::CHUNK_FLAG_DONE } else { 0 };
-            let at = offset + start as u64;
+            let at = to.offset + start as u64;
             if zero {
-                self.chunk(flags, wire::CHUNK_OFFSET_HOLE, cookie, 12);
+                self.chunk(flags, wire::CHUNK_OFFSET_HOLE, to, 12);
                 self.head(|head| {
                     head.u64(at);
                     head.u32(u32::try_from(end - start).expect("reads are at most 32 MiB"));
                 });
             } else {
-                self.chunk(flags, wire::CHUNK_OFFSET_DATA, cookie, 8 + end - start);
+                self.chunk(flags, wire::CHUNK_OFFSET_DATA, to, 8 + end - start);
                 self.head(|head| head.u64(at));
                 self.data(start..end);
             }
@@ -121,45 +162,59 @@ impl Output {
         self.release(data);
     }
 
-    /// A BLOCK_STATUS reply: `extents` clipped to the `length` bytes asked for, neighbours with
-    /// one state joined.
-    pub(crate) fn block_status(&mut self, cookie: u64, length: u64, extents: &[Extent], one: bool) {
-        let limit = if one { 1 } else { EXTENTS_MAX };
-        let mut joined: Vec<Extent> = Vec::new();
-        let mut left = length;
-        for extent in extents {
-            let clipped = extent.length.min(left);
-            left -= clipped;
-            let full = joined.len() == limit;
-            match joined.last_mut() {
-                _ if clipped == 0 => {}
-                Some(last) if last.state == extent.state => last.length += clipped,
-                Some(_) if full => break,
-                _ => joined.push(Extent { length: clipped, state: extent.state }),
-            }
+    /// One context's part of a BLOCK_STATUS reply: `extents` clipped to the `length` bytes asked
+    /// for, neighbours with one state joined.
+    pub(crate) fn block_status(
+        &mut self,
+        to: ReplyTo,
+        context: u32,
+        length: u64,
+        extents: &[Extent],
+        part: StatusPart,
+    ) {
+        let limit = if part.one { 1 } else { EXTENTS_MAX };
+        let joined = join(extents, length, limit);
+        let flags = if part.last { wire::CHUNK_FLAG_DONE } else { 0 };
+        if self.mode == Mode::Extended {
+            let kind = wire::CHUNK_BLOCK_STATUS_EXT;
+            self.chunk(flags, kind, to, 8 + 16 * joined.len());
+            self.head(|head| {
+                head.u32(context);
+                head.u32(u32::try_from(joined.len()).expect("at most EXTENTS_MAX"));
+                for extent in joined {
+                    head.u64(extent.length);
+                    head.u64(u64::from(flags_of(extent.state)));
+                }
+            });
+        } else {
+            self.chunk(flags, wire::CHUNK_BLOCK_STATUS, to, 4 + 8 * joined.len());
+            self.head(|head| {
+                head.u32(context);
+                for extent in joined {
+                    head.u32(u32::try_from(extent.length).expect("clipped to a 32-bit request"));
+                    head.u32(flags_of(extent.state));
+                }
+            });
         }
-        let flags = wire::CHUNK_FLAG_DONE;
-        self.chunk(flags, wire::CHUNK_BLOCK_STATUS, cookie, 4 + 8 * joined.len());
-        self.head(|head| {
-            head.u32(wire::BASE_ALLOCATION_ID);
-            for extent in joined {
-                head.u32(u32::try_from(extent.length).expect("clipped to a 32-bit request"));
-                head.u32(match extent.state {
-                    ExtentState::Data => 0,
-                    ExtentState::Hole => wire::STATE_HOLE_AND_ZERO,
-                });
-            }
-        });
     }
 
-    fn chunk(&mut self, flags: u16, kind: u16, cookie: u64, length: usize) {
+    fn chunk(&mut self, flags: u16, kind: u16, to: ReplyTo, length: usize) {
+        let extended = self.mode == Mode::Extended;
         self.head(|head| {
-            head.reserve(wire::CHUNK_BYTES);
-            head.u32(wire::STRUCTURED_REPLY_MAGIC);
+            head.reserve(wire::EXTENDED_CHUNK_BYTES);
+            head.u32(match extended {
+                false => wire::STRUCTURED_REPLY_MAGIC,
+                true => wire::EXTENDED_REPLY_MAGIC,
+            });
             head.u16(flags);
             head.u16(kind);
-            head.u64(cookie);
-            head.u32(u32::try_from(length).expect("reads are at most 32 MiB"));
+            head.u64(to.cookie);
+            if extended {
+                head.u64(to.offset);
+                head.u64(length as u64);
+            } else {
+                head.u32(u32::try_from(length).expect("reads are at most 32 MiB"));
+            }
         });
     }
 
@@ -254,6 +309,50 @@ impl Output {
     }
 }
 
+/// Whether the success of a request is told in chunks once structured replies are negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunked {
+    /// Reads and block status.
+    Always,
+    /// Everything else.
+    Never,
+}
+
+/// Which part of a BLOCK_STATUS reply a chunk is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StatusPart {
+    /// Only the first extent is wanted.
+    pub(crate) one: bool,
+    /// No context follows.
+    pub(crate) last: bool,
+}
+
+fn flags_of(state: ExtentState) -> u32 {
+    match state {
+        ExtentState::Data | ExtentState::Unchanged => 0,
+        ExtentState::Hole => wire::STATE_HOLE_AND_ZERO,
+        ExtentState::Changed => wire::STATE_DIRTY,
+    }
+}
+
+/// Up to `limit` extents over `length` bytes, neighbours with one state joined.
+fn join(extents: &[Extent], length: u64, limit: usize) -> Vec<Extent> {
+    let mut joined: Vec<Extent> = Vec::new();
+    let mut left = length;
+    for extent in extents {
+        let clipped = extent.length.min(left);
+        left -= clipped;
+        let full = joined.len() == limit;
+        match joined.last_mut() {
+            _ if clipped == 0 => {}
+            Some(last) if last.state == extent.state => last.length += clipped,
+            Some(_) if full => break,
+            _ => joined.push(Extent { length: clipped, state: extent.state }),
+        }
+    }
+    joined
+}
+
 /// The end of the run of zero or of other granules that starts at `start`, and whether it is zero.
 /// Granules are aligned to the volume.
 fn run(data: &[u8], offset: u64, start: usize) -> (usize, bool) {
@@ -308,8 +407,13 @@ mod tests {
         }
     }
 
-    fn sent(room: usize, fill: impl FnOnce(&mut Output)) -> Vec<u8> {
+    fn to(offset: u64) -> ReplyTo {
+        ReplyTo { cookie: 9, offset }
+    }
+
+    fn sent(mode: Mode, room: usize, fill: impl FnOnce(&mut Output)) -> Vec<u8> {
         let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.set_mode(mode);
         fill(&mut output);
         let pending = output.pending();
         let mut socket = Narrow { taken: Vec::new(), room };
@@ -343,17 +447,19 @@ mod tests {
         chunks
     }
 
+    const ALL: usize = usize::MAX;
+
     #[test]
     fn zero_pages_are_holes_and_any_split_of_the_stream_is_the_same() {
-        let whole = sent(usize::MAX, |o| o.structured_read(9, 4096, pages(&[0, 0, 7, 0]), true));
+        let fill = |o: &mut Output| o.read(to(4096), pages(&[0, 0, 7, 0]), true);
+        let whole = sent(Mode::Structured, ALL, fill);
         assert_eq!(chunks(&whole), [(0, 2, 12), (0, 1, 8 + 4096), (1, 2, 12)]);
         for room in [1, 19, 4097] {
-            let bytes = sent(room, |o| o.structured_read(9, 4096, pages(&[0, 0, 7, 0]), true));
-            assert_eq!(bytes, whole);
+            assert_eq!(sent(Mode::Structured, room, fill), whole);
         }
-        let solid = sent(usize::MAX, |o| o.structured_read(9, 0, pages(&[0, 7]), false));
+        let solid = sent(Mode::Structured, ALL, |o| o.read(to(0), pages(&[0, 7]), false));
         assert_eq!(chunks(&solid), [(1, 1, 8 + 8192)]);
-        let empty = sent(usize::MAX, |o| o.structured_read(9, 0, Buffer::zeroed(0), true));
+        let empty = sent(Mode::Structured, ALL, |o| o.read(to(0), Buffer::zeroed(0), true));
         assert_eq!(chunks(&empty), [(1, 0, 0)]);
     }
 
@@ -361,19 +467,54 @@ mod tests {
     fn granules_follow_the_volume_not_the_request() {
         let mut buffer = Buffer::zeroed(GRANULE);
         buffer[GRANULE - 1] = 1;
-        let bytes = sent(usize::MAX, |o| o.structured_read(9, 1, buffer, true));
+        let bytes = sent(Mode::Structured, ALL, |o| o.read(to(1), buffer, true));
         assert_eq!(chunks(&bytes), [(0, 2, 12), (1, 1, 9)]);
     }
 
     #[test]
     fn buffers_return_to_the_pool_once_sent() {
         let (mut output, mut pool) = (Output::default(), Pool::default());
-        output.plain_read(1, pages(&[5]));
-        output.simple(2, 0);
+        output.read(to(0), pages(&[5]), true);
+        output.done(to(0));
         let mut socket = Narrow { taken: Vec::new(), room: usize::MAX };
         assert!(output.send(&mut socket, &mut pool).unwrap());
         assert_eq!(socket.taken.len(), 16 + 4096 + 16);
         assert_eq!(pool.take(4096)[0], 5);
+    }
+
+    /// The header of an extended reply: flags, kind, cookie, offset, length.
+    fn extended_head(bytes: &[u8]) -> (u16, u16, u64, u64, u64) {
+        let mut fields = wire::Fields(bytes);
+        assert_eq!(fields.u32(), Some(wire::EXTENDED_REPLY_MAGIC));
+        let (flags, kind) = (fields.u16().unwrap(), fields.u16().unwrap());
+        let mut next = || fields.u64().unwrap();
+        (flags, kind, next(), next(), next())
+    }
+
+    #[test]
+    fn extended_replies_are_chunks_that_repeat_the_offset() {
+        let done = sent(Mode::Extended, ALL, |o| o.done(to(77)));
+        assert_eq!((extended_head(&done), done.len()), ((1, 0, 9, 77, 0), 32));
+        for chunked in [Chunked::Always, Chunked::Never] {
+            let failed = sent(Mode::Extended, ALL, |o| o.failed(to(77), Errno::ENOSPC, chunked));
+            assert_eq!(extended_head(&failed), (1, 0x8001, 9, 77, 6 + 13));
+            assert_eq!(failed[32..36], [0, 0, 0, 28]);
+        }
+        let read = sent(Mode::Extended, ALL, |o| o.read(to(8192), pages(&[0, 7]), true));
+        assert_eq!(extended_head(&read), (0, 2, 9, 8192, 12));
+        assert_eq!(extended_head(&read[44..]), (1, 1, 9, 8192, 8 + 4096));
+        assert_eq!(read.len(), 44 + 32 + 8 + 4096);
+    }
+
+    #[test]
+    fn failures_are_chunks_where_successes_are() {
+        let magic = |mode, chunked| {
+            let bytes = sent(mode, ALL, |o| o.failed(to(0), Errno::EINVAL, chunked));
+            u32::from_be_bytes(bytes[..4].try_into().unwrap())
+        };
+        assert_eq!(magic(Mode::Simple, Chunked::Always), wire::SIMPLE_REPLY_MAGIC);
+        assert_eq!(magic(Mode::Structured, Chunked::Never), wire::SIMPLE_REPLY_MAGIC);
+        assert_eq!(magic(Mode::Structured, Chunked::Always), wire::STRUCTURED_REPLY_MAGIC);
     }
 
     #[test]
@@ -385,13 +526,22 @@ mod tests {
             extent(1 << 40, ExtentState::Hole),
         ];
         let status = |length, one| {
-            let bytes = sent(usize::MAX, |o| o.block_status(9, length, &extents, one));
+            let part = StatusPart { one, last: true };
+            let bytes =
+                sent(Mode::Structured, ALL, |o| o.block_status(to(0), 1, length, &extents, part));
             bytes[24..].chunks(4).map(|b| u32::from_be_bytes(b.try_into().unwrap())).collect()
         };
         let all: Vec<u32> = status(16384, false);
         assert_eq!(all, [8192, 0, 8192, 3]);
         let one: Vec<u32> = status(16384, true);
         assert_eq!(one, [8192, 0]);
+        let part = StatusPart { one: false, last: false };
+        let wide = sent(Mode::Extended, ALL, |o| o.block_status(to(5), 3, 1 << 39, &extents, part));
+        assert_eq!(extended_head(&wide), (0, 6, 9, 5, 8 + 2 * 16));
+        assert_eq!(wide[32..40], [0, 0, 0, 3, 0, 0, 0, 2]);
+        let words: Vec<u64> =
+            wide[40..].chunks(8).map(|b| u64::from_be_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(words, [8192, 0, (1 << 39) - 8192, 3]);
     }
 
     #[test]

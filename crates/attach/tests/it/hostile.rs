@@ -132,7 +132,7 @@ fn a_slow_handshake_ends() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d.sock");
     let clock = Arc::new(ManualClock::new(Timestamp(0)));
-    let info = ExportInfo { name: "sdf".into(), description: String::new(), size: 4096 };
+    let info = ExportInfo { name: "sdf".into(), aliases: vec![], description: String::new() };
     let _export = Export::start(&path, info, Memory::start(4096), Arc::clone(&clock) as _).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.read_exact(&mut [0; 18]).unwrap();

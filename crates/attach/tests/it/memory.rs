@@ -1,17 +1,20 @@
 //! A sparse block device in memory, with a thread of its own and a gate that holds requests back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 
-use attach::{Answer, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Request};
+use attach::{
+    Answer, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Milestone, Request,
+    View,
+};
 
 pub(crate) const PAGE: u64 = 4096;
 
 /// A device whose requests are worked on by one thread, like the engine's.
 pub(crate) struct Memory {
-    size: u64,
+    size: AtomicU64,
     requests: mpsc::Sender<Vec<Request>>,
     pub(crate) state: Arc<State>,
 }
@@ -21,6 +24,10 @@ pub(crate) struct State {
     /// Flushes and durable writes seen.
     pub(crate) flushes: AtomicUsize,
     pub(crate) submitted: AtomicUsize,
+    /// Bytes the device was asked to prepare.
+    pub(crate) warmed: AtomicU64,
+    /// What changes now is of this generation; it has a milestone of each earlier one.
+    pub(crate) generation: AtomicU32,
     /// Every request fails.
     pub(crate) broken: AtomicBool,
     gate: Mutex<bool>,
@@ -60,13 +67,23 @@ impl Memory {
                 done.into_iter().rev().for_each(|(result, reply)| reply.complete(result));
             }
         });
-        Arc::new(Self { size, requests, state })
+        Arc::new(Self { size: size.into(), requests, state })
+    }
+
+    pub(crate) fn grow(&self, size: u64) {
+        self.size.store(size, Ordering::SeqCst);
     }
 }
 
 impl BlockDevice for Memory {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::SeqCst)
+    }
+
+    fn milestones(&self) -> Vec<Milestone> {
+        let milestone =
+            |generation| Milestone { snapshot: format!("snap-{generation}"), generation };
+        (0..self.state.generation.load(Ordering::SeqCst)).map(milestone).collect()
     }
 
     fn submit(&self, batch: Vec<Request>) {
@@ -80,7 +97,11 @@ impl BlockDevice for Memory {
 }
 
 #[derive(Default)]
-struct Pages(BTreeMap<u64, Box<[u8]>>);
+struct Pages {
+    stored: BTreeMap<u64, Box<[u8]>>,
+    /// The generation of each page's newest change.
+    changed: BTreeMap<u64, u32>,
+}
 
 impl Pages {
     fn apply(&mut self, command: Command, state: &State) -> Result<Answer, DeviceError> {
@@ -95,12 +116,14 @@ impl Pages {
         match command {
             Command::Read { offset, mut buffer } => {
                 for (at, byte) in (offset..).zip(buffer.iter_mut()) {
-                    *byte = self.0.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize]);
+                    *byte =
+                        self.stored.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize]);
                 }
                 Ok(Answer::Bytes(buffer))
             }
             Command::Write { offset, data, durability } => {
                 sync(durability);
+                self.note(offset, data.len() as u64, state);
                 self.write(offset, &data);
                 Ok(Answer::Bytes(data))
             }
@@ -111,16 +134,32 @@ impl Pages {
             Command::Trim { offset, length, durability }
             | Command::WriteZeroes { offset, length, durability, hole: _ } => {
                 sync(durability);
+                self.note(offset, length, state);
                 self.zero(offset, length);
                 Ok(Answer::Done)
             }
-            Command::Status { offset, length } => Ok(Answer::Extents(self.status(offset, length))),
+            Command::Status { offset, length, views } => {
+                let status = |view| self.status(view, offset, length.min(64 << 20));
+                Ok(Answer::Extents(views.into_iter().map(status).collect()))
+            }
+            Command::Cache { length, .. } => {
+                state.warmed.fetch_add(length, Ordering::SeqCst);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn note(&mut self, offset: u64, length: u64, state: &State) {
+        let generation = state.generation.load(Ordering::SeqCst);
+        for page in offset / PAGE..(offset + length).div_ceil(PAGE) {
+            self.changed.insert(page, generation);
         }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         for (at, byte) in (offset..).zip(data) {
-            let page = self.0.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize].into());
+            let page =
+                self.stored.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize].into());
             page[(at % PAGE) as usize] = *byte;
         }
     }
@@ -128,11 +167,11 @@ impl Pages {
     fn zero(&mut self, offset: u64, length: u64) {
         let end = offset + length;
         let touched: BTreeSet<u64> =
-            self.0.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, _)| page).collect();
+            self.stored.range(offset / PAGE..end.div_ceil(PAGE)).map(|(&page, _)| page).collect();
         for page in touched {
             let start = page * PAGE;
             if offset <= start && start + PAGE <= end {
-                self.0.remove(&page);
+                self.stored.remove(&page);
             } else {
                 let (from, to) = (offset.max(start), end.min(start + PAGE));
                 self.write(from, &vec![0; (to - from) as usize]);
@@ -141,13 +180,20 @@ impl Pages {
     }
 
     /// One extent per page; the last one reaches beyond the range.
-    fn status(&self, offset: u64, length: u64) -> Vec<Extent> {
+    fn status(&self, view: View, offset: u64, length: u64) -> Vec<Extent> {
         let mut extents = Vec::new();
         let mut at = offset;
         while at < offset + length {
             let end = (at / PAGE + 1) * PAGE;
-            let stored = self.0.contains_key(&(at / PAGE));
-            let state = if stored { ExtentState::Data } else { ExtentState::Hole };
+            let page = at / PAGE;
+            let state = match view {
+                View::Allocation if self.stored.contains_key(&page) => ExtentState::Data,
+                View::Allocation => ExtentState::Hole,
+                View::ChangedSince(since) => match self.changed.get(&page) {
+                    Some(changed) if *changed > since => ExtentState::Changed,
+                    _ => ExtentState::Unchanged,
+                },
+            };
             extents.push(Extent { length: end - at, state });
             at = end;
         }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use attach::client::{Client, ClientError};
-use attach::nbd::handshake::ExportInfo;
+use attach::client::{Client, ClientError, Wishes};
+use attach::nbd::handshake::{ExportInfo, Mode};
 use attach::nbd::{BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX};
 use attach::{Durability, Export, Extent, ExtentState, Hole, Stop, StopError};
 use base::SystemClock;
@@ -25,7 +25,7 @@ pub(crate) fn serve(size: u64) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d.sock");
     let memory = Memory::start(size);
-    let info = ExportInfo { name: "sdf".into(), description: "test".into(), size };
+    let info = ExportInfo { name: "sdf".into(), aliases: vec![], description: "test".into() };
     let export =
         Export::start(&path, info, Arc::clone(&memory) as _, Arc::new(SystemClock)).unwrap();
     Served { memory, export, path, _directory: directory }
@@ -201,8 +201,8 @@ fn plain_replies_to_a_client_that_negotiates_nothing() {
     stream.read_exact(&mut reply).unwrap();
     assert!(reply[16..16 + 4096].iter().all(|&b| b == 0));
     assert!(reply[16 + 4096..].iter().all(|&b| b == 3));
-    // BLOCK_STATUS was not negotiated, CACHE is not offered.
-    for command in [7, 5] {
+    // BLOCK_STATUS was not negotiated, RESIZE is not offered.
+    for command in [7, 8] {
         stream.write_all(&request(command, 3, 0, 4096)).unwrap();
         let mut reply = [0; 16];
         stream.read_exact(&mut reply).unwrap();
@@ -249,4 +249,122 @@ fn bytes_in_flight_are_bounded() {
     state.release();
     let mut reply = vec![0; 16 + length];
     (0..fitting + 2).for_each(|_| stream.read_exact(&mut reply).unwrap());
+}
+
+const CHANGES: &str = "qemu:dirty-bitmap:snap-0";
+
+fn extended(served: &Served, contexts: &[&str]) -> Client {
+    let wishes = Wishes { mode: Mode::Extended, contexts };
+    Client::connect_with(&served.path, "", &wishes).unwrap()
+}
+
+#[test]
+fn extended_headers_carry_everything() {
+    let served = serve(64 << 20);
+    let mut client = extended(&served, &["base:allocation"]);
+    let data: Vec<u8> = (0..3 << 20).map(|i| (i * 7) as u8 | 1).collect();
+    client.write(511, &data, Durability::Buffered).unwrap();
+    let mut back = vec![0; data.len()];
+    client.read(511, &mut back).unwrap();
+    assert!(back == data);
+    client.read(40 << 20, &mut back[..1 << 20]).unwrap();
+    assert!(back.iter().all(|byte| *byte == 0));
+    client.flush().unwrap();
+    client.write(0, &[1; 512], Durability::Durable).unwrap();
+    assert_eq!(served.memory.state.flushes.load(Ordering::SeqCst), 2);
+    client.write_zeroes(0, 8 << 20, Hole::Allowed, Durability::Buffered).unwrap();
+    client.trim(8 << 20, 1 << 20, Durability::Buffered).unwrap();
+    let extents = client.block_status(0, 64 << 20).unwrap();
+    let state = |state| extents.iter().filter(|e| e.state == state).map(|e| e.length).sum::<u64>();
+    assert_eq!((state(ExtentState::Data), state(ExtentState::Hole)), (4096, (64 << 20) - 4096));
+    client.cache(4096, 1 << 20).unwrap();
+    assert_eq!(served.memory.state.warmed.load(Ordering::SeqCst), 1 << 20);
+    let errno = |result: Result<(), ClientError>| match result {
+        Err(ClientError::Request { errno }) => errno,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(errno(client.read(64 << 20, &mut [0])), 22);
+    assert_eq!(errno(client.write(64 << 20, &[0], Durability::Buffered)), 28);
+    assert_eq!(errno(client.fast_zero(1, 4096)), 95);
+    client.fast_zero(0, 4096).unwrap();
+    served.memory.state.broken.store(true, Ordering::SeqCst);
+    assert_eq!(errno(client.flush()), 5);
+    assert_eq!(errno(client.write(0, &[0], Durability::Buffered)), 5);
+    assert_eq!(errno(client.read(0, &mut [0])), 5);
+    served.memory.state.broken.store(false, Ordering::SeqCst);
+    client.disconnect().unwrap();
+}
+
+/// One request zeroes, trims, prepares or reports on more than 4 GiB.
+#[test]
+fn extended_lengths_have_64_bits() {
+    let size = 1 << 40;
+    let served = serve(size);
+    let mut client = extended(&served, &["base:allocation"]);
+    client.write(0, &[1; 4096], Durability::Buffered).unwrap();
+    client.write(5 << 30, &[1; 4096], Durability::Buffered).unwrap();
+    client.cache(0, size).unwrap();
+    assert_eq!(served.memory.state.warmed.load(Ordering::SeqCst), size);
+    let errno = |result: Result<(), ClientError>| match result {
+        Err(ClientError::Request { errno }) => errno,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(errno(client.cache(1, size)), 22);
+    assert_eq!(errno(client.cache(1, u64::MAX)), 22);
+    let extents = client.block_status(0, size).unwrap();
+    assert_eq!(extents[0], Extent { length: 4096, state: ExtentState::Data });
+    let structured = Client::connect(&served.path, "").unwrap().cache(0, size);
+    assert!(matches!(structured, Err(ClientError::Protocol { .. })), "32 bits are too few");
+}
+
+#[test]
+fn changes_are_told_against_a_snapshot() {
+    let served = serve(1 << 20);
+    let generation = &served.memory.state.generation;
+    let mut client = Client::connect(&served.path, "").unwrap();
+    client.write(0, &[1; 4096], Durability::Buffered).unwrap();
+    generation.store(1, Ordering::SeqCst);
+    client.write(8192, &[1; 4096], Durability::Buffered).unwrap();
+    for mode in [Mode::Structured, Mode::Extended] {
+        let wishes = Wishes { mode, contexts: &["base:allocation", CHANGES, "x:y"] };
+        let mut client = Client::connect_with(&served.path, "", &wishes).unwrap();
+        let told = client.status(0, 20480).unwrap();
+        let names: Vec<&str> = told.iter().map(|status| status.context.as_str()).collect();
+        assert_eq!(names, ["base:allocation", CHANGES]);
+        assert_eq!(told[0].runs, [(4096, 0), (4096, 3), (4096, 0), (8192, 3)]);
+        assert_eq!(told[1].runs, [(8192, 0), (4096, 1), (8192, 0)]);
+    }
+}
+
+#[test]
+fn a_payload_narrows_a_status_to_some_contexts() {
+    let served = serve(1 << 20);
+    served.memory.state.generation.store(1, Ordering::SeqCst);
+    let mut client = extended(&served, &["base:allocation", CHANGES]);
+    client.write(4096, &[1; 4096], Durability::Buffered).unwrap();
+    let told = client.status_of(&[CHANGES], 0, 1 << 20).unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].runs, [(4096, 0), (4096, 1), ((1 << 20) - 8192, 0)]);
+    let refused = |result: Result<_, ClientError>| {
+        assert!(matches!(result, Err(ClientError::Request { errno: 22 })), "{result:?}");
+    };
+    refused(client.status_of(&[], 0, 4096));
+    refused(client.status_of(&["unknown:context"], 0, 4096));
+    refused(client.status_of(&[CHANGES, CHANGES], 0, 4096));
+    refused(client.status_of(&[CHANGES; 100], 0, 4096));
+    refused(client.status_of(&[CHANGES], 4096, 1 << 20));
+    assert_eq!(client.status_of(&[CHANGES, "base:allocation"], 0, 4096).unwrap().len(), 2);
+    client.disconnect().unwrap();
+}
+
+#[test]
+fn a_device_that_grew_is_larger_at_once() {
+    let served = serve(1 << 20);
+    let mut before = client(&served);
+    let refused = before.write(1 << 20, &[1; 4096], Durability::Buffered);
+    assert!(matches!(refused, Err(ClientError::Request { errno: 28 })), "{refused:?}");
+    served.memory.grow(2 << 20);
+    before.write(1 << 20, &[1; 4096], Durability::Buffered).unwrap();
+    assert_eq!(before.size(), 1 << 20, "what it was told is not taken back");
+    assert_eq!(client(&served).size(), 2 << 20);
 }

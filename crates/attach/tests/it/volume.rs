@@ -29,7 +29,7 @@ fn open(store: &Store) -> VolumeHandle {
 }
 
 fn export(folder: &Path, handle: &VolumeHandle) -> Export {
-    let info = ExportInfo { name: "sdf".into(), description: String::new(), size: SIZE };
+    let info = ExportInfo { name: "sdf".into(), aliases: vec![], description: String::new() };
     let device = Arc::new(VolumeDevice::new(handle.clone()));
     Export::start(&folder.join("d.sock"), info, device, Arc::new(SystemClock)).unwrap()
 }

@@ -21,6 +21,7 @@ mod clean;
 mod codec;
 mod cut;
 mod delta;
+mod dirty;
 mod disk;
 mod engine;
 mod error;
@@ -47,6 +48,7 @@ pub use check::{
 };
 pub use clean::CleanReport;
 pub use cut::{CutInfo, CutReader};
+pub use dirty::{ChangeState, Stretch};
 pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
 pub use engine::{Base, Engine, OpenOptions, Usage, VolumeOptions};
 pub use error::Error;

@@ -145,6 +145,17 @@ impl VolumeHandle {
         self.0.submit(work)
     }
 
+    /// Asks the volume's engine something and waits for the answer.
+    ///
+    /// # Errors
+    /// When the volume is closed.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.call(|volume| question(volume.engine()))
+    }
+
     /// Bytes in the volume now. It may grow while it is open.
     pub fn size(&self) -> u64 {
         self.0.queue.size().get()

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
 
+mod changes;
 mod check;
 mod disk;
 mod store;

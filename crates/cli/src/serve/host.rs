@@ -1,6 +1,7 @@
 //! This machine as the host of every instance: volumes open here, and each is served on a socket of
 //! its own below the data directory.
 
+use super::history::VolumeHistory;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
 use base::{Clock, InstanceId, VolumeId};
 use blockstore::store::VolumeHandle;
@@ -19,6 +20,7 @@ pub(crate) struct Host(Arc<Inner>);
 
 struct Inner {
     cells: Arc<Cells>,
+    db: meta::Db,
     exports: Exports,
     open: Mutex<BTreeMap<Place, Open>>,
 }
@@ -30,9 +32,14 @@ struct Open {
 
 impl Host {
     /// A host that serves below `directory`.
-    pub(crate) fn new(cells: Arc<Cells>, directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        cells: Arc<Cells>,
+        db: meta::Db,
+        directory: PathBuf,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let exports = Exports::new(directory, clock);
-        Self(Arc::new(Inner { cells, exports, open: Mutex::default() }))
+        Self(Arc::new(Inner { cells, db, exports, open: Mutex::default() }))
     }
 
     /// Closes everything when the server stops: accepted writes become durable, keys are wiped.
@@ -66,9 +73,16 @@ impl Inner {
             HostError::Storage(format!("the region {} is not served", request.region).into())
         })?;
         let handle = cell.open(request).map_err(|error| HostError::Storage(Box::new(error)))?;
-        let device = Arc::new(VolumeDevice::new(handle.clone()));
-        let description = request.volume.as_str();
-        match self.exports.attach(&request.instance, &name, description, device) {
+        let history = VolumeHistory {
+            db: self.db.clone(),
+            region: request.region.clone(),
+            volume: request.volume.clone(),
+            handle: handle.clone(),
+        };
+        let device = VolumeDevice::new(handle.clone());
+        let device = Arc::new(device.with_history(Arc::new(history)));
+        let volume = request.volume.as_str();
+        match self.exports.attach(&request.instance, &name, volume, device) {
             Ok(_socket) => {
                 self.open().insert(place, Open { volume: request.volume.clone(), handle });
                 Ok(())
