@@ -4,10 +4,10 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use base::Clock;
@@ -16,7 +16,8 @@ use rustix::io::Errno as OsError;
 
 use crate::device::{BlockDevice, Command, DeviceError, call};
 use crate::nbd::connection::{self, Mailbox, Setup};
-use crate::nbd::handshake::ExportInfo;
+use crate::nbd::handshake::{ExportInfo, Handshake};
+use crate::tls::{Guest, Stream};
 
 /// Clients served at once by one export; further ones are closed at once.
 pub const CONNECTIONS_PER_EXPORT_MAX: usize = 16;
@@ -57,6 +58,19 @@ pub struct Export {
 struct Control {
     stop: AtomicU8,
     wake: OwnedFd,
+    /// Peers that came in elsewhere and were found to belong here.
+    guests: Mutex<Vec<Guest>>,
+}
+
+impl Control {
+    fn rouse(&self) {
+        // The counter cannot overflow: every one added is for a guest or a stop.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn take_guests(&self) -> Vec<Guest> {
+        std::mem::take(&mut *self.guests.lock().expect("no code panics while it holds the guests"))
+    }
 }
 
 impl Export {
@@ -76,7 +90,8 @@ impl Export {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let control = Arc::new(Control { stop: AtomicU8::new(RUN), wake });
+        let control =
+            Arc::new(Control { stop: AtomicU8::new(RUN), wake, guests: Mutex::default() });
         let acceptor = Acceptor {
             listener,
             info,
@@ -110,8 +125,14 @@ impl Export {
             // A socket that someone else removed is gone too.
             let _ = fs::remove_file(&self.path);
         }
-        // The counter cannot overflow: an export is retired a handful of times.
-        let _ = rustix::io::write(&self.control.wake, &1u64.to_ne_bytes());
+        self.control.rouse();
+    }
+
+    /// Serves a peer that was authenticated elsewhere. An export that stops lets it go.
+    pub(crate) fn adopt(&self, guest: Guest) {
+        let guests = &self.control.guests;
+        guests.lock().expect("no code panics while it holds the guests").push(guest);
+        self.control.rouse();
     }
 
     /// Retires the export and waits for its threads.
@@ -160,8 +181,17 @@ impl Acceptor {
             }
             self.wait();
             self.reap();
+            for Guest { stream, handshake } in self.control.take_guests() {
+                let handshake = handshake.after_tls(self.info.clone(), Arc::clone(&self.device));
+                self.connect(Stream::Tls(Box::new(stream)), handshake, Vec::new());
+            }
             match self.listener.accept() {
-                Ok((stream, _)) => self.connect(stream),
+                Ok((stream, _)) => {
+                    let (info, device) = (self.info.clone(), Arc::clone(&self.device));
+                    let mut greeting = Vec::new();
+                    let handshake = Handshake::plain(info, device, &mut greeting);
+                    self.connect(Stream::Unix(stream), handshake, greeting);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::warn!(export = self.info.name, %error, "accepting a client failed");
@@ -183,6 +213,8 @@ impl Acceptor {
                 self.pause();
             }
         }
+        // Resets the counter; what it announced is looked for in any case.
+        let _ = rustix::io::read(&self.control.wake, &mut [0; 8]);
     }
 
     /// Out of descriptors or memory: waits a second, or for the stop, instead of spinning.
@@ -211,21 +243,22 @@ impl Acceptor {
         }
     }
 
-    fn connect(&mut self, stream: UnixStream) {
+    fn connect(&mut self, stream: Stream, handshake: Handshake, greeting: Vec<u8>) {
         if self.connections.len() >= CONNECTIONS_PER_EXPORT_MAX {
             tracing::warn!(export = self.info.name, "too many clients; one was turned away");
             return;
         }
-        if let Err(error) = self.spawn(stream) {
+        if let Err(error) = self.spawn(stream, handshake, greeting) {
             tracing::warn!(export = self.info.name, %error, "a client could not be served");
         }
     }
 
-    fn spawn(&mut self, stream: UnixStream) -> io::Result<()> {
+    fn spawn(&mut self, stream: Stream, handshake: Handshake, greeting: Vec<u8>) -> io::Result<()> {
         let mailbox = Mailbox::new()?;
         let setup = Setup {
             stream,
-            export: self.info.clone(),
+            handshake,
+            greeting,
             device: Arc::clone(&self.device),
             clock: Arc::clone(&self.clock),
             mailbox: Arc::clone(&mailbox),

@@ -14,6 +14,7 @@ use base::{Clock, InstanceId};
 use crate::device::BlockDevice;
 use crate::export::{Export, Stop, StopError};
 use crate::nbd::handshake::ExportInfo;
+use crate::tls::{Badge, Guest};
 
 /// Longest device name without `/dev/`.
 const DEVICE_NAME_BYTES_MAX: usize = 32;
@@ -91,7 +92,12 @@ type Key = (InstanceId, DeviceName);
 pub struct Exports {
     directory: PathBuf,
     clock: Arc<dyn Clock>,
-    running: Mutex<BTreeMap<Key, Export>>,
+    running: Mutex<BTreeMap<Key, Running>>,
+}
+
+struct Running {
+    badge: Badge,
+    export: Export,
 }
 
 impl Exports {
@@ -100,16 +106,16 @@ impl Exports {
         Self { directory, clock, running: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Serves `device` and returns its socket. Clients find it under the device name, under
-    /// `instance/name`, and under the id of the volume.
+    /// Serves `device` as the attachment of `badge` and returns its socket. Clients find it under
+    /// the device name, under `instance/name`, and under the id of the volume; over TLS who has a
+    /// certificate with this badge.
     pub fn attach(
         &self,
-        instance: &InstanceId,
-        name: &DeviceName,
-        volume: &str,
+        badge: Badge,
         device: Arc<dyn BlockDevice>,
     ) -> Result<PathBuf, AttachError> {
         let mut running = self.running();
+        let (instance, name) = (&badge.instance, &badge.device);
         let key = (instance.clone(), name.clone());
         if running.contains_key(&key) {
             let (instance, device) = key;
@@ -122,15 +128,15 @@ impl Exports {
         let path = directory.join(format!("{name}.sock"));
         let info = ExportInfo {
             name: name.to_string(),
-            aliases: vec![format!("{instance}/{name}"), volume.to_owned()],
-            description: volume.to_owned(),
+            aliases: vec![format!("{instance}/{name}"), badge.volume.to_string()],
+            description: badge.volume.to_string(),
         };
         let started = private_directory(&self.directory)
             .and_then(|()| private_directory(&directory))
             .and_then(|()| Export::start(&path, info, device, Arc::clone(&self.clock)));
         match started {
             Ok(export) => {
-                running.insert(key, export);
+                running.insert(key, Running { badge, export });
                 Ok(path)
             }
             Err(source) => Err(AttachError::Socket { path, source }),
@@ -149,7 +155,7 @@ impl Exports {
         // because stopping can take long and must not hold up the others.
         let export = {
             let mut running = self.running();
-            let export = running.remove(&key)?;
+            let Running { export, .. } = running.remove(&key)?;
             export.retire(how);
             export
         };
@@ -158,15 +164,34 @@ impl Exports {
 
     /// What is served now, ordered by instance and device.
     pub fn list(&self) -> Vec<Attached> {
-        let attached = |((instance, device), export): (&Key, &Export)| Attached {
+        let attached = |((instance, device), running): (&Key, &Running)| Attached {
             instance: instance.clone(),
             device: device.clone(),
-            path: export.path().to_owned(),
+            path: running.export.path().to_owned(),
         };
         self.running().iter().map(attached).collect()
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Export>> {
+    /// The badge of what is attached at a place.
+    pub fn badge(&self, instance: &InstanceId, name: &DeviceName) -> Option<Badge> {
+        let key = (instance.clone(), name.clone());
+        self.running().get(&key).map(|running| running.badge.clone())
+    }
+
+    /// Whether the attachment stands.
+    pub(crate) fn is_attached(&self, badge: &Badge) -> bool {
+        self.badge(&badge.instance, &badge.device).as_ref() == Some(badge)
+    }
+
+    /// Hands a peer to the export of its attachment; `false` when that does not stand any more.
+    pub(crate) fn adopt(&self, badge: &Badge, guest: Guest) -> bool {
+        let key = (badge.instance.clone(), badge.device.clone());
+        let running = self.running();
+        let found = running.get(&key).filter(|running| running.badge == *badge);
+        found.map(|running| running.export.adopt(guest)).is_some()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Running>> {
         self.running.lock().expect("no code panics while it holds the registry")
     }
 }

@@ -1,4 +1,5 @@
-//! Attached volumes as block devices: an NBD server over unix stream sockets, and a small client.
+//! Attached volumes as block devices: an NBD server over unix stream sockets and over TLS, and a small
+//! client.
 //!
 //! The server speaks fixed newstyle NBD (`doc/proto.md` of the NetworkBlockDevice project, cited
 //! below as *NBD*) and knows nothing about encryption, snapshots or AWS: it turns bytes of a socket
@@ -17,6 +18,7 @@ pub mod device;
 pub mod export;
 pub mod exports;
 pub mod nbd;
+pub mod tls;
 pub mod volume;
 
 pub use buffer::Buffer;

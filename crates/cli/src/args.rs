@@ -42,6 +42,13 @@ pub(crate) struct ServeOptions {
     /// The address to answer on; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4577")]
     pub(crate) listen: SocketAddr,
+    /// Also serve attached volumes over NBD on this address, with TLS only; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) nbd_listen: Option<SocketAddr>,
+    /// A name or address by which NBD clients reach this server, for its certificate; repeat for
+    /// more. Loopback and the listening address are always among them.
+    #[arg(long = "nbd-name", value_name = "NAME", requires = "nbd_listen")]
+    pub(crate) nbd_names: Vec<String>,
     /// Keep rows in PostgreSQL instead of the embedded database.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) meta_url: Option<String>,
@@ -203,6 +210,19 @@ pub(crate) enum AdminCommand {
     /// Hosts: the machines volumes are attached to.
     #[command(subcommand)]
     Host(HostCommand),
+    /// Makes the certificate with which one attached volume is opened over TCP.
+    NbdCredentials {
+        /// The host the volume is attached to.
+        #[arg(long, value_name = "i-…")]
+        instance: String,
+        /// Its device name there, for example sdf.
+        #[arg(long, value_name = "NAME")]
+        device: String,
+        /// Where to put ca-cert.pem, client-cert.pem and client-key.pem, as libnbd and QEMU want
+        /// them.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Prints the lines that point the `aws` CLI and the SDKs here.
     Env {
         /// The account whose root credentials to print.

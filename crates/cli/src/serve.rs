@@ -5,12 +5,14 @@ mod cells;
 mod data_dir;
 mod history;
 mod host;
+mod nbd;
 mod seal;
 
 use crate::admin::socket;
-use crate::args::{CheckOptions, Enforcement, ServeOptions};
+use crate::args::{CheckOptions, Enforcement, ServeOptions, VolumeArgs};
 use crate::exit::{EXIT_CANNOT_START, Failure};
 use api::{Parts, Regions, World};
+use attach::tls::Authority;
 use background::Background;
 use base::{OsRng, Region, SystemClock};
 use cells::Leftovers;
@@ -18,6 +20,7 @@ use data_dir::DataDir;
 use host::Host;
 use kms::seal::Root;
 use lifecycle::BandwidthLimits;
+pub(crate) use nbd::{Issued, Nbd};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +41,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         let server = Server::start(options).await?;
         let mut out = std::io::stdout();
         writeln!(out, "strongroom ready on {}", server.url())?;
+        if let Some(address) = server.nbd.address() {
+            writeln!(out, "strongroom serves NBD over TLS on {address}")?;
+        }
         out.flush()?;
         stop_signal().await?;
         server.stop().await;
@@ -79,6 +85,7 @@ pub(crate) struct Server {
     admin: JoinHandle<()>,
     background: Background,
     host: Arc<Host>,
+    nbd: Arc<Nbd>,
     /// Held until everything that uses the directory has ended.
     _data_dir: DataDir,
 }
@@ -87,8 +94,10 @@ impl Server {
     /// Starts everything; when this returns, clients are answered.
     pub(crate) async fn start(options: &ServeOptions) -> Result<Self, Failure> {
         let data_dir = DataDir::take(&options.data_dir)?;
-        let (world, host) = open_world(&data_dir, options, Leftovers::Remove).await?;
+        let Opened { world, host, authority } =
+            open_world(&data_dir, options, Leftovers::Remove).await?;
         background::recover(&world).await.map_err(cannot_start)?;
+        let nbd = Arc::new(Nbd::start(options, authority, Arc::clone(&host))?);
         let listener = TcpListener::bind(options.listen).await.map_err(|error| {
             cannot_start(format!("cannot listen on {}: {error}", options.listen))
         })?;
@@ -96,10 +105,12 @@ impl Server {
         let admin_socket = socket::bind(data_dir.path()).map_err(cannot_start)?;
         let (stop, stopped) = watch::channel(false);
         let endpoint = format!("http://{address}");
-        let admin = tokio::spawn(socket::serve(admin_socket, Arc::clone(&world), endpoint));
+        let desk =
+            Arc::new(socket::Desk { world: Arc::clone(&world), nbd: Arc::clone(&nbd), endpoint });
+        let admin = tokio::spawn(socket::serve(admin_socket, desk));
         let background = background::start(&world, &stopped);
         let http = tokio::spawn(api::http::serve(listener, world, stopped));
-        Ok(Self { address, stop, http, admin, background, host, _data_dir: data_dir })
+        Ok(Self { address, stop, http, admin, background, host, nbd, _data_dir: data_dir })
     }
 
     /// Where it answers.
@@ -141,6 +152,8 @@ impl Stopped {
         let options = ServeOptions {
             data_dir: path.clone(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            nbd_listen: None,
+            nbd_names: Vec::new(),
             meta_url: options.meta_url.clone(),
             seal_key_file: options.seal_key_file.clone(),
             seal_passphrase_file: options.seal_passphrase_file.clone(),
@@ -149,7 +162,7 @@ impl Stopped {
             volumes: VolumeArgs::default(),
             job_bandwidth_mib: Vec::new(),
         };
-        let world = open_world(&data_dir, &options, Leftovers::Keep).await?.0;
+        let world = open_world(&data_dir, &options, Leftovers::Keep).await?.world;
         Ok(Self { world, _data_dir: data_dir })
     }
 
@@ -158,18 +171,26 @@ impl Stopped {
     }
 }
 
+/// What a data directory holds, opened.
+struct Opened {
+    world: Arc<World>,
+    host: Arc<Host>,
+    authority: Authority,
+}
+
 /// Opens rows, keys and stores of a data directory.
 async fn open_world(
     data_dir: &DataDir,
     options: &ServeOptions,
     leftovers: Leftovers,
-) -> Result<(Arc<World>, Arc<Host>), Failure> {
+) -> Result<Opened, Failure> {
     let seal = seal::open(data_dir, options)?;
     let db = open_rows(data_dir, options).await?;
     let regions = regions(options)?;
     let limits = bandwidth_limits(options);
     let opening = cells::Opening { volumes: &options.volumes, limits: &limits, leftovers };
     let cells = Arc::new(cells::open(data_dir, &seal, regions.iter(), &opening)?);
+    let authority = nbd::authority(&seal)?;
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);
     let host = Arc::new(Host::new(Arc::clone(&cells), db.clone(), attachments, clock));
@@ -186,7 +207,8 @@ async fn open_world(
             Enforcement::Documented => api::Enforcement::Documented,
         },
     });
-    Ok((world.await.map_err(cannot_start)?, host))
+    let world = world.await.map_err(cannot_start)?;
+    Ok(Opened { world, host, authority })
 }
 
 async fn open_rows(data_dir: &DataDir, options: &ServeOptions) -> Result<meta::Db, Failure> {

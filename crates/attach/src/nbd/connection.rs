@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +9,7 @@ use base::{Clock, Timestamp};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno as OsError;
 
-use super::handshake::{Context, ExportInfo, Handshake, HandshakeError, Negotiated, Step};
+use super::handshake::{Context, Handshake, HandshakeError, Negotiated, Step};
 use super::output::{Chunked, Output, ReplyTo, StatusPart};
 use super::request::{Errno, Header, Malformed, Verb};
 use super::wire;
@@ -22,6 +21,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::device::{
     Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, Reply, Request, Sink,
 };
+use crate::tls::Stream;
 
 /// Bytes of one context's part of a BLOCK_STATUS reply, counted while the device works on it.
 const STATUS_BYTES_MAX: usize = EXTENTS_MAX * 16 + wire::EXTENDED_CHUNK_BYTES + 8;
@@ -171,8 +171,10 @@ enum Phase {
 
 /// Everything a connection starts with.
 pub(crate) struct Setup {
-    pub(crate) stream: UnixStream,
-    pub(crate) export: ExportInfo,
+    pub(crate) stream: Stream,
+    pub(crate) handshake: Handshake,
+    /// What is sent before anything is received.
+    pub(crate) greeting: Vec<u8>,
     pub(crate) device: Arc<dyn BlockDevice>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -180,12 +182,12 @@ pub(crate) struct Setup {
 
 /// Serves one client until it leaves, misbehaves or the export stops.
 pub(crate) fn serve(setup: Setup) -> Result<(), ConnectionError> {
-    setup.stream.set_nonblocking(true).map_err(ConnectionError::Socket)?;
+    setup.stream.set_nonblocking().map_err(ConnectionError::Socket)?;
     Connection::start(setup).run()
 }
 
 struct Connection {
-    stream: UnixStream,
+    stream: Stream,
     device: Arc<dyn BlockDevice>,
     clock: Arc<dyn Clock>,
     mailbox: Arc<Mailbox>,
@@ -222,21 +224,20 @@ struct Connection {
 impl Connection {
     fn start(setup: Setup) -> Self {
         let mut output = Output::default();
-        let device = Arc::clone(&setup.device);
-        let handshake = output.head(|head| Handshake::plain(setup.export, device, head));
+        output.head(|head| head.extend_from_slice(&setup.greeting));
         let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
         Self {
+            readable: setup.stream.may_hold_input(),
             stream: setup.stream,
             device: setup.device,
             deadline: Some(setup.clock.now().plus_seconds(HANDSHAKE_SECONDS_MAX)),
             clock: setup.clock,
             sink: Arc::clone(&setup.mailbox) as Arc<dyn Sink>,
             mailbox: setup.mailbox,
-            phase: Phase::Handshake(Box::new(handshake)),
+            phase: Phase::Handshake(Box::new(setup.handshake)),
             negotiated: Negotiated::default(),
             stop_seen: RUN,
             closing: false,
-            readable: false,
             blocked: false,
             paused: false,
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -263,10 +264,12 @@ impl Connection {
                 return Ok(());
             }
             let idle = self.free_tags.len() == REQUESTS_IN_FLIGHT_MAX;
-            if self.closing && idle && self.output.pending() == 0 {
+            let unsent = self.output.pending() > 0 || self.stream.has_unsent();
+            if self.closing && idle && !unsent {
+                self.stream.end();
                 return Ok(());
             }
-            let sendable = self.output.pending() > 0 && !self.blocked;
+            let sendable = unsent && !self.blocked;
             let receivable = self.readable && !self.closing && !self.paused;
             if !sendable && !receivable && self.mailbox.may_sleep(self.stop_seen) {
                 self.wait()?;
@@ -275,9 +278,11 @@ impl Connection {
     }
 
     fn send(&mut self) -> Result<(), ConnectionError> {
-        if self.output.pending() > 0 && !self.blocked {
+        if (self.output.pending() > 0 || self.stream.has_unsent()) && !self.blocked {
             let sent = self.output.send(&mut self.stream, &mut self.pool);
-            self.blocked = !sent.map_err(ConnectionError::Socket)?;
+            let sent = sent.map_err(ConnectionError::Socket)?;
+            let through = self.stream.push().map_err(ConnectionError::Socket)?;
+            self.blocked = !(sent && through);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use attach::client::Client;
+use attach::tls::Badge;
 use attach::{AttachError, DeviceName, Durability, Exports, Stop};
 use base::{InstanceId, ManualClock, Timestamp};
 
@@ -16,7 +17,13 @@ fn attach_list_detach() {
     let exports = Exports::new(root.clone(), Arc::new(ManualClock::new(Timestamp(0))));
     let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
     let name: DeviceName = "/dev/sdf".parse().unwrap();
-    let attach = || exports.attach(&instance, &name, "vol-1", Memory::start(1 << 20));
+    let badge = Badge {
+        volume: "vol-0123456789abcdef0".parse().unwrap(),
+        instance: instance.clone(),
+        device: name.clone(),
+        attached: Timestamp(5),
+    };
+    let attach = || exports.attach(badge.clone(), Memory::start(1 << 20));
     let path = attach().unwrap();
     assert_eq!(path, root.join("i-0123456789abcdef0/sdf.sock"));
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -27,6 +34,9 @@ fn attach_list_detach() {
     let listed = exports.list();
     assert_eq!((listed.len(), &listed[0].path), (1, &path));
 
+    for alias in ["vol-0123456789abcdef0", "i-0123456789abcdef0/sdf"] {
+        Client::connect(&path, alias).unwrap();
+    }
     Client::connect(&path, "sdf").unwrap().write(0, &[1], Durability::Durable).unwrap();
     exports.detach(&instance, &name, Stop::Graceful).unwrap().unwrap();
     assert!(exports.detach(&instance, &name, Stop::Graceful).is_none());

@@ -6,4 +6,5 @@ mod exports;
 mod hostile;
 mod memory;
 mod session;
+mod tls;
 mod volume;

@@ -1,6 +1,10 @@
 //! What the admin socket can do.
 
-use super::{AccountEnv, AccountRow, NewAccount, NewHost, Reply, Request, TrailQuery};
+use super::socket::Desk;
+use super::{
+    AccountEnv, AccountRow, NbdCredentials, NewAccount, NewHost, Reply, Request, TrailQuery,
+};
+use crate::serve::{Issued, Nbd};
 use api::World;
 use base::{AccountId, InstanceId, Region};
 use ebs::instance::{self, Instance};
@@ -18,12 +22,16 @@ const TRAIL_PAGES_MAX: usize = 40;
 const UNNAMED: &str = "unnamed";
 
 /// Answers one request. The reason of a refusal is a sentence for the person at the terminal.
-pub(crate) async fn handle(world: &Arc<World>, endpoint: &str, request: Request) -> Reply {
+pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
+    let world = &desk.world;
     let answer = match request {
         Request::AccountCreate { name } => create_account(world, name).await,
         Request::AccountList => list_accounts(world).await,
         Request::HostCreate { account, az, name } => create_host(world, &account, az, name).await,
-        Request::Env { account } => env(world, endpoint, &account).await,
+        Request::Env { account } => env(world, &desk.endpoint, &account).await,
+        Request::NbdCredentials { instance, device } => {
+            nbd_credentials(&desk.nbd, &instance, &device)
+        }
         Request::Trail(query) => trail(world, query).await,
         Request::Check(_) => unreachable!("a check is answered in many lines, by the socket"),
     };
@@ -32,6 +40,18 @@ pub(crate) async fn handle(world: &Arc<World>, endpoint: &str, request: Request)
 
 fn sentence(error: impl Display) -> String {
     error.to_string()
+}
+
+fn nbd_credentials(nbd: &Nbd, instance: &str, device: &str) -> Result<Value, String> {
+    let Issued { credentials, volume, address } = nbd.issue(instance, device)?;
+    let made = NbdCredentials {
+        authority: credentials.authority,
+        certificate: credentials.certificate,
+        key: credentials.key.expose().clone(),
+        volume,
+        address: address.map(|address| address.to_string()),
+    };
+    serde_json::to_value(made).map_err(sentence)
 }
 
 async fn create_account(world: &Arc<World>, name: String) -> Result<Value, String> {

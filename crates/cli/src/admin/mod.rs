@@ -5,6 +5,7 @@
 
 pub(crate) mod check;
 pub(crate) mod handlers;
+mod nbd;
 pub(crate) mod socket;
 
 use crate::args::{AccountCommand, AdminCommand, AdminOptions, HostCommand};
@@ -23,6 +24,7 @@ pub(crate) enum Request {
     AccountList,
     HostCreate { account: String, az: String, name: Option<String> },
     Env { account: String },
+    NbdCredentials { instance: String, device: String },
     Trail(TrailQuery),
     Check(CheckRequest),
 }
@@ -90,6 +92,17 @@ pub(crate) struct NewHost {
     pub(crate) instance_id: String,
 }
 
+/// What opens an attachment over TLS: three PEM texts, and where to use them.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NbdCredentials {
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) volume: String,
+    pub(crate) address: Option<String>,
+}
+
 /// The root credentials of an account and where to use them.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AccountEnv {
@@ -137,6 +150,11 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
                 let new: NewHost = read(value)?;
                 writeln!(out, "{}", new.instance_id)?;
             }
+        }
+        AdminCommand::NbdCredentials { instance, device, dir: target } => {
+            let request =
+                Request::NbdCredentials { instance: instance.clone(), device: device.clone() };
+            nbd::keep(&mut out, target, &read(ask(dir, &request)?)?)?;
         }
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;

@@ -1,6 +1,7 @@
 //! The server's end of the admin socket.
 
 use super::{Reply, Request, check, handlers};
+use crate::serve::Nbd;
 use api::World;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,14 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// A request line longer than this is refused.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What requests are answered from.
+pub(crate) struct Desk {
+    pub(crate) world: Arc<World>,
+    pub(crate) nbd: Arc<Nbd>,
+    /// Where the server's API answers.
+    pub(crate) endpoint: String,
+}
 
 /// Where the socket of a data directory is.
 pub(crate) fn path(data_dir: &Path) -> PathBuf {
@@ -33,13 +42,13 @@ pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers requests until the listener is dropped with the task.
-pub(crate) async fn serve(listener: UnixListener, world: Arc<World>, endpoint: String) {
+pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (world, endpoint) = (Arc::clone(&world), endpoint.clone());
+                let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &world, &endpoint).await {
+                    if let Err(error) = answer(stream, &desk).await {
                         tracing::debug!(%error, "admin connection ended");
                     }
                 });
@@ -52,13 +61,15 @@ pub(crate) async fn serve(listener: UnixListener, world: Arc<World>, endpoint: S
     }
 }
 
-async fn answer(mut stream: UnixStream, world: &Arc<World>, endpoint: &str) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read).take(LINE_BYTES_MAX).read_line(&mut line).await?;
     let reply = match serde_json::from_str::<Request>(&line) {
-        Ok(Request::Check(request)) => return check::answer(&mut write, world, request).await,
-        Ok(request) => handlers::handle(world, endpoint, request).await,
+        Ok(Request::Check(request)) => {
+            return check::answer(&mut write, &desk.world, request).await;
+        }
+        Ok(request) => handlers::handle(desk, request).await,
         Err(error) => Reply::Error(format!("the request is unreadable: {error}")),
     };
     send(&mut write, &reply).await

@@ -24,6 +24,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     let serve_options = ServeOptions {
         data_dir: data_dir.clone(),
         listen: options.listen,
+        nbd_listen: None,
+        nbd_names: Vec::new(),
         meta_url: None,
         seal_key_file: None,
         seal_passphrase_file: None,

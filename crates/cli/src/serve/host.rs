@@ -2,6 +2,7 @@
 //! its own below the data directory.
 
 use super::history::VolumeHistory;
+use attach::tls::Badge;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
 use base::{Clock, InstanceId, VolumeId};
 use blockstore::store::VolumeHandle;
@@ -21,7 +22,7 @@ pub(crate) struct Host(Arc<Inner>);
 struct Inner {
     cells: Arc<Cells>,
     db: meta::Db,
-    exports: Exports,
+    exports: Arc<Exports>,
     open: Mutex<BTreeMap<Place, Open>>,
 }
 
@@ -38,8 +39,13 @@ impl Host {
         directory: PathBuf,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let exports = Exports::new(directory, clock);
+        let exports = Arc::new(Exports::new(directory, clock));
         Self(Arc::new(Inner { cells, db, exports, open: Mutex::default() }))
+    }
+
+    /// What is served, by place.
+    pub(crate) fn exports(&self) -> Arc<Exports> {
+        Arc::clone(&self.0.exports)
     }
 
     /// Closes everything when the server stops: accepted writes become durable, keys are wiped.
@@ -81,8 +87,13 @@ impl Inner {
         };
         let device = VolumeDevice::new(handle.clone());
         let device = Arc::new(device.with_history(Arc::new(history)));
-        let volume = request.volume.as_str();
-        match self.exports.attach(&request.instance, &name, volume, device) {
+        let badge = Badge {
+            volume: request.volume.clone(),
+            instance: request.instance.clone(),
+            device: name,
+            attached: request.attached,
+        };
+        match self.exports.attach(badge, device) {
             Ok(_socket) => {
                 self.open().insert(place, Open { volume: request.volume.clone(), handle });
                 Ok(())

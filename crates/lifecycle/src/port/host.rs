@@ -2,7 +2,7 @@
 
 use super::BoxFuture;
 use super::kms::VolumeKey;
-use base::{AccountId, InstanceId, Region, VolumeId};
+use base::{AccountId, InstanceId, Region, Timestamp, VolumeId};
 
 /// A volume to be opened for an instance.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct OpenVolume {
     pub instance: InstanceId,
     /// `/dev/sdf`.
     pub device: String,
+    /// When the attachment was asked for: what tells it from an earlier one at the same place.
+    pub attached: Timestamp,
     /// Bytes in the volume.
     pub size_bytes: u64,
     /// What the volume reads where it was never written.

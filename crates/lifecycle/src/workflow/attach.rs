@@ -180,6 +180,7 @@ async fn open(
         volume: volume.id.clone(),
         instance: attachment.instance.clone(),
         device: attachment.device.clone(),
+        attached: attachment.attached,
         size_bytes: u64::from(volume.size_gib) * GIB,
         base_root: volume.base_root.clone(),
         key,
