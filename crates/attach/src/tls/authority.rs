@@ -33,6 +33,11 @@ const PKCS8_PREFIX: [u8; 16] = [
 /// The authority's number. It signs itself once, so any fixed one will do.
 const AUTHORITY_SERIAL: u64 = 1;
 
+/// What the keys of servers and clients are for. QEMU does not use a certificate that does not permit
+/// key encipherment, whatever its key.
+const LEAF_USAGES: [KeyUsagePurpose; 2] =
+    [KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+
 /// Bytes of a random serial number; RFC 5280 allows 20.
 const SERIAL_BYTES: usize = 16;
 
@@ -125,7 +130,7 @@ impl Authority {
         let mut params = params(badge.volume.as_str());
         params.serial_number = Some(serial(rng));
         params.subject_alt_names = vec![SanType::DnsName(badge.to_string().try_into()?)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.key_usages = LEAF_USAGES.to_vec();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer)?;
         if Badge::of(certificate.der())? != *badge {
@@ -152,7 +157,7 @@ impl Authority {
         params.serial_number = Some(serial(rng));
         params.subject_alt_names =
             names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.key_usages = LEAF_USAGES.to_vec();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer)?;
         let chain = vec![certificate.der().clone(), self.certificate.der().clone()];
