@@ -1,5 +1,6 @@
 //! Attached volumes as block devices: an NBD server over unix stream sockets and over TLS, and a small
-//! client.
+//! client; [`vhost_user`], for the disks of virtual machines; [`ublk`], for block devices of this
+//! machine.
 //!
 //! The server speaks fixed newstyle NBD (`doc/proto.md` of the NetworkBlockDevice project, cited
 //! below as *NBD*) and knows nothing about encryption, snapshots or AWS: it turns bytes of a socket
@@ -19,6 +20,8 @@ pub mod export;
 pub mod exports;
 pub mod nbd;
 pub mod tls;
+pub mod ublk;
+pub mod vhost_user;
 pub mod volume;
 
 pub use buffer::Buffer;
@@ -28,4 +31,6 @@ pub use device::{
 };
 pub use export::{Export, Stop, StopError};
 pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};
+pub use ublk::{UblkDevice, UblkError, UblkStop};
+pub use vhost_user::{Disk, VhostExport};
 pub use volume::{History, VolumeDevice};

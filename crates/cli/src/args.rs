@@ -65,6 +65,14 @@ pub(crate) struct ServeOptions {
     /// Which permissions EBS asks of KMS: those that deny on AWS (native), or all documented ones.
     #[arg(long, value_enum, default_value_t = Enforcement::Native)]
     pub(crate) enforcement: Enforcement,
+    /// Serve attached volumes to virtual machines as well: beside DEVICE.sock (NBD) stands
+    /// DEVICE.vhost.sock (vhost-user-blk).
+    #[arg(long)]
+    pub(crate) vhost_user: bool,
+    /// Make attached volumes block devices of this machine as well: beside DEVICE.sock stands
+    /// DEVICE.ublk, a link to /dev/ublkbN. Needs root and a kernel with ublk_drv.
+    #[arg(long)]
+    pub(crate) ublk: bool,
     #[command(flatten)]
     pub(crate) volumes: VolumeArgs,
     /// Hold a kind of job (export, copy, initialize) to so many MiB/s, such as export=200. By default

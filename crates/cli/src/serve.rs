@@ -5,6 +5,7 @@ mod cells;
 mod data_dir;
 mod history;
 mod host;
+mod local;
 mod nbd;
 mod seal;
 
@@ -20,6 +21,7 @@ use data_dir::DataDir;
 use host::Host;
 use kms::seal::Root;
 use lifecycle::BandwidthLimits;
+use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -94,6 +96,10 @@ impl Server {
     /// Starts everything; when this returns, clients are answered.
     pub(crate) async fn start(options: &ServeOptions) -> Result<Self, Failure> {
         let data_dir = DataDir::take(&options.data_dir)?;
+        if options.ublk {
+            // Better said now than at the first attachment.
+            attach::ublk::probe().map_err(cannot_start)?;
+        }
         let Opened { world, host, authority } =
             open_world(&data_dir, options, Leftovers::Remove).await?;
         background::recover(&world).await.map_err(cannot_start)?;
@@ -159,6 +165,8 @@ impl Stopped {
             seal_passphrase_file: options.seal_passphrase_file.clone(),
             regions: data_dir.stored_regions()?,
             enforcement: Enforcement::Native,
+            vhost_user: false,
+            ublk: false,
             volumes: VolumeArgs::default(),
             job_bandwidth_mib: Vec::new(),
         };
@@ -193,7 +201,9 @@ async fn open_world(
     let authority = nbd::authority(&seal)?;
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);
-    let host = Arc::new(Host::new(Arc::clone(&cells), db.clone(), attachments, clock));
+    let offers = Offers { vhost_user: options.vhost_user, ublk: options.ublk };
+    let host = Host::new(Arc::clone(&cells), db.clone(), attachments, clock, offers);
+    let host = Arc::new(host);
     let world = World::open(Parts {
         db,
         clock: Arc::new(SystemClock),

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod exports;
+mod guest;
 mod hostile;
 mod memory;
 mod session;
 mod tls;
+mod vhost_user;
 mod volume;

@@ -31,6 +31,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         seal_passphrase_file: None,
         regions: Vec::new(),
         enforcement: Enforcement::Native,
+        vhost_user: false,
+        ublk: false,
         volumes: VolumeArgs::default(),
         job_bandwidth_mib: Vec::new(),
     };

@@ -2,6 +2,7 @@
 //! its own below the data directory.
 
 use super::history::VolumeHistory;
+use super::local::{Ending, Local, Offers};
 use attach::tls::Badge;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
 use base::{Clock, InstanceId, VolumeId};
@@ -10,7 +11,7 @@ use lifecycle::cells::Cells;
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{AttachHost, CloseVolume, Force, HostError, OpenVolume};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
@@ -23,12 +24,14 @@ struct Inner {
     cells: Arc<Cells>,
     db: meta::Db,
     exports: Arc<Exports>,
+    offers: Offers,
     open: Mutex<BTreeMap<Place, Open>>,
 }
 
 struct Open {
     volume: VolumeId,
     handle: VolumeHandle,
+    local: Local,
 }
 
 impl Host {
@@ -38,9 +41,10 @@ impl Host {
         db: meta::Db,
         directory: PathBuf,
         clock: Arc<dyn Clock>,
+        offers: Offers,
     ) -> Self {
         let exports = Arc::new(Exports::new(directory, clock));
-        Self(Arc::new(Inner { cells, db, exports, open: Mutex::default() }))
+        Self(Arc::new(Inner { cells, db, exports, offers, open: Mutex::default() }))
     }
 
     /// What is served, by place.
@@ -54,7 +58,7 @@ impl Host {
         let places: Vec<Place> = self.0.open().keys().cloned().collect();
         for place in places {
             let inner = Arc::clone(&self.0);
-            let closed = spawn_blocking(move || inner.close(&place, Stop::Graceful)).await;
+            let closed = spawn_blocking(move || inner.close(&place, Ending::Shutdown)).await;
             match closed {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a volume did not close cleanly"),
@@ -90,30 +94,56 @@ impl Inner {
         let badge = Badge {
             volume: request.volume.clone(),
             instance: request.instance.clone(),
-            device: name,
+            device: name.clone(),
             attached: request.attached,
         };
-        match self.exports.attach(badge, device) {
-            Ok(_socket) => {
-                self.open().insert(place, Open { volume: request.volume.clone(), handle });
+        let attached = self
+            .exports
+            .attach(badge, Arc::clone(&device) as _)
+            .map_err(|error| HostError::Device(Box::new(error)))
+            .and_then(|socket| self.serve_locally(request, &name, &socket, &device));
+        match attached {
+            Ok(local) => {
+                self.open().insert(place, Open { volume: request.volume.clone(), handle, local });
                 Ok(())
             }
             Err(error) => {
                 if let Err(unclosed) = handle.close() {
                     tracing::error!(error = %unclosed, "a volume did not close cleanly");
                 }
-                Err(HostError::Device(Box::new(error)))
+                Err(error)
             }
         }
     }
 
-    /// Ends the export first, so that no request meets a closed volume.
-    fn close(&self, place: &Place, how: Stop) -> Result<(), HostError> {
-        let stopped = self.exports.detach(&place.0, &place.1, how);
+    /// Serves a volume beside its NBD socket in whatever other ways are wanted.
+    fn serve_locally(
+        &self,
+        request: &OpenVolume,
+        name: &DeviceName,
+        socket: &Path,
+        device: &Arc<VolumeDevice>,
+    ) -> Result<Local, HostError> {
+        let started = Local::start(self.offers, &request.volume, name, socket, device);
+        started.map_err(|error| {
+            // It was made a moment ago, so nobody uses it.
+            let _ = self.exports.detach(&request.instance, name, Stop::Force);
+            HostError::Device(Box::new(error))
+        })
+    }
+
+    /// Ends the exports first, so that no request meets a closed volume.
+    fn close(&self, place: &Place, ending: Ending) -> Result<(), HostError> {
         let open = self.open().remove(place);
-        let closed = open.map_or(Ok(()), |open| open.handle.close());
+        let (handle, local) =
+            open.map_or((None, None), |open| (Some(open.handle), Some(open.local)));
+        let local = local.map_or(Ok(()), |local| local.stop(ending));
+        let how = ending.of_sockets();
+        let stopped = self.exports.detach(&place.0, &place.1, how).unwrap_or(Ok(()));
+        let closed = handle.map_or(Ok(()), |handle| handle.close());
         closed.map_err(|error| HostError::Storage(Box::new(error)))?;
-        stopped.unwrap_or(Ok(())).map_err(|error| HostError::Device(Box::new(error)))
+        stopped.map_err(|error| HostError::Device(Box::new(error)))?;
+        local.map_err(|error| HostError::Device(Box::new(error)))
     }
 }
 
@@ -137,7 +167,9 @@ impl AttachHost for Host {
                 Force::No => Stop::Graceful,
                 Force::Yes => Stop::Force,
             };
-            spawn_blocking(move || inner.close(&place, how)).await.unwrap_or_else(panicked)
+            spawn_blocking(move || inner.close(&place, Ending::Detach(how)))
+                .await
+                .unwrap_or_else(panicked)
         })
     }
 }

@@ -8,4 +8,5 @@ mod requests;
 mod signatures;
 mod snapshots;
 mod tokens;
+mod vhost_user;
 mod volumes;

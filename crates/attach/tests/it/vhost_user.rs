@@ -1,0 +1,432 @@
+//! A volume as a guest's virtio disk: the protocol, the requests, and what a hostile guest gets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use attach::{BlockDevice, Command, Disk, Request, Stop, VhostExport, call};
+use vhost::VhostBackend;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserInflight};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::guest::{
+    DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, QUEUE_SIZE, Ram, WRITE,
+    WRITE_ZEROES, Wishes,
+};
+use crate::memory::Memory;
+
+const SIZE: u64 = 8 << 20;
+const OK: u8 = 0;
+const IO_ERROR: u8 = 1;
+const UNSUPPORTED: u8 = 2;
+
+/// A device that can grow.
+struct Growing {
+    inner: Arc<Memory>,
+    size: AtomicU64,
+}
+
+impl BlockDevice for Growing {
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::SeqCst)
+    }
+
+    fn submit(&self, batch: Vec<Request>) {
+        self.inner.submit(batch);
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    device: Arc<Growing>,
+    export: VhostExport,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Arc::new(Growing { inner: Memory::start(SIZE), size: AtomicU64::new(SIZE) });
+        let export = serve(folder.path(), &device);
+        Self { folder, device, export }
+    }
+
+    fn guest(&self) -> Guest {
+        Guest::connect(self.export.path(), &Ram::new(), &Wishes::default())
+    }
+}
+
+fn serve(folder: &Path, device: &Arc<Growing>) -> VhostExport {
+    let path: PathBuf = folder.join("sdf.vhost.sock");
+    let disk = Disk::new("sdf".into(), "vol-0123456789abcdef0", Arc::clone(device) as _);
+    VhostExport::start(&path, disk).unwrap()
+}
+
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|at| (at / 3) as u8 ^ seed).collect()
+}
+
+fn range(sector: u64, count: u32, flags: u32) -> Vec<u8> {
+    [&sector.to_le_bytes()[..], &count.to_le_bytes(), &flags.to_le_bytes()].concat()
+}
+
+#[test]
+fn a_guest_reads_writes_and_gives_back() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    let queue = &mut guest.queues[0];
+    let data = pattern(8192, 5);
+    assert_eq!(queue.request(OUT, 8, Data::Give(&data)).0, OK);
+    assert_eq!(queue.request(IN, 8, Data::Want(8192)), (OK, data.clone()));
+    assert_eq!(queue.request(IN, 9, Data::Want(512)).1, data[512..1024]);
+    assert_eq!(bench.device.inner.state.flushes.load(Ordering::SeqCst), 0);
+    assert_eq!(queue.request(FLUSH, 0, Data::None).0, OK);
+    assert_eq!(bench.device.inner.state.flushes.load(Ordering::SeqCst), 1);
+    let zeroes = [range(8, 1, 1), range(10, 2, 0)].concat();
+    assert_eq!(queue.request(WRITE_ZEROES, 0, Data::Give(&zeroes)).0, OK);
+    let mut expected = data.clone();
+    expected[..512].fill(0);
+    expected[1024..2048].fill(0);
+    assert_eq!(queue.request(IN, 8, Data::Want(8192)).1, expected);
+    assert_eq!(queue.request(DISCARD, 0, Data::Give(&range(8, 16, 0))).0, OK);
+    assert_eq!(queue.request(IN, 8, Data::Want(8192)).1, [0; 8192]);
+    let (status, id) = queue.request(GET_ID, 0, Data::Want(20));
+    assert_eq!((status, &id[..]), (OK, &b"vol0123456789abcdef0"[..]));
+    // The guest was told of its answers.
+    assert!(queue.call.read().unwrap() > 0);
+}
+
+#[test]
+fn configuration_follows_the_device() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    assert_eq!(guest.config(0, 8), (SIZE / 512).to_le_bytes());
+    assert_eq!(guest.config(20, 4), 512u32.to_le_bytes());
+    assert_eq!(guest.config(34, 2), 16u16.to_le_bytes());
+    assert_eq!(guest.config(60, 20), [0; 20]);
+
+    assert_eq!(guest.queues[0].request(OUT, SIZE / 512, Data::Give(&[1; 512])).0, IO_ERROR);
+    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
+    bench.export.resized();
+    guest.channel.handle_request().unwrap();
+    assert_eq!(guest.notices.0.load(Ordering::SeqCst), 1);
+    assert_eq!(guest.config(0, 8), (2 * SIZE / 512).to_le_bytes());
+    assert_eq!(guest.queues[0].request(OUT, SIZE / 512, Data::Give(&[1; 512])).0, OK);
+}
+
+#[test]
+fn a_guest_chooses_when_its_writes_are_durable() {
+    let bench = Bench::start();
+    let flushes = || bench.device.inner.state.flushes.load(Ordering::SeqCst);
+    let mut guest = bench.guest();
+    guest.queues[0].request(OUT, 0, Data::Give(&[1; 512]));
+    assert_eq!(flushes(), 0);
+    guest.frontend.set_config(32, VhostUserConfigFlags::WRITABLE, &[0]).unwrap();
+    assert_eq!(guest.config(32, 1), [0]);
+    guest.queues[0].request(OUT, 0, Data::Give(&[1; 512]));
+    assert_eq!(flushes(), 1, "the cache is off");
+    assert!(guest.frontend.set_config(0, VhostUserConfigFlags::WRITABLE, &[0; 8]).is_err());
+    drop(guest);
+
+    // A guest that knows no FLUSH cannot be left with volatile writes.
+    let wishes = Wishes { without: 1 << 9 | 1 << 11, ..Wishes::default() };
+    let mut simple = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
+    simple.queues[0].request(OUT, 0, Data::Give(&[2; 512]));
+    assert_eq!(flushes(), 2);
+}
+
+#[test]
+fn what_was_not_agreed_on_is_refused() {
+    let bench = Bench::start();
+    let wishes = Wishes { without: 1 << 13 | 1 << 14, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
+    let queue = &mut guest.queues[0];
+    assert_eq!(queue.request(DISCARD, 0, Data::Give(&range(0, 8, 0))).0, UNSUPPORTED);
+    assert_eq!(queue.request(WRITE_ZEROES, 0, Data::Give(&range(0, 8, 0))).0, UNSUPPORTED);
+    assert_eq!(queue.request(2, 0, Data::Want(96)).0, UNSUPPORTED, "SCSI commands");
+    assert!(guest.frontend.set_features(1 << 63).is_err());
+}
+
+#[test]
+fn many_queues_work_at_once() {
+    let bench = Bench::start();
+    let wishes = Wishes { queues: 4, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
+    for round in 0..20u64 {
+        for (index, queue) in guest.queues.iter().enumerate() {
+            for slot in 0..20u16 {
+                let sector = round * 80 + index as u64 * 20 + u64::from(slot);
+                let data = [sector as u8 | 1; 512];
+                queue.build(slot, OUT, sector, Data::Give(&data));
+                queue.offer(slot * 3);
+            }
+            queue.kick();
+        }
+        for queue in &mut guest.queues {
+            let mut heads: Vec<u16> = (0..20).map(|_| queue.answer().0).collect();
+            heads.sort_unstable();
+            assert_eq!(heads, (0..20).map(|slot| slot * 3).collect::<Vec<_>>());
+        }
+    }
+    let queue = &mut guest.queues[3];
+    for sector in (0..1600u64).step_by(97) {
+        let read = queue.request(IN, sector, Data::Want(512));
+        assert_eq!(read, (OK, vec![sector as u8 | 1; 512]), "{sector}");
+    }
+}
+
+#[test]
+fn requests_in_pieces_and_in_tables_are_the_same_requests() {
+    let bench = Bench::start();
+    let guest = &mut bench.guest();
+    let data = pattern(1536, 9);
+    let ram = Arc::clone(&guest.ram);
+    let queue = &mut guest.queues[0];
+    // Header and data share pieces; the status ends the last one.
+    let at = queue.build(0, OUT, 4, Data::Give(&[]));
+    let joined = at + 0x100;
+    let mut bytes = [&OUT.to_le_bytes()[..], &[0; 4], &4u64.to_le_bytes(), &data].concat();
+    ram.0.write_slice(&bytes, GuestAddress(joined)).unwrap();
+    queue.descriptor(0, joined, 7, NEXT, 1);
+    queue.descriptor(1, joined + 7, 600, NEXT, 2);
+    queue.descriptor(2, joined + 607, bytes.len() as u32 - 607, NEXT, 3);
+    queue.descriptor(3, at + 16, 1, WRITE, 0);
+    queue.offer(0);
+    queue.kick();
+    queue.answer();
+    assert_eq!(ram.get::<u8>(at + 16), OK);
+
+    // The same as a table in memory, to read.
+    ram.put(IN, at);
+    let table = at + 0x2000;
+    let target = at + 0x1000;
+    for (index, (address, length, flags, next)) in
+        [(at, 16u32, NEXT, 1u16), (target, 1000, WRITE | NEXT, 2), (target + 1000, 537, WRITE, 0)]
+            .into_iter()
+            .enumerate()
+    {
+        let entry = table + 16 * index as u64;
+        ram.put(address, entry);
+        ram.put(length, entry + 8);
+        ram.put(flags, entry + 12);
+        ram.put(next, entry + 14);
+    }
+    queue.descriptor(5, table, 48, INDIRECT, 0);
+    queue.offer(5);
+    queue.kick();
+    assert_eq!(queue.answer(), (5, 1537));
+    bytes.resize(1537, 0);
+    ram.0.read_slice(&mut bytes, GuestAddress(target)).unwrap();
+    assert_eq!(bytes[..1536], data);
+    assert_eq!(bytes[1536], OK);
+}
+
+#[test]
+fn errors_of_the_device_reach_the_guest() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    bench.device.inner.state.broken.store(true, Ordering::SeqCst);
+    assert_eq!(guest.queues[0].request(IN, 0, Data::Want(512)).0, IO_ERROR);
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, IO_ERROR);
+    bench.device.inner.state.broken.store(false, Ordering::SeqCst);
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
+}
+
+#[test]
+fn malformed_requests_are_errors_and_the_ring_goes_on() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    let queue = &mut guest.queues[0];
+    for (kind, sector, data, expected) in [
+        (IN, SIZE / 512, Data::Want(512), IO_ERROR),
+        (IN, u64::MAX, Data::Want(512), IO_ERROR),
+        (IN, u64::MAX / 512, Data::Want(1024), IO_ERROR),
+        (IN, 0, Data::Want(100), IO_ERROR),
+        (IN, 0, Data::None, IO_ERROR),
+        (OUT, 0, Data::None, IO_ERROR),
+        (OUT, SIZE / 512 - 1, Data::Give(&[0; 1024]), IO_ERROR),
+        (DISCARD, 0, Data::Give(&[0; 15]), IO_ERROR),
+        (DISCARD, 0, Data::Give(&[0; 16]), IO_ERROR),
+        (DISCARD, 0, Data::Give(&range(0, 8, 1)), UNSUPPORTED),
+        (DISCARD, 0, Data::Give(&range(SIZE / 512, 1, 0)), IO_ERROR),
+        (DISCARD, 0, Data::Give(&range(u64::MAX, 1, 0)), IO_ERROR),
+        (WRITE_ZEROES, 0, Data::Give(&range(0, u32::MAX, 0)), IO_ERROR),
+        (WRITE_ZEROES, 0, Data::Give(&range(0, 1, 2)), UNSUPPORTED),
+        (99, 0, Data::None, UNSUPPORTED),
+    ] {
+        assert_eq!(queue.request(kind, sector, data).0, expected, "{kind} {sector}");
+    }
+    assert_eq!(queue.request(GET_ID, 0, Data::Want(3)), (OK, b"vol".to_vec()));
+    assert_eq!(queue.request(IN, 0, Data::Want(512)), (OK, vec![0; 512]));
+}
+
+/// Breaks the ring of a new guest in one way; the ring stops, another ring and a reset work.
+fn breaks(what: impl FnOnce(&Guest)) {
+    let bench = Bench::start();
+    let wishes = Wishes { queues: 2, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
+    what(&guest);
+    guest.queues[0].kick();
+    let told = (0..5000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        guest.queues[0].error.read().is_ok()
+    });
+    assert!(told, "the front-end is told that the ring broke");
+    assert_eq!(guest.queues[1].request(OUT, 0, Data::Give(&[7; 512])).0, OK);
+    drop(guest);
+    let mut again = bench.guest();
+    assert_eq!(again.queues[0].request(IN, 0, Data::Want(512)), (OK, vec![7; 512]));
+}
+
+#[test]
+fn a_hostile_ring_stops_alone() {
+    breaks(|guest| guest.queues[0].lie(QUEUE_SIZE + 1));
+    breaks(|guest| guest.queues[0].offer(QUEUE_SIZE));
+    breaks(|guest| {
+        // Data outside memory.
+        guest.queues[0].build(0, OUT, 0, Data::Give(&[1; 512]));
+        guest.queues[0].descriptor(1, 1 << 40, 512, NEXT, 2);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // A chain with a loop.
+        guest.queues[0].build(0, OUT, 0, Data::Give(&[1; 512]));
+        guest.queues[0].descriptor(1, DATA, 512, NEXT, 1);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // No place for a status.
+        guest.queues[0].descriptor(0, DATA, 16, 0, 0);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // More bytes than memory has, whose end wraps around.
+        guest.queues[0].descriptor(0, u64::MAX - 8, 16, NEXT, 1);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // A table within a table.
+        guest.ram.put(DATA, DATA);
+        guest.ram.put(16u32, DATA + 8);
+        guest.ram.put(INDIRECT, DATA + 12);
+        guest.queues[0].descriptor(0, DATA, 16, INDIRECT, 0);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // What is to be read follows what is to be written.
+        guest.queues[0].descriptor(0, DATA, 16, WRITE | NEXT, 1);
+        guest.queues[0].descriptor(1, DATA, 16, 0, 0);
+        guest.queues[0].offer(0);
+    });
+}
+
+#[test]
+fn a_descriptor_in_use_is_not_taken_again() {
+    let bench = Bench::start();
+    let wishes = Wishes { queues: 2, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
+    bench.device.inner.state.hold();
+    guest.queues[0].build(0, OUT, 0, Data::Give(&[1; 512]));
+    guest.queues[0].offer(0);
+    guest.queues[0].offer(0);
+    guest.queues[0].kick();
+    let told = (0..5000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        guest.queues[0].error.read().is_ok()
+    });
+    assert!(told);
+    bench.device.inner.state.release();
+    guest.queues[0].answer();
+    assert_eq!(guest.queues[0].poll(), None, "one answer, not two");
+}
+
+#[test]
+fn a_ring_is_quiet_before_it_is_handed_back() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    let state = Arc::clone(&bench.device.inner.state);
+    state.hold();
+    guest.queues[0].build(0, OUT, 0, Data::Give(&[1; 512]));
+    guest.queues[0].offer(0);
+    guest.queues[0].kick();
+    state.wait_for_submissions(1);
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        state.release();
+    });
+    // Answered only once the request is.
+    assert_eq!(guest.frontend.get_vring_base(0).unwrap(), 1);
+    assert!(guest.queues[0].poll().is_some());
+    release.join().unwrap();
+    guest.start(0);
+    assert_eq!(guest.queues[0].request(IN, 0, Data::Want(512)), (OK, vec![1; 512]));
+    guest.frontend.reset_device().unwrap();
+    // A stopped ring is left alone.
+    guest.queues[0].offer(0);
+    let _ = guest.queues[0].kick.write(1);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(guest.queues[0].poll(), None);
+}
+
+#[test]
+fn a_new_back_end_does_what_the_old_one_left() {
+    let bench = Bench::start();
+    let ram = Ram::new();
+    let mut first = Frontend::connect(bench.export.path(), 16).unwrap();
+    let asked = VhostUserInflight { num_queues: 1, queue_size: QUEUE_SIZE, ..Default::default() };
+    let _ = first.get_features().unwrap();
+    let protocol = first.get_protocol_features().unwrap();
+    first.set_protocol_features(protocol).unwrap();
+    let record = first.get_inflight_fd(&asked).unwrap();
+    drop(first);
+
+    let wishes = Wishes { record: Some(&record), ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &ram, &wishes);
+    guest.queues[0].request(OUT, 0, Data::Give(&[1; 512]));
+    // The device hangs with three requests, and the process "dies".
+    bench.device.inner.state.hold();
+    for slot in 1..4u16 {
+        guest.queues[0].build(slot, OUT, u64::from(slot), Data::Give(&[slot as u8 + 1; 512]));
+        guest.queues[0].offer(slot * 3);
+    }
+    guest.queues[0].kick();
+    bench.device.inner.state.wait_for_submissions(4);
+    bench.export.stop(Stop::Force).unwrap();
+    drop(guest);
+
+    let fresh = Arc::new(Growing { inner: Memory::start(SIZE), size: AtomicU64::new(SIZE) });
+    let export = serve(bench.folder.path(), &fresh);
+    let mut guest = Guest::connect(export.path(), &ram, &wishes);
+    let mut heads: Vec<u16> = (0..3).map(|_| guest.queues[0].answer().0).collect();
+    heads.sort_unstable();
+    assert_eq!(heads, [3, 6, 9]);
+    for sector in 1..4u64 {
+        let read = guest.queues[0].request(IN, sector, Data::Want(512));
+        assert_eq!(read, (OK, vec![sector as u8 + 1; 512]));
+    }
+    bench.device.inner.state.release();
+}
+
+#[test]
+fn a_disk_has_one_user_at_a_time() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    let second = Frontend::connect(bench.export.path(), 16).unwrap();
+    assert!(second.get_features().is_err(), "turned away");
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
+    drop(guest);
+    let mut third = bench.guest();
+    assert_eq!(third.queues[0].request(FLUSH, 0, Data::None).0, OK);
+}
+
+#[test]
+fn a_stop_flushes_and_frees_the_path() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    guest.queues[0].request(OUT, 0, Data::Give(&[3; 512]));
+    let path = bench.export.path().to_owned();
+    bench.export.stop(Stop::Graceful).unwrap();
+    assert!(!path.exists());
+    assert_eq!(bench.device.inner.state.flushes.load(Ordering::SeqCst), 1);
+    call(&*bench.device, Command::Flush).unwrap();
+}
