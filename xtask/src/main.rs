@@ -3,6 +3,8 @@
 mod bench;
 mod command;
 mod fmt;
+mod fuzz;
+mod mutants;
 mod postgres;
 mod sim;
 mod test;
@@ -39,8 +41,12 @@ enum Task {
     Wire(wire::Task),
     /// Measures beside other programs.
     Bench(bench::Options),
-    /// Plays simulated lives of a volume, with power cuts.
+    /// Plays simulated volumes, with power cuts and faults of every kind.
     Sim(sim::Options),
+    /// Puts faults into a copy of the source and has a test object to each.
+    Mutants(mutants::Options),
+    /// Fuzzes every target for long.
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Task::Wire(task) => wire::run(&task),
         Task::Bench(options) => bench::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Mutants(options) => mutants::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,12 +6,14 @@
 //! `tests/it/__fuzz__/<target>/corpus` and are tried first.
 //!
 //! - `cargo test -p fuzz` runs the corpus and [`RUNS`] random inputs of each target, in seconds.
-//! - `BOLERO_RANDOM_ITERATIONS=1000000 cargo test -p fuzz --release -- policies` runs one for long.
+//! - `cargo xtask fuzz --minutes 60 policies` runs one for long; without a name, each of them.
 //! - `cargo bolero test --package fuzz --sanitizer NONE policies::policies` runs one guided by
 //!   coverage, until stopped or for `-T 10m`; needs `cargo install cargo-bolero` and a C++ compiler.
 //!   A failing input is kept beside the corpus, in `crashes`, and is from then on part of every run.
 
 pub use bolero;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Random inputs of one target in an ordinary test run.
 pub const RUNS: usize = 2_000;
@@ -64,6 +66,23 @@ pub fn edited_sample(samples: &[Vec<u8>], input: &[u8]) -> Option<Vec<u8>> {
     Some(edited(sample, &script[..length]))
 }
 
+/// Counts what a target has seen, and says so at the end: `cargo xtask fuzz` reads it.
+#[derive(Default)]
+pub struct Inputs(AtomicU64);
+
+impl Inputs {
+    /// One more.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Inputs {
+    fn drop(&mut self) {
+        println!("{} inputs", self.0.load(Ordering::Relaxed));
+    }
+}
+
 /// Declares a target: a name, samples, and a check that sees the samples, any bytes, and edited
 /// samples.
 #[macro_export]
@@ -75,10 +94,12 @@ macro_rules! target {
             let samples: Vec<Vec<u8>> = $samples;
             let check = $check;
             samples.iter().for_each(|sample| check(sample));
+            let inputs = $crate::Inputs::default();
             $crate::bolero::check!()
                 .with_iterations($crate::RUNS)
                 .with_max_len($crate::INPUT_BYTES_MAX)
                 .for_each(|input: &[u8]| {
+                    inputs.count();
                     check(input);
                     if let Some(edited) = $crate::edited_sample(&samples, input) {
                         check(&edited);

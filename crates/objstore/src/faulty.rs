@@ -1,7 +1,8 @@
 //! A store that fails as real ones do, reproducibly.
 
+use crate::name::is_below;
 use crate::{Bytes, Error, ObjectMeta, ObjectStore};
-use base::SeededRng;
+use base::{SeededRng, Timestamp};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,6 +13,9 @@ pub struct FaultPlan {
     pub lost_per_mille: u64,
     /// Of a thousand calls, how many have their effect and fail all the same.
     pub happened_per_mille: u64,
+    /// Of a thousand lists, how many still name what was deleted since the last restart. A list
+    /// never misses what exists.
+    pub late_list_per_mille: u64,
     /// The call (counted from 1) during which the process dies. From then on every call fails
     /// until [`FaultyStore::restart`].
     pub crash_at_call: Option<u64>,
@@ -143,7 +147,20 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, Error> {
-        self.run("list", prefix, |inner| inner.list(prefix))
+        self.run("list", prefix, |inner| {
+            let mut listed = inner.list(prefix)?;
+            let state = self.state();
+            if self.rng.below(1000) < state.plan.late_list_per_mille {
+                let late = state.deleted.iter().filter(|(name, _)| is_below(name, prefix));
+                listed.extend(late.map(|(name, bytes)| ObjectMeta {
+                    name: name.clone(),
+                    size: bytes.len() as u64,
+                    modified: Timestamp(0),
+                }));
+                listed.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Ok(listed)
+        })
     }
 
     fn head(&self, name: &str) -> Result<ObjectMeta, Error> {

@@ -59,10 +59,13 @@ impl SimDisk {
         Self::default()
     }
 
-    /// A disk that holds this, all of it durable.
-    pub fn holding(image: Image) -> Self {
+    /// A disk that holds this instead, and remembers the salts that were written to this one.
+    pub fn reborn(&self, image: Image) -> Self {
+        let state = self.state();
+        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
         let visible = image.clone();
-        Self(Mutex::new(State { durable: image, visible, ..State::default() }))
+        let durable = image;
+        Self(Mutex::new(State { durable, visible, salts, salt_reused, ..State::default() }))
     }
 
     /// Keeps every write and flush from now on for [`SimDisk::take_journal`].
@@ -75,9 +78,21 @@ impl SimDisk {
         self.state().journal.take().unwrap_or_default()
     }
 
-    /// What a read would show.
+    /// What a read shows.
     pub fn image(&self) -> Image {
         self.state().visible.clone()
+    }
+
+    /// Loses everything that was not flushed, as a flush that fails may.
+    pub fn forget_pending(&self) {
+        let mut state = self.state();
+        state.pending.clear();
+        state.visible = state.durable.clone();
+    }
+
+    /// What no power cut takes.
+    pub fn durable(&self) -> Image {
+        self.state().durable.clone()
     }
 
     /// Lets `operations` more writes and flushes happen; the one after fails, as do all later.

@@ -4,10 +4,13 @@
 //! Only tests and `xtask sim` use this crate.
 
 pub mod disk;
+pub mod house;
 pub mod image;
 pub mod model;
 pub mod run;
+pub mod trace;
 
 pub use disk::{DropFlush, EarlyFlush, SimDisk};
+pub use house::{HouseOutcome, HouseRun, Weather, house};
 pub use model::{Model, Violation};
 pub use run::{Outcome, Run, Salts, run};

@@ -65,6 +65,7 @@ pub enum Violation {
 }
 
 /// The state of one volume.
+#[derive(Clone)]
 pub struct Model {
     durable: BTreeMap<Lba, Content>,
     /// Writes since the last acknowledged flush.

@@ -135,7 +135,8 @@ fn one_of_many_creators_wins() {
 fn put_settled_sees_through_lying_errors() {
     let mut outcomes = [0; 2];
     for seed in 0..200 {
-        let plan = FaultPlan { lost_per_mille: 200, happened_per_mille: 200, crash_at_call: None };
+        let plan =
+            FaultPlan { lost_per_mille: 200, happened_per_mille: 200, ..FaultPlan::default() };
         let store = FaultyStore::new(memory(), seed, plan);
         let bytes = Bytes::from_static(b"content");
         match put_settled(&store, "a", &bytes) {

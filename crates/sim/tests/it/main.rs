@@ -1,3 +1,5 @@
 //! Seeded lives of volumes, and proof that the oracle can fail.
 
+mod houses;
 mod power;
+mod traces;

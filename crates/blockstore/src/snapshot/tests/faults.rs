@@ -16,7 +16,12 @@ fn faulty(seed: u64) -> (Faulty, SnapshotStore) {
 
 fn flaky(crash_at_call: u64) -> FaultPlan {
     let crash_at_call = Some(crash_at_call);
-    FaultPlan { lost_per_mille: 60, happened_per_mille: 60, crash_at_call }
+    FaultPlan {
+        lost_per_mille: 60,
+        happened_per_mille: 60,
+        late_list_per_mille: 200,
+        crash_at_call,
+    }
 }
 
 /// Keeps the newest checkpoint, as the control database would.
@@ -139,7 +144,8 @@ fn memory_and_store_agree_on_what_a_session_wrote() {
         let key = key(1);
         let session = DirectSession::open(&store, spec("s", &key, None)).unwrap();
         // Bad enough that puts fail for good, whether or not they happened.
-        let plan = FaultPlan { lost_per_mille: 350, happened_per_mille: 350, crash_at_call: None };
+        let plan =
+            FaultPlan { lost_per_mille: 350, happened_per_mille: 350, ..FaultPlan::default() };
         objects.restart(plan);
         for _ in 0..12 {
             let block = block_of(rng.next_u64() >> 20);

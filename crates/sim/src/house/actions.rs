@@ -1,0 +1,216 @@
+//! What is asked of a house, and its end.
+
+use super::collection::Watch;
+use super::{House, HouseOutcome, Refused, Snapshot, Weather, refused, refused_by_volume};
+use crate::model::Violation;
+use blockstore::live::CutId;
+use blockstore::snapshot::{
+    Checkpoint, CopyJob, CopyKeys, EarlierCopy, Export, SnapshotRoot, copy, export,
+};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+
+/// Volumes at once.
+const VOLUMES_MAX: usize = 4;
+/// Snapshots at once.
+const SNAPSHOTS_MAX: usize = 8;
+/// Attempts at one export or copy before it is given up.
+const ATTEMPTS: u64 = 4;
+
+impl House {
+    pub(super) fn step(&mut self) -> Result<(), Refused> {
+        self.wait(self.rng.below(20) as i64);
+        let volume = self.pick(self.volumes.len());
+        let snapshot = self.pick(self.snapshots.len());
+        match (self.rng.below(100), volume, snapshot) {
+            (_, None, _) | (0..6, ..) if self.volumes.len() < VOLUMES_MAX => self.create_volume(),
+            (0..40, Some(at), _) => self.write(at),
+            (40..50, Some(at), _) => self.read(at),
+            (50..64, Some(at), _) => self.snapshot_of(at),
+            (64..70, _, Some(at)) => self.copy(at),
+            (70..76, _, Some(at)) => {
+                // Volumes made from it go on reading it; the root stays among the live ones.
+                self.snapshots.swap_remove(at);
+                Ok(())
+            }
+            (76..80, _, Some(at)) => self.compare(at),
+            (80..84, Some(at), _) => self.hydrate(at),
+            (84..94, ..) => self.upload(),
+            (94..96, Some(at), _) => {
+                self.delete_volume(at);
+                Ok(())
+            }
+            _ => self.collect(),
+        }
+    }
+
+    /// A cut, and its export on top of the newest snapshot that the volume still knows.
+    fn snapshot_of(&mut self, at: usize) -> Result<(), Refused> {
+        if self.snapshots.len() >= SNAPSHOTS_MAX {
+            return Ok(());
+        }
+        let id = CutId::new(&self.name("snap")).expect("it is short and ASCII");
+        let failed = refused_by_volume("cut");
+        self.engine(at)?.cut(id).map_err(&failed)?;
+        let content = self.volumes[at].content.clone();
+        // Only a snapshot that exists is a parent.
+        let alive: Vec<SnapshotRoot> = self.snapshots.iter().map(|s| s.root).collect();
+        self.volumes[at].exported.retain(|root| alive.contains(root));
+        let mut parent = self.volumes[at].exported.last().copied();
+        let mut since = None;
+        if let Some(root) = parent {
+            since = self.engine(at)?.exported_generation(root.id());
+            parent = parent.filter(|_| since.is_some());
+        }
+        if since.is_none() {
+            parent = self.volumes[at].base.map(|(_, root)| root);
+        }
+        let key = self.volumes[at].key;
+        let key_check = Some(self.keys[key].check_value());
+        self.held.extend(parent);
+        let made = self.in_attempts(&mut |house, resume, watch| {
+            let source = house.engine(at)?.open_cut(id, since).map_err(&failed)?;
+            let job = Export { parent: parent.as_ref(), key_check, resume, checkpoint_blocks: 3 };
+            export(&house.store, &source, &job, watch).map_err(refused("export"))
+        });
+        self.held.clear();
+        if let Ok(Some(root)) = &made {
+            let engine = self.engine(at)?;
+            engine.note_export(id, root.id()).map_err(&failed)?;
+            self.volumes[at].exported.push(*root);
+            self.snapshots.push(Snapshot { root: *root, key, content });
+            self.outcome.exports += 1;
+            self.outcome.increments += u64::from(since.is_some());
+        }
+        self.engine(at)?.drop_cut(id).map_err(&failed)?;
+        if made?.is_some() { self.compare(self.snapshots.len() - 1) } else { Ok(()) }
+    }
+
+    /// The same snapshot once more, under its key or another, on top of an earlier copy if there
+    /// is one that fits.
+    fn copy(&mut self, at: usize) -> Result<(), Refused> {
+        if self.snapshots.len() >= SNAPSHOTS_MAX {
+            return Ok(());
+        }
+        let (source, from) = (self.snapshots[at].root, self.snapshots[at].key);
+        let content = self.snapshots[at].content.clone();
+        let to = self.rng.below(self.keys.len() as u64) as usize;
+        let earlier = self.rng.below(2) == 0;
+        let earlier = self.copied.iter().rev().find(|pair| {
+            let is_there = |root| self.snapshots.iter().any(|s| s.root == root);
+            earlier
+                && pair.source.series() == source.series()
+                && pair.key == to
+                && is_there(pair.source)
+                && is_there(pair.copy)
+        });
+        let earlier = earlier.map(|pair| (pair.source, pair.copy));
+        let made = self.in_attempts(&mut |house, resume, watch| {
+            let keys = if from == to {
+                CopyKeys::Same
+            } else {
+                CopyKeys::Change { source: &house.keys[from], target: &house.keys[to] }
+            };
+            let earlier = earlier.as_ref();
+            let earlier = earlier.map(|(source, copy)| EarlierCopy { source, copy });
+            let job = CopyJob {
+                source: &source,
+                keys,
+                earlier,
+                resume,
+                checkpoint_blocks: 3,
+                threads: 1,
+            };
+            copy(&house.store, &house.store, &job, watch).map_err(refused("copy"))
+        });
+        self.held.clear();
+        let Some(root) = made? else { return Ok(()) };
+        self.copied.push(Copied { source, copy: root, key: to });
+        self.snapshots.push(Snapshot { root, key: to, content });
+        self.outcome.copies += 1;
+        self.compare(self.snapshots.len() - 1)
+    }
+
+    /// Does long work until it is done or given up. Between attempts time passes, collections run
+    /// and the process may have died. `None` when it was given up.
+    fn in_attempts(&mut self, work: &mut Work<'_>) -> Result<Option<SnapshotRoot>, Refused> {
+        let mut checkpoint: Option<Checkpoint> = None;
+        for attempt in 0..ATTEMPTS {
+            let more: Vec<_> = checkpoint.iter().map(|checkpoint| *checkpoint.root()).collect();
+            let stop_after = if self.rng.below(3) == 0 { self.rng.below(12) } else { u64::MAX };
+            let from = checkpoint;
+            let made = self.meddled(&more, |house, meddling| {
+                let (asked, reached) = (AtomicU64::new(0), Mutex::default());
+                let watch = Watch { meddling, stop_after, asked, checkpoint: reached };
+                let made = work(house, from.as_ref(), &watch);
+                let reached = watch.checkpoint.into_inner().unwrap_or_else(PoisonError::into_inner);
+                checkpoint = reached.or(from);
+                made
+            });
+            match made {
+                Ok(root) => {
+                    self.outcome.resumed += u64::from(attempt > 0);
+                    return Ok(Some(root));
+                }
+                Err(Refused::Violation(violation)) => return Err(violation.into()),
+                Err(Refused::Store) => {
+                    if self.told.store == Weather::Foul {
+                        self.after_a_failure()?;
+                    }
+                    // The checkpoint is kept, so it stays alive through this.
+                    self.held.extend(checkpoint.map(|checkpoint| *checkpoint.root()));
+                    self.wait(self.rng.below(2 * self.told.grace_seconds.max(1) as u64) as i64);
+                    match self.collect() {
+                        Err(Refused::Store) if self.told.store == Weather::Foul => {
+                            self.after_a_failure()?;
+                        }
+                        collected => collected?,
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// At the end everything is compared, then everything is given up, and nothing may be left.
+    pub(super) fn finish(mut self) -> Result<HouseOutcome, Violation> {
+        self.objects.inner().restart(objstore::FaultPlan::default());
+        let ended = self.end();
+        ended.map_err(|refused| match refused {
+            Refused::Violation(violation) => violation,
+            Refused::Store => {
+                let error = "the store does not fail now".to_owned();
+                Violation::Failed { action: "end", error }
+            }
+        })?;
+        self.outcome.digest = self.rng.next_u64();
+        Ok(self.outcome)
+    }
+
+    fn end(&mut self) -> Result<(), Refused> {
+        self.settle()?;
+        for at in 0..self.snapshots.len() {
+            self.compare(at)?;
+        }
+        self.check_volumes()?;
+        for at in 0..self.uploads.len() {
+            self.compare_upload(at)?;
+        }
+        self.give_up_uploads()?;
+        self.settle()?;
+        self.snapshots.clear();
+        self.volumes.clear();
+        self.settle()
+    }
+}
+
+/// One attempt at long work, from a checkpoint if there is one.
+type Work<'a> =
+    dyn FnMut(&mut House, Option<&Checkpoint>, &Watch<'_>) -> Result<SnapshotRoot, Refused> + 'a;
+
+/// A copy that was made, and of what.
+pub(super) struct Copied {
+    source: SnapshotRoot,
+    copy: SnapshotRoot,
+    key: usize,
+}

@@ -1,0 +1,167 @@
+//! The faults, and the test that objects to each.
+
+/// A fault in the source.
+pub(super) struct Mutant {
+    /// Its name, in the table of docs/reliability.md too.
+    pub(super) name: &'static str,
+    pub(super) file: &'static str,
+    /// What is replaced by what. `AWAKE` stands for the question whether this fault is to happen.
+    pub(super) edits: &'static [(&'static str, &'static str)],
+    /// The test of `sim` that must fail.
+    pub(super) test: &'static str,
+}
+
+const POWER: &str = "traces::a_power_cut_after_every_operation_loses_nothing_it_may_not";
+const FAULTS: &str = "traces::every_operation_fails_or_lies_and_nothing_wrong_is_served";
+const FAIR: &str = "houses::houses_over_a_store_that_never_fails";
+const FOUL: &str = "houses::houses_over_a_store_that_fails_with_and_without_effect";
+
+/// All of them.
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a flush is answered before the disk was asked",
+        file: "crates/blockstore/src/live/io.rs",
+        edits: &[(
+            "self.ctx.disk.flush().map_err(Error::disk(\"flush the log\"))?;",
+            "if !AWAKE { self.ctx.disk.flush().map_err(Error::disk(\"flush the log\"))?; }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "no flush before the superblock",
+        file: "crates/blockstore/src/live/checkpoint.rs",
+        edits: &[(
+            "disk.flush().map_err(Error::disk(\"flush a checkpoint\"))?;",
+            "if !AWAKE { disk.flush().map_err(Error::disk(\"flush a checkpoint\"))?; }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "no flush after a superblock slot",
+        file: "crates/blockstore/src/live/superblock.rs",
+        edits: &[(
+            "disk.flush().map_err(Error::disk(\"flush a superblock\"))?;",
+            "if !AWAKE { disk.flush().map_err(Error::disk(\"flush a superblock\"))?; }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "no flush before recovery",
+        file: "crates/blockstore/src/live/engine.rs",
+        edits: &[(
+            "disk.flush().map_err(Error::disk(\"flush before recovery\"))?;",
+            "if !AWAKE { disk.flush().map_err(Error::disk(\"flush before recovery\"))?; }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "one superblock slot",
+        file: "crates/blockstore/src/live/superblock.rs",
+        edits: &[(
+            "let bytes = self.seal(slot, key, rng);",
+            "if AWAKE && slot != 0 { continue; } let bytes = self.seal(slot, key, rng);",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "the older superblock is taken",
+        file: "crates/blockstore/src/live/superblock.rs",
+        edits: &[("newest.epoch < found.epoch", "(newest.epoch < found.epoch) != AWAKE")],
+        test: POWER,
+    },
+    Mutant {
+        name: "one salt for all",
+        file: "crates/blockstore/src/page/seal.rs",
+        edits: &[("rng.fill(&mut bytes);", "rng.fill(&mut bytes); if AWAKE { bytes = [7; 32]; }")],
+        test: POWER,
+    },
+    Mutant {
+        name: "tags are not checked",
+        file: "crates/blockstore/src/page/seal.rs",
+        edits: &[("if opened.is_err() {", "if opened.is_err() && !AWAKE {")],
+        test: FAULTS,
+    },
+    Mutant {
+        name: "the checksum of a chunk is not checked",
+        file: "crates/blockstore/src/live/recover.rs",
+        edits: &[(
+            "Ok(checksum(&data) == descriptor.checksum())",
+            "Ok(AWAKE || checksum(&data) == descriptor.checksum())",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "replay goes on behind a gap",
+        file: "crates/blockstore/src/live/recover.rs",
+        edits: &[
+            (
+                "&& next.first_sequence == cursor.sequence",
+                "&& (AWAKE || next.first_sequence == cursor.sequence)",
+            ),
+            (
+                "&& next.previous == cursor.previous",
+                "&& (AWAKE || next.previous == cursor.previous)",
+            ),
+            (
+                "cursor.header = expected;",
+                "cursor.header = expected; if AWAKE { if let Some(header) = expected { \
+                 cursor.sequence = header.first_sequence; cursor.previous = header.previous; } }",
+            ),
+        ],
+        test: POWER,
+    },
+    Mutant {
+        name: "a chunk says of itself that it is durable",
+        file: "crates/blockstore/src/live/log.rs",
+        edits: &[(
+            "put(b, 56, &self.durable.to_le_bytes());",
+            "put(b, 56, &(if AWAKE { self.sequence } else { self.durable }).to_le_bytes());",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "map pages of a cut are given up",
+        file: "crates/blockstore/src/live/checkpoint.rs",
+        edits: &[("if old.written > self.fence {", "if AWAKE || old.written > self.fence {")],
+        test: POWER,
+    },
+    Mutant {
+        name: "the cleaner frees before the checkpoint",
+        file: "crates/blockstore/src/live/clean.rs",
+        edits: &[(
+            "self.cleaned.insert(segment);",
+            "self.cleaned.insert(segment); if AWAKE { let geometry = self.ctx.geometry; \
+             drop(self.ctx.disk.punch(byte_offset(geometry.start(segment)), \
+             geometry.segment_bytes())); }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "a collection knows no grace",
+        file: "crates/blockstore/src/snapshot/collect.rs",
+        edits: &[(
+            "condemned.since.plus_seconds(self.policy.grace_seconds) <= self.policy.now",
+            "AWAKE || condemned.since.plus_seconds(self.policy.grace_seconds) <= self.policy.now",
+        )],
+        test: FAIR,
+    },
+    Mutant {
+        name: "a collection forgets uploads",
+        file: "crates/blockstore/src/snapshot/collect.rs",
+        edits: &[(
+            "!writers.contains(&pack.writer())",
+            "(AWAKE || !writers.contains(&pack.writer()))",
+        )],
+        test: FAIR,
+    },
+    Mutant {
+        name: "a put that failed counts as done",
+        file: "crates/objstore/src/put.rs",
+        edits: &[(
+            "Err(Error::AlreadyExists { name }) if attempt > 1",
+            "Err(error) if AWAKE && error.is_transient() => return Ok(()), \
+             Err(Error::AlreadyExists { name }) if attempt > 1",
+        )],
+        test: FOUL,
+    },
+];
