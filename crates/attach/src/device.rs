@@ -124,6 +124,21 @@ pub struct Milestone {
     pub generation: u32,
 }
 
+impl Command {
+    /// Bytes of data it carries or asks for.
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::Read { buffer, .. } => buffer.len(),
+            Self::Write { data, .. } => data.len(),
+            Self::Flush
+            | Self::Trim { .. }
+            | Self::WriteZeroes { .. }
+            | Self::Status { .. }
+            | Self::Cache { .. } => 0,
+        }
+    }
+}
+
 /// When a write may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

@@ -498,7 +498,7 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::{FileDisk, OpenOptions, Pin, VolumeOptions};
+    use crate::live::{FileDisk, IoMode, OpenOptions, Pin, VolumeOptions};
     use base::{Secret, SeededRng};
 
     fn structure() -> StructureKey {
@@ -533,7 +533,8 @@ mod tests {
     #[test]
     fn a_wrong_count_is_named_and_made_right() {
         let folder = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(FileDisk::create(&folder.path().join("disk")).unwrap());
+        let disk: Arc<dyn Disk> =
+            Arc::new(FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap());
         let options = VolumeOptions { size_bytes: 8 << 20, key_check: None, base: None };
         let config = EngineConfig::tiny();
         Engine::create(&*disk, &structure(), &*rng(), &config, &options).unwrap();

@@ -16,7 +16,7 @@ const SIZE: u64 = 100 << 20;
 const PAGES: usize = (SIZE / PAGE) as usize;
 
 fn store(folder: &Path) -> Store {
-    let config = StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4 };
+    let config = StoreConfig { engine: EngineConfig::tiny(), ..StoreConfig::server() };
     Store::open(folder, Secret::new([9; 32]), Arc::new(OsRng), config).unwrap()
 }
 

@@ -102,8 +102,6 @@ fn mark(volume: &VolumeId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn marks_are_of_the_volume() {
         let mark = |id: &str| super::mark(&id.parse().unwrap());
