@@ -56,6 +56,7 @@ impl Place {
             volume: volume.clone(),
             instance: InstanceId::generate(&OsRng),
             device: "/dev/sdf".to_owned(),
+            attached: Timestamp(0),
             size_bytes: SIZE,
             base_root,
             key: Secret::new([3; 64]),
