@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Says which fault is awake. Read by the copy only.
 const VARIABLE: &str = "STRONGROOM_MUTANT";
+/// Of all crates of the workspace.
+const VERSION: &str = "version = \"0.0.0\"";
 /// A faulty engine may never end. That counts as an objection.
 const TIMEOUT_SECONDS: &str = "180";
 
@@ -65,6 +67,11 @@ fn copy_tree(scratch: &Path) -> Result<(), String> {
             continue;
         }
         let mut bytes = std::fs::read(&source).map_err(|e| format!("{}: {e}", source.display()))?;
+        if name == Path::new("Cargo.toml") {
+            // Another version, so that nothing that is built here takes the place of the real crates.
+            let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+            bytes = text.replacen(VERSION, "version = \"0.0.0-mutants\"", 1).into_bytes();
+        }
         let mut edit = 0;
         for mutant in MUTANTS {
             for (find, replace) in mutant.edits {

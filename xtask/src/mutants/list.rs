@@ -46,27 +46,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: POWER,
     },
     Mutant {
-        name: "no flush before recovery",
-        file: "crates/blockstore/src/live/engine.rs",
-        edits: &[(
-            "disk.flush().map_err(Error::disk(\"flush before recovery\"))?;",
-            "if !AWAKE { disk.flush().map_err(Error::disk(\"flush before recovery\"))?; }",
-        )],
-        test: POWER,
-    },
-    Mutant {
         name: "one superblock slot",
         file: "crates/blockstore/src/live/superblock.rs",
         edits: &[(
             "let bytes = self.seal(slot, key, rng);",
             "if AWAKE && slot != 0 { continue; } let bytes = self.seal(slot, key, rng);",
         )],
-        test: POWER,
-    },
-    Mutant {
-        name: "the older superblock is taken",
-        file: "crates/blockstore/src/live/superblock.rs",
-        edits: &[("newest.epoch < found.epoch", "(newest.epoch < found.epoch) != AWAKE")],
         test: POWER,
     },
     Mutant {
