@@ -159,3 +159,18 @@ fn objection(tests: &Path, mutant: &Mutant) -> Result<String, String> {
         _ => Err(format!("{}: {} does not object", mutant.name, mutant.test)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_its_place() {
+        for mutant in MUTANTS {
+            let text = std::fs::read_to_string(command::root().join(mutant.file)).unwrap();
+            for (find, _) in mutant.edits {
+                assert!(text.contains(find), "{}: {} has no {find:?}", mutant.name, mutant.file);
+            }
+        }
+    }
+}
