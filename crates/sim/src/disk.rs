@@ -87,6 +87,7 @@ impl SimDisk {
     pub fn forget_pending(&self) {
         let mut state = self.state();
         state.pending.clear();
+        state.started.clear();
         state.visible = state.durable.clone();
     }
 

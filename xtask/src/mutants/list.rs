@@ -63,7 +63,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "tags are not checked",
         file: "crates/blockstore/src/page/seal.rs",
-        edits: &[("if opened.is_err() {", "if opened.is_err() && !AWAKE {")],
+        edits: &[(
+            "if self.key.open(nonce(position), aad, &tag.0, bytes) {",
+            "if self.key.open(nonce(position), aad, &tag.0, bytes) || AWAKE {",
+        )],
         test: FAULTS,
     },
     Mutant {
