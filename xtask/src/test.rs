@@ -1,11 +1,9 @@
-//! The tests: every crate's own, faults they must object to, then real clients against the real
-//! binary.
+//! The tests: every crate's own, then real clients against the real binary.
 //!
 //! The client tests need Python, the `aws` CLI and a few Debian packages. On a developer's machine
 //! what is missing is named and left out; in CI (`CI=true`) a missing client is a failure.
 
 use crate::command;
-use crate::mutants;
 use crate::postgres::{self, Server};
 use clap::Args;
 use std::path::PathBuf;
@@ -29,7 +27,6 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let postgres = Postgres::find()?;
     if !options.only_clients {
         crates(&postgres)?;
-        mutants::run(&mutants::Options::default())?;
     }
     if !options.no_clients {
         clients(&postgres, &options.pytest)?;
