@@ -4,6 +4,7 @@
 //! (`O_DIRECT`), and chunks and guests' reads go through a ring that a thread of their own serves.
 //! Elsewhere every call waits for the kernel.
 
+use super::ahead::{Keep, ReadAhead};
 use super::aligned::is_aligned;
 use super::disk::{ReadJob, ReadPart};
 use super::reactor::{Reactor, WriteJob};
@@ -78,6 +79,7 @@ pub struct FileDisk {
     file: Arc<File>,
     mode: IoMode,
     writes: Arc<Writes>,
+    ahead: ReadAhead,
     /// Started with the first request that needs it.
     reactor: OnceLock<Option<Reactor>>,
 }
@@ -112,7 +114,8 @@ impl FileDisk {
             options.custom_flags(OFlags::DIRECT.bits().cast_signed());
         }
         let file = Arc::new(options.open(path)?);
-        Ok(Self { file, mode, writes: Arc::default(), reactor: OnceLock::new() })
+        let ahead = ReadAhead::default();
+        Ok(Self { file, mode, writes: Arc::default(), ahead, reactor: OnceLock::new() })
     }
 
     /// Whether the mode works with this file.
@@ -141,6 +144,14 @@ impl FileDisk {
     fn read_file(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
         if self.mode == IoMode::Buffered || (is_aligned(target) && is_page(offset)) {
             return read_whole(&self.file, offset, target);
+        }
+        let read_more = |buffer: &mut AlignedBuffer| {
+            let touched = self.writes.touch(&range(offset, buffer.len()));
+            let keep = if touched { Keep::No } else { Keep::Yes };
+            read_whole(&self.file, offset, buffer).map(|()| keep)
+        };
+        if self.ahead.read(offset, target, read_more)? {
+            return Ok(());
         }
         let first = offset - offset % PAGE_BYTES as u64;
         let end = (offset + target.len() as u64).next_multiple_of(PAGE_BYTES as u64);
@@ -225,8 +236,11 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        self.settle(&range(offset, source.len()))?;
-        self.write_file(offset, source)
+        let range = range(offset, source.len());
+        self.settle(&range)?;
+        let written = self.write_file(offset, source);
+        self.ahead.forget(&range);
+        written
     }
 
     fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
@@ -234,8 +248,11 @@ impl Disk for FileDisk {
         for deferral in self.writes.take_deferred() {
             self.hand_over(reactor, deferral);
         }
+        let range = range(offset, buffer.len());
         let when = if buffer.len() <= SHORT_BYTES { When::Later } else { When::Now };
-        if let Some(deferral) = self.writes.accept(offset, buffer, when)? {
+        let accepted = self.writes.accept(offset, buffer, when)?;
+        self.ahead.forget(&range);
+        if let Some(deferral) = accepted {
             self.hand_over(reactor, deferral);
         }
         Ok(())
@@ -301,7 +318,9 @@ impl Disk for FileDisk {
         use rustix::fs::{FallocateFlags, fallocate};
         self.settle(&(offset..offset + length))?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(fallocate(&*self.file, flags, offset, length)?)
+        let punched = fallocate(&*self.file, flags, offset, length);
+        self.ahead.forget(&(offset..offset + length));
+        Ok(punched?)
     }
 }
 
@@ -415,8 +434,13 @@ mod tests {
         FileDisk::create(&path, IoMode::Buffered).unwrap();
         // Opened for reading only: the medium refuses every write.
         let file = Arc::new(File::open(&path).unwrap());
-        let disk =
-            FileDisk { file, mode: IoMode::Ring, writes: Arc::default(), reactor: OnceLock::new() };
+        let disk = FileDisk {
+            file,
+            mode: IoMode::Ring,
+            writes: Arc::default(),
+            ahead: ReadAhead::default(),
+            reactor: OnceLock::new(),
+        };
         if disk.reactor().is_none() {
             return;
         }

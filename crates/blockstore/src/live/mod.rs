@@ -13,6 +13,7 @@
 //! It knows no threads and no clock: an [`Engine`] does what it is called for and nothing else.
 //! [`crate::store`] gives each engine the thread that owns it.
 
+mod ahead;
 mod aligned;
 mod cache;
 mod check;
