@@ -13,8 +13,8 @@ use super::segment::Accounting;
 use super::superblock::{CutRecord, EXPORTS_MAX, Root};
 use super::{CutId, Disk, Error};
 use crate::page::{
-    BlockPages, CutPage, CutSource, KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin,
-    SealedPage, SourceError,
+    BlockPages, CutPage, CutSource, KeyCheckValue, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
+    PageOrigin, SealedPage, SourceError,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -280,6 +280,35 @@ impl CutReader {
             }
         }
         Ok(pages)
+    }
+
+    /// One page as of the cut.
+    ///
+    /// # Errors
+    /// When it or the structure that names it cannot be read.
+    pub fn read_page(&self, lba: Lba) -> Result<CutPage, SourceError> {
+        self.load_page(lba).map_err(|error| source_error(error, split(lba).0))
+    }
+
+    fn load_page(&self, lba: Lba) -> Result<CutPage, Error> {
+        let (block, at) = split(lba);
+        let leaf = {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            nodes.leaf(&self.salts, self.cut.root, block)?
+        };
+        let Some(leaf) = leaf else { return Ok(CutPage::Absent) };
+        let entry = leaf_entry(&leaf, at);
+        if !entry.is_stored() {
+            return Ok(if entry.location == ZERO { CutPage::Zero } else { CutPage::Absent });
+        }
+        let damaged = || Error::corrupt("map entry", entry.location);
+        let (segment, position) = self.salts.geometry.split(entry.location).ok_or_else(damaged)?;
+        let salt = *self.salts.salts.get(segment as usize).ok_or_else(damaged)?;
+        let mut ciphertext = Box::new([0; PAGE_BYTES]);
+        let at = byte_offset(entry.location);
+        self.disk.read(at, &mut *ciphertext).map_err(Error::disk("read data"))?;
+        let origin = PageOrigin { salt, position };
+        Ok(CutPage::Sealed(SealedPage { origin, tag: entry.tag, ciphertext }))
     }
 
     /// Reads pages that lie side by side; returns how many.

@@ -14,6 +14,7 @@
 //!
 //! It knows no snapshot ids, accounts or KMS keys, and keeps no record of which roots are alive.
 
+mod archive;
 mod check;
 mod codec;
 mod collect;
@@ -43,6 +44,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{RepackJob, repack};
 pub use check::{PackCheck, PackScope, SnapshotCheck, SnapshotChecker};
 pub use collect::{CollectPolicy, CollectReport, collect};
 pub use copy::{CopyJob, CopyKeys, EarlierCopy, copy};

@@ -5,7 +5,7 @@ use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
 use super::{Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions};
-use crate::page::{BlockPages, CutSource, KeyCheckValue, SourceError};
+use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
 use base::VolumeId;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -287,6 +287,14 @@ impl CutHandle {
     /// Recognises the volume's data key; `None` when the volume was never opened with one.
     pub fn key_check(&self) -> Option<KeyCheckValue> {
         self.reader.key_check()
+    }
+
+    /// One page as of the cut.
+    ///
+    /// # Errors
+    /// As [`CutReader::read_page`].
+    pub fn read_page(&self, lba: Lba) -> Result<CutPage, SourceError> {
+        self.reader.read_page(lba)
     }
 }
 

@@ -18,6 +18,7 @@ mod reader;
 mod registry;
 mod size;
 mod together;
+mod twin;
 
 pub use check::CheckError;
 pub use error::StoreError;
@@ -27,6 +28,7 @@ pub use owner::{Volume, Work};
 pub use reader::ReadThen;
 pub use size::{SizeWatch, SizeWatcher};
 pub use together::CUT_MEMBERS_MAX;
+pub use twin::{Twin, TwinError};
 
 use crate::live::{
     Corrections, CutId, CutInfo, Disk, Engine, EngineConfig, FileDisk, IoMode, OpenOptions,

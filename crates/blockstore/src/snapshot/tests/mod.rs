@@ -1,5 +1,6 @@
 //! Snapshots against a model that is only byte arrays.
 
+mod archiving;
 mod checking;
 mod collecting;
 mod copying;

@@ -1,0 +1,156 @@
+//! Measures what a guest feels of an export: one line of JSON per case.
+//!
+//! `cargo run --release -p lifecycle --example guest_latency -- FOLDER [MIB [SECONDS]]`
+//!
+//! A guest reads and writes pages of a volume at random, one at a time, first alone (`quiet`), then
+//! while a cut of `MIB` mebibytes (1024 by default) of the same volume is exported over and over.
+#![expect(clippy::disallowed_methods, reason = "measuring needs the real clock")]
+
+use base::{AccountId, InstanceId, OsRng, Region, Rng, Secret, SnapshotId, SystemClock, VolumeId};
+use blockstore::live::Error;
+use blockstore::snapshot::SnapshotStore;
+use blockstore::store::{Store, StoreConfig, Volume, VolumeHandle};
+use lifecycle::BandwidthLimits;
+use lifecycle::cells::{Cell, Cells};
+use lifecycle::port::blocks::{Blocks, ExportCut, Saved, VolumeBlocks, Watch};
+use lifecycle::port::host::OpenVolume;
+use objstore::LocalStore;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+type Failure = Box<dyn std::error::Error>;
+
+const MIB: u64 = 1 << 20;
+const PAGE: usize = 4096;
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().ok_or("usage: guest_latency FOLDER [MIB [S]]")?);
+    let bytes = arguments.next().map_or(Ok(1024), |text| text.parse::<u64>())? * MIB;
+    let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(measure(&folder, bytes, Duration::from_secs(seconds)))
+}
+
+async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failure> {
+    let region = Region::parse("us-east-1")?;
+    let rng = Arc::new(OsRng);
+    let live = Store::open(folder, Secret::new([7; 32]), rng.clone(), StoreConfig::server())?;
+    let objects = Arc::new(LocalStore::open(&folder.join("objects"))?);
+    let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng);
+    let cells = [(region.clone(), Cell::new(live, snapshots))].into();
+    let cells = Arc::new(Cells::new(cells, Arc::new(SystemClock), &BandwidthLimits::new()));
+    let id = VolumeId::generate(&OsRng);
+    let request = OpenVolume {
+        account: AccountId::parse("111111111111")?,
+        region: region.clone(),
+        volume: id.clone(),
+        instance: InstanceId::generate(&OsRng),
+        device: "/dev/sdf".to_owned(),
+        attached: Timestamp(0),
+        size_bytes: bytes,
+        base_root: None,
+        key: Secret::new([3; 64]),
+    };
+    let volume = cells.get(&region).ok_or("the region is there")?.open(&request)?;
+    let mut part = vec![0; MIB as usize];
+    for at in (0..bytes).step_by(MIB as usize) {
+        OsRng.fill(&mut part);
+        volume.write(at, part.clone())?;
+    }
+    volume.flush()?;
+
+    let quiet = guest(&volume, bytes, time)?;
+    let blocks = VolumeBlocks { region, volume: id, size_bytes: bytes, base_root: None };
+    let snapshot = SnapshotId::generate(&OsRng);
+    cells.cut(&blocks, &snapshot).await?;
+    let watch = Arc::new(Stop::default());
+    let exporting = tokio::spawn({
+        let (cells, watch) = (Arc::clone(&cells), Arc::clone(&watch));
+        async move {
+            let export = ExportCut { volume: blocks, snapshot, parent_root: None, resume: None };
+            let mut rounds = 0;
+            while watch.is_wanted() && cells.export(&export, &*watch).await.is_ok() {
+                rounds += 1;
+            }
+            rounds
+        }
+    });
+    let shared = guest(&volume, bytes, time)?;
+    watch.stopped.store(true, Ordering::SeqCst);
+    let rounds: u64 = exporting.await?;
+    quiet.print("quiet", 0.0);
+    let moved = rounds * 100 + watch.percent.load(Ordering::SeqCst);
+    shared.print("export", (moved * bytes / 100 / MIB) as f64 / time.as_secs_f64());
+    Ok(())
+}
+
+#[derive(Default)]
+struct Stop {
+    stopped: AtomicBool,
+    percent: AtomicU64,
+}
+
+impl Watch for Stop {
+    fn is_wanted(&self) -> bool {
+        !self.stopped.load(Ordering::SeqCst)
+    }
+
+    fn progress(&self, percent: u8) {
+        self.percent.store(u64::from(percent), Ordering::SeqCst);
+    }
+
+    fn checkpoint(&self, _saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    fn print(&self, case: &str, export_mib_per_s: f64) {
+        let at = |part: usize| {
+            let index = (self.0.len() * part / 1000).min(self.0.len() - 1);
+            self.0[index].as_secs_f64() * 1e6
+        };
+        println!(
+            "{{\"measured\":\"guest\",\"beside\":\"{case}\",\"requests\":{},\"median_us\":{:.0},\
+             \"p99_us\":{:.0},\"p999_us\":{:.0},\"export_mib_per_s\":{export_mib_per_s:.0}}}",
+            self.0.len(),
+            at(500),
+            at(990),
+            at(999),
+        );
+    }
+}
+
+/// One request at a time, as attachments hand them over: seven reads for three writes.
+fn guest(volume: &VolumeHandle, bytes: u64, time: Duration) -> Result<Latencies, Failure> {
+    let (sender, receiver) = mpsc::channel::<Result<(), Error>>();
+    let begun = Instant::now();
+    let mut latencies = Vec::new();
+    while begun.elapsed() < time {
+        let mut random = [0; 9];
+        OsRng.fill(&mut random);
+        let number = u64::from_le_bytes(random[..8].try_into()?);
+        let offset = number % (bytes / PAGE as u64) * PAGE as u64;
+        let (answer, is_read) = (sender.clone(), random[8] % 10 < 7);
+        let asked = Instant::now();
+        let work = move |volume: &mut Volume| {
+            let mut page = [random[8] | 1; PAGE];
+            let done = match is_read {
+                true => volume.engine().read(offset, &mut page),
+                false => volume.engine().write(offset, &page),
+            };
+            // The receiver outlives every request.
+            let _ = answer.send(done);
+        };
+        volume.submit(Box::new(work)).map_err(|_| "the volume is closed")?;
+        receiver.recv()??;
+        latencies.push(asked.elapsed());
+    }
+    latencies.sort_unstable();
+    Ok(Latencies(latencies))
+}
