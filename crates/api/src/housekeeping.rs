@@ -4,8 +4,7 @@
 use crate::error::Error;
 use crate::world::World;
 use base::AccountId;
-use lifecycle::kinds::enqueue_collect;
-use lifecycle::workflow::collect::Collect;
+use lifecycle::kinds::enqueue_due_collections;
 
 /// How long a finished job is kept for whoever asks what became of it.
 const FINISHED_JOBS_SECONDS: i64 = 7 * 86_400;
@@ -22,25 +21,14 @@ impl World {
     pub async fn housekeep(&self) -> Result<(), Error> {
         let before = self.clock.now().plus_seconds(-FINISHED_JOBS_SECONDS);
         self.db.write(move |tx| lifecycle::jobs::prune_finished(tx, before, JOBS_AT_ONCE)).await?;
-        Ok(())
-    }
-
-    /// Asks for a sweep of every region: what was condemned by an earlier one is deleted once its
-    /// grace period is over.
-    ///
-    /// # Errors
-    /// When the rows cannot be written.
-    pub async fn sweep(&self) -> Result<(), Error> {
-        let now = self.clock.now();
+        let (now, schedule) = (self.clock.now(), self.cells.schedule());
         let regions: Vec<_> = self.regions.iter().cloned().collect();
         self.db
             .write(move |tx| {
                 let operator = AccountId::parse(OPERATOR).expect("twelve digits");
-                for region in &regions {
-                    let sweep = Collect { region: region.clone() };
-                    enqueue_collect(tx, &operator, &sweep, now)?;
-                }
-                Ok::<_, meta::Error>(())
+                regions.iter().try_for_each(|region| {
+                    enqueue_due_collections(tx, &operator, region, &schedule, now)
+                })
             })
             .await?;
         self.waker.wake();

@@ -79,6 +79,16 @@ pub(crate) struct ServeOptions {
     /// jobs take what guests leave.
     #[arg(long, value_name = "KIND=MIB", value_delimiter = ',', value_parser = parse_bandwidth)]
     pub(crate) job_bandwidth_mib: Vec<BandwidthLimit>,
+    /// How long a stored object must be known to be unused before it is deleted. Longer than any
+    /// time between two checkpoints of a snapshot being written.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_seconds)]
+    pub(crate) collect_grace: i64,
+    /// How often to look at what deletions left behind.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_seconds)]
+    pub(crate) collect_interval: i64,
+    /// How often to look at everything stored, for what failed work left behind.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_seconds)]
+    pub(crate) sweep_interval: i64,
 }
 
 /// Default of both memory options of a volume.
@@ -231,6 +241,18 @@ pub(crate) enum AdminCommand {
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Shows what collections of unused space did, newest first.
+    Collections {
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+        /// How many to show.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the lines that point the `aws` CLI and the SDKs here.
     Env {
         /// The account whose root credentials to print.
@@ -313,6 +335,21 @@ fn parse_plain_region(text: &str) -> Result<base::Region, base::ParseIdError> {
     base::Region::parse(text)
 }
 
+/// `90s`, `15m`, `24h` or `7d`, in seconds.
+fn parse_seconds(text: &str) -> Result<i64, String> {
+    let refused = || format!("'{text}' is no time; write for example 90s, 15m, 24h or 7d");
+    let unit = text.chars().next_back().ok_or_else(refused)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(refused()),
+    };
+    let count: i64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| refused())?;
+    count.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(refused)
+}
+
 fn parse_region(text: &str) -> Result<(base::Region, u8), String> {
     let (name, zones) = text.split_once(':').unwrap_or((text, "3"));
     let region = base::Region::parse(name).map_err(|error| error.to_string())?;
@@ -321,5 +358,19 @@ fn parse_region(text: &str) -> Result<(base::Region, u8), String> {
         Ok((region, zones))
     } else {
         Err("a region has 1 to 6 zones".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit_and_are_not_zero() {
+        assert_eq!(parse_seconds("90s"), Ok(90));
+        assert_eq!(parse_seconds("7d"), Ok(604_800));
+        for wrong in ["", "h", "24", "0h", "-1h", "1.5h", "9999999999999999d", "5é"] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }

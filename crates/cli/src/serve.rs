@@ -21,6 +21,7 @@ use data_dir::DataDir;
 use host::Host;
 use kms::seal::Root;
 use lifecycle::BandwidthLimits;
+use lifecycle::workflow::collect::Schedule;
 use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
 use std::io::{IsTerminal, Write};
@@ -169,6 +170,9 @@ impl Stopped {
             ublk: false,
             volumes: VolumeArgs::default(),
             job_bandwidth_mib: Vec::new(),
+            collect_grace: Schedule::server().grace_seconds,
+            collect_interval: Schedule::server().collect_interval_seconds,
+            sweep_interval: Schedule::server().sweep_interval_seconds,
         };
         let world = open_world(&data_dir, &options, Leftovers::Keep).await?.world;
         Ok(Self { world, _data_dir: data_dir })
@@ -197,8 +201,15 @@ async fn open_world(
     let regions = regions(options)?;
     let limits = bandwidth_limits(options);
     let opening = cells::Opening { volumes: &options.volumes, limits: &limits, leftovers };
-    let cells = Arc::new(cells::open(data_dir, &seal, regions.iter(), &opening)?);
     let authority = nbd::authority(&seal)?;
+    let schedule = Schedule {
+        grace_seconds: options.collect_grace,
+        collect_interval_seconds: options.collect_interval,
+        sweep_interval_seconds: options.sweep_interval,
+        ..Schedule::server()
+    };
+    let cells = cells::open(data_dir, &seal, regions.iter(), &opening)?.with_schedule(schedule);
+    let cells = Arc::new(cells);
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);
     let offers = Offers { vhost_user: options.vhost_user, ublk: options.ublk };

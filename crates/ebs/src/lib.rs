@@ -18,6 +18,7 @@ pub mod device;
 pub mod encryption;
 mod error;
 pub mod filter;
+pub mod garbage;
 pub mod initialization;
 pub mod instance;
 pub mod key;

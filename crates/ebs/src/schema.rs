@@ -3,7 +3,7 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS];
+pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -186,6 +186,17 @@ CREATE TABLE ebs_volume_initializations (
     started_ms BIGINT NOT NULL,
     completed_ms BIGINT,
     PRIMARY KEY (region, volume_id)
+);
+",
+};
+
+const DELETED_ROOTS: Migration = Migration {
+    name: "ebs-deleted-roots",
+    sql: "
+CREATE TABLE ebs_deleted_roots (
+    region TEXT NOT NULL,
+    root BYTES NOT NULL,
+    PRIMARY KEY (region, root)
 );
 ",
 };

@@ -442,6 +442,7 @@ pub fn set_completed(
     full_bytes: u64,
     at: Timestamp,
 ) -> Result<bool> {
+    crate::garbage::note_snapshot(tx, region, id)?;
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'completed', progress = 100, completed_ms = $5, \
          root = $3, full_bytes = $4, pinned_root = NULL, checkpoint = NULL, \
@@ -462,6 +463,7 @@ pub fn set_failed(
     id: &SnapshotId,
     message: &str,
 ) -> Result<bool> {
+    crate::garbage::note_snapshot(tx, region, id)?;
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'error', state_message = $3, pinned_root = NULL, \
          checkpoint = NULL, checkpoint_root = NULL \
@@ -524,6 +526,7 @@ pub fn delete(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<Deletion> {
 /// # Errors
 /// When the database fails.
 pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
+    crate::garbage::note_snapshot(tx, region, id)?;
     tx.execute(
         "DELETE FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2",
         params![region, id],

@@ -222,6 +222,7 @@ pub fn set_created(
     id: &VolumeId,
     created: &Created,
 ) -> Result<bool> {
+    crate::garbage::note_volume(tx, region, id)?;
     let key = &created.data_key;
     let changed = tx.execute(
         "UPDATE ebs_volumes SET state = 'available', wrapped_key = $3, context_id = $4, \
@@ -357,6 +358,7 @@ pub fn set_latest_snapshot(
 /// # Errors
 /// When the database fails.
 pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeState) -> Result<bool> {
+    crate::garbage::note_volume(tx, region, id)?;
     let removed = tx.execute(
         "DELETE FROM ebs_volumes WHERE region = $1 AND volume_id = $2 AND state = $3",
         params![region, id, state.as_str()],

@@ -7,27 +7,24 @@ use crate::fair::{BandwidthLimits, Fairness, MoverKind, Share, in_background};
 use crate::filling::Filling;
 use crate::port::BoxFuture;
 use crate::port::blocks::{
-    BlockError, Blocks, CutError, ExportCut, FillVolume, Filled, Reseal, Root, Saved, Stored,
-    VolumeBlocks, Watch,
+    BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled, Reseal,
+    Saved, Stored, VolumeBlocks, Watch,
 };
 use crate::port::host::OpenVolume;
+use crate::workflow::collect::Schedule;
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::snapshot::{
-    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CollectReport, CopyJob, CopyKeys,
-    EarlierCopy, Export, Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
+    self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, EarlierCopy, Export,
+    Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
 };
 use blockstore::store::{Store, StoreError, VolumeHandle};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// How long an object must be known to be unused before it is deleted (data plane, "Deletion").
-const COLLECT_GRACE_SECONDS: i64 = 24 * 3600;
-/// A pack that is used less than this is rewritten without what is unused.
-const COLLECT_REWRITE_BELOW_PERCENT: u8 = 50;
 /// Threads that open and seal pages of one copy.
 const RESEAL_THREADS: usize = 2;
 /// Jobs that move bytes at a time. More would only share what there is, and each takes memory.
@@ -52,6 +49,7 @@ pub struct Cells {
     clock: Arc<dyn Clock>,
     fairness: Fairness,
     movers: Semaphore,
+    schedule: Schedule,
 }
 
 impl Cells {
@@ -62,7 +60,7 @@ impl Cells {
         limits: &BandwidthLimits,
     ) -> Self {
         let movers = Semaphore::new(MOVERS_MAX);
-        Self { cells, clock, fairness: Fairness::new(limits), movers }
+        Self { cells, clock, fairness: Fairness::new(limits), movers, schedule: Schedule::server() }
     }
 
     /// What guests have asked of all regions.
@@ -82,6 +80,17 @@ impl Cells {
         let guests = || self.guest_work();
         let share = self.fairness.share(kind, rate, &guests);
         blocking(|| in_background(|| work(&share))).await
+    }
+
+    /// Collects at other times than [`Schedule::server`] says.
+    #[must_use]
+    pub fn with_schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// When collections are due.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
     }
 
     /// A region's stores; `None` when the region is not served any more.
@@ -169,12 +178,30 @@ impl Cell {
 
     fn collect(
         &self,
-        roots: &BTreeSet<Root>,
+        collection: &Collection,
         policy: &CollectPolicy,
-    ) -> Result<CollectReport, BlockError> {
+    ) -> Result<Collected, BlockError> {
         let _alone = self.collecting.lock().expect("a collection does not panic");
-        let roots = roots.iter().map(|bytes| root_of(bytes));
-        snapshot::collect(&self.snapshots, roots, policy).map_err(of_snapshot)
+        let live = collection.live_roots.iter().map(|bytes| root_of(bytes));
+        let Some(deleted) = &collection.deleted else {
+            let report = snapshot::collect(&self.snapshots, live, policy).map_err(of_snapshot)?;
+            return Ok(Collected { report, settled: Vec::new() });
+        };
+        // A deleted root that cannot be read names nothing that could be looked for.
+        let (mut settled, mut roots, mut of_roots) = (Vec::new(), Vec::new(), Vec::new());
+        for bytes in deleted {
+            match root_of(bytes) {
+                Ok(root) => {
+                    roots.push(root);
+                    of_roots.push(bytes);
+                }
+                Err(_) => settled.push(bytes.clone()),
+            }
+        }
+        let nominated = snapshot::collect_nominated(&self.snapshots, &roots, live, policy);
+        let nominated = nominated.map_err(of_snapshot)?;
+        settled.extend(nominated.settled.iter().map(|at| of_roots[*at].clone()));
+        Ok(Collected { report: nominated.report, settled })
     }
 
     /// Runs something that must not meet a collection.
@@ -505,20 +532,20 @@ impl Blocks for Cells {
     fn collect<'a>(
         &'a self,
         region: &'a Region,
-        live_roots: BTreeSet<Root>,
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        collection: Collection,
+    ) -> BoxFuture<'a, Result<Collected, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(region)?;
             let policy = CollectPolicy {
                 now: self.clock.now(),
-                grace_seconds: COLLECT_GRACE_SECONDS,
-                rewrite_below_percent: COLLECT_REWRITE_BELOW_PERCENT,
+                grace_seconds: self.schedule.grace_seconds,
+                rewrite_below_percent: self.schedule.rewrite_below_percent,
             };
-            let report = blocking(|| cell.collect(&live_roots, &policy)).await?;
-            if report.bytes_reclaimed > 0 {
-                tracing::info!(%region, ?report, "space was given back");
-            }
-            Ok(())
+            blocking(|| cell.collect(&collection, &policy)).await
         })
+    }
+
+    fn grace_seconds(&self) -> i64 {
+        self.schedule.grace_seconds
     }
 }

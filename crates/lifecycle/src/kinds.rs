@@ -2,7 +2,7 @@
 
 use crate::jobs::{Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
-use crate::workflow::collect::{self, Collect};
+use crate::workflow::collect::{self, Collect, Schedule, Scope};
 use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
@@ -296,7 +296,18 @@ impl JobKind for CollectKind {
     type Payload = Collect;
 
     async fn run(&self, ctx: &JobContext, payload: Collect) -> Result<Done, JobError> {
-        until_interrupted(ctx, collect::run(&self.0, &payload)).await
+        let next = tokio::select! {
+            outcome = collect::run(&self.0, &payload) => outcome?,
+            reason = ctx.interrupted() => return Err(reason),
+        };
+        let Some(run_after) = next else { return Ok(Done::now()) };
+        let (account, now) = (ctx.job().account.clone(), ctx.clock().now());
+        Ok(Done::with(move |tx| {
+            let id = format!("collect-{}-{}", payload.scope.as_str(), run_after.0);
+            let job = NewJob { run_after, ..new_job(&account, &payload.region, id, now) };
+            enqueue::<CollectKind>(tx, &job, &payload)?;
+            Ok(())
+        }))
     }
 
     fn give_up(
@@ -312,7 +323,7 @@ impl JobKind for CollectKind {
     }
 }
 
-/// Enqueues a sweep of a region, once for any number of requests of one moment.
+/// Enqueues a collection of a region, once for any number of requests of one moment.
 ///
 /// # Errors
 /// When the database fails.
@@ -322,8 +333,34 @@ pub fn enqueue_collect(
     payload: &Collect,
     now: Timestamp,
 ) -> meta::Result<()> {
-    let job = new_job(account, &payload.region, format!("collect-{}", now.0), now);
+    let id = format!("collect-{}-{}", payload.scope.as_str(), now.0);
+    let job = new_job(account, &payload.region, id, now);
     enqueue::<CollectKind>(tx, &job, payload).map(drop)
+}
+
+/// Enqueues the collections of a region that are due by the clock: one of each scope in every
+/// interval, however often this is called and however often the server starts.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_due_collections(
+    tx: &mut Tx<'_>,
+    operator: &AccountId,
+    region: &Region,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let intervals = [
+        (Scope::Nominated, schedule.collect_interval_seconds),
+        (Scope::Everything, schedule.sweep_interval_seconds),
+    ];
+    for (scope, interval_seconds) in intervals {
+        let turn = now.0 / (interval_seconds.max(1) * 1000);
+        let id = format!("due-{}-{interval_seconds}-{turn}", scope.as_str());
+        let payload = Collect { region: region.clone(), scope };
+        enqueue::<CollectKind>(tx, &new_job(operator, region, id, now), &payload)?;
+    }
+    Ok(())
 }
 
 struct WatchUploadKind(Arc<Services>);

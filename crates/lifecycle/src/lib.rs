@@ -6,6 +6,7 @@
 
 pub mod cells;
 pub mod check;
+pub mod collections;
 mod fair;
 mod filling;
 pub mod jobs;
@@ -21,4 +22,4 @@ pub use services::{Enforcement, Services, Trouble};
 use meta::Migration;
 
 /// The tables of this crate.
-pub const MIGRATIONS: &[Migration] = &[jobs::MIGRATION];
+pub const MIGRATIONS: &[Migration] = &[jobs::MIGRATION, collections::MIGRATION];

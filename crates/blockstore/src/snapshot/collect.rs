@@ -18,6 +18,7 @@ use super::frame::Frame;
 use super::ledger::{Condemned, LEDGER_ENTRIES_MAX, Ledger};
 use super::mark::{Live, Marks};
 use super::node::ROOT_ID;
+use super::nominate::UNKNOWN;
 use super::pack::{
     Directory, DirectoryEntry, PackId, PackKind, REVISIONS_MAX, WriterId, node_position, rewrite,
 };
@@ -29,7 +30,7 @@ use objstore::{Bytes, put_settled};
 use std::collections::{BTreeMap, HashSet};
 
 /// All slots of a pack.
-const ALL: u64 = u64::MAX;
+pub(super) const ALL: u64 = u64::MAX;
 
 /// When to give back what.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,8 @@ pub struct CollectPolicy {
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CollectReport {
+    /// Packs in which deleted snapshots had something to themselves.
+    pub packs_nominated: u64,
     /// Packs deleted as a whole.
     pub packs_deleted: u64,
     /// Packs rewritten without their unused items.
@@ -55,8 +58,12 @@ pub struct CollectReport {
     pub bytes_reclaimed: u64,
     /// Packs that wait for their grace period to end.
     pub packs_condemned: u64,
+    /// Those of them that no deletion nominated: only another sweep gives them back.
+    pub packs_unnominated: u64,
     /// Packs left as they are because the store failed or an item to keep is damaged.
     pub packs_postponed: u64,
+    /// Deleted snapshots that could not be compared with the others yet.
+    pub roots_postponed: u64,
 }
 
 /// Runs one collection. One at a time may run on a store.
@@ -81,7 +88,7 @@ pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         let root = root.map_err(|error| Error::Roots { source: error.into() })?;
         marks.mark(store, &root)?;
     }
-    let mut pass = Pass { store, policy, report: CollectReport::default(), kept: BTreeMap::new() };
+    let mut pass = Pass::new(store, policy);
     for shard in list_shards(store)? {
         for (pack, revisions) in shard {
             if !writers.contains(&pack.writer()) {
@@ -89,12 +96,13 @@ pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
             }
         }
     }
-    pass.report.packs_condemned = pass.kept.len() as u64;
-    ledger.replace(store, &pass.kept)?;
-    Ok(pass.report)
+    let (report, kept) = pass.finish();
+    ledger.replace(store, &kept)?;
+    Ok(report)
 }
 
-fn session_packs(store: &SnapshotStore) -> Result<HashSet<WriterId>, Error> {
+/// The writers of open upload sessions.
+pub(super) fn session_packs(store: &SnapshotStore) -> Result<HashSet<WriterId>, Error> {
     let mut writers = HashSet::new();
     for name in list_sessions(store)? {
         let session = session_writers(store, &format!("{SESSIONS}/{name}"))?;
@@ -104,7 +112,7 @@ fn session_packs(store: &SnapshotStore) -> Result<HashSet<WriterId>, Error> {
 }
 
 /// Size by revision.
-type Revisions = BTreeMap<u32, u64>;
+pub(super) type Revisions = BTreeMap<u32, u64>;
 
 /// Lists all packs before any is judged, in 256 parts.
 fn list_shards(store: &SnapshotStore) -> Result<Vec<BTreeMap<PackId, Revisions>>, Error> {
@@ -122,14 +130,27 @@ fn list_shards(store: &SnapshotStore) -> Result<Vec<BTreeMap<PackId, Revisions>>
     Ok(shards)
 }
 
-struct Pass<'a> {
-    store: &'a SnapshotStore,
-    policy: &'a CollectPolicy,
-    report: CollectReport,
+/// One collection: what it did so far, and what the next has to know.
+pub(super) struct Pass<'a> {
+    pub(super) store: &'a SnapshotStore,
+    pub(super) policy: &'a CollectPolicy,
+    pub(super) report: CollectReport,
     kept: BTreeMap<PackId, Condemned>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    pub(super) fn new(store: &'a SnapshotStore, policy: &'a CollectPolicy) -> Self {
+        Self { store, policy, report: CollectReport::default(), kept: BTreeMap::new() }
+    }
+
+    /// What was done, and the entries of the next ledger.
+    pub(super) fn finish(mut self) -> (CollectReport, BTreeMap<PackId, Condemned>) {
+        self.report.packs_condemned = self.kept.len() as u64;
+        let found = self.kept.values().filter(|known| known.series == UNKNOWN);
+        self.report.packs_unnominated = found.count() as u64;
+        (self.report, self.kept)
+    }
+
     /// Decides on one pack, and acts. A failure leaves the pack and what was known of it.
     fn judge(
         &mut self,
@@ -153,19 +174,20 @@ impl Pass<'_> {
         }
     }
 
-    fn keep(&mut self, pack: PackId, condemned: Condemned) {
+    pub(super) fn keep(&mut self, pack: PackId, condemned: Condemned) {
         if self.kept.len() < LEDGER_ENTRIES_MAX {
             self.kept.insert(pack, condemned);
         }
     }
 
-    fn judge_unused(
+    pub(super) fn judge_unused(
         &mut self,
         pack: PackId,
         revisions: &Revisions,
         known: Option<&Condemned>,
     ) -> Result<Option<Condemned>, Error> {
-        match known.filter(|known| known.dead == ALL) {
+        let whole = known.filter(|known| known.dead == ALL);
+        match whole {
             Some(known) if self.is_ripe(known) => {
                 for (revision, size) in revisions {
                     self.delete(pack, *revision)?;
@@ -175,7 +197,9 @@ impl Pass<'_> {
                 Ok(None)
             }
             Some(known) => Ok(Some(*known)),
-            None => Ok(Some(Condemned { since: self.policy.now, dead: ALL })),
+            None => {
+                Ok(Some(Condemned { since: self.policy.now, dead: ALL, series: series_of(known) }))
+            }
         }
     }
 
@@ -189,28 +213,28 @@ impl Pass<'_> {
         let (&newest, &size) = revisions.last_key_value().expect("it was listed");
         self.delete_superseded(pack, revisions, newest, live)?;
         let percent = u64::from(self.policy.rewrite_below_percent);
+        // What is in use again, for instance by a copy of its root, is not dead.
+        let known = known.map(|known| Condemned { dead: known.dead & !live.slots, ..*known });
+        // What was nominated and is too little to rewrite for stays known: more may follow.
+        let nominated = known.filter(|known| known.series != UNKNOWN && known.dead != 0);
         if live.bytes * 100 >= size * percent || newest + 1 >= REVISIONS_MAX {
-            return Ok(None);
+            return Ok(nominated);
         }
         let directory = self.store.directory(pack, newest)?;
         let total: u64 = directory.entries.iter().map(|entry| u64::from(entry.length)).sum();
         if live.bytes * 100 >= total * percent {
-            return Ok(None);
+            return Ok(nominated);
         }
-        // What is in use again, for instance by a copy of its root, is not dead.
-        let known = known.map(|known| Condemned { dead: known.dead & !live.slots, ..*known });
         match known {
             Some(known) if self.is_ripe(&known) => {
-                let written = self.rewrite(pack, newest, &directory, live, known.dead)?;
-                if let Some(written) = written {
-                    self.report.packs_rewritten += 1;
-                    self.report.bytes_reclaimed += size.saturating_sub(written);
-                    self.delete(pack, newest)?;
-                }
+                self.rewrite_and_delete(pack, newest, &directory, live, known.dead)?;
                 Ok(None)
             }
             Some(known) => Ok(Some(known)),
-            None => Ok(Some(Condemned { since: self.policy.now, dead: !live.slots })),
+            None => {
+                let (since, dead) = (self.policy.now, !live.slots);
+                Ok(Some(Condemned { since, dead, series: UNKNOWN }))
+            }
         }
     }
 
@@ -230,6 +254,24 @@ impl Pass<'_> {
         for (revision, size) in revisions.range(..newest) {
             self.delete(pack, *revision)?;
             self.report.bytes_reclaimed += size;
+        }
+        Ok(())
+    }
+
+    /// Puts the next revision, without the dead items, in the place of the newest.
+    pub(super) fn rewrite_and_delete(
+        &mut self,
+        pack: PackId,
+        newest: u32,
+        directory: &Directory,
+        live: Live,
+        dead: u64,
+    ) -> Result<(), Error> {
+        let size = retried(|| self.store.objects().head(&pack.object(newest)))?.size;
+        if let Some(written) = self.rewrite(pack, newest, directory, live, dead)? {
+            self.report.packs_rewritten += 1;
+            self.report.bytes_reclaimed += size.saturating_sub(written);
+            self.delete(pack, newest)?;
         }
         Ok(())
     }
@@ -263,7 +305,7 @@ impl Pass<'_> {
         Ok(Some(bytes.len() as u64))
     }
 
-    fn is_ripe(&self, condemned: &Condemned) -> bool {
+    pub(super) fn is_ripe(&self, condemned: &Condemned) -> bool {
         condemned.since.plus_seconds(self.policy.grace_seconds) <= self.policy.now
     }
 
@@ -273,6 +315,10 @@ impl Pass<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+fn series_of(known: Option<&Condemned>) -> [u8; 16] {
+    known.map_or(UNKNOWN, |known| known.series)
 }
 
 /// Everything in use must be in the directory, or this revision is not what it should be.

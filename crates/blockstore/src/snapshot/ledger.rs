@@ -5,6 +5,7 @@
 
 use super::Error;
 use super::codec::{Fields, Malformed};
+use super::nominate::UNKNOWN;
 use super::pack::PackId;
 use super::store::{SnapshotStore, retried};
 use crate::page::{SUITE_AES_256_GCM, Salt, StructureKind, Tag};
@@ -14,8 +15,11 @@ use std::collections::BTreeMap;
 
 const DIRECTORY: &str = "gc";
 const LEDGER_MAGIC: &[u8; 4] = b"SRGC";
-const LEDGER_VERSION: u8 = 1;
-const ENTRY_BYTES: usize = 32;
+const LEDGER_VERSION: u8 = 2;
+/// Without series: nothing was nominated then.
+const LEDGER_VERSION_1: u8 = 1;
+const ENTRY_BYTES: usize = 48;
+const ENTRY_BYTES_1: usize = 32;
 /// The most packs a ledger names; the others wait for the next collections.
 pub(super) const LEDGER_ENTRIES_MAX: usize = 1 << 20;
 
@@ -27,6 +31,9 @@ pub(super) struct Condemned {
     pub(super) since: Timestamp,
     /// One bit per slot; all of them for a pack that is unused as a whole.
     pub(super) dead: u64,
+    /// The series of snapshots that could name the pack, when a deletion nominated it; otherwise
+    /// zeros, and only a sweep knows that it is unused.
+    pub(super) series: [u8; 16],
 }
 
 #[derive(Default)]
@@ -79,16 +86,23 @@ impl Ledger {
     }
 }
 
+/// What a ledger is authenticated as: one version cannot be read as another.
+fn ledger_id(version: u8, ordinal: u64) -> u64 {
+    u64::from(version - LEDGER_VERSION_1) << 56 | ordinal
+}
+
 fn encode(store: &SnapshotStore, ordinal: u64, entries: &BTreeMap<PackId, Condemned>) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     for (pack, condemned) in entries {
         sealed.extend_from_slice(&pack.0);
         sealed.extend_from_slice(&condemned.since.0.to_le_bytes());
         sealed.extend_from_slice(&condemned.dead.to_le_bytes());
+        sealed.extend_from_slice(&condemned.series);
     }
     let salt = Salt::generate(store.rng());
     let mut sealer = store.key().sealer(salt);
-    let tag = sealer.seal_at(0, StructureKind::Condemned, ordinal, &mut sealed);
+    let id = ledger_id(LEDGER_VERSION, ordinal);
+    let tag = sealer.seal_at(0, StructureKind::Condemned, id, &mut sealed);
     let mut bytes = Vec::with_capacity(56 + sealed.len());
     bytes.extend_from_slice(LEDGER_MAGIC);
     bytes.extend_from_slice(&[LEDGER_VERSION, SUITE_AES_256_GCM, 0, 0]);
@@ -105,18 +119,26 @@ fn decode(
 ) -> Result<BTreeMap<PackId, Condemned>, Malformed> {
     let mut fields = Fields::new(bytes);
     fields.expect(LEDGER_MAGIC)?;
-    fields.expect(&[LEDGER_VERSION, SUITE_AES_256_GCM, 0, 0])?;
+    let version = fields.u8()?;
+    let entry_bytes = match version {
+        LEDGER_VERSION => ENTRY_BYTES,
+        LEDGER_VERSION_1 => ENTRY_BYTES_1,
+        _ => return Err(Malformed),
+    };
+    fields.expect(&[SUITE_AES_256_GCM, 0, 0])?;
     let (salt, tag) = (Salt(fields.array()?), Tag(fields.array()?));
     let mut sealed = fields.bytes(bytes.len().saturating_sub(56))?.to_vec();
-    let opened =
-        store.key().opener(salt).open(0, StructureKind::Condemned, ordinal, &tag, &mut sealed);
+    let id = ledger_id(version, ordinal);
+    let opened = store.key().opener(salt).open(0, StructureKind::Condemned, id, &tag, &mut sealed);
     opened.map_err(|_| Malformed)?;
     let mut fields = Fields::new(&sealed);
     let mut entries = BTreeMap::new();
-    for _ in 0..sealed.len() / ENTRY_BYTES {
+    for _ in 0..sealed.len() / entry_bytes {
         let pack = PackId(fields.array()?);
         let since = Timestamp(i64::from_le_bytes(fields.array()?));
-        entries.insert(pack, Condemned { since, dead: fields.u64()? });
+        let dead = fields.u64()?;
+        let series = if version == LEDGER_VERSION_1 { UNKNOWN } else { fields.array()? };
+        entries.insert(pack, Condemned { since, dead, series });
     }
     fields.finish()?;
     Ok(entries)

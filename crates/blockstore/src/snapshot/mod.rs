@@ -29,6 +29,7 @@ mod ledger;
 mod mark;
 mod movers;
 mod node;
+mod nominate;
 mod observer;
 mod pack;
 mod reader;
@@ -55,6 +56,7 @@ pub use direct::{
 pub use error::Error;
 pub use export::{CHECKPOINT_BLOCKS, Export, export};
 pub use frame::{Digest, PlainBlock};
+pub use nominate::{Nominated, collect_nominated};
 pub use observer::{Observer, Unobserved};
 pub use reader::{
     BlockList, ChangedBlock, ContentId, LIST_BLOCKS_MAX, ListedBlock, SnapshotReader,

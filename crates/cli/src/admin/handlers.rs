@@ -33,6 +33,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
             nbd_credentials(&desk.nbd, &instance, &device)
         }
         Request::Trail(query) => trail(world, query).await,
+        Request::Collections { region, limit } => collections(world, &region, limit).await,
         Request::Check(_) => unreachable!("a check is answered in many lines, by the socket"),
     };
     answer.map_or_else(Reply::Error, Reply::Ok)
@@ -77,6 +78,12 @@ async fn list_accounts(world: &Arc<World>) -> Result<Value, String> {
         .map(|account| AccountRow { account_id: account.id.to_string(), name: account.name })
         .collect();
     serde_json::to_value(rows).map_err(sentence)
+}
+
+async fn collections(world: &Arc<World>, region: &str, limit: u32) -> Result<Value, String> {
+    let region = Region::parse(region).map_err(sentence)?;
+    let lines = world.db.read(move |tx| lifecycle::collections::latest(tx, &region, limit)).await;
+    serde_json::to_value(lines.map_err(sentence)?).map_err(sentence)
 }
 
 async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String> {

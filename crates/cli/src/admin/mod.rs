@@ -10,7 +10,9 @@ pub(crate) mod socket;
 
 use crate::args::{AccountCommand, AdminCommand, AdminOptions, HostCommand};
 use crate::exit::{EXIT_NO_SERVER, Failure};
+use base::Timestamp;
 use lifecycle::check::{Mode, Target};
+use lifecycle::collections::Line;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -27,6 +29,7 @@ pub(crate) enum Request {
     NbdCredentials { instance: String, device: String },
     Trail(TrailQuery),
     Check(CheckRequest),
+    Collections { region: String, limit: u32 },
 }
 
 /// What to check, and how.
@@ -156,6 +159,18 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
                 Request::NbdCredentials { instance: instance.clone(), device: device.clone() };
             nbd::keep(&mut out, target, &read(ask(dir, &request)?)?)?;
         }
+        AdminCommand::Collections { region, limit, json } => {
+            let request = Request::Collections { region: region.to_string(), limit: *limit };
+            let value = ask(dir, &request)?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let lines: Vec<Line> = read(value)?;
+                for line in &lines {
+                    writeln!(out, "{}", collection(line))?;
+                }
+            }
+        }
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;
             let env: AccountEnv = read(value)?;
@@ -168,6 +183,26 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn collection(line: &Line) -> String {
+    let when = Timestamp(line.ended_ms).iso_millis();
+    let report = &line.report;
+    let did = match &report.error {
+        Some(error) => format!("failed: {error}"),
+        None => format!(
+            "{} deleted roots compared, {} packs nominated, {} deleted, {} rewritten, {} bytes given \
+             back; {} packs wait, {} postponed",
+            report.roots_compared,
+            report.packs_nominated,
+            report.packs_deleted,
+            report.packs_rewritten,
+            report.bytes_reclaimed,
+            report.packs_condemned,
+            report.packs_postponed
+        ),
+    };
+    format!("{when}  {:10}  {did}", line.scope)
 }
 
 /// Sends one request to the server of `data_dir` and returns its value.

@@ -10,6 +10,7 @@ mod story;
 use crate::args::{DemoOptions, Enforcement, ServeOptions, VolumeArgs};
 use crate::exit::Failure;
 use crate::serve::{self, Server};
+use lifecycle::workflow::collect::Schedule;
 use std::path::Path;
 
 pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
@@ -35,6 +36,9 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         ublk: false,
         volumes: VolumeArgs::default(),
         job_bandwidth_mib: Vec::new(),
+        collect_grace: Schedule::server().grace_seconds,
+        collect_interval: Schedule::server().collect_interval_seconds,
+        sweep_interval: Schedule::server().sweep_interval_seconds,
     };
     let runtime = serve::runtime()?;
     let server = runtime.block_on(Server::start(&serve_options))?;

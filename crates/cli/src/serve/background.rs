@@ -12,8 +12,6 @@ use tokio::task::JoinHandle;
 const JOBS_MAX: u32 = 4;
 /// How often what is due is looked for.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
-/// How often unused space is looked for where nothing was deleted.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The running tasks.
 pub(crate) struct Background {
@@ -62,13 +60,9 @@ pub(crate) fn start(world: &Arc<World>, stopped: &watch::Receiver<bool>) -> Back
 
 async fn housekeep(world: Arc<World>) {
     let mut due = tokio::time::interval(HOUSEKEEPING_INTERVAL);
-    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     loop {
-        let done = tokio::select! {
-            _ = due.tick() => world.housekeep().await,
-            _ = sweep.tick() => world.sweep().await,
-        };
-        if let Err(error) = done {
+        due.tick().await;
+        if let Err(error) = world.housekeep().await {
             tracing::error!(%error, "what was due could not be done; it is tried again");
         }
     }

@@ -3,6 +3,7 @@
 use super::BoxFuture;
 use super::kms::VolumeKey;
 use base::{Region, SnapshotId, VolumeId};
+use blockstore::snapshot::CollectReport;
 use std::collections::BTreeSet;
 
 /// What names a snapshot's blocks.
@@ -153,6 +154,25 @@ pub struct Stored {
     pub full_bytes: u64,
 }
 
+/// Where to look for unused blocks.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// Roots that were deleted: only what those had, and what earlier ones left, is looked at.
+    /// `None` looks at everything.
+    pub deleted: Option<Vec<Root>>,
+    /// Every root that is not to be touched.
+    pub live_roots: BTreeSet<Root>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// In figures.
+    pub report: CollectReport,
+    /// Deleted roots that need not be named again.
+    pub settled: Vec<Root>,
+}
+
 /// The block store.
 pub trait Blocks: Send + Sync {
     /// Fixes the volume's present content for a snapshot. Durable and independent of the volume's
@@ -226,10 +246,13 @@ pub trait Blocks: Send + Sync {
         snapshot: &'a SnapshotId,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// Gives back everything in a region that none of the roots reaches.
+    /// Gives back what none of the live roots of a region reaches.
     fn collect<'a>(
         &'a self,
         region: &'a Region,
-        live_roots: BTreeSet<Root>,
-    ) -> BoxFuture<'a, Result<(), BlockError>>;
+        collection: Collection,
+    ) -> BoxFuture<'a, Result<Collected, BlockError>>;
+
+    /// How long something must be known to be unused before it is deleted.
+    fn grace_seconds(&self) -> i64;
 }

@@ -1,27 +1,130 @@
 //! Gives back the space of blocks that nothing reaches any more.
 //!
-//! Asked for whenever a snapshot or volume is gone. Nothing is removed on the strength of that
-//! request: what is live is read from the rows when the work runs.
+//! A deletion asks for a look at what it left; from time to time all of a region is swept, for what
+//! nobody asked about: the remains of work that failed or was cancelled. Nothing is removed on the
+//! strength of a request: what is live is read from the rows when the work runs.
 
+use crate::collections::{self, Figures};
+use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
-use base::Region;
+use base::{Region, Timestamp};
+use ebs::garbage::{deleted_roots, forget_roots};
 use ebs::roots::live_roots;
 use serde::{Deserialize, Serialize};
 
-/// A region to be swept.
+/// A region to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collect {
     /// Where.
     pub region: Region,
+    /// How thoroughly.
+    #[serde(default)]
+    pub scope: Scope,
 }
 
-/// Does the work.
+/// Where unused blocks are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// Where deletions left something.
+    #[default]
+    Nominated,
+    /// Everywhere.
+    Everything,
+}
+
+impl Scope {
+    /// A word for ids and rows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nominated => "nominated",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// When to collect. All of it follows the server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long something must be known to be unused before it is deleted. It must exceed the
+    /// longest time between two checkpoints of an export or a copy.
+    pub grace_seconds: i64,
+    /// How often what deletions left is looked at where nothing is deleted.
+    pub collect_interval_seconds: i64,
+    /// How often everything is.
+    pub sweep_interval_seconds: i64,
+    /// A pack that is used less than this is rewritten without what is unused.
+    pub rewrite_below_percent: u8,
+}
+
+impl Schedule {
+    /// 24 hours of grace, a look every hour, a sweep every week (data plane, "Deletion and GC").
+    pub const fn server() -> Self {
+        Self {
+            grace_seconds: 24 * 3600,
+            collect_interval_seconds: 3600,
+            sweep_interval_seconds: 7 * 86_400,
+            rewrite_below_percent: 50,
+        }
+    }
+}
+
+/// Does the work. Answers when to look again, if something waits that no other look would find.
 ///
 /// # Errors
 /// When the rows or the block store fail.
-pub async fn run(services: &Services, job: &Collect) -> Result<(), Trouble> {
-    let region = job.region.clone();
-    let roots = services.db.read(move |tx| live_roots(tx, &region)).await?;
-    services.blocks.collect(&job.region, roots).await?;
-    Ok(())
+pub async fn run(services: &Services, job: &Collect) -> Result<Option<Timestamp>, Trouble> {
+    let started = services.clock.now();
+    let outcome = collect(services, job).await;
+    let figures = match &outcome {
+        Ok((collected, compared)) => figures(collected, *compared),
+        Err(error) => Figures { error: Some(error.to_string()), ..Figures::default() },
+    };
+    let (region, scope, ended) = (job.region.clone(), job.scope, services.clock.now());
+    let kept = figures.clone();
+    let record = move |tx: &mut meta::Tx<'_>| {
+        collections::record(tx, &region, scope, (started, ended), &kept)
+    };
+    services.db.write(record).await?;
+    let (collected, compared) = outcome?;
+    if figures != Figures::default() {
+        let (region, scope) = (&job.region, job.scope.as_str());
+        tracing::info!(%region, scope, ?figures, "unused space was looked for");
+    }
+    if compared == u64::from(ebs::garbage::ROOTS_AT_ONCE_MAX) {
+        return Ok(Some(ended));
+    }
+    let waits = job.scope == Scope::Everything && collected.report.packs_unnominated > 0;
+    Ok(waits.then(|| ended.plus_seconds(services.blocks.grace_seconds() + 1)))
+}
+
+/// Collects; also how many deleted roots were compared.
+async fn collect(services: &Services, job: &Collect) -> Result<(Collected, u64), Trouble> {
+    let (region, scope) = (job.region.clone(), job.scope);
+    let read = move |tx: &mut meta::Tx<'_>| {
+        let deleted = match scope {
+            Scope::Nominated => Some(deleted_roots(tx, &region)?),
+            Scope::Everything => None,
+        };
+        Ok::<_, ebs::Error>(Collection { deleted, live_roots: live_roots(tx, &region)? })
+    };
+    let collection = services.db.read(read).await?;
+    let collected = services.blocks.collect(&job.region, collection).await?;
+    let (region, settled) = (job.region.clone(), collected.settled.clone());
+    let compared = settled.len() as u64;
+    services.db.write(move |tx| forget_roots(tx, &region, &settled)).await?;
+    Ok((collected, compared))
+}
+
+fn figures(collected: &Collected, roots_compared: u64) -> Figures {
+    let report = collected.report;
+    Figures {
+        roots_compared,
+        packs_nominated: report.packs_nominated,
+        packs_deleted: report.packs_deleted,
+        packs_rewritten: report.packs_rewritten,
+        bytes_reclaimed: report.bytes_reclaimed,
+        packs_condemned: report.packs_condemned,
+        packs_postponed: report.packs_postponed,
+        error: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Removes a volume that was accepted for deletion: its bytes, then its row.
 
-use super::collect::Collect;
+use super::collect::{Collect, Scope};
 use crate::kinds::enqueue_collect;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
@@ -48,7 +48,7 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
             if volume::remove(tx, &job.region, &job.volume, VolumeState::Deleting)? {
                 put_event(tx, &deleted)?;
                 // Its base may have been the last to need a deleted snapshot's blocks.
-                let collect = Collect { region: job.region.clone() };
+                let collect = Collect { region: job.region.clone(), scope: Scope::Nominated };
                 enqueue_collect(tx, &job.account, &collect, now)?;
             }
             Ok(())

@@ -8,7 +8,7 @@ use awsproto::code::UNAUTHORIZED_OPERATION;
 use base::SnapshotId;
 use ebs::deletion::{self, DeletionRefused};
 use ebs::snapshot;
-use lifecycle::workflow::collect::Collect;
+use lifecycle::workflow::collect::{Collect, Scope};
 
 pub(crate) struct DeleteSnapshot;
 
@@ -47,7 +47,7 @@ impl Operation for DeleteSnapshot {
                 let found = deletion::find(tx, &region, &id, &account)?.map_err(refusal)?;
                 deletion::guard(&found, &account).map_err(refusal)?;
                 snapshot::delete(tx, &found)?;
-                let collect = Collect { region: region.clone() };
+                let collect = Collect { region: region.clone(), scope: Scope::Nominated };
                 lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;
                 Ok::<_, Error>(())
             })

@@ -8,6 +8,7 @@ mod direct;
 mod exporting;
 mod faults;
 mod format;
+mod nominating;
 mod tampering;
 
 use super::*;

@@ -1,0 +1,212 @@
+//! Collections of what deletions nominated: the same goes as in a sweep, with less looking.
+
+use super::*;
+use objstore::{Bytes, ObjectMeta};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const DAY: i64 = 86_400;
+
+fn policy(days: i64) -> CollectPolicy {
+    let now = START.plus_seconds(days * DAY);
+    CollectPolicy { now, grace_seconds: DAY, rewrite_below_percent: 100 }
+}
+
+fn nominated(
+    store: &SnapshotStore,
+    deleted: &[SnapshotRoot],
+    live: &[SnapshotRoot],
+    days: i64,
+) -> Nominated {
+    let live = live.iter().map(|root| Ok::<_, Error>(*root));
+    collect_nominated(store, deleted, live, &policy(days)).unwrap()
+}
+
+fn sweep(store: &SnapshotStore, live: &[SnapshotRoot], days: i64) -> CollectReport {
+    collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &policy(days)).unwrap()
+}
+
+fn write_blocks(volume: &mut Volume, blocks: Range<u64>, stamp: u64) {
+    for block in blocks {
+        volume.write(block * PAGES_PER_BLOCK as u64, stamp + block);
+    }
+}
+
+#[test]
+fn a_deleted_snapshot_leaves_only_what_others_need() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..40, 1_000);
+    let first = (snapshot(&store, &mut volume, None), volume.model.clone());
+    write_blocks(&mut volume, 10..30, 2_000);
+    let second = snapshot(&store, &mut volume, Some(&first.0));
+    write_blocks(&mut volume, 20..40, 3_000);
+    let third = (snapshot(&store, &mut volume, Some(&second)), volume.model.clone());
+    let live = [first.0, third.0];
+
+    let report = nominated(&store, &[second], &live, 0);
+    assert_eq!(report.settled, [0]);
+    // Its frames' pack and its nodes' pack.
+    assert_eq!((report.report.packs_nominated, report.report.packs_condemned), (2, 2));
+    let early = nominated(&store, &[], &live, 0).report;
+    assert_eq!((early.packs_deleted, early.packs_rewritten, early.packs_condemned), (0, 0, 2));
+    let report = nominated(&store, &[], &live, 1).report;
+    assert_eq!((report.packs_deleted, report.packs_rewritten, report.packs_condemned), (1, 1, 0));
+    assert!(report.bytes_reclaimed > 10 * PAGE_BYTES as u64);
+    for (root, model) in [&first, &third] {
+        assert_holds(&snapshots(objects.clone(), 2), root, model, &volume.key);
+    }
+    // A sweep has nothing to add.
+    assert_eq!(sweep(&store, &live, 2), CollectReport::default());
+    assert_eq!(sweep(&store, &live, 4), CollectReport::default());
+}
+
+#[test]
+fn a_copy_of_the_same_root_keeps_everything() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let root = snapshot(&store, &mut volume, None);
+    assert_eq!(nominated(&store, &[root], &[root], 0).report, CollectReport::default());
+    assert_eq!(nominated(&store, &[root], &[], 1).report.packs_nominated, 2);
+    // Needed again before the grace is over: it is looked for, and found.
+    let report = nominated(&store, &[], &[root], 3).report;
+    assert_eq!((report.packs_deleted, report.packs_condemned), (0, 0));
+    assert_holds(&store, &root, &volume.model, &volume.key);
+    nominated(&store, &[root], &[], 4);
+    assert_eq!(nominated(&store, &[], &[], 5).report.packs_deleted, 2);
+}
+
+#[test]
+fn what_cannot_be_read_keeps_everything_of_its_series() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let first = snapshot(&store, &mut volume, None);
+    write_blocks(&mut volume, 0..4, 9);
+    let kept = snapshot(&store, &mut volume, Some(&first));
+    let mut other = Volume::new(GIB, 2, 2);
+    write_blocks(&mut other, 0..4, 1);
+    let other = snapshot(&store, &mut other, None);
+    assert_eq!(nominated(&store, &[first, other], &[kept], 0).report.packs_nominated, 4);
+
+    let node = kept.record.pack.object(0);
+    let bytes = objects.get(&node).unwrap();
+    objects.delete(&node).unwrap();
+    let report = nominated(&snapshots(objects.clone(), 2), &[], &[kept], 1).report;
+    // The other series goes; this one waits.
+    assert_eq!((report.packs_deleted, report.packs_postponed, report.packs_condemned), (2, 2, 2));
+    objects.tamper(&node, bytes);
+    let unknown = [Ok(kept), Err("the database is away")];
+    let refused = collect_nominated(&store, &[], unknown, &policy(3));
+    assert!(matches!(refused, Err(Error::Roots { .. })));
+    let report = nominated(&snapshots(objects, 3), &[], &[kept], 3).report;
+    assert_eq!((report.packs_deleted, report.packs_postponed), (2, 0));
+    assert_holds(&store, &kept, &volume.model, &volume.key);
+}
+
+#[test]
+fn nominations_agree_with_sweeps_in_random_histories() {
+    for seed in 0..12 {
+        let rng = SeededRng::new(seed);
+        let objects = memory();
+        let store = snapshots(objects.clone(), seed);
+        // Two branches of one series, as of a volume and one created from its snapshot.
+        let mut volumes = [Volume::new(GIB, 1, seed), Volume::new(GIB, 1, seed + 100)];
+        volumes[0].random_writes(&rng, 20, 20);
+        let trunk = snapshot(&store, &mut volumes[0], None);
+        volumes[1].model = volumes[0].model.clone();
+        let mut last = [trunk, trunk];
+        let mut alive: History = vec![(trunk, volumes[0].model.clone())];
+        for day in 0..25 {
+            let branch = rng.below(2) as usize;
+            volumes[branch].random_writes(&rng, 8, 20);
+            last[branch] = snapshot(&store, &mut volumes[branch], Some(&last[branch]));
+            alive.push((last[branch], volumes[branch].model.clone()));
+            let mut deleted = Vec::new();
+            while alive.len() > 5 {
+                let at = rng.below(alive.len() as u64) as usize;
+                if !last.contains(&alive[at].0) {
+                    deleted.push(alive.remove(at).0);
+                }
+            }
+            let roots: Vec<SnapshotRoot> = alive.iter().map(|(root, _)| *root).collect();
+            let done = nominated(&store, &deleted, &roots, day);
+            assert_eq!(done.report.packs_postponed + done.report.roots_postponed, 0);
+            let (root, model) = &alive[rng.below(alive.len() as u64) as usize];
+            assert_holds(&snapshots(objects.clone(), 9), root, model, &volumes[0].key);
+        }
+        let roots: Vec<SnapshotRoot> = alive.iter().map(|(root, _)| *root).collect();
+        nominated(&store, &[], &roots, 30);
+        let before = objects.list("packs").unwrap();
+        sweep(&store, &roots, 40);
+        let left = sweep(&store, &roots, 42);
+        assert_eq!(left, CollectReport::default(), "seed {seed}: a sweep found more");
+        assert_eq!(objects.list("packs").unwrap(), before, "seed {seed}");
+        for (root, model) in &alive {
+            assert_holds(&snapshots(objects.clone(), 9), root, model, &volumes[0].key);
+        }
+    }
+}
+
+/// Counts reads.
+struct Counted(Arc<MemoryStore>, AtomicU64);
+
+impl ObjectStore for Counted {
+    fn put(&self, name: &str, bytes: Bytes) -> Result<(), objstore::Error> {
+        self.0.put(name, bytes)
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes, objstore::Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(name)
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, objstore::Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get_range(name, range)
+    }
+
+    fn delete(&self, name: &str) -> Result<(), objstore::Error> {
+        self.0.delete(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, objstore::Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.list(prefix)
+    }
+
+    fn head(&self, name: &str) -> Result<ObjectMeta, objstore::Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.head(name)
+    }
+}
+
+/// Reads of a collection after the middle of three snapshots of a volume with so many full leaves
+/// is deleted, each of which changed one leaf.
+fn reads(leaves: u64) -> u64 {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(64 * GIB, 1, 1);
+    (0..leaves).for_each(|leaf| write_blocks(&mut volume, leaf * 1024..leaf * 1024 + 4, 1));
+    let first = snapshot(&store, &mut volume, None);
+    write_blocks(&mut volume, 0..2, 5);
+    let second = snapshot(&store, &mut volume, Some(&first));
+    write_blocks(&mut volume, 0..2, 7);
+    let third = snapshot(&store, &mut volume, Some(&second));
+    let counted = Arc::new(Counted(objects, AtomicU64::new(0)));
+    let store = snapshots(counted.clone(), 2);
+    nominated(&store, &[second], &[first, third], 0);
+    let report = nominated(&snapshots(counted.clone(), 3), &[], &[first, third], 1).report;
+    assert_eq!(report.packs_deleted, 2);
+    counted.1.load(Ordering::Relaxed)
+}
+
+#[test]
+fn the_work_follows_the_change_and_not_the_snapshot() {
+    let (small, large) = (reads(2), reads(100));
+    assert_eq!(small, large);
+    assert!(small < 40, "{small} reads");
+}
