@@ -13,6 +13,7 @@ use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{AttachHost, CloseVolume, HostError, OpenVolume};
+use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,9 +28,14 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     /// What the host has open, for tests that read and write volumes.
     pub(crate) host: Arc<QuietHost>,
+    /// What lies below the regions' snapshots, to be made to fail.
+    pub(crate) objects: BTreeMap<&'static str, Arc<Objects>>,
     /// Removed when the bench goes.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
+
+/// Objects in memory that fail when told.
+pub(crate) type Objects = FaultyStore<MemoryStore>;
 
 pub(crate) fn account(digit: u8) -> AccountId {
     AccountId::parse(&digit.to_string().repeat(12)).expect("twelve digits")
@@ -51,8 +57,17 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
     let (seal, _) =
         kms::seal::Root::open_or_create(directory.path(), &provider, &*rng).expect("a new root");
     let clock = Arc::new(ManualClock::new(START));
-    let cells = ["us-east-1", "eu-west-1"]
-        .map(|name| (region(name), cell(&directory.path().join(name), &rng, clock.clone())));
+    let regions = ["us-east-1", "eu-west-1"];
+    let objects: BTreeMap<_, _> = regions
+        .map(|name| {
+            let objects = MemoryStore::new(clock.clone());
+            (name, Arc::new(FaultyStore::new(objects, 1, FaultPlan::default())))
+        })
+        .into();
+    let cells = regions.map(|name| {
+        let objects = Arc::clone(&objects[name]);
+        (region(name), cell(&directory.path().join(name), &rng, objects))
+    });
     let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
     let host = Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() });
     let parts = Parts {
@@ -67,7 +82,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     add_accounts(&world).await;
-    Bench { world, clock, host, _directory: directory }
+    Bench { world, clock, host, objects, directory }
 }
 
 /// Accounts 111… to 333… exist in every world.
@@ -83,6 +98,11 @@ async fn add_accounts(world: &World) {
 }
 
 impl Bench {
+    /// Where a region's volumes are.
+    pub(crate) fn directory(&self, in_region: &str) -> std::path::PathBuf {
+        self.directory.path().join(in_region)
+    }
+
     /// A call by the root of an account.
     pub(crate) fn root(&self, account: &AccountId, in_region: &str) -> Call {
         self.call(Principal::root(account), in_region)
@@ -196,11 +216,10 @@ fn to_json(value: &Value) -> Json {
 }
 
 /// A region's stores: volumes in files, snapshots in memory.
-fn cell(directory: &Path, rng: &Arc<SeededRng>, clock: Arc<ManualClock>) -> Cell {
+fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: Arc<Objects>) -> Cell {
     let config = StoreConfig::server();
     let (key, rng) = (Secret::new([7; 32]), Arc::clone(rng));
     let live = Store::open(directory, key.duplicate(), rng.clone(), config).expect("a new store");
-    let objects = Arc::new(objstore::MemoryStore::new(clock));
     Cell::new(live, SnapshotStore::new(objects, &key, rng))
 }
 

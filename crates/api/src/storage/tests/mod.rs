@@ -2,6 +2,7 @@
 
 mod describing;
 mod keys;
+mod leaks;
 mod modifying;
 mod permissions;
 mod refusals;
