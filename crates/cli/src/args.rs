@@ -93,6 +93,10 @@ pub(crate) struct ServeOptions {
 
 /// Default of both memory options of a volume.
 const VOLUME_MEMORY_MIB: u32 = 64;
+/// Default live share of a volume's file.
+const VOLUME_LIVE_PERCENT: u32 = 75;
+/// Default of what stays free in the file system.
+const VOLUME_RESERVE_MIB: u32 = 512;
 
 /// How volumes use the machine.
 #[derive(Args, Clone)]
@@ -108,6 +112,17 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_MEMORY_MIB,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) volume_map_memory_mib: u32,
+    /// How full of live data a volume's file may be, in percent. More takes less space and more
+    /// cleaning.
+    #[arg(long, value_name = "PERCENT", default_value_t = VOLUME_LIVE_PERCENT,
+        value_parser = clap::value_parser!(u32).range(25..=90))]
+    pub(crate) volume_live_percent: u32,
+    /// What writes to volumes leave free in the file system.
+    #[arg(long, value_name = "MIB", default_value_t = VOLUME_RESERVE_MIB)]
+    pub(crate) volume_reserve_mib: u32,
+    /// What the volumes of a region may take together [default: what the file system has].
+    #[arg(long, value_name = "GIB")]
+    pub(crate) volume_capacity_gib: Option<u32>,
 }
 
 impl Default for VolumeArgs {
@@ -116,6 +131,9 @@ impl Default for VolumeArgs {
             volume_io: VolumeIo::Ring,
             volume_read_cache_mib: VOLUME_MEMORY_MIB,
             volume_map_memory_mib: VOLUME_MEMORY_MIB,
+            volume_live_percent: VOLUME_LIVE_PERCENT,
+            volume_reserve_mib: VOLUME_RESERVE_MIB,
+            volume_capacity_gib: None,
         }
     }
 }

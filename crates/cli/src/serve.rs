@@ -8,6 +8,7 @@ mod host;
 mod local;
 mod nbd;
 mod seal;
+mod space;
 
 use crate::admin::socket;
 use crate::args::{CheckOptions, Enforcement, ServeOptions, VolumeArgs};
@@ -116,6 +117,7 @@ impl Server {
             Arc::new(socket::Desk { world: Arc::clone(&world), nbd: Arc::clone(&nbd), endpoint });
         let admin = tokio::spawn(socket::serve(admin_socket, desk));
         let background = background::start(&world, &stopped);
+        space::watch(&world);
         let http = tokio::spawn(api::http::serve(listener, world, stopped));
         Ok(Self { address, stop, http, admin, background, host, nbd, _data_dir: data_dir })
     }

@@ -190,6 +190,17 @@ pub fn list_all(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Volume>> {
     tx.query(&sql, params![region])?.iter().map(Volume::from_row).collect()
 }
 
+/// The accounts that have volumes in a region.
+///
+/// # Errors
+/// When the database fails.
+pub fn owners(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<AccountId>> {
+    let sql =
+        format!("SELECT DISTINCT account_id FROM {TABLE} WHERE region = $1 ORDER BY account_id");
+    let rows = tx.query(&sql, params![region])?;
+    rows.iter().map(|row| Columns::new(TABLE, row).take()).collect()
+}
+
 /// All volumes of every account that are in a state: what a server looks at when it starts.
 ///
 /// # Errors

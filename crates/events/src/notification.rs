@@ -133,6 +133,30 @@ pub fn modify_volume(
     ServiceEvent::new(envelope, SOURCE, VOLUME, resources, detail)
 }
 
+/// How the storage of a region's volumes stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageSpace {
+    /// There is enough again.
+    Ample,
+    /// Little is left.
+    Low,
+    /// Writes that need more are refused.
+    Full,
+}
+
+/// `storageSpace`: our extension. EBS has no end of space; the machine its volumes lie on has.
+pub fn storage_space(envelope: Envelope, space: StorageSpace) -> ServiceEvent {
+    let (result, cause) = match space {
+        StorageSpace::Ample => ("ample", ""),
+        StorageSpace::Low => ("low", "The storage of this region is nearly full."),
+        StorageSpace::Full => {
+            ("full", "The storage of this region is full. Writes to its volumes are refused.")
+        }
+    };
+    let detail = detail("storageSpace", result, cause, "");
+    ServiceEvent::new(envelope, SOURCE, VOLUME, Vec::new(), detail)
+}
+
 /// Which attachment failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {

@@ -98,6 +98,11 @@ impl Cells {
         self.cells.get(region)
     }
 
+    /// The regions and their stores.
+    pub fn iter(&self) -> impl Iterator<Item = (&Region, &Cell)> {
+        self.cells.iter()
+    }
+
     fn cell(&self, region: &Region) -> Result<Cell, BlockError> {
         self.get(region).cloned().ok_or_else(|| {
             BlockError::Unavailable(Box::new(RegionNotServed { region: region.clone() }))

@@ -8,6 +8,7 @@ pub mod house;
 pub mod image;
 pub mod model;
 pub mod run;
+pub mod space;
 pub mod trace;
 
 pub use disk::{DropFlush, EarlyFlush, SimDisk};

@@ -39,6 +39,13 @@ pub enum Violation {
         /// Which it has.
         found: u64,
     },
+    /// The volume's file takes more than the place it lies in has.
+    Space {
+        /// Bytes it takes.
+        held: u64,
+        /// Bytes there are.
+        capacity: u64,
+    },
     /// A cut's content is not the volume's content at that moment.
     WrongCut {
         /// Which cut.

@@ -74,6 +74,11 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
         }
     }
 
+    /// Values it holds.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn remove(&mut self, key: K) {
         let Some(at) = self.index.remove(&key) else { return };
         self.slots.swap_remove(at);

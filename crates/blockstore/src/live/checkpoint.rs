@@ -7,7 +7,7 @@
 
 use super::delta::{BlockDelta, Layer};
 use super::engine::{Context, Engine};
-use super::layout::{Geometry, Location, SegmentIndex, byte_offset, height_for};
+use super::layout::{CHUNK_ENTRIES_MAX, Geometry, Location, SegmentIndex, byte_offset, height_for};
 use super::log::ChunkEnd;
 use super::map::{
     Nodes, Part, child, identity, leaf_entry, put_leaf_changed, put_leaf_entry, slot_of,
@@ -27,6 +27,12 @@ const MAP_BUFFER_PAGES: usize = 128;
 const LAYERS_MAX: usize = 8;
 /// Log bytes below which the smallest volume is not checkpointed.
 const CHECKPOINT_LOG_BYTES_MIN: u64 = 256 << 20;
+/// The part of what its live data may take that a volume's log may grow by between checkpoints.
+const LOG_SHARE: u64 = 8;
+/// But no checkpoint is made for less than this.
+const LOG_BYTES_MIN: u64 = 64 << 20;
+/// Segments' worth of discarded pages after which a checkpoint gives them back.
+const DISCARDED_SEGMENTS: u64 = 4;
 /// Blocks merged per call of [`Engine::maintain`].
 const MERGE_STEP_BLOCKS: usize = 32;
 
@@ -75,7 +81,7 @@ impl MapWriter {
         }
         self.write_out(disk)?;
         let salt = Salt::generate(rng);
-        let index = table.allocate(SegmentKind::Map, salt, layer)?;
+        let index = table.allocate(SegmentKind::Map, salt, layer, 0)?;
         self.open = Some(OpenMap { index, sealer: structure.sealer(salt), position: 0 });
         Ok(())
     }
@@ -383,11 +389,17 @@ impl Engine {
             if engine.log.bytes_since_flush > config.flush_log_bytes {
                 engine.sync()?;
             }
-            // What a small volume overwrites is given back before its log is many times its size.
-            let log_bytes_max =
-                config.checkpoint_log_bytes.min(engine.size().max(CHECKPOINT_LOG_BYTES_MIN));
+            // What a small volume overwrites is given back before its log is many times its size,
+            // or much longer than what its live data may take.
+            let log_bytes_max = config
+                .checkpoint_log_bytes
+                .min(engine.size().max(CHECKPOINT_LOG_BYTES_MIN))
+                .min(engine.allowed_bytes / LOG_SHARE)
+                .max(LOG_BYTES_MIN.min(config.checkpoint_log_bytes));
             let due = engine.active.bytes > config.delta_bytes_max
-                || engine.log.bytes_since_checkpoint > log_bytes_max;
+                || engine.log.bytes_since_checkpoint > log_bytes_max
+                || engine.active.zeroed_pages > engine.discarded_pages_max()
+                || engine.is_space_wanted();
             // A second full layer may not grow while another is merged: writers wait here.
             let steps =
                 if due && !engine.frozen.is_empty() { usize::MAX } else { MERGE_STEP_BLOCKS };
@@ -397,6 +409,10 @@ impl Engine {
             engine.merge_steps(steps)?;
             Ok(!engine.frozen.is_empty())
         })
+    }
+
+    fn discarded_pages_max(&self) -> u64 {
+        DISCARDED_SEGMENTS * u64::from(self.ctx.geometry.segment_pages)
     }
 
     /// Whether a flush elsewhere would soon save [`Engine::maintain`] from flushing itself, for
@@ -524,14 +540,25 @@ impl Engine {
         self.committed.epoch += 1;
         self.committed.store(disk, structure, rng)?;
         self.release_dead();
+        // What is dead is known anew: the cleaner looks at it soon.
+        self.owed_pages += CHUNK_ENTRIES_MAX as u64;
+        self.space.tell(self.need(0, 0));
         Ok(())
     }
 
-    fn release_dead(&mut self) {
-        self.cleaned.clear();
+    /// Segments that are being filled, or about to be, or that replay would begin in.
+    pub(super) fn kept_segments(&self) -> Vec<SegmentIndex> {
         let mut kept = self.log.segments().to_vec();
         kept.extend(self.map.segment());
+        kept.extend(self.cold.segment());
         kept.push(self.committed.head.segment);
+        kept
+    }
+
+    fn release_dead(&mut self) {
+        let merged = self.merged;
+        self.cleaned.retain(|_, layer| *layer > merged);
+        let kept = self.kept_segments();
         let dead = self.table.dead(self.merged, &kept);
         if !self.pin.allows_release(dead.len()) {
             return;

@@ -1,23 +1,47 @@
-//! Copying: pages out of segments that are mostly dead, and pages of the base into the volume.
+//! The cleaner: copies what is live out of segments that are mostly dead, so that the next
+//! checkpoint gives them back.
 //!
-//! Both seal again under the current segment's key, so both need the data key. Without it a volume
-//! still gives back every segment that is wholly dead.
+//! It works in rounds. A round chooses victims, reads from their descriptors which pages they may
+//! still hold, sorts those by address, and copies them in that order to the stream of moved pages
+//! ([`super::cold`]). It does so in small steps, between requests; how many steps depends on how
+//! much the guest writes ([`Engine::is_cleaning_due`]), so that cleaning keeps up and no more.
+//!
+//! A victim is chosen by what it gives and costs: dead pages gained per live page copied, times the
+//! square root of its age. What is young is left alone, because more of it will die by itself.
+//!
+//! While cuts are retained, only segments that were opened after the newest of them are cleaned.
+//! What a cut refers to stays where it is until the cut is dropped: moving it would mean to rewrite
+//! maps that exports are reading, for copies that live as long as an export.
+//!
+//! Copies are sealed anew, so cleaning needs the data key. Without it a volume still gives back
+//! every segment that is wholly dead.
 
+use super::Error;
+use super::cold::{Moment, Moving};
 use super::delta::{Entry, split};
 use super::engine::Engine;
-use super::layout::{ABSENT, Location, SegmentIndex, byte_offset};
-use super::log::{Descriptor, Record};
-use super::segment::SegmentKind;
+use super::layout::{ABSENT, CHUNK_ENTRIES_MAX, FAN_OUT, FAN_OUT_BITS, Location, SegmentIndex};
+use super::log::Descriptor;
+use super::map;
+use super::segment::{Segment, SegmentKind};
 use super::superblock::NodeRef;
-use super::{Error, map};
-use crate::page::{BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, Tag};
+use crate::page::{Lba, PAGE_BYTES, Salt, Tag};
 
-/// Used segments below which the log is not worth cleaning.
-const SEGMENTS_MIN: u64 = 8;
-/// Segments cleaned before a checkpoint gives them back.
-const BATCH_SEGMENTS: usize = 4;
-/// Share of live pages above which copying a segment costs more than it gives.
-const LIVE_PERCENT_MAX: u32 = 50;
+/// Segments a volume may have beyond what its live data needs: those being filled.
+const SLACK_SEGMENTS: u64 = 4;
+/// A round begins when this part of the allowance is exceeded. Each round ends with a checkpoint,
+/// which rewrites every leaf that a moved page is in; small rounds would be mostly that.
+const EXCESS_SHARE: u64 = 16;
+/// Live pages of the victims of one round: 1 GiB, and 4 MiB of memory to sort them in.
+const ROUND_PAGES_MAX: u64 = 256 << 10;
+/// Segments with fewer dead pages than one in this many are not worth copying.
+const DEAD_SHARE_MIN: u32 = 16;
+/// Descriptors read in one step.
+const SCAN_DESCRIPTORS: usize = 16;
+/// Pages looked at in one step, moved or not.
+const LOOK_PAGES: usize = 1024;
+/// Map pages visited in one step.
+const WALK_NODES: usize = 64;
 
 /// What a call of [`Engine::clean`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +52,40 @@ pub struct CleanReport {
     pub pages: u32,
 }
 
+/// A segment to be emptied.
+#[derive(Clone, Copy)]
+struct Victim {
+    index: SegmentIndex,
+    kind: SegmentKind,
+    salt: Salt,
+    live: u32,
+    score: f64,
+}
+
+/// What a step of a round is about.
+enum Stage {
+    /// Reads the descriptors of the last victim, from a position on.
+    Scan { position: u32 },
+    /// Looks for map pages in the victims of that kind.
+    Walk { nodes: Vec<(NodeRef, u8, u64)>, epoch: u64 },
+    /// Copies pages, from a place in the sorted list on.
+    Copy { next: usize },
+}
+
+/// Segments on their way out.
+pub(super) struct Round {
+    /// Segments of the log whose descriptors are still to be read.
+    victims: Vec<Victim>,
+    map_victims: Vec<SegmentIndex>,
+    /// All of them.
+    all: Vec<SegmentIndex>,
+    found: Vec<(Lba, Location)>,
+    stage: Stage,
+}
+
 impl Engine {
     /// Copies the live pages out of up to `segments_max` segments of which at most
-    /// `live_percent_max` percent is live, emptiest first. The segments are given back by a later
-    /// checkpoint. While cuts are retained nothing is copied: what they refer to stays anyway.
+    /// `live_percent_max` percent is live. The segments are given back by a later checkpoint.
     ///
     /// # Errors
     /// When the data key is absent, something read is damaged, or the disk fails.
@@ -46,188 +100,328 @@ impl Engine {
         if self.ctx.data.is_none() {
             return Err(Error::KeyAbsent);
         }
-        let mut report = CleanReport::default();
-        if !self.cuts().is_empty() {
-            return Ok(report);
-        }
-        for (segment, kind) in self.victims(segments_max, live_percent_max) {
-            report.pages += match kind {
-                SegmentKind::Log => self.clean_log_segment(segment)?,
-                SegmentKind::Map => self.clean_map_segment(segment)?,
-                SegmentKind::Free => 0,
-            };
-            report.segments += 1;
-            self.cleaned.insert(segment);
-        }
+        let limit = u64::from(self.ctx.geometry.segment_pages) * u64::from(live_percent_max);
+        let mut victims = self.candidates().victims;
+        victims.retain(|victim| u64::from(victim.live) * 100 <= limit);
+        victims.truncate(segments_max);
+        let mut report = CleanReport { segments: victims.len() as u32, ..CleanReport::default() };
+        let mut round = self.begin(victims);
+        while !self.step(&mut round, &mut report)? {}
+        self.note_cleaned(&round);
         Ok(report)
     }
 
-    /// Cleans one segment if the file holds more dead pages than live ones. Returns whether another
-    /// call would find more to do. Does nothing without the data key.
+    /// Does a small piece of the cleaning that is worth it now. Returns whether another call would
+    /// find more to do. Does nothing without the data key.
     ///
     /// # Errors
     /// As [`Engine::clean`].
     pub fn clean_step(&mut self) -> Result<bool, Error> {
-        if self.failed || self.ctx.data.is_none() || !self.cuts().is_empty() {
+        if self.failed || self.ctx.data.is_none() {
             return Ok(false);
         }
-        let usage = self.usage();
-        let used_pages =
-            u64::from(usage.used_segments) * u64::from(self.ctx.geometry.segment_pages);
-        let worth_it =
-            u64::from(usage.used_segments) >= SEGMENTS_MIN && usage.live_pages * 2 < used_pages;
-        if worth_it && self.cleaned.len() < BATCH_SEGMENTS {
-            let report = self.clean(1, LIVE_PERCENT_MAX)?;
-            if report.segments > 0 {
-                return Ok(true);
-            }
-        }
-        if self.cleaned.is_empty() {
-            return Ok(false);
-        }
-        // The copies become the only ones; what remains of the segments is given back.
-        self.checkpoint()?;
-        Ok(false)
-    }
-
-    /// Copies one block's pages from the base, so that the base is not needed for it any more.
-    /// They do not count as changes. Returns how many pages were copied.
-    ///
-    /// # Errors
-    /// When key or base is absent, the base cannot be read, or the disk fails.
-    pub fn hydrate(&mut self, block: u64) -> Result<u32, Error> {
-        let base = match (&self.base, self.committed.base) {
-            (_, None) => return Ok(0),
-            (None, Some(_)) => return Err(Error::BaseAbsent),
-            (Some(base), Some(_)) => std::sync::Arc::clone(base),
-        };
-        let first = block * PAGES_PER_BLOCK as u64;
-        let end = (self.size() / PAGE_BYTES as u64).min(first + PAGES_PER_BLOCK as u64);
-        let mut copied = 0;
-        for lba in first..end {
-            if self.entry(lba)?.location != ABSENT {
-                continue;
-            }
-            if let BasePage::Sealed(sealed) = base.read_page(lba)? {
-                let mut page = [0; PAGE_BYTES];
-                self.open_base_page(lba, &sealed, &mut page)?;
-                self.mutate(|engine| engine.append(lba, Some(0), &page))?;
-                copied += 1;
-            }
-        }
-        Ok(copied)
-    }
-
-    /// The emptiest segments that nothing in memory depends on.
-    fn victims(&self, count: usize, live_percent_max: u32) -> Vec<(SegmentIndex, SegmentKind)> {
-        let pages = u64::from(self.ctx.geometry.segment_pages);
-        let mut kept = self.log.segments().to_vec();
-        kept.extend(self.map.segment());
-        kept.push(self.committed.head.segment);
-        let mut found: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(index, segment)| {
-                segment.kind != SegmentKind::Free
-                    && segment.live > 0
-                    && segment.newest_layer <= self.merged
-                    && u64::from(segment.live) * 100 <= pages * u64::from(live_percent_max)
-                    && !kept.contains(index)
-                    && !self.cleaned.contains(index)
-            })
-            .map(|(index, segment)| (segment.live, index, segment.kind))
-            .collect();
-        found.sort_unstable_by_key(|(live, index, _)| (*live, *index));
-        found.into_iter().take(count).map(|(_, index, kind)| (index, kind)).collect()
-    }
-
-    /// Follows the segment's own descriptors and copies what the map still refers to.
-    fn clean_log_segment(&mut self, segment: SegmentIndex) -> Result<u32, Error> {
-        let geometry = self.ctx.geometry;
-        let damaged =
-            |position| Error::corrupt("chunk descriptor", geometry.locate(segment, position));
-        let salt = self.table.get(segment).ok_or_else(|| damaged(0))?.salt;
-        let opener = self.ctx.structure.opener(salt);
-        let (mut position, mut copied) = (1, 0);
-        while position < geometry.segment_pages {
-            let mut page = [0; PAGE_BYTES];
-            let at = byte_offset(geometry.locate(segment, position));
-            self.ctx.disk.read(at, &mut page).map_err(Error::disk("read the log"))?;
-            let Some(descriptor) = Descriptor::open(page, &opener, position) else { break };
-            let mut location = geometry.locate(segment, position);
-            for record in descriptor.records() {
-                match record.ok_or_else(|| damaged(position))? {
-                    Record::Data { lba, .. } | Record::Copy { lba, .. } => {
-                        location += 1;
-                        copied += u32::from(self.copy_if_live(lba, location)?);
-                    }
-                    Record::Zero { .. } => {}
+        let mut round = match self.round.take() {
+            Some(round) => round,
+            None if !self.cleaned.is_empty() => return self.finish_round(),
+            None => match self.plan() {
+                Some(round) => round,
+                None => {
+                    self.owed_pages = 0;
+                    return Ok(false);
                 }
-            }
-            position += 1 + descriptor.data_pages();
+            },
+        };
+        let mut report = CleanReport::default();
+        let done = self.step(&mut round, &mut report)?;
+        self.owed_pages =
+            self.owed_pages.saturating_sub(u64::from(report.pages).max(CHUNK_ENTRIES_MAX as u64));
+        if done {
+            self.note_cleaned(&round);
+        } else {
+            self.round = Some(round);
         }
-        Ok(copied)
-    }
-
-    fn copy_if_live(&mut self, lba: Lba, location: Location) -> Result<bool, Error> {
-        // A volume never shrinks, so the address is still inside it.
-        let entry = self.entry(lba)?;
-        if entry.location != location {
-            return Ok(false);
-        }
-        let mut page: Page = [0; PAGE_BYTES];
-        self.read(lba * PAGE_BYTES as u64, &mut page)?;
-        self.mutate(|engine| engine.append(lba, Some(entry.birth), &page))?;
         Ok(true)
     }
 
-    /// Has every map page in the segment rewritten by the next merge.
-    fn clean_map_segment(&mut self, segment: SegmentIndex) -> Result<u32, Error> {
-        let root = self.committed.root;
-        let mut found = Vec::new();
-        if !root.node.is_absent() {
-            self.find_nodes(root.node, root.height, 0, segment, &mut found)?;
-        }
-        for block in &found {
-            self.active.rewrite(*block);
-        }
-        Ok(found.len() as u32)
+    /// Whether the guest has written so much since the last step that another one is due even
+    /// though the volume is busy.
+    pub fn is_cleaning_due(&self) -> bool {
+        self.owed_pages >= CHUNK_ENTRIES_MAX as u64
     }
 
-    /// Collects, for every map page in `segment`, a block whose path goes through it.
-    fn find_nodes(
-        &mut self,
-        node: NodeRef,
-        level: u8,
-        block: u64,
-        segment: SegmentIndex,
-        found: &mut Vec<u64>,
-    ) -> Result<(), Error> {
-        let is_here = |node: &NodeRef, engine: &Self| {
-            engine.ctx.geometry.split(node.location).is_some_and(|(index, _)| index == segment)
-        };
-        if is_here(&node, self) {
-            found.push(block);
+    /// Notes that the guest wrote a page: the further the volume is beyond its allowance, the more
+    /// pages the cleaner copies for it.
+    pub(super) fn note_guest_page(&mut self) {
+        if self.excess_share > 0 {
+            self.owed_pages += self.excess_share;
         }
-        if level == 0 {
-            return Ok(());
+    }
+
+    /// A round's copies become the only ones with the checkpoint that this begins.
+    fn finish_round(&mut self) -> Result<bool, Error> {
+        if self.frozen.is_empty() {
+            self.mutate(|engine| engine.freeze(None))?;
         }
-        let page = self.nodes.read(&self.table, &node, level, block)?;
-        for slot in 0..super::layout::FAN_OUT as usize {
-            let child = map::child(&page, slot);
-            if child.is_absent() {
+        Ok(true)
+    }
+
+    fn note_cleaned(&mut self, round: &Round) {
+        let layer = self.active.id;
+        self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));
+    }
+
+    /// Chooses victims, if the volume takes more space than its live data should need.
+    fn plan(&mut self) -> Option<Round> {
+        let candidates = self.candidates();
+        let excess = candidates.used.saturating_sub(candidates.allowed);
+        // In eighths of what begins a round, so that the pace grows with the excess.
+        let step = (candidates.allowed / EXCESS_SHARE).max(1);
+        self.allowed_bytes = candidates.allowed * self.ctx.geometry.segment_bytes();
+        self.excess_share = (excess * 2 / step).min(8);
+        let pressed = self.space.is_short();
+        if excess == 0 || (excess < step && !pressed) {
+            return None;
+        }
+        let pages = u64::from(self.ctx.geometry.segment_pages);
+        // What is copied needs space before the victims give theirs.
+        let live_max = if pressed { self.round_segments() * pages } else { ROUND_PAGES_MAX };
+        let (mut live, mut gained) = (0, 0);
+        let mut victims = candidates.victims;
+        let count = victims.iter().take_while(|victim| {
+            live += u64::from(victim.live);
+            let wanted = gained < excess * pages && (live <= live_max || gained == 0);
+            gained += pages - u64::from(victim.live);
+            wanted
+        });
+        let count = count.count();
+        victims.truncate(count);
+        (count > 0).then(|| self.begin(victims))
+    }
+
+    /// What could be cleaned, best first, and whether it should.
+    fn candidates(&self) -> Candidates {
+        let pages = self.ctx.geometry.segment_pages;
+        let kept = self.kept_segments();
+        let fence = self.newest_cut();
+        let (mut used, mut live) = (0, 0);
+        let mut victims = Vec::new();
+        for (index, segment) in self.table.iter() {
+            if segment.kind == SegmentKind::Free || segment.newest_layer > self.merged {
                 continue;
             }
-            let shift = super::layout::FAN_OUT_BITS * u32::from(level - 1);
-            self.find_nodes(child, level - 1, block + ((slot as u64) << shift), segment, found)?;
+            used += 1;
+            live += u64::from(segment.live);
+            let is_free_soon = segment.live == 0 || self.cleaned.contains_key(&index);
+            let is_held =
+                fence > 0 && (segment.kind == SegmentKind::Map || segment.generation <= fence);
+            let is_full = (pages - segment.live) < pages / DEAD_SHARE_MIN;
+            if is_free_soon || is_held || is_full || kept.contains(&index) {
+                continue;
+            }
+            victims.push(Victim {
+                index,
+                kind: segment.kind,
+                salt: segment.salt,
+                live: segment.live,
+                score: score(segment, pages, self.table.clock()),
+            });
+        }
+        victims.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        let allowed = self.allowed_segments(live) + SLACK_SEGMENTS;
+        Candidates { victims, used, allowed }
+    }
+
+    /// The generation of the newest cut, merged or not; 0 without one.
+    fn newest_cut(&self) -> u32 {
+        let pending = self.frozen.iter().filter_map(|layer| layer.cut).map(|cut| cut.generation);
+        let merged = self.committed.cuts.iter().map(|cut| cut.generation);
+        merged.chain(pending).max().unwrap_or(0)
+    }
+
+    fn begin(&self, victims: Vec<Victim>) -> Round {
+        let all = victims.iter().map(|victim| victim.index).collect();
+        let (logs, maps): (Vec<_>, Vec<_>) =
+            victims.into_iter().partition(|victim| victim.kind == SegmentKind::Log);
+        Round {
+            victims: logs,
+            map_victims: maps.iter().map(|victim| victim.index).collect(),
+            all,
+            found: Vec::new(),
+            stage: Stage::Scan { position: 1 },
+        }
+    }
+
+    /// Does one step. Returns whether it was the last.
+    fn step(&mut self, round: &mut Round, report: &mut CleanReport) -> Result<bool, Error> {
+        match &mut round.stage {
+            Stage::Scan { position } => {
+                let Some(victim) = round.victims.last() else {
+                    round.found.sort_unstable();
+                    let root = self.committed.root;
+                    let mut nodes = Vec::new();
+                    if !root.node.is_absent() && !round.map_victims.is_empty() {
+                        nodes.push((root.node, root.height, 0));
+                    }
+                    round.stage = Stage::Walk { nodes, epoch: self.committed.epoch };
+                    return Ok(false);
+                };
+                if self.scan(victim, position, &mut round.found)? {
+                    round.victims.pop();
+                    *position = 1;
+                }
+                Ok(false)
+            }
+            Stage::Walk { nodes, epoch } => {
+                // After a commit the pages still to be visited may be others.
+                if *epoch != self.committed.epoch {
+                    nodes.clear();
+                }
+                self.walk(nodes, &round.map_victims)?;
+                if nodes.is_empty() {
+                    round.stage = Stage::Copy { next: 0 };
+                }
+                Ok(false)
+            }
+            Stage::Copy { next } => {
+                report.pages += self.copy(&round.found, next)?;
+                Ok(*next == round.found.len())
+            }
+        }
+    }
+
+    /// Follows a victim's descriptors and notes what its pages were written for. Returns whether it
+    /// has come to the end.
+    fn scan(
+        &self,
+        victim: &Victim,
+        position: &mut u32,
+        found: &mut Vec<(Lba, Location)>,
+    ) -> Result<bool, Error> {
+        let geometry = self.ctx.geometry;
+        // Released and used again since: nothing of what was to be moved is there.
+        if self.table.get(victim.index).is_none_or(|segment| segment.salt != victim.salt) {
+            return Ok(true);
+        }
+        let opener = self.ctx.structure.opener(victim.salt);
+        for _ in 0..SCAN_DESCRIPTORS {
+            if *position >= geometry.segment_pages {
+                return Ok(true);
+            }
+            let start = geometry.locate(victim.index, *position);
+            let page = self.read_page(start)?;
+            let Some(descriptor) = Descriptor::open(page, &opener, *position) else {
+                return Ok(true);
+            };
+            let mut location = start;
+            for record in descriptor.records() {
+                let record = record.ok_or_else(|| Error::corrupt("chunk descriptor", start))?;
+                if let Some(lba) = record.page() {
+                    location += 1;
+                    found.push((lba, location));
+                }
+            }
+            *position += 1 + descriptor.data_pages();
+        }
+        Ok(false)
+    }
+
+    /// Has map pages in the victims rewritten by the next merge.
+    fn walk(
+        &mut self,
+        nodes: &mut Vec<(NodeRef, u8, u64)>,
+        victims: &[SegmentIndex],
+    ) -> Result<(), Error> {
+        let geometry = self.ctx.geometry;
+        let is_here = |node: &NodeRef| {
+            geometry.split(node.location).is_some_and(|(segment, _)| victims.contains(&segment))
+        };
+        for _ in 0..WALK_NODES {
+            let Some((node, level, block)) = nodes.pop() else { return Ok(()) };
+            if is_here(&node) {
+                self.active.rewrite(block);
+            }
+            let page = self.nodes.read(&self.table, &node, level, block)?;
+            for slot in 0..FAN_OUT as usize {
+                let child = map::child(&page, slot);
+                let below = block + ((slot as u64) << (FAN_OUT_BITS * u32::from(level - 1)));
+                if child.is_absent() {
+                    continue;
+                }
+                if level > 1 {
+                    nodes.push((child, level - 1, below));
+                } else if is_here(&child) {
+                    self.active.rewrite(below);
+                }
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, lba: Lba) -> Result<Entry, Error> {
+    /// Copies the next pages of the list that the map still shows where they were found, one chunk
+    /// of them. Returns how many.
+    fn copy(&mut self, found: &[(Lba, Location)], next: &mut usize) -> Result<u32, Error> {
+        let room = self.cold.room(self.ctx.geometry.segment_pages);
+        let fence = self.newest_cut();
+        let mut moving: Vec<Moving> = Vec::with_capacity(room);
+        let mut looked = 0;
+        while moving.len() < room && looked < LOOK_PAGES && *next < found.len() {
+            let (lba, location) = found[*next];
+            (*next, looked) = (*next + 1, looked + 1);
+            let entry = self.entry(lba)?;
+            // What a cut that was taken since holds would only be doubled.
+            if entry.location != location || entry.written <= fence {
+                continue;
+            }
+            let mut page = Box::new([0; PAGE_BYTES]);
+            self.read_pages(lba, &mut page[..])?;
+            let (segment, _) = self.ctx.geometry.split(location).unwrap_or_default();
+            let stamp = self.table.get(segment).map_or(0, |segment| segment.stamp);
+            moving.push(Moving { lba, birth: entry.birth, stamp, page });
+        }
+        if !moving.is_empty() {
+            self.mutate(|engine| engine.place(&moving))?;
+        }
+        Ok(moving.len() as u32)
+    }
+
+    /// Writes pages to the cold stream and has the map show them there.
+    fn place(&mut self, moving: &[Moving]) -> Result<(), Error> {
+        let written = self.log.generation;
+        let moment = Moment {
+            layer: self.active.id,
+            generation: written,
+            incarnation: self.committed.incarnation,
+        };
+        let placed = self.cold.write(&self.ctx, &mut self.table, moment, moving)?;
+        for (moved, (location, tag)) in moving.iter().zip(placed) {
+            let entry = Entry { location, tag, birth: moved.birth, written };
+            self.active.put(self.ctx.geometry, moved.lba, entry);
+        }
+        Ok(())
+    }
+
+    pub(super) fn entry(&mut self, lba: Lba) -> Result<Entry, Error> {
         let (block, page) = split(lba);
         let mut entry = [Entry { location: ABSENT, tag: Tag([0; 16]), birth: 0, written: 0 }];
         self.resolve(block, page, &mut entry)?;
         Ok(entry[0])
     }
+}
+
+/// What could be cleaned.
+struct Candidates {
+    /// Best first.
+    victims: Vec<Victim>,
+    /// Segments in use, of those that a checkpoint has counted.
+    used: u64,
+    /// Segments their live pages may take.
+    allowed: u64,
+}
+
+/// Dead pages gained per live page copied, weighted with the root of the age: between the share of
+/// dead pages alone, which copies young segments that would have emptied themselves, and the age
+/// itself, which lets the old ones wait too long.
+fn score(segment: &Segment, pages: u32, clock: u32) -> f64 {
+    let age = f64::from(clock.saturating_sub(segment.stamp)) + 1.0;
+    f64::from(pages - segment.live) / f64::from(segment.live.max(1)) * age.sqrt()
 }

@@ -40,7 +40,8 @@ impl Engine {
     /// durable when this returns.
     ///
     /// # Errors
-    /// When the id is taken, too many cuts are retained, or the disk fails.
+    /// When the id is taken, too many cuts are retained, there is no space for what a cut keeps, or
+    /// the disk fails.
     pub fn cut(&mut self, id: CutId) -> Result<CutInfo, Error> {
         self.check_cut(id)?;
         let (generation, volume_bytes) = (self.log.generation, self.size());
@@ -72,7 +73,7 @@ impl Engine {
         if self.log.generation >= GENERATION_MAX {
             return Err(Error::Full);
         }
-        Ok(())
+        self.check_space()
     }
 
     /// The retained cuts, oldest first.

@@ -73,6 +73,8 @@ pub(super) struct Layer {
     pub(super) bytes: usize,
     /// Pages written in this layer and not overwritten in it.
     pub(super) accounting: Accounting,
+    /// Pages that became zeros: written so, or discarded.
+    pub(super) zeroed_pages: u64,
     /// The cut that froze it, if one did.
     pub(super) cut: Option<PendingCut>,
     /// Where the log goes on after it; set when it is frozen.
@@ -91,6 +93,7 @@ impl Layer {
             blocks: NumberMap::default(),
             bytes: 0,
             accounting: Accounting::default(),
+            zeroed_pages: 0,
             cut: None,
             end: None,
             volume_bytes: 0,
@@ -138,6 +141,7 @@ impl Layer {
         count: u64,
         generation: u32,
     ) {
+        self.zeroed_pages += count;
         let end = first + count;
         let mut lba = first;
         while lba < end {

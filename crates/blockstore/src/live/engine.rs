@@ -3,6 +3,8 @@
 use super::cache::Cache;
 use super::check::Corrections;
 use super::checkpoint::{MapWriter, Merge};
+use super::clean::Round;
+use super::cold::ColdStream;
 use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
 use super::log::{ChunkEnd, Log};
@@ -10,13 +12,14 @@ use super::map::{EMPTY, Nodes};
 use super::page_cache::PageCache;
 use super::pin::Pin;
 use super::segment::{SegmentKind, SegmentTable};
+use super::space::{Space, Unlimited};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
 use super::{Disk, Error};
 use crate::page::{
     BaseReader, DataKey, KeyCheckValue, PAGE_BYTES, PageOpener, Salt, StructureKey, Tag,
 };
 use base::Rng;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Fewest pages in a segment: a header, a chunk of a few pages, and a page to close it.
@@ -66,6 +69,17 @@ pub struct Usage {
     pub segment_bytes: u64,
 }
 
+/// Memory an engine holds, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// 56 bytes for each segment that exists.
+    pub segment_table_bytes: usize,
+    /// Changes that are not part of the map yet.
+    pub delta_bytes: usize,
+    /// Map pages.
+    pub map_cache_bytes: usize,
+}
+
 /// What every part of an engine needs.
 pub(super) struct Context {
     pub(super) disk: Arc<dyn Disk>,
@@ -99,8 +113,19 @@ pub struct Engine {
     pub(super) base_openers: Cache<Salt, PageOpener>,
     /// Opened pages, while the data key is present and memory for them can be locked.
     pub(super) pages: Option<Arc<PageCache>>,
-    /// Segments whose live pages were copied out since the last commit.
-    pub(super) cleaned: BTreeSet<SegmentIndex>,
+    /// Where the cleaner's copies go.
+    pub(super) cold: ColdStream,
+    /// The round of cleaning that has begun.
+    pub(super) round: Option<Round>,
+    /// Segments whose live pages were copied out, and the layer that says so.
+    pub(super) cleaned: BTreeMap<SegmentIndex, u64>,
+    /// Pages the cleaner should copy before the guest writes more.
+    pub(super) owed_pages: u64,
+    /// Pages the cleaner owes for each that the guest writes.
+    pub(super) excess_share: u64,
+    /// What the segments may take that hold the live pages of the last checkpoint.
+    pub(super) allowed_bytes: u64,
+    pub(super) space: Arc<dyn Space>,
     pub(super) failed: bool,
     /// Who reads the stored state beside this engine.
     pub(super) pin: Arc<Pin>,
@@ -123,7 +148,7 @@ impl Engine {
         assert!(segment_pages >= SEGMENT_PAGES_MIN, "segments of {segment_pages} pages are no use");
         let mut table = SegmentTable::new(Geometry { segment_pages });
         let salt = Salt::generate(rng);
-        let segment = table.allocate(SegmentKind::Log, salt, 0)?;
+        let segment = table.allocate(SegmentKind::Log, salt, 0, 1)?;
         let mut map = MapWriter::new();
         let stored = map.seal_table(disk, structure, rng, &mut table, 0)?;
         map.write_out(disk)?;
@@ -233,7 +258,13 @@ impl Engine {
             openers: Cache::new(config.key_cache_count),
             base_openers: Cache::new(BASE_KEY_COUNT),
             pages: None,
-            cleaned: BTreeSet::new(),
+            cold: ColdStream::default(),
+            round: None,
+            cleaned: BTreeMap::new(),
+            owed_pages: 0,
+            excess_share: 0,
+            allowed_bytes: 0,
+            space: Arc::new(Unlimited),
             failed: false,
             pin: Arc::default(),
         })
@@ -272,6 +303,8 @@ impl Engine {
         self.ctx.data = None;
         self.pages = None;
         self.log.forget_key();
+        self.cold.close();
+        self.round = None;
         self.openers.clear();
         self.base_openers.clear();
     }
@@ -341,11 +374,21 @@ impl Engine {
 
     /// How much of the file is used.
     pub fn usage(&self) -> Usage {
-        let used = || self.table.iter().filter(|(_, segment)| segment.kind != SegmentKind::Free);
         Usage {
-            live_pages: used().map(|(_, segment)| u64::from(segment.live)).sum(),
-            used_segments: used().count() as u32,
+            live_pages: self.table.live(),
+            used_segments: self.table.used(),
             segment_bytes: self.ctx.geometry.segment_bytes(),
+        }
+    }
+
+    /// The memory that grows with the volume or with what is written to it. Each part has its bound:
+    /// [`EngineConfig`] says which.
+    pub fn memory(&self) -> Memory {
+        let layers = self.frozen.iter().map(|layer| layer.bytes);
+        Memory {
+            segment_table_bytes: self.table.memory_bytes(),
+            delta_bytes: self.active.bytes + layers.sum::<usize>(),
+            map_cache_bytes: self.nodes.memory_bytes(),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Error {
     /// Neither superblock opens: not a volume, not this volume, or not this service's key.
     #[error("no superblock of this volume is readable")]
     NoSuperblock,
-    /// A newer program wrote the volume.
+    /// Another program wrote the volume, as a rule a newer one.
     #[error("format version {found} is not supported")]
     Version {
         /// The version the volume says it has.
@@ -72,8 +72,9 @@ pub enum Error {
     /// An earlier write or flush failed; nothing more is accepted until the volume is reopened.
     #[error("the volume stopped accepting writes after its disk failed")]
     Failed,
-    /// The file cannot address more segments, or generations are exhausted.
-    #[error("the volume's file is full")]
+    /// There is no space for the write, the file cannot address more segments, or generations are
+    /// exhausted. A write that is refused for want of space changes nothing, and may be tried again.
+    #[error("there is no space for what the volume would have to store")]
     Full,
     /// No retained cut has this id.
     #[error("cut {id} does not exist")]

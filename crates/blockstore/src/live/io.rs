@@ -51,6 +51,7 @@ impl Engine {
     pub fn write(&mut self, offset: u64, source: &[u8]) -> Result<(), Error> {
         self.check_range(offset, source.len() as u64)?;
         self.check_writable()?;
+        self.admit(source.len() as u64 / PAGE_BYTES as u64 + 2)?;
         let (head, pages, tail) = cut_up(offset, source.len());
         let (head, rest) = source.split_at(head);
         let (middle, tail) = (&rest[..pages * PAGE_BYTES], &rest[rest.len() - tail..]);
@@ -83,13 +84,15 @@ impl Engine {
         let first = offset.next_multiple_of(PAGE_BYTES as u64).min(end);
         let last = (end - end % PAGE_BYTES as u64).max(first);
         let zeros = [0; PAGE_BYTES];
-        if offset < first {
+        if offset < first || last < end {
             self.check_writable()?;
+            self.admit(2)?;
+        }
+        if offset < first {
             self.patch(offset, &zeros[..(first - offset) as usize])?;
         }
         self.zero_pages(first / PAGE_BYTES as u64, (last - first) / PAGE_BYTES as u64)?;
         if last < end {
-            self.check_writable()?;
             self.patch(last, &zeros[..(end - last) as usize])?;
         }
         Ok(())
@@ -253,6 +256,9 @@ impl Engine {
         let written = self.log.generation;
         let entry = Entry { location, tag, birth: birth.unwrap_or(written), written };
         self.active.put(self.ctx.geometry, lba, entry);
+        if birth.is_none() {
+            self.note_guest_page();
+        }
         Ok(())
     }
 
@@ -362,7 +368,7 @@ impl Engine {
         Ok(())
     }
 
-    fn read_pages(&mut self, first: Lba, target: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn read_pages(&mut self, first: Lba, target: &mut [u8]) -> Result<(), Error> {
         let plan = self.plan_pages(first, target, None)?;
         plan.fetch(&*self.ctx.disk, target)?;
         plan.open(target)

@@ -6,7 +6,7 @@ use super::Error;
 use crate::page::{BLOCK_BYTES, PAGE_BYTES};
 
 /// The format this program reads and writes.
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
 /// Bytes of one superblock slot.
 pub(super) const SLOT_BYTES: usize = 8192;
 /// Superblock slots, at the beginning of the file, with equal content except while one is written.
@@ -102,7 +102,7 @@ pub(super) fn check_size(volume_bytes: u64) -> Result<(), Error> {
 }
 
 /// Sizes and limits of an engine. Everything it holds in memory is bounded by a field here or by
-/// a constant of this crate, except 48 bytes per segment that exists.
+/// a constant of this crate, except 56 bytes per segment that exists: 896 KiB per TiB of log.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Bytes in a segment of a volume that is created; an existing volume keeps its own.
@@ -113,6 +113,10 @@ pub struct EngineConfig {
     pub map_cache_bytes: usize,
     /// Opened pages kept in locked memory while the volume is attached, bytes; 0 keeps none.
     pub read_cache_bytes: usize,
+    /// Percent of the pages of its segments that should be live, at most 95: with dead pages beyond
+    /// that the log is cleaned, and when the store is short of space, writes that need more than
+    /// that are refused.
+    pub live_percent_max: u32,
     /// Derived segment keys kept in memory, count.
     pub key_cache_count: usize,
     /// Log bytes at which a checkpoint starts; bounds recovery. A volume smaller than this is
@@ -131,6 +135,7 @@ impl EngineConfig {
             delta_bytes_max: 64 << 20,
             map_cache_bytes: 64 << 20,
             read_cache_bytes: 64 << 20,
+            live_percent_max: 75,
             key_cache_count: 8192,
             checkpoint_log_bytes: 4 << 30,
             flush_log_bytes: 256 << 20,
@@ -144,6 +149,7 @@ impl EngineConfig {
             delta_bytes_max: 16 << 10,
             map_cache_bytes: 64 << 10,
             read_cache_bytes: 64 << 10,
+            live_percent_max: 75,
             key_cache_count: 8,
             checkpoint_log_bytes: 1 << 20,
             flush_log_bytes: 256 << 10,

@@ -6,7 +6,9 @@
 //! successor's salt, so the chain can be followed without a table.
 
 use super::codec::{get, get_u16, get_u32, get_u64, put};
-use super::layout::{CHUNK_ENTRIES_MAX, FORMAT_VERSION, Location, SegmentIndex, byte_offset};
+use super::layout::{
+    CHUNK_ENTRIES_MAX, FORMAT_VERSION, Geometry, Location, SegmentIndex, byte_offset,
+};
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead};
 use super::{AlignedBuffer, Context, Error};
@@ -75,6 +77,14 @@ impl Record {
         put(b, 12, &tail);
     }
 
+    /// The page it is about, if it goes with a page of the chunk.
+    pub(super) fn page(&self) -> Option<Lba> {
+        match *self {
+            Self::Data { lba, .. } | Self::Copy { lba, .. } => Some(lba),
+            Self::Zero { .. } => None,
+        }
+    }
+
     pub(super) fn decode(b: &[u8]) -> Option<Self> {
         let word = get_u64(b, 0);
         let lba = word & ((1 << 56) - 1);
@@ -86,6 +96,59 @@ impl Record {
             _ => None,
         }
     }
+}
+
+/// What a descriptor says besides its entries.
+pub(super) struct DescriptorParts {
+    pub(super) sequence: u64,
+    pub(super) previous: Tag,
+    pub(super) checksum: u64,
+    pub(super) durable: u64,
+    pub(super) generation: u32,
+    pub(super) entries: u16,
+    pub(super) data_pages: u16,
+    pub(super) end: ChunkEnd,
+}
+
+/// Puts an entry into a descriptor that is not sealed yet.
+pub(super) fn put_record(descriptor: &mut [u8], at: usize, record: &Record) {
+    let at = ENTRIES_AT + at * ENTRY_BYTES;
+    record.encode(&mut descriptor[at..at + ENTRY_BYTES]);
+}
+
+/// Completes and seals a descriptor whose entries are in place.
+pub(super) fn seal_descriptor(
+    b: &mut [u8],
+    parts: &DescriptorParts,
+    sealer: &mut StructureSealer,
+    position: u32,
+) -> Tag {
+    b[ENTRIES_AT + usize::from(parts.entries) * ENTRY_BYTES..].fill(0);
+    b[..ENTRIES_AT].fill(0);
+    put(b, 0, &CHUNK_MAGIC);
+    put(b, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
+    put(b, 8, &parts.sequence.to_le_bytes());
+    put(b, 32, &parts.previous.0);
+    put(b, 48, &parts.checksum.to_le_bytes());
+    put(b, 56, &parts.durable.to_le_bytes());
+    put(b, 64, &parts.generation.to_le_bytes());
+    put(b, 68, &parts.entries.to_le_bytes());
+    put(b, 70, &parts.data_pages.to_le_bytes());
+    match parts.end {
+        ChunkEnd::Plain => {}
+        ChunkEnd::Cut(id) => {
+            b[72] = FLAG_CUT;
+            put(b, 80, &id.to_bytes());
+        }
+        ChunkEnd::Resize(volume_bytes) => {
+            b[72] = FLAG_RESIZE;
+            put(b, 112, &volume_bytes.to_le_bytes());
+        }
+    }
+    let body = &mut b[CHUNK_CLEAR_BYTES..];
+    let tag = sealer.seal_at(position, StructureKind::Descriptor, parts.sequence, body);
+    put(b, 16, &tag.0);
+    tag
 }
 
 /// A chunk's descriptor, authenticated.
@@ -175,7 +238,7 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn seal(&self, segment: SegmentIndex, sealer: &mut StructureSealer) -> Page {
+    pub(super) fn seal(&self, segment: SegmentIndex, sealer: &mut StructureSealer) -> Page {
         let mut page = [0; PAGE_BYTES];
         let body = &mut page[HEADER_CLEAR_BYTES..];
         put(body, 0, &self.incarnation.to_le_bytes());
@@ -328,6 +391,13 @@ impl Log {
         }
     }
 
+    /// Pages the open segment still takes, descriptors included, behind the chunk being filled.
+    pub(super) fn room(&self, geometry: Geometry) -> u64 {
+        let Some(open) = &self.segment else { return 0 };
+        let end = open.position + 1 + self.data_pages as u32;
+        u64::from(geometry.segment_pages.saturating_sub(end))
+    }
+
     pub(super) fn is_chunk_empty(&self) -> bool {
         self.entries == 0
     }
@@ -387,8 +457,7 @@ impl Log {
     }
 
     fn push(&mut self, record: Record) {
-        let at = ENTRIES_AT + self.entries * ENTRY_BYTES;
-        record.encode(&mut self.buffer[at..at + ENTRY_BYTES]);
+        put_record(&mut self.buffer, self.entries, &record);
         self.entries += 1;
     }
 
@@ -425,9 +494,9 @@ impl Log {
             Some(open) => (open.successor, open.successor_salt),
             None => self.reserved,
         };
-        table.touch(index, layer);
+        table.open(index, layer, self.generation);
         let successor_salt = Salt::generate(&*ctx.rng);
-        let successor = table.allocate(SegmentKind::Log, successor_salt, layer)?;
+        let successor = table.allocate(SegmentKind::Log, successor_salt, layer, self.generation)?;
         let mut structure = ctx.structure.sealer(salt);
         let header = SegmentHeader {
             incarnation: self.incarnation,
@@ -485,33 +554,19 @@ impl Log {
         let used = (1 + self.data_pages) * PAGE_BYTES;
         let checksum = checksum(&self.buffer[PAGE_BYTES..used]);
         let open = self.segment.as_mut().expect("a chunk with entries has a segment");
-        let b = &mut self.buffer[..PAGE_BYTES];
-        b[ENTRIES_AT + self.entries * ENTRY_BYTES..].fill(0);
-        b[..ENTRIES_AT].fill(0);
-        put(b, 0, &CHUNK_MAGIC);
-        put(b, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
-        put(b, 8, &self.sequence.to_le_bytes());
-        put(b, 32, &self.previous.0);
-        put(b, 48, &checksum.to_le_bytes());
-        put(b, 56, &self.durable.to_le_bytes());
-        put(b, 64, &self.generation.to_le_bytes());
-        put(b, 68, &(self.entries as u16).to_le_bytes());
-        put(b, 70, &(self.data_pages as u16).to_le_bytes());
-        match end {
-            ChunkEnd::Plain => {}
-            ChunkEnd::Cut(id) => {
-                b[72] = FLAG_CUT;
-                put(b, 80, &id.to_bytes());
-            }
-            ChunkEnd::Resize(volume_bytes) => {
-                b[72] = FLAG_RESIZE;
-                put(b, 112, &volume_bytes.to_le_bytes());
-            }
-        }
-        let body = &mut b[CHUNK_CLEAR_BYTES..];
+        let parts = DescriptorParts {
+            sequence: self.sequence,
+            previous: self.previous,
+            checksum,
+            durable: self.durable,
+            generation: self.generation,
+            entries: self.entries as u16,
+            data_pages: self.data_pages as u16,
+            end,
+        };
         let position = open.position;
-        let tag = open.structure.seal_at(position, StructureKind::Descriptor, self.sequence, body);
-        put(b, 16, &tag.0);
+        let descriptor = &mut self.buffer[..PAGE_BYTES];
+        let tag = seal_descriptor(descriptor, &parts, &mut open.structure, position);
         let end = position + 1 + self.data_pages as u32;
         open.expect_writes(ctx, end);
         self.buffer.set_length(used);

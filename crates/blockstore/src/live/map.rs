@@ -222,6 +222,11 @@ impl Nodes {
         Ok(())
     }
 
+    /// Memory of the pages that are remembered.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.pages.len() * PAGE_BYTES
+    }
+
     /// Remembers a page that was just written.
     pub(super) fn remember(&mut self, node: &NodeRef, page: Arc<Page>) {
         self.pages.insert(node.location, (node.tag, page));

@@ -42,7 +42,8 @@ impl Engine {
             engine.merge_all()?;
             let salt = Salt::generate(&*engine.ctx.rng);
             let layer = engine.active.id + 1;
-            let segment = engine.table.allocate(SegmentKind::Log, salt, layer)?;
+            let generation = engine.log.generation;
+            let segment = engine.table.allocate(SegmentKind::Log, salt, layer, generation)?;
             engine.committed.incarnation += 1;
             let end = engine.log.head();
             let head = LogHead { segment, position: 0, ..end };
@@ -131,7 +132,7 @@ impl Engine {
         let page = geometry.locate(cursor.segment, first - 1);
         let salt = cursor.opener.salt();
         if self.table.get(cursor.segment).is_none_or(|s| s.kind == SegmentKind::Free) {
-            self.table.adopt(cursor.segment, salt, self.active.id)?;
+            self.table.adopt(cursor.segment, salt, self.active.id, generation)?;
         }
         self.table.touch(cursor.segment, self.active.id);
         let mut location = geometry.locate(cursor.segment, first - 1);
@@ -324,7 +325,7 @@ impl Engine {
         Ok(checksum(&data) == descriptor.checksum())
     }
 
-    fn read_page(&self, location: Location) -> Result<Page, Error> {
+    pub(super) fn read_page(&self, location: Location) -> Result<Page, Error> {
         let mut page = [0; PAGE_BYTES];
         self.ctx
             .disk

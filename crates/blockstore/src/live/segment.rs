@@ -13,9 +13,9 @@ use crate::page::{PAGE_BYTES, Page, Salt, StructureKey, StructureKind, Tag};
 use std::collections::BTreeSet;
 
 /// Entries in a page of the stored table.
-pub(super) const ENTRIES_PER_PAGE: usize = 100;
+pub(super) const ENTRIES_PER_PAGE: usize = 84;
 const HEADER_BYTES: usize = 64;
-const ENTRY_BYTES: usize = 40;
+const ENTRY_BYTES: usize = 48;
 
 const _: () = assert!(HEADER_BYTES + ENTRIES_PER_PAGE * ENTRY_BYTES <= PAGE_BYTES);
 
@@ -38,12 +38,25 @@ pub(super) struct Segment {
     pub(super) live: u32,
     /// The newest layer with something in this segment that replay or a later checkpoint needs.
     pub(super) newest_layer: u64,
+    /// When its content was written: segments the log had opened before then. The mean of where
+    /// they came from, for moved pages.
+    pub(super) stamp: u32,
+    /// No page in it was written in an earlier generation.
+    pub(super) generation: u32,
 }
 
 impl Segment {
-    const FREE: Self =
-        Self { kind: SegmentKind::Free, salt: Salt([0; 32]), live: 0, newest_layer: 0 };
+    const FREE: Self = Self {
+        kind: SegmentKind::Free,
+        salt: Salt([0; 32]),
+        live: 0,
+        newest_layer: 0,
+        stamp: 0,
+        generation: 0,
+    };
 }
+
+const _: () = assert!(size_of::<Segment>() == 56, "memory per segment is documented");
 
 /// Changes of live counts that are not part of the table yet.
 #[derive(Default)]
@@ -73,6 +86,11 @@ impl Accounting {
         self.0.get(&segment).copied().unwrap_or(0)
     }
 
+    /// All changes together.
+    pub(super) fn sum(&self) -> i64 {
+        self.0.values().sum()
+    }
+
     pub(super) fn absorb(&mut self, other: &Self) {
         for (segment, pages) in &other.0 {
             self.add(*segment, *pages);
@@ -84,17 +102,55 @@ pub(super) struct SegmentTable {
     pub(super) geometry: Geometry,
     segments: Vec<Segment>,
     free: BTreeSet<SegmentIndex>,
+    /// The sum of all live counts.
+    live: u64,
+    /// Segments the log has opened, which serves as the time.
+    clock: u32,
     /// Where the stored form lies, to be counted as dead when it is stored anew.
     stored: Vec<Location>,
 }
 
 impl SegmentTable {
     pub(super) fn new(geometry: Geometry) -> Self {
-        Self { geometry, segments: Vec::new(), free: BTreeSet::new(), stored: Vec::new() }
+        let (segments, free) = (Vec::new(), BTreeSet::new());
+        Self { geometry, segments, free, live: 0, clock: 0, stored: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Memory the table takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.segments.len() * size_of::<Segment>()
+    }
+
+    /// Segments in use.
+    pub(super) fn used(&self) -> u32 {
+        (self.segments.len() - self.free.len()) as u32
+    }
+
+    /// Pages that something refers to, as of the last checkpoint.
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// How many segments the log has opened.
+    pub(super) fn clock(&self) -> u32 {
+        self.clock
+    }
+
+    /// Says when the content of a segment was written.
+    pub(super) fn set_stamp(&mut self, segment: SegmentIndex, stamp: u32) {
+        self.segments[segment as usize].stamp = stamp;
+    }
+
+    /// Notes that the log goes on in a segment that was reserved before.
+    pub(super) fn open(&mut self, segment: SegmentIndex, layer: u64, generation: u32) {
+        self.touch(segment, layer);
+        self.clock = self.clock.saturating_add(1);
+        let entry = &mut self.segments[segment as usize];
+        (entry.stamp, entry.generation) = (self.clock, generation);
     }
 
     pub(super) fn get(&self, segment: SegmentIndex) -> Option<&Segment> {
@@ -117,8 +173,10 @@ impl SegmentTable {
         kind: SegmentKind,
         salt: Salt,
         layer: u64,
+        generation: u32,
     ) -> Result<SegmentIndex, Error> {
-        let used = Segment { kind, salt, live: 0, newest_layer: layer };
+        let stamp = self.clock;
+        let used = Segment { kind, salt, live: 0, newest_layer: layer, stamp, generation };
         if let Some(segment) = self.free.pop_first() {
             self.segments[segment as usize] = used;
             return Ok(segment);
@@ -137,6 +195,7 @@ impl SegmentTable {
         segment: SegmentIndex,
         salt: Salt,
         layer: u64,
+        generation: u32,
     ) -> Result<(), Error> {
         if segment >= self.geometry.segment_count_max() {
             return Err(Error::corrupt("successor of a segment", self.geometry.start(segment)));
@@ -146,8 +205,15 @@ impl SegmentTable {
             self.segments.push(Segment::FREE);
         }
         self.free.remove(&segment);
-        self.segments[segment as usize] =
-            Segment { kind: SegmentKind::Log, salt, live: 0, newest_layer: layer };
+        self.clock = self.clock.saturating_add(1);
+        self.segments[segment as usize] = Segment {
+            kind: SegmentKind::Log,
+            salt,
+            live: 0,
+            newest_layer: layer,
+            stamp: self.clock,
+            generation,
+        };
         Ok(())
     }
 
@@ -164,7 +230,9 @@ impl SegmentTable {
             let entry = self.segments.get_mut(*segment as usize).ok_or(damaged.clone())?;
             let live = i64::from(entry.live) + pages;
             let possible = 0..=i64::from(self.geometry.segment_pages);
-            entry.live = possible.contains(&live).then_some(live as u32).ok_or(damaged)?;
+            let live = possible.contains(&live).then_some(live as u32).ok_or(damaged)?;
+            self.live = self.live + u64::from(live) - u64::from(entry.live);
+            entry.live = live;
         }
         Ok(())
     }
@@ -237,6 +305,8 @@ impl SegmentTable {
             put(bytes, 0, &segment.salt.0);
             put(bytes, 32, &segment.live.to_le_bytes());
             bytes[36] = segment.kind as u8;
+            put(bytes, 40, &segment.stamp.to_le_bytes());
+            put(bytes, 44, &segment.generation.to_le_bytes());
         }
         page
     }
@@ -291,7 +361,10 @@ impl SegmentTable {
                 _ => return None,
             };
             let (salt, live) = (Salt(get(bytes, 0)), get_u32(bytes, 32));
-            self.segments.push(Segment { kind, salt, live, newest_layer: 0 });
+            let (stamp, generation) = (get_u32(bytes, 40), get_u32(bytes, 44));
+            self.clock = self.clock.max(stamp);
+            self.live += u64::from(live);
+            self.segments.push(Segment { kind, salt, live, newest_layer: 0, stamp, generation });
         }
         Some(())
     }

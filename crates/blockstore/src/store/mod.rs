@@ -17,6 +17,7 @@ mod owner;
 mod reader;
 mod registry;
 mod size;
+mod space;
 mod together;
 mod twin;
 
@@ -27,6 +28,7 @@ pub use handle::{CutHandle, VolumeHandle};
 pub use owner::{Volume, Work};
 pub use reader::ReadThen;
 pub use size::{SizeWatch, SizeWatcher};
+pub use space::{SpaceLevel, SpaceLimits, SpaceReport, SpaceWatcher};
 pub use together::CUT_MEMBERS_MAX;
 pub use twin::{Twin, TwinError};
 
@@ -39,6 +41,7 @@ use base::{Rng, Secret, VolumeId};
 use crew::Crew;
 use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
+use space::{Account, VolumeSpace};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,12 +61,19 @@ pub struct StoreConfig {
     pub queue_batches: usize,
     /// How files are read and written, where the system allows it.
     pub io: IoMode,
+    /// How much the volumes may take together.
+    pub space: SpaceLimits,
 }
 
 impl StoreConfig {
     /// The sizes of a server.
     pub const fn server() -> Self {
-        Self { engine: EngineConfig::server(), queue_batches: 64, io: IoMode::Ring }
+        Self {
+            engine: EngineConfig::server(),
+            queue_batches: 64,
+            io: IoMode::Ring,
+            space: SpaceLimits::server(),
+        }
     }
 }
 
@@ -81,6 +91,7 @@ struct Inner {
     /// Opens large reads of all volumes; started with the first of them.
     crew: OnceLock<Arc<Crew>>,
     registry: Registry,
+    account: Arc<Account>,
     /// Held while the members of one cut are asked to stand still.
     cutting: Mutex<()>,
     /// Batches of requests that came from users of volumes.
@@ -126,6 +137,7 @@ impl Store {
         }
         tracing::info!("pages are sealed and opened with {}", CipherLibrary::fastest());
         let registry = Registry::default();
+        let account = Arc::new(Account::new(volumes.clone(), config.space));
         Ok(Self(Arc::new(Inner {
             folder: volumes,
             service_key,
@@ -134,6 +146,7 @@ impl Store {
             io,
             crew: OnceLock::new(),
             registry,
+            account,
             cutting: Mutex::default(),
             guest_work: AtomicU64::new(0),
             _lock: lock,
@@ -170,6 +183,11 @@ impl Store {
         Engine::create(&disk, &inner.structure(id), &*inner.rng, engine, options)?;
         std::fs::rename(&draft, &path).map_err(StoreError::file("name a volume"))?;
         inner.sync_folder()
+    }
+
+    /// Has `watcher` told when the space for volumes runs low, is used up, or is ample again.
+    pub fn watch_space(&self, watcher: Arc<dyn SpaceWatcher>) {
+        self.0.account.watch(watcher);
     }
 
     /// Whether a volume exists.
@@ -380,6 +398,9 @@ impl Inner {
         let (disk, structure) = (self.disk(id)?, self.structure(id));
         let (rng, config) = (Arc::clone(&self.rng), self.config.engine);
         let pin = self.registry.stored_state(id);
-        Ok(Engine::open_pinned(disk, structure, rng, config, options, pin, corrections)?)
+        let mut engine =
+            Engine::open_pinned(disk, structure, rng, config, options, pin, corrections)?;
+        engine.limit_space(Arc::new(VolumeSpace::new(&self.account, id)));
+        Ok(engine)
     }
 }

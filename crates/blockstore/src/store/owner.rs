@@ -16,8 +16,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// A volume that is never idle cleans a segment after so many commands.
-const COMMANDS_PER_CLEANING: u32 = 256;
+/// Steps of cleaning between two commands, when so much is due. A step moves at most a chunk.
+const CLEANING_STEPS: usize = 4;
 
 /// Something to do on the thread that owns a volume: a batch of requests with their reply slots.
 ///
@@ -233,7 +233,7 @@ impl Queue {
             size: Arc::clone(&size),
             attached,
         };
-        let chores = Chores { merging: false, cleaning: false, epoch: 0, commands: 0 };
+        let chores = Chores { merging: false, cleaning: false, epoch: 0 };
         let open = Open { volume, chores, flush_asked: Arc::default() };
         let desk = Arc::new(Desk { open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
         let own_desk = Arc::clone(&desk);
@@ -346,8 +346,6 @@ struct Chores {
     cleaning: bool,
     /// The checkpoint after which cleaning was last considered.
     epoch: u64,
-    /// Commands since the last cleaning.
-    commands: u32,
 }
 
 impl Chores {
@@ -365,10 +363,11 @@ impl Chores {
             self.epoch = engine.epoch();
             self.cleaning = true;
         }
-        self.commands += 1;
-        let turn = idle || self.commands >= COMMANDS_PER_CLEANING;
-        if self.cleaning && !self.merging && turn {
-            self.commands = 0;
+        for step in 0..CLEANING_STEPS {
+            let turn = idle && step == 0 || engine.is_cleaning_due();
+            if !self.cleaning || self.merging || !turn {
+                return;
+            }
             self.cleaning = engine.clean_step().unwrap_or_else(|error| {
                 tracing::error!(%error, "cleaning a volume failed");
                 false

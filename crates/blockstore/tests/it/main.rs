@@ -5,6 +5,7 @@
 mod changes;
 mod check;
 mod disk;
+mod space;
 mod store;
 mod tamper;
 mod together;

@@ -1,9 +1,7 @@
 //! Opening, sharing, cutting and closing volumes.
 
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{
-    Base, CutId, EngineConfig, Error, ExtentState, IoMode, OpenOptions, VolumeOptions,
-};
+use blockstore::live::{Base, CutId, EngineConfig, Error, ExtentState, OpenOptions, VolumeOptions};
 use blockstore::page::{BLOCK_BYTES, DataKey, PAGE_BYTES};
 use blockstore::snapshot::{self, Export, SnapshotReader, SnapshotRoot, SnapshotStore, Unobserved};
 use blockstore::store::{Store, StoreConfig, StoreError, Twin, TwinError, Volume};
@@ -23,7 +21,7 @@ impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config =
-            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, ..StoreConfig::server() };
         let service_key = || Secret::new([9; 32]);
         let store = Store::open(folder.path(), service_key(), Arc::new(OsRng), config).unwrap();
         let objects = Arc::new(MemoryStore::new(Arc::new(base::SystemClock)));
@@ -127,7 +125,7 @@ fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let config =
-            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, ..StoreConfig::server() };
         Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config)
     };
     let first = open().unwrap();
@@ -142,7 +140,7 @@ fn another_service_key_opens_nothing() {
     let id = VolumeId::parse("vol-00000001").unwrap();
     let open = |service: u8| {
         let config =
-            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, io: IoMode::Ring };
+            StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, ..StoreConfig::server() };
         Store::open(folder.path(), Secret::new([service; 32]), Arc::new(OsRng), config).unwrap()
     };
     let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };

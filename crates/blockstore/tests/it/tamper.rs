@@ -140,7 +140,7 @@ fn the_format_is_frozen() {
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     assert_eq!(
         hex::encode(digest),
-        "c2c6e5516a4684322b9572505b1e70e8b2e96e87d0a98001051fbec3c47c1bb3"
+        "0d12244ac1616657da6291d3f5a353233e5b52cad70a41eddca31716ff40f8f2"
     );
 }
 

@@ -73,5 +73,8 @@ fn store_config(volumes: &VolumeArgs) -> StoreConfig {
     config.engine.read_cache_bytes = bytes(volumes.volume_read_cache_mib);
     config.engine.map_cache_bytes = bytes(volumes.volume_map_memory_mib);
     config.engine.delta_bytes_max = bytes(volumes.volume_map_memory_mib);
+    config.engine.live_percent_max = volumes.volume_live_percent;
+    config.space.reserve_bytes = u64::from(volumes.volume_reserve_mib) << 20;
+    config.space.capacity_bytes = volumes.volume_capacity_gib.map(|gib| u64::from(gib) << 30);
     config
 }

@@ -13,6 +13,7 @@ pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;
 pub(crate) mod progress;
+pub mod storage_space;
 pub mod watch_upload;
 
 use crate::services::Services;

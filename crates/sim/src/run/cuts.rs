@@ -2,7 +2,7 @@
 
 use super::{Stop, TakenCut, World, stop};
 use crate::model::{Content, Violation, ZEROS, parse};
-use blockstore::live::{CutId, CutInfo};
+use blockstore::live::{CutId, CutInfo, Error};
 use blockstore::page::{
     BasePage, BaseReader, CutPage, CutSource, Lba, PAGE_BYTES, PAGES_PER_BLOCK, SourceError,
 };
@@ -22,7 +22,14 @@ impl World<'_> {
         let unsure = CutInfo { id, generation: 0, volume_bytes: self.size };
         let unflushed = self.model.unflushed();
         self.unsure_cut = Some((TakenCut { info: unsure, content: content.clone() }, unflushed));
-        let info = self.engine().cut(id).map_err(stop("cut"))?;
+        let info = match self.engine().cut(id) {
+            Err(Error::Full) if self.space.is_some() => {
+                self.unsure_cut = None;
+                self.outcome.refused += 1;
+                return Ok(());
+            }
+            taken => taken.map_err(stop("cut"))?,
+        };
         self.unsure_cut = None;
         self.cuts.push(TakenCut { info, content });
         self.model.flushed();

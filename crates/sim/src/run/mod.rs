@@ -11,9 +11,10 @@ mod requests;
 
 use crate::disk::SimDisk;
 use crate::model::{Content, Model, Violation};
+use crate::space::SimSpace;
 use base::{ManualClock, Rng, Secret, SeededRng, Timestamp};
 use blockstore::live::{
-    Base, CutId, CutInfo, Disk, Engine, EngineConfig, Error, OpenOptions, VolumeOptions,
+    Base, CutId, CutInfo, Disk, Engine, EngineConfig, Error, OpenOptions, Space, VolumeOptions,
 };
 use blockstore::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
 use blockstore::snapshot::{SnapshotRoot, SnapshotStore};
@@ -62,8 +63,12 @@ pub struct Outcome {
     pub increments_checked: u64,
     /// Segments the cleaner emptied.
     pub segments_cleaned: u64,
+    /// Writes and cuts that were refused for want of space.
+    pub refused: u64,
     /// Times the volume grew.
     pub grown: u64,
+    /// Live pages the cleaner moved.
+    pub pages_moved: u64,
     /// Equal for equal runs.
     pub digest: u64,
 }
@@ -76,7 +81,7 @@ pub fn run(run: Run, wrap: &dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Out
     let mut world = World::new(run, wrap)?;
     for _ in 0..run.steps {
         let rolled = world.rng.below(100);
-        let result = world.step(rolled);
+        let result = world.step(rolled).and_then(|()| Ok(world.check_space()?));
         match result {
             Ok(()) => {}
             Err(Stop::Violation(violation)) => return Err(violation),
@@ -139,6 +144,8 @@ struct World<'a> {
     next_cut: u64,
     areas: [Lba; AREAS],
     size: u64,
+    /// For some volumes, the place their file lies in.
+    space: Option<Arc<SimSpace>>,
     /// A size asked for and not acknowledged, with the number of unflushed writes before it.
     unsure_size: Option<(u64, usize)>,
     outcome: Outcome,
@@ -178,6 +185,7 @@ impl<'a> World<'a> {
             areas,
             size,
             unsure_size: None,
+            space: None,
             outcome: Outcome::default(),
             base,
             disk,
@@ -186,6 +194,9 @@ impl<'a> World<'a> {
             snapshots,
             exported: Vec::new(),
         };
+        if world.rng.below(2) == 0 {
+            world.space = Some(Arc::new(SimSpace::new((4 + world.rng.below(8)) << 20)));
+        }
         let options = VolumeOptions {
             size_bytes: size,
             key_check: None,
@@ -222,7 +233,11 @@ impl<'a> World<'a> {
             Salts::Repeated => Arc::new(SeededRng::new(0)),
         };
         let structure = self.structure.duplicate();
-        self.engine = Some(Engine::open(disk, structure, rng, EngineConfig::tiny(), options)?);
+        let mut engine = Engine::open(disk, structure, rng, EngineConfig::tiny(), options)?;
+        if let Some(space) = &self.space {
+            engine.limit_space(Arc::clone(space) as Arc<dyn Space>);
+        }
+        self.engine = Some(engine);
         Ok(())
     }
 
@@ -255,7 +270,8 @@ impl<'a> World<'a> {
             88..91 => self.cut(),
             91..94 => self.drop_cut(),
             94..96 => self.check_some_cut(),
-            96..98 => self.clean(),
+            96 => self.clean(),
+            97 => self.clean_steps(),
             98 => self.hydrate(),
             _ => self.reopen(),
         }

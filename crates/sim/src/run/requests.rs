@@ -1,9 +1,9 @@
 //! What a guest asks of a volume, and its upkeep.
 
 use super::{AREA_PAGES, AREAS, Stop, World, stop};
-use crate::model::{SECTORS, Violation, ZEROS, parse, render};
-use blockstore::live::VOLUME_BYTES_MAX;
-use blockstore::page::{PAGE_BYTES, PAGES_PER_BLOCK};
+use crate::model::{Content, SECTORS, Violation, ZEROS, parse, render};
+use blockstore::live::{Error, VOLUME_BYTES_MAX};
+use blockstore::page::{Lba, PAGE_BYTES, PAGES_PER_BLOCK};
 
 #[derive(Clone, Copy)]
 pub(super) enum Zeroing {
@@ -15,14 +15,41 @@ pub(super) enum Zeroing {
 impl World<'_> {
     pub(super) fn write_pages(&mut self) -> Result<(), Stop> {
         let (lba, count) = self.range(24);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut pages) = (Vec::new(), Vec::new());
         for lba in lba..lba + count {
             let content =
                 if self.rng.below(8) == 0 { ZEROS } else { [self.model.stamp(); SECTORS] };
-            self.model.put(lba, content);
+            pages.push((lba, content));
             bytes.extend_from_slice(&render(lba, &content));
         }
-        self.engine().write(lba * PAGE_BYTES as u64, &bytes).map_err(stop("write"))
+        let written = self.engine().write(lba * PAGE_BYTES as u64, &bytes);
+        self.note_write(&pages, written).map_err(stop("write"))
+    }
+
+    /// A write that is refused for want of space changes nothing. One that fails otherwise may have
+    /// happened, in part.
+    fn note_write(
+        &mut self,
+        pages: &[(Lba, Content)],
+        written: Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.space.is_some() && matches!(written, Err(Error::Full)) {
+            self.outcome.refused += 1;
+            return Ok(());
+        }
+        for (lba, content) in pages {
+            self.model.put(*lba, *content);
+        }
+        written
+    }
+
+    /// The file never takes more than there is, whatever was refused and whatever was not.
+    pub(super) fn check_space(&mut self) -> Result<(), Violation> {
+        let Some(space) = &self.space else { return Ok(()) };
+        let capacity = space.capacity();
+        let usage = self.engine().usage();
+        let held = u64::from(usage.used_segments) * usage.segment_bytes;
+        if held > capacity { Err(Violation::Space { held, capacity }) } else { Ok(()) }
     }
 
     /// Writes a few sectors, which need not begin or end with a page.
@@ -30,32 +57,38 @@ impl World<'_> {
         let first = self.lba() * SECTORS as u64 + self.rng.below(SECTORS as u64);
         let count = (1 + self.rng.below(20)).min(self.size / 512 - first);
         let stamp = self.model.stamp();
-        let mut bytes = Vec::new();
+        let (mut bytes, mut pages) = (Vec::new(), Vec::new());
         let mut sector = first;
         while sector < first + count {
             let (lba, within) = (sector / SECTORS as u64, (sector % SECTORS as u64) as usize);
             let here = (SECTORS - within).min((first + count - sector) as usize);
             let mut content = self.model.get(lba);
             content[within..within + here].fill(stamp);
-            self.model.put(lba, content);
+            pages.push((lba, content));
             bytes.extend_from_slice(&render(lba, &content)[within * 512..(within + here) * 512]);
             sector += here as u64;
         }
-        self.engine().write(first * 512, &bytes).map_err(stop("write sectors"))
+        let written = self.engine().write(first * 512, &bytes);
+        self.note_write(&pages, written).map_err(stop("write sectors"))
     }
 
     pub(super) fn zero(&mut self, how: Zeroing) -> Result<(), Stop> {
         let (lba, count) = self.range(300);
-        for lba in lba..lba + count {
-            self.model.put(lba, ZEROS);
-        }
+        let pages: Vec<_> = (lba..lba + count).map(|lba| (lba, ZEROS)).collect();
         let (offset, length) = (lba * PAGE_BYTES as u64, count * PAGE_BYTES as u64);
-        match how {
+        let zeroed = match how {
             Zeroing::Write => self.engine().write(offset, &vec![0; length as usize]),
             Zeroing::Discard => self.engine().discard(offset, length),
             Zeroing::WriteZeroes => self.engine().write_zeroes(offset, length),
+        };
+        match how {
+            Zeroing::Write => self.note_write(&pages, zeroed).map_err(stop("zero")),
+            // Giving space back is never refused.
+            Zeroing::Discard | Zeroing::WriteZeroes => {
+                pages.iter().for_each(|(lba, zeros)| self.model.put(*lba, *zeros));
+                zeroed.map_err(stop("zero"))
+            }
         }
-        .map_err(stop("zero"))
     }
 
     pub(super) fn read(&mut self) -> Result<(), Stop> {
@@ -86,6 +119,18 @@ impl World<'_> {
     pub(super) fn clean(&mut self) -> Result<(), Stop> {
         let report = self.engine().clean(4, 60).map_err(stop("clean"))?;
         self.outcome.segments_cleaned += u64::from(report.segments);
+        self.outcome.pages_moved += u64::from(report.pages);
+        Ok(())
+    }
+
+    /// Part of what a volume's thread does while it is idle: rounds of cleaning in small steps.
+    pub(super) fn clean_steps(&mut self) -> Result<(), Stop> {
+        for _ in 0..1 + self.rng.below(40) {
+            if !self.engine().clean_step().map_err(stop("clean a step"))? {
+                break;
+            }
+            self.engine().maintain().map_err(stop("maintain"))?;
+        }
         Ok(())
     }
 
@@ -110,7 +155,10 @@ impl World<'_> {
 
     pub(super) fn hydrate(&mut self) -> Result<(), Stop> {
         let block = self.lba() / PAGES_PER_BLOCK as u64;
-        self.engine().hydrate(block).map(drop).map_err(stop("hydrate"))
+        match self.engine().hydrate(block) {
+            Err(Error::Full) if self.space.is_some() => Ok(()),
+            other => other.map(drop).map_err(stop("hydrate")),
+        }
     }
 
     /// Closes and opens again; sometimes a cut is taken in between, without the data key.

@@ -24,6 +24,8 @@ fn fifty_lives(first: u64) {
                 total.increments_checked += outcome.increments_checked;
                 total.segments_cleaned += outcome.segments_cleaned;
                 total.grown += outcome.grown;
+                total.refused += outcome.refused;
+                total.pages_moved += outcome.pages_moved;
             }
             Err(violation) => panic!("cargo xtask sim --seed {seed}: {violation:?}"),
         }
@@ -35,6 +37,8 @@ fn fifty_lives(first: u64) {
     assert!(total.increments_checked > 25, "{total:?}");
     assert!(total.segments_cleaned > 25, "{total:?}");
     assert!(total.grown > 50, "{total:?}");
+    assert!(total.pages_moved > 100, "{total:?}");
+    assert!(total.refused > 25, "{total:?}");
 }
 
 #[test]

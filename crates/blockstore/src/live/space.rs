@@ -1,0 +1,176 @@
+//! How much of the place its file lies in a volume may take.
+//!
+//! A volume takes whole segments. Before a guest's write opens one, the volume asks; if that is
+//! refused it cleans, and if cleaning does not help it refuses the write, before anything of it is
+//! in the log. What it asks for includes what upkeep may need until it gives space back, so that
+//! flushes, checkpoints, cleaning and discards, which do not ask, still find room when writes do
+//! not.
+
+use super::Error;
+use super::engine::Engine;
+use super::layout::CHUNK_ENTRIES_MAX;
+use crate::page::{PAGE_BYTES, PAGES_PER_BLOCK};
+
+/// Segments that upkeep may open before it gives any back, besides those of moved pages: one of the
+/// map.
+const UPKEEP_SEGMENTS: u64 = 1;
+/// The part of its segments that a volume short of space moves in one round, and at most how many.
+const ROUND_SHARE: u64 = 32;
+const ROUND_SEGMENTS_MAX: u64 = 16;
+/// Map pages per changed block, at worst: its leaf and the node above.
+const MAP_PAGES_PER_BLOCK: u64 = 2;
+/// Nodes above those, at worst: as many again, or all that 64 TiB have.
+const UPPER_NODES_MAX: u64 = (1 << 13) + (1 << 6) + 1;
+/// Rounds of cleaning before a write is refused.
+const ATTEMPTS: usize = 8;
+
+/// What a volume takes, and may need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of its segments in use, whether they are filled or not; or those that its live pages
+    /// need to be overwritten for ever at the live fraction it is cleaned at, if that is more. What
+    /// was written since the last checkpoint counts as live.
+    pub held: u64,
+    /// Bytes more that merging what is in memory and a round of cleaning would take.
+    pub upkeep: u64,
+}
+
+/// Shares out the place that files lie in.
+pub trait Space: Send + Sync {
+    /// Asks whether the volume may need so much. When it may, that is noted.
+    fn ask(&self, need: Need) -> bool;
+
+    /// Notes that a guest was refused, because cleaning did not help.
+    fn refused(&self);
+
+    /// Notes what the volume needs. Upkeep does not ask.
+    fn tell(&self, need: Need);
+
+    /// Whether so little is left that volumes should clean before they are asked to.
+    fn is_short(&self) -> bool;
+}
+
+/// Space without end.
+pub(super) struct Unlimited;
+
+impl Space for Unlimited {
+    fn ask(&self, _: Need) -> bool {
+        true
+    }
+
+    fn refused(&self) {}
+
+    fn tell(&self, _: Need) {}
+
+    fn is_short(&self) -> bool {
+        false
+    }
+}
+
+impl Engine {
+    /// Has the volume ask for its space from now on.
+    pub fn limit_space(&mut self, space: std::sync::Arc<dyn Space>) {
+        space.tell(self.need(0, 0));
+        self.space = space;
+    }
+
+    /// What the volume needs when the log opens so many more segments for a write of so many pages.
+    pub(super) fn need(&self, segments: u64, pages: u64) -> Need {
+        let geometry = self.ctx.geometry;
+        let layers = self.frozen.iter().map(|layer| layer.blocks.len() as u64);
+        let changed = self.active.blocks.len() as u64 + layers.sum::<u64>();
+        // The pages of the write lie side by side. Every page that still fits the last segment may be
+        // of another block.
+        let rest = if segments > 0 { u64::from(geometry.segment_pages) } else { 0 };
+        let blocks = changed + pages / PAGES_PER_BLOCK as u64 + 2 + rest;
+        let upper = (blocks * 2).min(UPPER_NODES_MAX);
+        let map_pages = blocks * MAP_PAGES_PER_BLOCK + upper + self.table.stored_pages() as u64;
+        let layers = self.frozen.iter().map(|layer| layer.accounting.sum());
+        let unmerged = self.active.accounting.sum() + layers.sum::<i64>();
+        let coming = segments * u64::from(geometry.segment_pages);
+        let live = self.table.live() + unmerged.unsigned_abs() + coming;
+        let used = u64::from(self.table.used()) + segments;
+        Need {
+            held: used.max(self.allowed_segments(live)) * geometry.segment_bytes(),
+            upkeep: map_pages * PAGE_BYTES as u64
+                + (UPKEEP_SEGMENTS + self.round_segments()) * geometry.segment_bytes(),
+        }
+    }
+
+    /// Segments of live pages that one round moves when space is short.
+    pub(super) fn round_segments(&self) -> u64 {
+        (u64::from(self.table.used()) / ROUND_SHARE).clamp(1, ROUND_SEGMENTS_MAX)
+    }
+
+    /// Segments that so many live pages may take.
+    pub(super) fn allowed_segments(&self, live: u64) -> u64 {
+        let share = u64::from(self.ctx.config.live_percent_max)
+            * u64::from(self.ctx.geometry.segment_pages);
+        (live * 100).div_ceil(share.max(1))
+    }
+
+    /// Makes sure that so many pages of the guest may be written, cleaning for them if needed.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when they may not. The volume goes on: reads, discards, flushes and cleaning
+    /// are not refused, and writes will not be once there is space again.
+    pub(super) fn admit(&mut self, pages: u64) -> Result<(), Error> {
+        let segment_pages = u64::from(self.ctx.geometry.segment_pages);
+        // Descriptors are counted with the pages; one more chunk may be begun, another closed.
+        let needed = pages + pages / CHUNK_ENTRIES_MAX as u64 + 2;
+        let room = self.log.room(self.ctx.geometry);
+        if needed <= room {
+            return Ok(());
+        }
+        // Of a segment, the header is lost, and at worst a descriptor and the page before its end.
+        let segments = (needed - room).div_ceil(segment_pages - 3);
+        for _ in 0..ATTEMPTS {
+            if self.space.ask(self.need(segments, pages)) {
+                return Ok(());
+            }
+            if !self.make_space()? {
+                break;
+            }
+        }
+        self.space.refused();
+        Err(Error::Full)
+    }
+
+    /// Whether what was written since the last checkpoint takes a segment or more while space is
+    /// short: what it replaced, or discarded, should be given back.
+    pub(super) fn is_space_wanted(&self) -> bool {
+        self.log.bytes_since_checkpoint > self.ctx.geometry.segment_bytes() && self.space.is_short()
+    }
+
+    /// Refuses what would keep dead pages from being given back while space is used up.
+    pub(super) fn check_space(&self) -> Result<(), Error> {
+        if self.space.is_short() && !self.space.ask(self.need(1, 0)) {
+            self.space.refused();
+            return Err(Error::Full);
+        }
+        Ok(())
+    }
+
+    /// Cleans what is worth it, merges, and so gives space back at once. Returns whether
+    /// anything of that happened.
+    fn make_space(&mut self) -> Result<bool, Error> {
+        let before = self.committed.epoch;
+        while self.cleaned.is_empty() || self.round.is_some() {
+            match self.clean_step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Damage elsewhere must not refuse this write; it shows where it is read.
+                Err(error @ (Error::Corrupt { .. } | Error::Base { .. })) => {
+                    tracing::warn!(%error, "cleaning for a write failed");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let unmerged = !self.active.is_empty() || !self.frozen.is_empty();
+        if unmerged {
+            self.checkpoint()?;
+        }
+        Ok(self.committed.epoch != before)
+    }
+}

@@ -1,0 +1,205 @@
+//! Space: what is given back, what is refused, and how much memory a volume of 64 TiB takes.
+
+use base::{OsRng, Rng, Secret, SeededRng, VolumeId};
+use blockstore::live::{CutId, EngineConfig, Error, OpenOptions, VolumeOptions};
+use blockstore::page::{DataKey, PAGE_BYTES};
+use blockstore::store::{
+    SpaceLevel, SpaceLimits, SpaceReport, SpaceWatcher, Store, StoreConfig, StoreError,
+    VolumeHandle,
+};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+
+#[derive(Default)]
+struct Levels(Mutex<Vec<SpaceLevel>>);
+
+impl SpaceWatcher for Levels {
+    fn space_changed(&self, report: SpaceReport) {
+        self.0.lock().unwrap().push(report.level);
+    }
+}
+
+fn store(engine: EngineConfig, capacity_bytes: Option<u64>) -> (TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let space = SpaceLimits { capacity_bytes, reserve_bytes: 0, low_percent: 30 };
+    let config = StoreConfig { engine, space, ..StoreConfig::server() };
+    let store = Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config).unwrap();
+    (folder, store)
+}
+
+fn volume(store: &Store, name: &str, size_bytes: u64) -> VolumeId {
+    let id = VolumeId::parse(name).unwrap();
+    let options = VolumeOptions { size_bytes, key_check: None, base: None };
+    store.create_volume(&id, &options).unwrap();
+    id
+}
+
+fn open(store: &Store, id: &VolumeId) -> VolumeHandle {
+    let data_key = Some(DataKey::new(&Secret::new([3; 64])));
+    store.open_volume(id, OpenOptions { data_key, base: None }).unwrap()
+}
+
+/// Bytes the volumes' files take.
+fn allocated(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder.join("volumes")).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
+}
+
+fn noise(rng: &SeededRng, length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn writes_beyond_the_space_are_refused_and_nothing_else_is() {
+    let capacity = 24 * MIB;
+    let (folder, store) = store(EngineConfig::tiny(), Some(capacity));
+    let levels = Arc::new(Levels::default());
+    store.watch_space(Arc::clone(&levels) as Arc<dyn SpaceWatcher>);
+    let id = volume(&store, "vol-0000000a", 64 * MIB);
+    let handle = open(&store, &id);
+    let rng = SeededRng::new(1);
+    let mut stored = Vec::new();
+    let refusal = loop {
+        let bytes = noise(&rng, MIB);
+        match handle.write(stored.len() as u64 * MIB, bytes.clone()) {
+            Ok(()) => stored.push(bytes),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refusal, StoreError::Volume(Error::Full)), "{refusal:?}");
+    // The owner was warned while most of the space was still there to be used.
+    assert_eq!(*levels.0.lock().unwrap(), [SpaceLevel::Low, SpaceLevel::Full]);
+    assert!((11..18).contains(&stored.len()), "{} MiB of {capacity}", stored.len());
+    handle.flush().unwrap();
+    assert!(allocated(folder.path()) <= capacity);
+    // What is smaller may still fit, until nothing does: then a cut, which keeps what is
+    // overwritten, is refused as well.
+    let small = (0..10_000).map(|at| handle.write(40 * MIB + at * 4096, noise(&rng, 4096)));
+    let refusal = small.filter_map(Result::err).next();
+    assert!(matches!(refusal, Some(StoreError::Volume(Error::Full))), "{refusal:?}");
+    let cut = store.cut(&id, CutId::new("snap-1").unwrap());
+    assert!(matches!(cut, Err(StoreError::Volume(Error::Full))), "{cut:?}");
+    for (at, bytes) in (0..).zip(&stored) {
+        assert_eq!(handle.read(at * MIB, MIB as usize).unwrap(), *bytes);
+    }
+    // Another volume of the store does not get what this one was refused.
+    let other = open(&store, &volume(&store, "vol-0000000b", 64 * MIB));
+    assert!(other.write(0, noise(&rng, 4 * MIB)).is_err());
+    other.close().unwrap();
+    handle.discard(0, 8 * MIB).unwrap();
+    handle.write(0, noise(&rng, 4 * MIB)).unwrap();
+    store.cut(&id, CutId::new("snap-1").unwrap()).unwrap();
+    handle.close().unwrap();
+    let handle = open(&store, &id);
+    for (at, bytes) in (8..).zip(&stored[8..]) {
+        assert_eq!(handle.read(at * MIB, MIB as usize).unwrap(), *bytes);
+    }
+    assert!(handle.read(4 * MIB, MIB as usize).unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// Three quarters of the space are live; the rest is enough to overwrite all of it for ever.
+#[test]
+fn a_volume_that_fits_is_overwritten_again_and_again() {
+    let capacity = 48 * MIB;
+    let (folder, store) = store(EngineConfig::tiny(), Some(capacity));
+    let id = volume(&store, "vol-0000000a", 32 * MIB);
+    let handle = open(&store, &id);
+    let rng = SeededRng::new(2);
+    for at in 0..256 {
+        handle.write(at * MIB / 8, noise(&rng, MIB / 8)).unwrap();
+    }
+    let pages = 32 * MIB / PAGE_BYTES as u64;
+    let mut newest = vec![None; pages as usize];
+    for number in 0..5 * pages {
+        let page = rng.below(pages);
+        let mut bytes = vec![5; PAGE_BYTES];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        handle.write(page * PAGE_BYTES as u64, bytes).unwrap();
+        newest[page as usize] = Some(number);
+    }
+    handle.flush().unwrap();
+    assert!(allocated(folder.path()) <= capacity);
+    for (page, number) in (0..).zip(newest) {
+        let Some(number) = number else { continue };
+        let bytes = handle.read(page * PAGE_BYTES as u64, 8).unwrap();
+        assert_eq!(bytes, number.to_le_bytes());
+    }
+    store.with(&id, |engine| engine.checkpoint().and_then(|()| engine.check())).unwrap();
+}
+
+#[test]
+fn discarded_space_is_given_back_while_the_volume_is_attached_and_idle() {
+    let (folder, store) = store(EngineConfig::tiny(), None);
+    let id = volume(&store, "vol-0000000a", 64 * MIB);
+    let handle = open(&store, &id);
+    let rng = SeededRng::new(3);
+    for at in 0..32 {
+        handle.write(at * MIB, noise(&rng, MIB)).unwrap();
+    }
+    handle.flush().unwrap();
+    assert!(allocated(folder.path()) >= 32 * MIB);
+    handle.discard(0, 64 * MIB).unwrap();
+    // Nobody asks for anything; the volume's thread does it by itself.
+    let tries = 0..200;
+    let given_back = tries.into_iter().any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        allocated(folder.path()) < 2 * MIB
+    });
+    assert!(given_back, "{} bytes are left", allocated(folder.path()));
+    assert!(handle.read(0, MIB as usize).unwrap().iter().all(|byte| *byte == 0));
+}
+
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn a_volume_of_64_tib_stays_within_its_memory() {
+    let engine = EngineConfig {
+        map_cache_bytes: 1 << 20,
+        delta_bytes_max: 1 << 20,
+        ..EngineConfig::server()
+    };
+    let (_folder, store) = store(engine, None);
+    let size = 64 << 40;
+    let id = volume(&store, "vol-0000000a", size);
+    let before = resident_bytes();
+    let handle = open(&store, &id);
+    let rng = SeededRng::new(4);
+    let pages = size / PAGE_BYTES as u64;
+    let mut places: Vec<u64> = (0..20_000).map(|_| rng.below(pages)).collect();
+    places.extend([0, pages - 1]);
+    for page in &places {
+        let mut bytes = vec![6; PAGE_BYTES];
+        bytes[..8].copy_from_slice(&page.to_le_bytes());
+        handle.write(page * PAGE_BYTES as u64, bytes).unwrap();
+    }
+    let within_bounds = |store: &Store| {
+        let memory = store.with(&id, |engine| Ok(engine.memory())).unwrap();
+        assert!(memory.map_cache_bytes <= 1 << 20, "{memory:?}");
+        assert!(memory.delta_bytes <= 4 << 20, "{memory:?}");
+        assert!(memory.segment_table_bytes <= 64 * 56, "{memory:?}");
+    };
+    within_bounds(&store);
+    store.cut(&id, CutId::new("snap-1").unwrap()).unwrap();
+    handle.close().unwrap();
+    let handle = open(&store, &id);
+    for page in places.iter().rev().take(5000) {
+        let bytes = handle.read(page * PAGE_BYTES as u64, 8).unwrap();
+        assert_eq!(bytes, page.to_le_bytes());
+    }
+    within_bounds(&store);
+    let cut = store.open_cut(&id, CutId::new("snap-1").unwrap(), None).unwrap();
+    assert_eq!(cut.info().volume_bytes, size);
+    // Other tests of this process run meanwhile.
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 512 << 20, "{grown} bytes more are resident");
+}
