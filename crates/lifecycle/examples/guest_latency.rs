@@ -6,7 +6,9 @@
 //! while a cut of `MIB` mebibytes (1024 by default) of the same volume is exported over and over.
 #![expect(clippy::disallowed_methods, reason = "measuring needs the real clock")]
 
-use base::{AccountId, InstanceId, OsRng, Region, Rng, Secret, SnapshotId, SystemClock, VolumeId};
+use base::{
+    AccountId, InstanceId, OsRng, Region, Rng, Secret, SnapshotId, SystemClock, Timestamp, VolumeId,
+};
 use blockstore::live::Error;
 use blockstore::snapshot::SnapshotStore;
 use blockstore::store::{Store, StoreConfig, Volume, VolumeHandle};

@@ -20,6 +20,7 @@ use super::pack::{Directory, ItemRef, PackId, PackKind, WriterId};
 use super::root::SnapshotRoot;
 use super::store::{SnapshotStore, retried};
 use super::tree::find;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What a collection of nominated items did.
@@ -210,8 +211,8 @@ fn judge_series(
     let (mut wanted, mut ripe) = (Wanted::default(), Vec::new());
     for (pack, condemned) in packs {
         let writer = pack.writer();
-        if !listed.contains_key(&writer) {
-            listed.insert(writer, list_writer(store, writer)?);
+        if let Entry::Vacant(slot) = listed.entry(writer) {
+            slot.insert(list_writer(store, writer)?);
         }
         // A pack that is gone needs no entry.
         let Some(revisions) = listed[&writer].get(pack) else { continue };
