@@ -19,7 +19,7 @@ import pytest
 from botocore.config import Config
 
 BINARY = os.environ["STRONGROOM_BINARY"]
-READY = re.compile(r"http://[0-9.:]+")
+READY = re.compile(r"https?://[0-9.:]+")
 
 
 def require(program):
@@ -118,7 +118,7 @@ class Server:
         assert match, f"no ready line but {line!r}; log: {(self.dir / 'server.log').read_text()}"
         self.url = match.group(0)
         # A restart keeps the address, as clients expect.
-        self.listen = self.url.removeprefix("http://")
+        self.listen = self.url.split("://")[1]
 
     def stop(self):
         """SIGTERM; the server must end cleanly by itself."""

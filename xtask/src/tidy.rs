@@ -24,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("events", &["base", "meta"]),
     ("ebs", &["base", "meta"]),
     ("attach", &["base", "blockstore"]),
+    ("remote", &["base", "blockstore"]),
     ("lifecycle", &["base", "meta", "iam", "kms", "ebs", "events", "blockstore"]),
     (
         "api",
@@ -38,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "events",
             "lifecycle",
             "blockstore",
+            "remote",
         ],
     ),
     ("sim", &["base", "blockstore", "objstore"]),
@@ -59,6 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "lifecycle",
             "meta",
             "objstore",
+            "remote",
         ],
     ),
 ];

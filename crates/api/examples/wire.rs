@@ -27,7 +27,7 @@ fn main() {
 }
 
 fn operations() -> impl Iterator<Item = &'static OperationInfo> {
-    api::registry::all().iter().map(|operation| operation.info())
+    api::registry::of_aws().map(|operation| operation.info())
 }
 
 /// Every case: a name and the two values.

@@ -118,7 +118,12 @@ impl Entry {
                 let code = spec.code.strip_prefix("Client.").unwrap_or(spec.code);
                 record.failed(&format!("{side}.{code}"), message)
             }
-            Service::Kms | Service::Ebs | Service::CloudTrail | Service::Iam | Service::Sts => {
+            Service::Kms
+            | Service::Ebs
+            | Service::CloudTrail
+            | Service::Iam
+            | Service::Sts
+            | Service::Strongroom => {
                 if self.denied {
                     record.denied(message)
                 } else {

@@ -104,7 +104,7 @@ pub(crate) fn denial(call: &Call, service: Service, decision: &Decision) -> Erro
                 ),
             )
         }
-        Service::Kms | Service::CloudTrail => {
+        Service::Kms | Service::CloudTrail | Service::Strongroom => {
             Error::new(ErrorSpec::sender("AccessDeniedException", 400), sentence)
         }
         Service::Iam | Service::Sts => Error::new(ErrorSpec::sender("AccessDenied", 403), sentence),

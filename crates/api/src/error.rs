@@ -54,7 +54,7 @@ pub(crate) fn internal_of(service: Service) -> ErrorSpec {
         Service::Ebs => "InternalServerException",
         Service::Kms => "KMSInternalException",
         Service::Iam | Service::Sts => "ServiceFailure",
-        Service::CloudTrail => "InternalFailure",
+        Service::CloudTrail | Service::Strongroom => "InternalFailure",
     };
     ErrorSpec::receiver(code, INTERNAL.status)
 }
@@ -73,7 +73,9 @@ pub(crate) fn invalid_parameter_of(service: Service) -> ErrorSpec {
     match service {
         Service::Ec2 => awsproto::code::INVALID_PARAMETER_VALUE,
         Service::Iam | Service::Sts => awsproto::code::VALIDATION_ERROR,
-        Service::Ebs | Service::Kms | Service::CloudTrail => awsproto::code::VALIDATION_EXCEPTION,
+        Service::Ebs | Service::Kms | Service::CloudTrail | Service::Strongroom => {
+            awsproto::code::VALIDATION_EXCEPTION
+        }
     }
 }
 
@@ -84,12 +86,15 @@ pub(crate) fn dry_run(service: Service) -> Error {
             ErrorSpec::sender("DryRunOperationException", 400),
             "The request would have succeeded, but the DryRun option is set.",
         ),
-        Service::Ec2 | Service::Ebs | Service::Iam | Service::Sts | Service::CloudTrail => {
-            Error::new(
-                ErrorSpec::sender("DryRunOperation", 412),
-                "Request would have succeeded, but DryRun flag is set.",
-            )
-        }
+        Service::Ec2
+        | Service::Ebs
+        | Service::Iam
+        | Service::Sts
+        | Service::CloudTrail
+        | Service::Strongroom => Error::new(
+            ErrorSpec::sender("DryRunOperation", 412),
+            "Request would have succeeded, but DryRun flag is set.",
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything a client can make large or slow has a named limit here; what is in the bytes is
 //! decided further in.
 
+use crate::channel;
 use crate::front;
 use crate::world::World;
 use awsproto::Response;
@@ -14,9 +15,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// Connections served at once; further ones wait in the listen queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -33,8 +36,14 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end when the server stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Answers on `listener` until `stop` turns true, then lets requests under way end.
-pub async fn serve(listener: TcpListener, world: Arc<World>, mut stop: watch::Receiver<bool>) {
+/// Answers on `listener` until `stop` turns true, then lets requests under way end. With `tls`, only
+/// over TLS.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    world: Arc<World>,
+    mut stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -51,9 +60,9 @@ pub async fn serve(listener: TcpListener, world: Arc<World>, mut stop: watch::Re
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (world, stop) = (Arc::clone(&world), stop.clone());
+                let (world, stop, tls) = (Arc::clone(&world), stop.clone(), tls.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, world, stop).await;
+                    secured(stream, peer, tls, (world, stop)).await;
                     drop(place);
                 });
             }
@@ -72,16 +81,31 @@ pub async fn serve(listener: TcpListener, world: Arc<World>, mut stop: watch::Re
     }
 }
 
-async fn connection(
+/// Begins TLS, where it is asked for, and serves the connection.
+async fn secured(
     stream: TcpStream,
     peer: SocketAddr,
-    world: Arc<World>,
-    mut stop: watch::Receiver<bool>,
+    tls: Option<TlsAcceptor>,
+    (world, stop): (Arc<World>, watch::Receiver<bool>),
 ) {
     // Replies are small and complete; waiting to fill a packet only adds latency.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let Some(tls) = tls else { return connection(stream, peer, world, stop).await };
+    match tokio::time::timeout(HEAD_TIME_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, peer, world, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS did not begin"),
+        Err(_) => tracing::debug!(%peer, "TLS did not begin in time"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: SocketAddr,
+    world: Arc<World>,
+    mut stop: watch::Receiver<bool>,
+) {
     let service = hyper::service::service_fn(move |request| {
         let world = Arc::clone(&world);
         async move { Ok::<_, Infallible>(respond(world, peer, request).await) }
@@ -91,7 +115,8 @@ async fn connection(
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {
@@ -113,6 +138,9 @@ async fn respond(
     peer: SocketAddr,
     request: hyper::Request<Incoming>,
 ) -> hyper::Response<Full<Bytes>> {
+    if channel::is_asked(&request) {
+        return channel::open(&world, request);
+    }
     let (head, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY_TIME_MAX, read_body(body)).await {
         Ok(Ok(body)) => body,

@@ -20,8 +20,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Weak;
 
-/// The role that hosts use volumes with, and its path (spec 20, A.8).
-const INFRASTRUCTURE_ROLE: &str = "aws:ec2-infrastructure";
 /// Bytes of a volume's data key (spec 20, B.7).
 const VOLUME_KEY_BYTES: i64 = 64;
 /// What KMS answers to a dry run that would have succeeded (spec 20, A.9).
@@ -133,10 +131,7 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
         }
         Authority::Service(account) => Ok(by_itself(Principal::service(account, &ec2))),
         Authority::Host(account, instance) => {
-            let role_id = format!("{account}:{INFRASTRUCTURE_ROLE}");
-            let session = instance.as_str();
-            let role = INFRASTRUCTURE_ROLE;
-            Ok(by_itself(Principal::assumed_role(account, "/", role, &role_id, session)))
+            Ok(by_itself(identity::host_principal(account, instance)))
         }
     }
 }

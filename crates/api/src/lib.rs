@@ -20,6 +20,7 @@ mod audit;
 mod authenticate;
 mod authorize;
 mod call;
+pub mod channel;
 pub mod compatibility;
 mod decision;
 mod direct;

@@ -77,6 +77,11 @@ pub fn all() -> &'static [&'static dyn AnyOperation] {
     crate::ops::OPERATIONS
 }
 
+/// Every operation that AWS has as well: those its clients and its service models know.
+pub fn of_aws() -> impl Iterator<Item = &'static dyn AnyOperation> {
+    all().iter().copied().filter(|operation| operation.spec().service != Service::Strongroom)
+}
+
 /// Finds an operation.
 pub fn find(service: Service, name: &str) -> Option<&'static dyn AnyOperation> {
     all().iter().copied().find(|op| op.spec().service == service && op.spec().name == name)

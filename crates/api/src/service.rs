@@ -17,12 +17,14 @@ pub enum Service {
     Sts,
     /// The trail.
     CloudTrail,
+    /// What machines that attach volumes themselves ask. No service of AWS's.
+    Strongroom,
 }
 
 impl Service {
     /// Every service, for look-ups and listings.
-    pub const ALL: [Self; 6] =
-        [Self::Ec2, Self::Ebs, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail];
+    pub const ALL: [Self; 7] =
+        [Self::Ec2, Self::Ebs, Self::Kms, Self::Iam, Self::Sts, Self::CloudTrail, Self::Strongroom];
 
     /// Protocol, version and names, as the codecs need them.
     pub const fn info(self) -> &'static ServiceInfo {
@@ -67,6 +69,13 @@ impl Service {
                 protocol: Protocol::AwsJson11,
                 version: "2013-11-01",
                 target_prefix: "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101",
+                xml_namespace: "",
+            },
+            Self::Strongroom => &ServiceInfo {
+                name: "strongroom",
+                protocol: Protocol::AwsJson11,
+                version: "2026-11-26",
+                target_prefix: "Strongroom_20261126",
                 xml_namespace: "",
             },
         }

@@ -1,6 +1,7 @@
 //! A server in memory for the tests of operations: manual clock, seeded randomness, no sockets.
 
 use crate::audit::Notes;
+use crate::channel::Channels;
 use crate::pipeline::{self, Operation};
 use crate::{Call, Caller, Enforcement, Error, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
@@ -12,7 +13,7 @@ use kms::seal::Provider;
 use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::port::BoxFuture;
-use lifecycle::port::host::{AttachHost, CloseVolume, HostError, OpenVolume};
+use lifecycle::port::host::{AttachHost, CloseVolume, HostError, LendVolume, OpenVolume};
 use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -69,7 +70,11 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         (region(name), cell(&directory.path().join(name), &rng, objects))
     });
     let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
-    let host = Arc::new(QuietHost { cells: Arc::clone(&cells), open: Mutex::default() });
+    let host = Arc::new(QuietHost {
+        cells: Arc::clone(&cells),
+        open: Mutex::default(),
+        lent: Mutex::default(),
+    });
     let parts = Parts {
         db: meta::Db::memory().expect("a database in memory"),
         clock: clock.clone(),
@@ -78,6 +83,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         regions: Regions::new([(region("us-east-1"), 3), (region("eu-west-1"), 3)]),
         enforcement,
         host: Arc::clone(&host) as _,
+        channels: Arc::clone(&host) as _,
         cells,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
@@ -227,6 +233,8 @@ fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: Arc<Objects>) -> Cell {
 pub(crate) struct QuietHost {
     cells: Arc<Cells>,
     open: Mutex<BTreeMap<VolumeId, VolumeHandle>>,
+    /// Volumes at machines of their own, and their epochs.
+    lent: Mutex<BTreeMap<(Region, VolumeId), u64>>,
 }
 
 impl QuietHost {
@@ -284,5 +292,29 @@ impl AttachHost for QuietHost {
                 Some(open) => open.close().map_err(|error| HostError::Storage(Box::new(error))),
             }
         })
+    }
+
+    fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let key = (request.region, request.volume);
+        self.lent.lock().expect("no test panics while it holds the map").insert(key, request.epoch);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
+        let lent = self.lent.lock().expect("no test panics while it holds the map");
+        let current = lent.get(&(region.clone(), volume.clone())) == Some(&epoch);
+        current.then(|| Secret::new(format!("ticket {epoch}")))
+    }
+
+    fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let key = (request.region, request.volume);
+        self.lent.lock().expect("no test panics while it holds the map").remove(&key);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Channels for QuietHost {
+    fn redeem(&self, _ticket: &str) -> Option<Arc<remote::Served>> {
+        None
     }
 }

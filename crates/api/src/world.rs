@@ -1,5 +1,6 @@
 //! Everything that calls share: rows, keys, clock, regions, volumes.
 
+use crate::channel::Channels;
 use crate::decision::DecisionSealer;
 use crate::direct::uploads::Uploads;
 use crate::directory::People;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub cells: Arc<Cells>,
     /// Devices at instances.
     pub host: Arc<dyn AttachHost>,
+    /// Channels of machines that attach volumes themselves.
+    pub channels: Arc<dyn Channels>,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -67,6 +70,8 @@ pub struct World {
     pub waker: Waker,
     /// Snapshots being uploaded.
     pub(crate) uploads: Uploads,
+    /// Channels of machines that attach volumes themselves.
+    pub(crate) channels: Arc<dyn Channels>,
 }
 
 /// The regions served and their zones, in order.
@@ -147,7 +152,7 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { db, clock, rng, seal, regions, enforcement, cells, host } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, channels } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -192,6 +197,7 @@ impl World {
                 services,
                 waker: Waker::new(),
                 uploads: Uploads::default(),
+                channels,
             }
         });
         world.recover_trail().await?;

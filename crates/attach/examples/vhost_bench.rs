@@ -37,7 +37,7 @@ fn main() {
     let id: VolumeId = "vol-0123456789abcdef0".parse().unwrap();
     let key_check = Some(data_key.check_value());
     store.create_volume(&id, &VolumeOptions { size_bytes: size, key_check, base: None }).unwrap();
-    let options = OpenOptions { data_key: Some(data_key), base: None };
+    let options = OpenOptions { data_key: Some(data_key), base: None, writer: None };
     let handle = store.open_volume(&id, options).unwrap();
 
     let device = Arc::new(VolumeDevice::new(handle.clone()));

@@ -32,7 +32,7 @@ fn main() {
         let options = VolumeOptions { size_bytes: size, key_check, base: None };
         store.create_volume(&id, &options).unwrap();
     }
-    let options = OpenOptions { data_key: Some(data_key), base: None };
+    let options = OpenOptions { data_key: Some(data_key), ..OpenOptions::default() };
     let handle = store.open_volume(&id, options).unwrap();
 
     let info = ExportInfo { name: "volume".into(), aliases: vec![], description: id.to_string() };

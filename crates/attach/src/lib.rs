@@ -18,9 +18,11 @@ pub mod client;
 pub mod device;
 pub mod export;
 pub mod exports;
+pub mod leased;
 pub mod nbd;
 pub mod tls;
 pub mod ublk;
+pub mod vault;
 pub mod vhost_user;
 pub mod volume;
 
@@ -31,6 +33,8 @@ pub use device::{
 };
 pub use export::{Export, Stop, StopError};
 pub use exports::{AttachError, Attached, DeviceName, DeviceNameError, Exports};
+pub use leased::{Lease, LeasedDevice};
 pub use ublk::{UblkDevice, UblkError, UblkStop};
+pub use vault::{Protection, Swap, Vault, harden_process};
 pub use vhost_user::{Disk, VhostExport};
 pub use volume::{History, VolumeDevice};

@@ -267,6 +267,7 @@ fn refusal(error: &Error) -> DeviceError {
         | Error::CutNotFound { .. }
         | Error::CutExists { .. }
         | Error::TooManyCuts { .. }
+        | Error::Fenced { .. }
         | Error::CutInUse { .. } => DeviceError::Io,
     }
 }

@@ -147,7 +147,7 @@ impl Bench {
         let volume = VolumeOptions { size_bytes, key_check: None, base: None };
         Engine::create(&*disk, &structure, &OsRng, &config, &volume).unwrap();
         let data_key = Some(DataKey::new(&Secret::new([2; 64])));
-        let open = OpenOptions { data_key, base: None };
+        let open = OpenOptions { data_key, base: None, writer: None };
         let shared = Arc::clone(&disk) as Arc<dyn Disk>;
         let engine = Engine::open(shared, structure, Arc::new(OsRng), config, open).unwrap();
         Self {

@@ -62,7 +62,7 @@ fn measure(folder: &Path, size: u64, rounds: u64, mib: u64) -> String {
     let volume = VolumeOptions { size_bytes: size, key_check: None, base: None };
     Engine::create(&*disk, &structure, &OsRng, &config, &volume).unwrap();
     let data_key = Some(DataKey::new(&Secret::new([2; 64])));
-    let open = OpenOptions { data_key, base: None };
+    let open = OpenOptions { data_key, base: None, writer: None };
     let mut engine = Engine::open(disk, structure, Arc::new(OsRng), config, open).unwrap();
     let rng = SeededRng::new(size);
     write(&mut engine, &rng, size, (mib << 20) / PAGE_BYTES as u64);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::attach::HttpPolicy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
 use std::net::SocketAddr;
@@ -16,9 +17,11 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Serves all services, regions and accounts on one port.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Performs the cross-account copy of an encrypted snapshot, with real bytes.
     Demo(DemoOptions),
+    /// Attaches a volume on this machine to its own device, over the network.
+    Attach(AttachOptions),
     /// Makes accounts and hosts, through the running server's socket.
     Admin(AdminOptions),
     /// Verifies stored bytes: every tag, digest and reference of volumes and snapshots.
@@ -49,6 +52,12 @@ pub(crate) struct ServeOptions {
     /// more. Loopback and the listening address are always among them.
     #[arg(long = "nbd-name", value_name = "NAME", requires = "nbd_listen")]
     pub(crate) nbd_names: Vec<String>,
+    /// Answer over TLS with this certificate (PEM, the chain after it).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Keep rows in PostgreSQL instead of the embedded database.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) meta_url: Option<String>,
@@ -89,6 +98,11 @@ pub(crate) struct ServeOptions {
     /// How often to look at everything stored, for what failed work left behind.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_seconds)]
     pub(crate) sweep_interval: i64,
+    /// How long a host on another machine may go on without hearing from the server, in seconds;
+    /// a host that vanished is waited for as long when its volume is detached without force.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(2..=300))]
+    pub(crate) attach_lease_seconds: u32,
 }
 
 /// Default of both memory options of a volume.
@@ -174,6 +188,45 @@ pub(crate) enum Enforcement {
     Native,
     /// Also require every permission the documentation lists for the caller.
     Documented,
+}
+
+/// Serves one volume that was attached to this host with AttachVolume.
+///
+/// The data key is unwrapped through KMS on the attachment's grant and kept in secret memory of this
+/// process; the server stores and sees only sealed bytes. The device is served as NBD on a unix
+/// socket until the volume is detached or this process is told to stop (SIGTERM).
+///
+/// Exit codes: 0 detached or stopped, 1 refused or failed, 4 no server answers, 5 the volume was lost
+/// (fenced, or the lease ended before the server could be heard of).
+#[derive(Args)]
+pub(crate) struct AttachOptions {
+    /// The server: https://HOST:PORT, or http:// on the same machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: String,
+    /// What `strongroom admin host create --remote --json` printed.
+    #[arg(long, value_name = "FILE", default_value = "strongroom-host.json")]
+    pub(crate) credentials: PathBuf,
+    /// Where to serve the device [default: VOLUME.sock].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Certificates (PEM) the server's is checked against [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Let credentials and the volume's structure key cross a network in the clear.
+    #[arg(long)]
+    pub(crate) allow_insecure_http: bool,
+    /// Print one JSON object when the device serves.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The volume, vol-….
+    #[arg(value_parser = parse_volume)]
+    pub(crate) volume: base::VolumeId,
+}
+
+impl AttachOptions {
+    pub(crate) fn http_policy(&self) -> HttpPolicy {
+        if self.allow_insecure_http { HttpPolicy::Anywhere } else { HttpPolicy::Loopback }
+    }
 }
 
 #[derive(Args)]
@@ -314,6 +367,9 @@ pub(crate) enum HostCommand {
         /// A name for people; becomes the Name tag.
         #[arg(long)]
         name: Option<String>,
+        /// The host attaches its volumes itself, with `strongroom attach`; prints its credentials.
+        #[arg(long)]
+        remote: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -343,6 +399,10 @@ pub(crate) struct TrailOptions {
     /// Print the full records, one JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_volume(text: &str) -> Result<base::VolumeId, base::ParseIdError> {
+    base::VolumeId::parse(text)
 }
 
 fn parse_account(text: &str) -> Result<base::AccountId, base::ParseIdError> {

@@ -14,8 +14,10 @@ pub(crate) struct Failure {
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The server could not start: seal, data directory, address or database.
 pub(crate) const EXIT_CANNOT_START: u8 = 3;
-/// No server answers on the admin socket of the data directory.
+/// No server answers on the admin socket of the data directory, or at the endpoint.
 pub(crate) const EXIT_NO_SERVER: u8 = 4;
+/// An attached volume was fenced, or its lease ended.
+pub(crate) const EXIT_LOST: u8 = 5;
 
 /// `strongroom check` found damage that stands. The report on stdout names it.
 pub(crate) const EXIT_DAMAGED: u8 = 5;

@@ -4,6 +4,7 @@
 
 mod admin;
 mod args;
+mod attach;
 mod check;
 mod demo;
 mod exit;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(options) => serve::run(&options),
+        Command::Attach(options) => attach::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Admin(options) => admin::run(&options),
         Command::Check(options) => check::run(&options),

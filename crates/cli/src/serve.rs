@@ -5,10 +5,12 @@ mod cells;
 mod data_dir;
 mod history;
 mod host;
+mod lending;
 mod local;
 mod nbd;
 mod seal;
 mod space;
+mod tls;
 
 use crate::admin::socket;
 use crate::args::{CheckOptions, Enforcement, ServeOptions, VolumeArgs};
@@ -21,6 +23,7 @@ use cells::Leftovers;
 use data_dir::DataDir;
 use host::Host;
 use kms::seal::Root;
+use lending::Lending;
 use lifecycle::BandwidthLimits;
 use lifecycle::workflow::collect::Schedule;
 use local::Offers;
@@ -60,7 +63,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot_start)
 }
 
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -84,6 +87,7 @@ pub(crate) async fn stop_signal() -> Result<(), Failure> {
 /// A running server.
 pub(crate) struct Server {
     address: SocketAddr,
+    url: String,
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -110,16 +114,19 @@ impl Server {
             cannot_start(format!("cannot listen on {}: {error}", options.listen))
         })?;
         let address = listener.local_addr()?;
+        let tls = tls::acceptor(options)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let admin_socket = socket::bind(data_dir.path()).map_err(cannot_start)?;
         let (stop, stopped) = watch::channel(false);
-        let endpoint = format!("http://{address}");
+        let url = format!("{scheme}://{address}");
+        let endpoint = url.clone();
         let desk =
             Arc::new(socket::Desk { world: Arc::clone(&world), nbd: Arc::clone(&nbd), endpoint });
         let admin = tokio::spawn(socket::serve(admin_socket, desk));
         let background = background::start(&world, &stopped);
         space::watch(&world);
-        let http = tokio::spawn(api::http::serve(listener, world, stopped));
-        Ok(Self { address, stop, http, admin, background, host, nbd, _data_dir: data_dir })
+        let http = tokio::spawn(api::http::serve(listener, tls, world, stopped));
+        Ok(Self { address, url, stop, http, admin, background, host, nbd, _data_dir: data_dir })
     }
 
     /// Where it answers.
@@ -128,8 +135,8 @@ impl Server {
     }
 
     /// The endpoint to give to clients.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Ends requests under way, then everything else.
@@ -175,6 +182,9 @@ impl Stopped {
             collect_grace: Schedule::server().grace_seconds,
             collect_interval: Schedule::server().collect_interval_seconds,
             sweep_interval: Schedule::server().sweep_interval_seconds,
+            tls_cert: None,
+            tls_key: None,
+            attach_lease_seconds: 20,
         };
         let world = open_world(&data_dir, &options, Leftovers::Keep).await?.world;
         Ok(Self { world, _data_dir: data_dir })
@@ -214,8 +224,10 @@ async fn open_world(
     let cells = Arc::new(cells);
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);
+    let lending = Arc::new(Lending::new(Arc::clone(&cells), options.attach_lease_seconds));
     let offers = Offers { vhost_user: options.vhost_user, ublk: options.ublk };
-    let host = Host::new(Arc::clone(&cells), db.clone(), attachments, clock, offers);
+    let stores = (Arc::clone(&cells), db.clone(), Arc::clone(&lending));
+    let host = Host::new(stores, attachments, clock, offers);
     let host = Arc::new(host);
     let world = World::open(Parts {
         db,
@@ -225,6 +237,7 @@ async fn open_world(
         regions,
         cells,
         host: Arc::clone(&host) as _,
+        channels: lending,
         enforcement: match options.enforcement {
             Enforcement::Native => api::Enforcement::Native,
             Enforcement::Documented => api::Enforcement::Documented,

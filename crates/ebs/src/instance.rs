@@ -85,3 +85,34 @@ pub fn list(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<Vec
     );
     tx.query(&sql, params![account, region])?.iter().map(Instance::from_row).collect()
 }
+
+/// Notes that a machine opens its volumes itself, over the network.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_remote(tx: &mut Tx<'_>, instance: &Instance) -> Result<()> {
+    tx.execute(
+        "INSERT INTO ebs_remote_hosts (account_id, region, instance_id) VALUES ($1, $2, $3) \
+         ON CONFLICT DO NOTHING",
+        params![&instance.account, &instance.region, instance.id.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Whether a machine opens its volumes itself. The others' are opened by the server.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_remote(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    id: &InstanceId,
+) -> Result<bool> {
+    let row = tx.query_opt(
+        "SELECT instance_id FROM ebs_remote_hosts \
+         WHERE account_id = $1 AND region = $2 AND instance_id = $3",
+        params![account, region, id.as_str()],
+    )?;
+    Ok(row.is_some())
+}

@@ -17,6 +17,7 @@ pub mod deletion;
 pub mod device;
 pub mod encryption;
 mod error;
+pub mod fence;
 pub mod filter;
 pub mod garbage;
 pub mod initialization;

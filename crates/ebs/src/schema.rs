@@ -3,7 +3,8 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] = &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS];
+pub const MIGRATIONS: &[Migration] =
+    &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS, REMOTE_HOSTS];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -191,12 +192,30 @@ CREATE TABLE ebs_volume_initializations (
 };
 
 const DELETED_ROOTS: Migration = Migration {
-    name: "ebs-deleted-roots",
+    name: "ebs-0005-deleted-roots",
     sql: "
 CREATE TABLE ebs_deleted_roots (
     region TEXT NOT NULL,
     root BYTES NOT NULL,
     PRIMARY KEY (region, root)
+);
+",
+};
+
+const REMOTE_HOSTS: Migration = Migration {
+    name: "ebs-0006-remote-hosts",
+    sql: "
+CREATE TABLE ebs_remote_hosts (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, instance_id)
+);
+CREATE TABLE ebs_fences (
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    PRIMARY KEY (region, volume_id)
 );
 ",
 };

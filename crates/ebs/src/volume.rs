@@ -378,6 +378,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
         crate::tag::remove_all(tx, region, id.as_str())?;
         crate::modification::remove_all(tx, region, id)?;
         crate::initialization::remove(tx, region, id)?;
+        crate::fence::remove(tx, region, id)?;
     }
     Ok(removed == 1)
 }

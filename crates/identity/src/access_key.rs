@@ -4,7 +4,7 @@ use crate::Identity;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::name::{ACCESS_KEY_TAIL, unique_id};
-use base::{AccountId, Secret, Timestamp};
+use base::{AccountId, InstanceId, Secret, Timestamp};
 use base64::Engine as _;
 use meta::{Row, Tx, params};
 
@@ -21,12 +21,14 @@ pub enum Owner {
     Root(AccountId),
     /// A user.
     User(Entity),
+    /// A machine that attaches volumes itself: its session of the infrastructure role.
+    Host(AccountId, InstanceId),
 }
 
 impl Owner {
     fn account(&self) -> &AccountId {
         match self {
-            Self::Root(account) => account,
+            Self::Root(account) | Self::Host(account, _) => account,
             Self::User(user) => &user.account,
         }
     }
@@ -35,6 +37,7 @@ impl Owner {
         match self {
             Self::Root(account) => account.as_str(),
             Self::User(user) => &user.unique_id,
+            Self::Host(_, instance) => instance.as_str(),
         }
     }
 }

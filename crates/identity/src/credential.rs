@@ -8,7 +8,7 @@ use crate::error::{CredentialError, Result};
 use crate::role;
 use crate::session::{Whose, role_principal};
 use crate::tag;
-use base::{AccountId, Secret, Timestamp};
+use base::{AccountId, InstanceId, Secret, Timestamp};
 use iam::Principal;
 use meta::Tx;
 
@@ -54,6 +54,8 @@ impl Identity {
         }
         let principal = if stored.owner_id == stored.account.as_str() {
             Principal::root(&stored.account)
+        } else if let Ok(instance) = InstanceId::parse(&stored.owner_id) {
+            host_principal(&stored.account, &instance)
         } else {
             let user = entity::find_by_id(tx, &stored.owner_id)?;
             user_principal(tx, &user.ok_or(CredentialError::Unknown)?)?
@@ -96,6 +98,16 @@ impl Identity {
         let session_policies = content.policies;
         Ok(Credential { principal, secret, session_policies, expires_at: Some(expires_at) })
     }
+}
+
+/// The role that hosts use volumes with. Only the service itself can assume it.
+const INFRASTRUCTURE_ROLE: &str = "aws:ec2-infrastructure";
+
+/// A machine's session of the infrastructure role. It has no policies: only grants, and attachments
+/// that name it, speak for it.
+pub fn host_principal(account: &AccountId, instance: &InstanceId) -> Principal {
+    let role_id = format!("{account}:{INFRASTRUCTURE_ROLE}");
+    Principal::assumed_role(account, "/", INFRASTRUCTURE_ROLE, &role_id, instance.as_str())
 }
 
 fn of_kind(

@@ -30,7 +30,7 @@ mod seal;
 pub mod session;
 pub mod tag;
 
-pub use credential::Credential;
+pub use credential::{Credential, host_principal};
 pub use entity::{Entity, Kind};
 pub use error::{CredentialError, Error, Result};
 pub use name::{Listed, Page};

@@ -52,6 +52,7 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
         instance: InstanceId::generate(&OsRng),
         device: "/dev/sdf".to_owned(),
         attached: Timestamp(0),
+        epoch: 1,
         size_bytes: bytes,
         base_root: None,
         key: Secret::new([3; 64]),

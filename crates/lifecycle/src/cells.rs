@@ -10,7 +10,7 @@ use crate::port::blocks::{
     BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled, Reseal,
     Saved, Stored, VolumeBlocks, Watch,
 };
-use crate::port::host::OpenVolume;
+use crate::port::host::{LendVolume, OpenVolume};
 use crate::workflow::collect::Schedule;
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
@@ -19,7 +19,7 @@ use blockstore::snapshot::{
     self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, EarlierCopy, Export,
     Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
 };
-use blockstore::store::{Store, StoreError, VolumeHandle};
+use blockstore::store::{Borrower, Loan, Store, StoreError, VolumeHandle};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
@@ -239,15 +239,34 @@ impl Cell {
     pub fn open(&self, request: &OpenVolume) -> Result<VolumeHandle, BlockError> {
         let base = request.base_root.as_deref().map(root_of).transpose()?;
         self.ensure_volume(&request.volume, request.size_bytes, base.as_ref()).map_err(of_store)?;
-        let base = match &base {
-            None => None,
-            Some(root) => {
-                let reader = SnapshotReader::open(&self.snapshots, root).map_err(of_snapshot)?;
-                Some(Base { id: base_id(root), reader: Arc::new(reader) })
-            }
+        let base = base.as_ref().map(|root| self.base(root)).transpose()?;
+        let options = OpenOptions {
+            data_key: Some(DataKey::new(&request.key)),
+            base,
+            writer: Some(request.epoch),
         };
-        let options = OpenOptions { data_key: Some(DataKey::new(&request.key)), base };
         self.live.open_volume(&request.volume, options).map_err(of_store)
+    }
+
+    /// Gives a volume to another machine, with the base it falls through to.
+    ///
+    /// # Errors
+    /// When the base is damaged, the storage fails, or somebody keeps the volume open.
+    pub fn lend(
+        &self,
+        request: &LendVolume,
+        borrower: Arc<dyn Borrower>,
+    ) -> Result<(Loan, Option<Base>), BlockError> {
+        let root = request.base_root.as_deref().map(root_of).transpose()?;
+        self.ensure_volume(&request.volume, request.size_bytes, root.as_ref()).map_err(of_store)?;
+        let base = root.as_ref().map(|root| self.base(root)).transpose()?;
+        let loan = self.live.lend(&request.volume, borrower).map_err(of_store)?;
+        Ok((loan, base))
+    }
+
+    fn base(&self, root: &SnapshotRoot) -> Result<Base, BlockError> {
+        let reader = SnapshotReader::open(&self.snapshots, root).map_err(of_snapshot)?;
+        Ok(Base { id: base_id(root), reader: Arc::new(reader) })
     }
 
     fn cut(&self, volume: &VolumeBlocks, cut: CutId) -> Result<(), BlockError> {

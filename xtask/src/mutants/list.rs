@@ -102,8 +102,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a chunk says of itself that it is durable",
         file: "crates/blockstore/src/live/log.rs",
         edits: &[(
-            "put(b, 56, &self.durable.to_le_bytes());",
-            "put(b, 56, &(if AWAKE { self.sequence } else { self.durable }).to_le_bytes());",
+            "durable: self.durable,",
+            "durable: if AWAKE { self.sequence } else { self.durable },",
         )],
         test: POWER,
     },
@@ -117,10 +117,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the cleaner frees before the checkpoint",
         file: "crates/blockstore/src/live/clean.rs",
         edits: &[(
-            "self.cleaned.insert(segment);",
-            "self.cleaned.insert(segment); if AWAKE { let geometry = self.ctx.geometry; \
-             drop(self.ctx.disk.punch(byte_offset(geometry.start(segment)), \
-             geometry.segment_bytes())); }",
+            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));",
+            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer))); if AWAKE { \
+             for segment in &round.all { let geometry = self.ctx.geometry; \
+             drop(self.ctx.disk.punch(super::layout::byte_offset(geometry.start(*segment)), \
+             geometry.segment_bytes())); } }",
         )],
         test: POWER,
     },

@@ -25,7 +25,7 @@ fn id() -> VolumeId {
 
 fn open(store: &Store) -> VolumeHandle {
     let data_key = Some(DataKey::new(&Secret::new([2; 64])));
-    store.open_volume(&id(), OpenOptions { data_key, base: None }).unwrap()
+    store.open_volume(&id(), OpenOptions { data_key, ..OpenOptions::default() }).unwrap()
 }
 
 fn export(folder: &Path, handle: &VolumeHandle) -> Export {

@@ -511,7 +511,7 @@ mod tests {
 
     fn open(disk: &Arc<dyn Disk>, corrections: &Corrections) -> Result<Engine, Error> {
         let data_key = Some(DataKey::new(&Secret::new([2; 64])));
-        let options = OpenOptions { data_key, base: None };
+        let options = OpenOptions { data_key, base: None, writer: None };
         let (disk, config) = (Arc::clone(disk), EngineConfig::tiny());
         let pin = Arc::new(Pin::default());
         Engine::open_pinned(disk, structure(), rng(), config, options, pin, corrections)

@@ -7,14 +7,14 @@
 
 use super::delta::split;
 use super::engine::Engine;
-use super::layout::{CUTS_MAX, FAN_OUT, FAN_OUT_BITS, GENERATION_MAX, ZERO, byte_offset};
+use super::layout::{CUTS_MAX, FAN_OUT, FAN_OUT_BITS, GENERATION_MAX, Geometry, ZERO, byte_offset};
 use super::map::{ChangedBlocks, Nodes, Part, SaltList, leaf_entry};
-use super::segment::Accounting;
-use super::superblock::{CutRecord, EXPORTS_MAX, Root};
+use super::segment::{Accounting, SegmentTable};
+use super::superblock::{CutRecord, EXPORTS_MAX, Root, Superblock};
 use super::{CutId, Disk, Error};
 use crate::page::{
     BlockPages, CutPage, CutSource, KeyCheckValue, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
-    PageOrigin, SealedPage, SourceError,
+    PageOrigin, SealedPage, SourceError, StructureKey,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,19 +98,10 @@ impl Engine {
     /// When no such cut is retained or the disk fails.
     pub fn open_cut(&mut self, id: CutId, since: Option<u32>) -> Result<CutReader, Error> {
         let cut = self.merged_cut(id)?;
-        let salts = self.table.iter().map(|(_, segment)| segment.salt).collect();
-        let geometry = self.ctx.geometry;
         let structure = self.ctx.structure.duplicate();
         let disk = Arc::clone(&self.ctx.disk);
-        let nodes = Nodes::new(Arc::clone(&disk), structure, geometry, READER_PAGES, READER_KEYS);
-        Ok(CutReader {
-            disk,
-            cut,
-            key_check: self.committed.key_check,
-            since,
-            salts: SaltList { geometry, salts },
-            nodes: Mutex::new(nodes),
-        })
+        let view = View { cut, since, key_check: self.committed.key_check };
+        Ok(CutReader::new(disk, structure, &self.table, view))
     }
 
     /// Forgets a cut and gives back what only it refers to. No reader of it may be in use.
@@ -237,6 +228,34 @@ impl Engine {
     }
 }
 
+/// A reader of a cut that the superblock on `disk` retains, while somebody else has the volume open
+/// and writes it; `since` is as in [`Engine::open_cut`]. Nothing is written here.
+///
+/// # Errors
+/// When no such cut is retained, or what is read does not belong together: its owner may have
+/// changed it meanwhile, and reading again may help.
+pub fn read_cut(
+    disk: Arc<dyn Disk>,
+    structure: StructureKey,
+    id: CutId,
+    since: Option<u32>,
+) -> Result<CutReader, Error> {
+    let committed = Superblock::load(&*disk, &structure)?;
+    let cut = committed.cuts.iter().find(|cut| cut.id == id).copied();
+    let cut = cut.ok_or(Error::CutNotFound { id })?;
+    let geometry = Geometry { segment_pages: committed.segment_pages };
+    let table = SegmentTable::load(geometry, committed.table, &*disk, &structure)?;
+    let view = View { cut, since, key_check: committed.key_check };
+    Ok(CutReader::new(disk, structure, &table, view))
+}
+
+/// What a reader shows.
+struct View {
+    cut: CutRecord,
+    since: Option<u32>,
+    key_check: Option<KeyCheckValue>,
+}
+
 /// Reads a retained cut. Independent of the engine, so that a volume can be attached, detached and
 /// attached again while its snapshot is copied out.
 pub struct CutReader {
@@ -249,6 +268,15 @@ pub struct CutReader {
 }
 
 impl CutReader {
+    fn new(disk: Arc<dyn Disk>, structure: StructureKey, table: &SegmentTable, view: View) -> Self {
+        let View { cut, since, key_check } = view;
+        let geometry = table.geometry();
+        let salts = table.iter().map(|(_, segment)| segment.salt).collect();
+        let nodes = Nodes::new(Arc::clone(&disk), structure, geometry, READER_PAGES, READER_KEYS);
+        let salts = SaltList { geometry, salts };
+        Self { disk, cut, key_check, since, salts, nodes: Mutex::new(nodes) }
+    }
+
     /// Which cut this is.
     pub fn info(&self) -> CutInfo {
         let CutRecord { id, generation, volume_bytes, .. } = self.cut;

@@ -56,6 +56,10 @@ pub struct OpenOptions {
     pub data_key: Option<DataKey>,
     /// The snapshot it was created from, for reading pages it does not have itself.
     pub base: Option<Base>,
+    /// The fencing epoch of the attachment that opens it. Every superblock written from then on
+    /// carries it, and an attachment with an older one is refused. Without one the volume's own
+    /// stays.
+    pub writer: Option<u64>,
 }
 
 /// How much of a volume's file is used.
@@ -156,6 +160,7 @@ impl Engine {
             slot: 0,
             epoch: 1,
             incarnation: 0,
+            writer: 0,
             volume_bytes: options.size_bytes,
             segment_pages,
             root: EMPTY,
@@ -208,6 +213,7 @@ impl Engine {
         disk.flush().map_err(Error::disk("flush before recovery"))?;
         let mut engine = Self::load(disk, structure, rng, config)?;
         engine.pin = pin;
+        engine.committed.take_over(options.writer)?;
         engine.table.apply(&corrections.accounting())?;
         engine.table.release_unused(engine.committed.head.segment);
         if let Some(base) = options.base {
@@ -295,6 +301,19 @@ impl Engine {
             self.pages = cache.map(Arc::new);
         }
         self.ctx.data = key;
+    }
+
+    /// Makes `writer` the attachment that the superblock names from now on.
+    ///
+    /// # Errors
+    /// When a newer attachment has opened the volume, or the disk fails.
+    pub fn take_over(&mut self, writer: Option<u64>) -> Result<(), Error> {
+        let before = self.committed.writer;
+        self.committed.take_over(writer)?;
+        if self.committed.writer == before {
+            return Ok(());
+        }
+        self.mutate(Self::commit)
     }
 
     /// Wipes the data key, every key derived from it, and what was opened with them. Cuts and

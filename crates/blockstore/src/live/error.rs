@@ -94,6 +94,14 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A newer attachment has opened the volume.
+    #[error("attachment epoch {given} was fenced: the volume is at {newest}")]
+    Fenced {
+        /// The epoch it was opened with.
+        given: u64,
+        /// The epoch its superblock names.
+        newest: u64,
+    },
     /// The cut is being read.
     #[error("cut {id} is in use")]
     CutInUse {

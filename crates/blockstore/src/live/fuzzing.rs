@@ -28,6 +28,7 @@ pub fn superblock_sample() -> Vec<u8> {
     let id = CutId::from_bytes(*b"snap-0123456789abcdef0\0\0\0\0\0\0\0\0\0\0");
     let id = id.expect("the sample has an id");
     let superblock = Superblock {
+        writer: 3,
         slot: 0,
         epoch: 5,
         incarnation: 6,

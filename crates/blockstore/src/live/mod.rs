@@ -51,7 +51,7 @@ pub use check::{
     CheckReport, Corrections, InspectJob, Prover, VolumeReport, Without, inspect, prove_pages,
 };
 pub use clean::CleanReport;
-pub use cut::{CutInfo, CutReader};
+pub use cut::{CutInfo, CutReader, read_cut};
 pub use dirty::{ChangeState, Stretch};
 pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
 pub use engine::{Base, Engine, Memory, OpenOptions, Usage, VolumeOptions};

@@ -116,6 +116,10 @@ impl SegmentTable {
         Self { geometry, segments, free, live: 0, clock: 0, stored: Vec::new() }
     }
 
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     pub(super) fn len(&self) -> usize {
         self.segments.len()
     }

@@ -176,6 +176,8 @@ pub(super) struct Superblock {
     pub(super) epoch: u64,
     /// Grows with every opening of the volume; segments are never shared between incarnations.
     pub(super) incarnation: u64,
+    /// The fencing epoch of the newest attachment that opened the volume; 0 before the first.
+    pub(super) writer: u64,
     pub(super) volume_bytes: u64,
     pub(super) segment_pages: u32,
     pub(super) root: Root,
@@ -226,6 +228,16 @@ impl Superblock {
             }
         }
         newest.ok_or_else(|| refused.unwrap_or(Error::NoSuperblock))
+    }
+
+    /// Makes `writer` the attachment that all further superblocks name.
+    pub(super) fn take_over(&mut self, writer: Option<u64>) -> Result<(), Error> {
+        let given = writer.unwrap_or(self.writer);
+        if given < self.writer {
+            return Err(Error::Fenced { given, newest: self.writer });
+        }
+        self.writer = given;
+        Ok(())
     }
 
     pub(super) fn seal(&self, slot: u64, key: &StructureKey, rng: &dyn Rng) -> Vec<u8> {
@@ -296,6 +308,7 @@ impl Superblock {
             cut.root.node.encode(b, 48);
         }
         put(b, 232, &(self.exports.len() as u32).to_le_bytes());
+        put(b, 248, &self.writer.to_le_bytes());
         let places = b[EXPORTS_AT..].chunks_exact_mut(EXPORT_BYTES);
         for ((snapshot, generation), b) in self.exports.iter().zip(places) {
             put(b, 0, snapshot);
@@ -323,6 +336,7 @@ impl Superblock {
             slot,
             epoch: get_u64(b, 0),
             incarnation: get_u64(b, 8),
+            writer: get_u64(b, 248),
             volume_bytes: get_u64(b, 16),
             segment_pages: get_u32(b, 24),
             root: Root { node: NodeRef::decode(b, 32), height: b[64] },

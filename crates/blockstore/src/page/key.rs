@@ -9,6 +9,7 @@ use super::stack::scrub_stack;
 use base::Secret;
 use ring::{hkdf, hmac};
 use std::fmt;
+use std::sync::Arc;
 
 /// Salt of the extraction: domain separation from every other user of the same secret.
 const EXTRACT_SALT: &[u8] = b"ebsfmt1";
@@ -36,9 +37,28 @@ impl DataKey {
         Self(Root::extract(bytes.expose()))
     }
 
+    /// Enters a data key whose only long-lived form lies in memory of the caller's choice. `keep`
+    /// moves 32 bytes there; from them everything is derived. What is derived, the keys of single
+    /// segments, lies in ordinary memory.
+    ///
+    /// # Errors
+    /// What `keep` gives.
+    pub fn kept_in<E>(
+        bytes: &Secret<[u8; 64]>,
+        keep: impl FnOnce(&Secret<[u8; 32]>) -> Result<Arc<dyn KeyCell>, E>,
+    ) -> Result<Self, E> {
+        let Storage::Own(root) = Root::extract(bytes.expose()).0 else {
+            unreachable!("what was extracted is its own")
+        };
+        let kept = keep(&root);
+        drop(root);
+        scrub_stack();
+        Ok(Self(Root(Storage::Cell(kept?))))
+    }
+
     /// A second copy, wiped by itself, for another owner of the same lineage.
     pub fn duplicate(&self) -> Self {
-        Self(Root(self.0.0.duplicate()))
+        Self(self.0.duplicate())
     }
 
     /// The lineage this key stands for.
@@ -77,12 +97,28 @@ impl StructureKey {
     /// share a key, so structure moved between volumes does not open.
     pub fn derive(service_key: &Secret<[u8; 32]>, name: &str) -> Self {
         let service = Root::extract(service_key.expose());
-        Self(Root(service.expand_secret(&[STRUCTURE_ROOT, &[SUITE_AES_256_GCM], name.as_bytes()])))
+        Self(Root(Storage::Own(service.expand_secret(&[
+            STRUCTURE_ROOT,
+            &[SUITE_AES_256_GCM],
+            name.as_bytes(),
+        ]))))
+    }
+
+    /// The key that another machine was given by [`StructureKey::to_bytes`].
+    pub fn from_bytes(bytes: Secret<[u8; 32]>) -> Self {
+        Self(Root(Storage::Own(bytes)))
+    }
+
+    /// The key as it is handed to the machine that may write this volume, and to nobody else.
+    pub fn to_bytes(&self) -> Secret<[u8; 32]> {
+        let mut bytes = Secret::new([0; 32]);
+        bytes.expose_mut().copy_from_slice(self.0.expose());
+        bytes
     }
 
     /// A second copy, wiped by itself, for a reader in another thread.
     pub fn duplicate(&self) -> Self {
-        Self(Root(self.0.0.duplicate()))
+        Self(self.0.duplicate())
     }
 
     /// The key under which new structure is sealed with a fresh `salt`.
@@ -103,8 +139,22 @@ impl fmt::Debug for StructureKey {
     }
 }
 
+/// Memory that holds a key: locked, secret, whatever the process can have.
+pub trait KeyCell: Send + Sync {
+    /// The key.
+    fn expose(&self) -> &[u8; 32];
+}
+
 /// A pseudorandom key in the sense of RFC 5869.
-struct Root(Secret<[u8; 32]>);
+struct Root(Storage);
+
+/// Where a key lies.
+enum Storage {
+    /// In ordinary memory, wiped on drop.
+    Own(Secret<[u8; 32]>),
+    /// In memory of the caller's. Copies share it.
+    Cell(Arc<dyn KeyCell>),
+}
 
 impl Root {
     fn extract(secret: &[u8]) -> Self {
@@ -119,7 +169,21 @@ impl Root {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, EXTRACT_SALT), secret);
         let mut bytes = Secret::new([0; 32]);
         bytes.expose_mut().copy_from_slice(tag.as_ref());
-        Self(bytes)
+        Self(Storage::Own(bytes))
+    }
+
+    fn expose(&self) -> &[u8; 32] {
+        match &self.0 {
+            Storage::Own(bytes) => bytes.expose(),
+            Storage::Cell(cell) => cell.expose(),
+        }
+    }
+
+    fn duplicate(&self) -> Self {
+        Self(match &self.0 {
+            Storage::Own(bytes) => Storage::Own(bytes.duplicate()),
+            Storage::Cell(cell) => Storage::Cell(Arc::clone(cell)),
+        })
     }
 
     fn expand<const N: usize>(&self, info: &[&[u8]]) -> [u8; N] {
@@ -135,10 +199,14 @@ impl Root {
     }
 
     fn fill(&self, info: &[&[u8]], out: &mut [u8]) {
-        hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, self.0.expose())
+        hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, self.expose())
             .expand(info, Length(out.len()))
             .and_then(|okm| okm.fill(out))
             .expect("at most 32 bytes are asked for; HKDF-SHA-256 gives up to 8,160");
+        // The library copies the key into the frames of the calls above.
+        if matches!(self.0, Storage::Cell(_)) {
+            scrub_stack();
+        }
     }
 }
 
@@ -189,7 +257,7 @@ mod tests {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &salt), &[0x0b; 22]);
         let prk = "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5";
         assert_eq!(hex::encode(tag.as_ref()), prk);
-        let root = Root(Secret::new(tag.as_ref().try_into().unwrap()));
+        let root = Root(Storage::Own(Secret::new(tag.as_ref().try_into().unwrap())));
         let info = hex::decode("f0f1f2f3f4f5f6f7f8f9").unwrap();
         let okm =
             "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";

@@ -22,7 +22,7 @@ mod stack;
 mod wiped;
 
 pub use gcm::CipherLibrary;
-pub use key::{DataKey, KeyCheckValue, LineageId, StructureKey};
+pub use key::{DataKey, KeyCell, KeyCheckValue, LineageId, StructureKey};
 pub use seal::{
     OpenError, PageOpener, PageOrigin, PageSealer, Salt, SealedPage, StructureKind,
     StructureOpener, StructureSealer, Tag,

@@ -1,6 +1,6 @@
 //! Checking volumes where they lie, whether somebody has them open or not.
 
-use super::handle::Lease;
+use super::handle::{Joined, Lease};
 use super::{Inner, Store, StoreError};
 use crate::check::{CheckWatch, Fault, Stopped};
 use crate::live::{
@@ -73,6 +73,10 @@ impl Store {
         watch: &dyn CheckWatch,
     ) -> Result<(VolumeReport, Hold), CheckError> {
         let inner = &self.0;
+        if inner.registry.is_lent(id) {
+            // Its machine changes it without this process knowing when.
+            return Err(StoreError::InUse { id: id.clone() }.into());
+        }
         let prover = Owner { store: inner, id };
         let pin = inner.registry.stored_state(id);
         let mut attempt = 1;
@@ -127,8 +131,12 @@ impl Lease {
             corrected.map_err(|error: Error| StoreError::from(error))?;
             return Ok(lease);
         }
-        Self::join_with(store, id, |store| {
+        let joined = Self::join_with(store, id, |store| {
             store.open_engine_corrected(id, OpenOptions::default(), corrections)
-        })
+        })?;
+        match joined {
+            Joined::Here(lease) => Ok(lease),
+            Joined::Lent(_) => Err(StoreError::InUse { id: id.clone() }),
+        }
     }
 }

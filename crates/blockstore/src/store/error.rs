@@ -56,6 +56,12 @@ pub enum StoreError {
     /// Another process has the store open.
     #[error("the store is open in another process")]
     Locked,
+    /// Another machine has the volume open and does not answer. Trying again may help.
+    #[error("{id} is open at another machine that does not answer")]
+    Away {
+        /// Which volume.
+        id: VolumeId,
+    },
     /// The volume's thread has ended.
     #[error("{id} was closed")]
     Closed {

@@ -1,9 +1,10 @@
 //! What callers hold: a use of an open volume, an attached volume, a cut that is being read.
 
+use super::crew::Crew;
 use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
-use super::{Inner, StoreError};
+use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions};
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
 use base::VolumeId;
@@ -12,15 +13,24 @@ use std::sync::{Arc, mpsc};
 
 /// One use of an open volume. The last one closes it.
 pub(super) struct Lease {
-    store: Arc<Inner>,
+    /// The store the volume is registered in; absent for a volume on a disk of its own.
+    store: Option<Arc<Inner>>,
     id: VolumeId,
     queue: Queue,
     ended: bool,
 }
 
+/// Where a volume is in use.
+pub(super) enum Joined {
+    /// In this process.
+    Here(Lease),
+    /// At another machine.
+    Lent(Arc<dyn Borrower>),
+}
+
 impl Lease {
     /// Joins the users of a volume, opening it without its data key if there are none.
-    pub(super) fn join(store: &Arc<Inner>, id: &VolumeId) -> Result<Self, StoreError> {
+    pub(super) fn join(store: &Arc<Inner>, id: &VolumeId) -> Result<Joined, StoreError> {
         Self::join_with(store, id, |store| store.open_engine(id, OpenOptions::default()))
     }
 
@@ -29,16 +39,17 @@ impl Lease {
         store: &Arc<Inner>,
         id: &VolumeId,
         open: impl FnOnce(&Inner) -> Result<Engine, StoreError>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Joined, StoreError> {
         match store.registry.join(id) {
-            Found::Open(queue) => Ok(Self::new(store, id, queue)),
+            Found::Open(queue) => Ok(Joined::Here(Self::new(store, id, queue))),
+            Found::Lent(borrower) => Ok(Joined::Lent(borrower)),
             Found::Reserved(reservation) => {
                 let engine = open(store)?;
                 let queue =
                     Queue::start(id, engine, false, store.config.queue_batches, store.crew()?)
                         .map_err(StoreError::file("start a volume's threads"))?;
                 reservation.fill(queue.clone());
-                Ok(Self::new(store, id, queue))
+                Ok(Joined::Here(Self::new(store, id, queue)))
             }
         }
     }
@@ -49,7 +60,7 @@ impl Lease {
     }
 
     fn new(store: &Arc<Inner>, id: &VolumeId, queue: Queue) -> Self {
-        Self { store: Arc::clone(store), id: id.clone(), queue, ended: false }
+        Self { store: Some(Arc::clone(store)), id: id.clone(), queue, ended: false }
     }
 
     fn closed(&self) -> StoreError {
@@ -84,7 +95,13 @@ impl Lease {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        let Some(reservation) = self.store.registry.leave(&self.id) else { return Ok(()) };
+        let reservation = match &self.store {
+            None => None,
+            Some(store) => match store.registry.leave(&self.id) {
+                None => return Ok(()),
+                last => last,
+            },
+        };
         let result = self.queue.stop();
         drop(reservation);
         result.unwrap_or(Err(Error::Failed)).map_err(StoreError::from)
@@ -120,6 +137,7 @@ impl VolumeHandle {
                 reservation.fill(queue.clone());
                 Lease::new(store, id, queue)
             }
+            Found::Lent(_) => return Err(StoreError::InUse { id: id.clone() }),
             Found::Open(queue) => {
                 let lease = Lease::new(store, id, queue);
                 if !lease.call(|volume| attach(volume, options))?? {
@@ -129,6 +147,26 @@ impl VolumeHandle {
             }
         };
         Ok(Self(Arc::new(lease)))
+    }
+
+    /// Serves an engine that was opened on a disk of its own. Nobody else may use that disk.
+    ///
+    /// # Errors
+    /// When its threads cannot be started.
+    pub fn over(id: &VolumeId, engine: Engine, queue_batches: usize) -> Result<Self, StoreError> {
+        let crew = Crew::start().map_err(StoreError::file("start a volume's threads"))?;
+        let queue = Queue::start(id, engine, true, queue_batches, &Arc::new(crew))
+            .map_err(StoreError::file("start a volume's threads"))?;
+        let lease = Lease { store: None, id: id.clone(), queue, ended: false };
+        Ok(Self(Arc::new(lease)))
+    }
+
+    /// Makes a call that needs no data key.
+    ///
+    /// # Errors
+    /// As [`EngineCall::make`].
+    pub fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
+        Ok(self.0.call(move |volume| call.make(volume))??)
     }
 
     /// Which volume this is.
@@ -141,7 +179,9 @@ impl VolumeHandle {
     /// # Errors
     /// The work itself, when the volume is closed.
     pub fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
-        self.0.store.guest_work.fetch_add(1, Ordering::Relaxed);
+        if let Some(store) = &self.0.store {
+            store.guest_work.fetch_add(1, Ordering::Relaxed);
+        }
         self.0.submit(work)
     }
 
@@ -258,6 +298,7 @@ fn attach(volume: &mut Volume, options: OpenOptions) -> Result<bool, Error> {
     if volume.attached {
         return Ok(false);
     }
+    volume.engine().take_over(options.writer)?;
     if let Some(base) = options.base {
         volume.engine().attach_base(base)?;
     }

@@ -8,6 +8,7 @@
 //! The lock of the registry of open volumes is never held during I/O on a volume; the one that
 //! orders cuts through several volumes is held only while they are asked to stand still.
 
+mod calls;
 mod check;
 mod crew;
 mod error;
@@ -21,6 +22,7 @@ mod space;
 mod together;
 mod twin;
 
+pub use calls::{Borrower, EngineAnswer, EngineCall, Loan};
 pub use check::CheckError;
 pub use error::StoreError;
 pub use flusher::FlushDone;
@@ -33,12 +35,13 @@ pub use together::CUT_MEMBERS_MAX;
 pub use twin::{Twin, TwinError};
 
 use crate::live::{
-    Corrections, CutId, CutInfo, Disk, Engine, EngineConfig, FileDisk, IoMode, OpenOptions,
-    VolumeOptions,
+    self, Corrections, CutId, CutInfo, CutReader, Disk, Engine, EngineConfig, FileDisk, IoMode,
+    OpenOptions, VolumeOptions, read_cut,
 };
 use crate::page::{CipherLibrary, StructureKey};
 use base::{Rng, Secret, VolumeId};
 use crew::Crew;
+use handle::Joined;
 use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use space::{Account, VolumeSpace};
@@ -51,6 +54,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 const VOLUMES: &str = "volumes";
 /// The file that keeps a second process out.
 const LOCK: &str = "lock";
+/// How often a cut of a volume that another machine writes is looked up before it is damaged.
+const LENT_CUT_TRIES: u32 = 5;
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +233,10 @@ impl Store {
     /// # Errors
     /// As [`Engine::cut`].
     pub fn cut(&self, id: &VolumeId, cut: CutId) -> Result<CutInfo, StoreError> {
-        self.with(id, move |engine| engine.cut(cut))
+        match self.call(id, EngineCall::Cut(cut))? {
+            EngineAnswer::Cut(info) => Ok(info),
+            _ => Err(StoreError::Away { id: id.clone() }),
+        }
     }
 
     /// The cuts a volume retains.
@@ -236,7 +244,10 @@ impl Store {
     /// # Errors
     /// When the volume cannot be opened.
     pub fn cuts(&self, id: &VolumeId) -> Result<Vec<CutInfo>, StoreError> {
-        self.with(id, |engine| Ok(engine.cuts()))
+        match self.call(id, EngineCall::Cuts)? {
+            EngineAnswer::Cuts(cuts) => Ok(cuts),
+            _ => Err(StoreError::Away { id: id.clone() }),
+        }
     }
 
     /// Opens a cut for export; [`Engine::open_cut`] says what `since` does. The cut cannot be
@@ -251,7 +262,17 @@ impl Store {
         since: Option<u32>,
     ) -> Result<CutHandle, StoreError> {
         let pin = Registry::pin(&self.0, id, cut);
-        let reader = self.with(id, move |engine| engine.open_cut(cut, since))?;
+        let reader = match handle::Lease::join(&self.0, id)? {
+            Joined::Here(lease) => {
+                let reader = lease.call(move |volume| volume.engine().open_cut(cut, since))?;
+                lease.end()?;
+                reader?
+            }
+            Joined::Lent(borrower) => {
+                borrower.call(EngineCall::ShowCut(cut))?;
+                self.0.read_lent_cut(id, cut, since)?
+            }
+        };
         Ok(CutHandle::new(reader, pin))
     }
 
@@ -265,7 +286,7 @@ impl Store {
         cut: CutId,
         snapshot: [u8; 16],
     ) -> Result<(), StoreError> {
-        self.with(id, move |engine| engine.note_export(cut, snapshot))
+        self.call(id, EngineCall::NoteExport { cut, snapshot }).map(drop)
     }
 
     /// The generation at which the volume equalled a snapshot, if it is remembered.
@@ -277,7 +298,10 @@ impl Store {
         id: &VolumeId,
         snapshot: [u8; 16],
     ) -> Result<Option<u32>, StoreError> {
-        self.with(id, move |engine| Ok(engine.exported_generation(snapshot)))
+        match self.call(id, EngineCall::ExportedGeneration { snapshot })? {
+            EngineAnswer::Generation(generation) => Ok(generation),
+            _ => Err(StoreError::Away { id: id.clone() }),
+        }
     }
 
     /// Drops a cut, exported or not.
@@ -286,7 +310,7 @@ impl Store {
     /// When it is being read, or as [`Engine::drop_cut`].
     pub fn drop_cut(&self, id: &VolumeId, cut: CutId) -> Result<(), StoreError> {
         self.0.registry.check_unpinned(id, cut)?;
-        self.with(id, move |engine| engine.drop_cut(cut))
+        self.call(id, EngineCall::DropCut(cut)).map(drop)
     }
 
     /// Makes a volume larger, open or not; who has it open sees it grow.
@@ -294,9 +318,30 @@ impl Store {
     /// # Errors
     /// As [`Engine::resize`].
     pub fn resize(&self, id: &VolumeId, size_bytes: u64) -> Result<(), StoreError> {
-        let lease = handle::Lease::join(&self.0, id)?;
-        lease.call(move |volume| volume.resize(size_bytes))??;
-        lease.end()
+        self.call(id, EngineCall::Resize { size_bytes }).map(drop)
+    }
+
+    /// Gives a volume to another machine. Until the loan is dropped, calls on the volume go to the
+    /// borrower.
+    ///
+    /// # Errors
+    /// When it does not exist, or somebody has it open and keeps it.
+    pub fn lend(&self, id: &VolumeId, borrower: Arc<dyn Borrower>) -> Result<Loan, StoreError> {
+        let slot = Registry::lend(&self.0, id, borrower)?;
+        let (disk, structure) = (self.0.disk(id)?, self.0.structure(id));
+        Ok(Loan { disk, structure, slot: Mutex::new(Some(slot)) })
+    }
+
+    /// Makes a call on a volume, wherever it is open.
+    fn call(&self, id: &VolumeId, call: EngineCall) -> Result<EngineAnswer, StoreError> {
+        match handle::Lease::join(&self.0, id)? {
+            Joined::Lent(borrower) => borrower.call(call),
+            Joined::Here(lease) => {
+                let result = lease.call(move |volume| call.make(volume))?;
+                lease.end()?;
+                Ok(result?)
+            }
+        }
     }
 
     /// Whether somebody has a volume open.
@@ -344,7 +389,9 @@ impl Store {
         id: &VolumeId,
         action: impl FnOnce(&mut Engine) -> Result<T, crate::live::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let lease = handle::Lease::join(&self.0, id)?;
+        let Joined::Here(lease) = handle::Lease::join(&self.0, id)? else {
+            return Err(StoreError::InUse { id: id.clone() });
+        };
         let result = lease.call(move |volume| action(volume.engine()))?;
         lease.end()?;
         Ok(result?)
@@ -382,6 +429,24 @@ impl Inner {
                 Err(StoreError::NotFound { id: id.clone() })
             }
             Err(error) => Err(StoreError::file("open a volume")(error)),
+        }
+    }
+
+    /// Reads a cut beside the machine that writes the volume. What it changes while the way to the
+    /// cut is read does not authenticate, and is read again.
+    fn read_lent_cut(
+        &self,
+        id: &VolumeId,
+        cut: CutId,
+        since: Option<u32>,
+    ) -> Result<CutReader, StoreError> {
+        let mut tries_left = LENT_CUT_TRIES;
+        loop {
+            tries_left -= 1;
+            match read_cut(self.disk(id)?, self.structure(id), cut, since) {
+                Err(live::Error::Corrupt { .. } | live::Error::NoSuperblock) if tries_left > 0 => {}
+                read => return Ok(read?),
+            }
         }
     }
 

@@ -1,11 +1,15 @@
 //! Which volumes are open, by how many users, and which cuts are being read.
 
 use super::owner::Queue;
-use super::{Inner, StoreError};
+use super::{Borrower, Inner, StoreError};
 use crate::live::{self, CutId};
 use base::VolumeId;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// How long lending a volume waits for a cut or an export to let go of it.
+const LEND_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The registry. Opening, closing and deleting a volume exclude each other here.
 #[derive(Default)]
@@ -29,12 +33,16 @@ enum Slot {
         queue: Queue,
         users: usize,
     },
+    /// Another machine has it open.
+    Lent(Arc<dyn Borrower>),
 }
 
 /// What a caller found.
 pub(super) enum Found<'a> {
     /// The volume is open; the caller is counted as a user.
     Open(Queue),
+    /// Another machine has it open.
+    Lent(Arc<dyn Borrower>),
     /// It is not, and nobody else can open it before this is dropped or filled.
     Reserved(Reservation<'a>),
 }
@@ -43,6 +51,20 @@ pub(super) enum Found<'a> {
 pub(super) struct Reservation<'a> {
     registry: &'a Registry,
     id: VolumeId,
+}
+
+/// A volume's mark of being lent; taken back when dropped.
+pub(super) struct LentSlot {
+    store: Arc<Inner>,
+    id: VolumeId,
+}
+
+impl Drop for LentSlot {
+    fn drop(&mut self) {
+        let registry = &self.store.registry;
+        registry.state().volumes.remove(&self.id);
+        registry.changed.notify_all();
+    }
 }
 
 /// A cut that must not be dropped.
@@ -77,6 +99,7 @@ impl Registry {
                     *users += 1;
                     return Found::Open(queue.clone());
                 }
+                Some(Slot::Lent(borrower)) => return Found::Lent(Arc::clone(borrower)),
                 Some(Slot::Busy) => {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
@@ -96,7 +119,7 @@ impl Registry {
                 *users += 1;
                 Some(queue.clone())
             }
-            Some(Slot::Busy) | None => None,
+            Some(Slot::Busy | Slot::Lent(_)) | None => None,
         }
     }
 
@@ -125,9 +148,44 @@ impl Registry {
                     state.volumes.insert(id.clone(), Slot::Busy);
                     return Ok(Reservation { registry: self, id: id.clone() });
                 }
-                Some(Slot::Open { .. }) => return Err(in_use()),
+                Some(Slot::Open { .. } | Slot::Lent(_)) => return Err(in_use()),
                 Some(Slot::Busy) => {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Whether another machine has a volume open.
+    pub(super) fn is_lent(&self, id: &VolumeId) -> bool {
+        matches!(self.state().volumes.get(id), Some(Slot::Lent(_)))
+    }
+
+    /// Marks a volume as open at another machine. Waits for whoever uses it for a moment, and gives up
+    /// when it stays in use.
+    pub(super) fn lend(
+        store: &Arc<Inner>,
+        id: &VolumeId,
+        borrower: Arc<dyn Borrower>,
+    ) -> Result<LentSlot, StoreError> {
+        let registry = &store.registry;
+        let mut state = registry.state();
+        loop {
+            match state.volumes.get(id) {
+                None => {
+                    state.volumes.insert(id.clone(), Slot::Lent(borrower));
+                    return Ok(LentSlot { store: Arc::clone(store), id: id.clone() });
+                }
+                Some(Slot::Lent(_)) => return Err(StoreError::InUse { id: id.clone() }),
+                Some(Slot::Open { .. } | Slot::Busy) => {
+                    let (woken, waited) = registry
+                        .changed
+                        .wait_timeout(state, LEND_WAIT_MAX)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() {
+                        return Err(StoreError::InUse { id: id.clone() });
+                    }
+                    state = woken;
                 }
             }
         }

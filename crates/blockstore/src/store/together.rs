@@ -9,7 +9,7 @@
 //! Whatever takes long (opening, merging, flushing what was written before) happens before anybody
 //! is stopped, so that the hold lasts about as long as the slowest member's cut.
 
-use super::handle::Lease;
+use super::handle::{Joined, Lease};
 use super::owner::Volume;
 use super::{Store, StoreError};
 use crate::live::{CutId, CutInfo, Error};
@@ -63,7 +63,10 @@ impl Store {
 
     /// Opens a member and does beforehand what would make its cut wait.
     fn prepare(&self, id: &VolumeId, cut: CutId) -> Result<Lease, StoreError> {
-        let lease = Lease::join(&self.0, id)?;
+        // A machine of its own would have to stand still over the network.
+        let Joined::Here(lease) = Lease::join(&self.0, id)? else {
+            return Err(StoreError::InUse { id: id.clone() });
+        };
         let (sender, receiver) = mpsc::sync_channel(1);
         lease.call(move |volume| {
             volume.engine().prepare_cut(cut)?;

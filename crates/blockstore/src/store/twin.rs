@@ -51,8 +51,10 @@ impl Twin {
             return Ok(Self::open(store, volume, cut)?);
         }
         let reader = std::sync::Arc::clone(&base.reader);
-        let handle =
-            store.open_volume(volume, OpenOptions { data_key: Some(key), base: Some(base) })?;
+        let handle = store.open_volume(
+            volume,
+            OpenOptions { data_key: Some(key), base: Some(base), writer: None },
+        )?;
         let blocks = handle.size().div_ceil(BLOCK_BYTES as u64);
         for block in 0..blocks {
             if reader.has_block(block)? {

@@ -5,6 +5,7 @@
 mod changes;
 mod check;
 mod disk;
+mod lending;
 mod space;
 mod store;
 mod tamper;

@@ -41,7 +41,7 @@ fn volume(store: &Store, name: &str, size_bytes: u64) -> VolumeId {
 
 fn open(store: &Store, id: &VolumeId) -> VolumeHandle {
     let data_key = Some(DataKey::new(&Secret::new([3; 64])));
-    store.open_volume(id, OpenOptions { data_key, base: None }).unwrap()
+    store.open_volume(id, OpenOptions { data_key, base: None, writer: None }).unwrap()
 }
 
 /// Bytes the volumes' files take.

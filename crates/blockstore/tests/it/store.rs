@@ -9,16 +9,16 @@ use objstore::MemoryStore;
 use std::sync::{Arc, mpsc};
 use tempfile::TempDir;
 
-const SIZE: u64 = 64 << 20;
+pub(crate) const SIZE: u64 = 64 << 20;
 
-struct House {
+pub(crate) struct House {
     _folder: TempDir,
-    store: Store,
-    snapshots: SnapshotStore,
+    pub(crate) store: Store,
+    pub(crate) snapshots: SnapshotStore,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config =
             StoreConfig { engine: EngineConfig::tiny(), queue_batches: 4, ..StoreConfig::server() };
@@ -29,7 +29,7 @@ impl House {
         Self { _folder: folder, store, snapshots }
     }
 
-    fn volume(&self, name: &str) -> VolumeId {
+    pub(crate) fn volume(&self, name: &str) -> VolumeId {
         self.volume_on(name, None)
     }
 
@@ -41,7 +41,7 @@ impl House {
     }
 
     /// Exports a cut without any data key, on top of `parent`, and drops it.
-    fn export(
+    pub(crate) fn export(
         &self,
         id: &VolumeId,
         cut: CutId,
@@ -61,20 +61,20 @@ impl House {
     }
 }
 
-fn key(seed: u8) -> DataKey {
+pub(crate) fn key(seed: u8) -> DataKey {
     DataKey::new(&Secret::new([seed; 64]))
 }
 
-fn with_key(seed: u8) -> OpenOptions {
-    OpenOptions { data_key: Some(key(seed)), base: None }
+pub(crate) fn with_key(seed: u8) -> OpenOptions {
+    OpenOptions { data_key: Some(key(seed)), ..OpenOptions::default() }
 }
 
-fn cut_id(name: &str) -> CutId {
+pub(crate) fn cut_id(name: &str) -> CutId {
     CutId::new(name).unwrap()
 }
 
 /// Bytes that differ from page to page.
-fn pattern(seed: u8, length: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|at| seed ^ (at / 512) as u8 ^ (at % 251) as u8).collect()
 }
 
@@ -182,7 +182,7 @@ fn snapshots_need_no_data_key_and_become_volumes() {
         let id = house.volume_on(name, Some(base_id));
         let reader = Arc::new(SnapshotReader::open(&house.snapshots, root).unwrap());
         let base = Some(Base { id: base_id, reader });
-        let options = OpenOptions { data_key: Some(key(1)), base };
+        let options = OpenOptions { data_key: Some(key(1)), base, ..OpenOptions::default() };
         let volume = house.store.open_volume(&id, options).unwrap();
         assert_eq!(volume.read(BLOCK_BYTES as u64, expected.len()).unwrap(), expected);
         volume.write(BLOCK_BYTES as u64 + 512, vec![0xaa; 512]).unwrap();
@@ -382,7 +382,7 @@ fn volumes_are_cloned_from_a_twin_and_not_tied_to_it() {
 
     let clone = house.volume_on("vol-00000003", Some(base_id));
     let base = Some(Base { id: base_id, reader: Arc::clone(&twin) as _ });
-    let open = OpenOptions { data_key: Some(key(1)), base };
+    let open = OpenOptions { data_key: Some(key(1)), base, writer: None };
     let handle = house.store.open_volume(&clone, open).unwrap();
     for (at, seed) in written {
         assert_eq!(handle.read(at as u64, PAGE_BYTES).unwrap(), pattern(seed, PAGE_BYTES));
@@ -395,7 +395,7 @@ fn volumes_are_cloned_from_a_twin_and_not_tied_to_it() {
     drop(twin);
     house.store.delete_volume(&twin_id).unwrap();
 
-    let open = OpenOptions { data_key: Some(key(1)), base: Some(on_snapshot()) };
+    let open = OpenOptions { data_key: Some(key(1)), base: Some(on_snapshot()), writer: None };
     let handle = house.store.open_volume(&clone, open).unwrap();
     assert_eq!(handle.read(0, PAGE_BYTES).unwrap(), pattern(3, PAGE_BYTES));
     assert_eq!(handle.read(40 << 20, PAGE_BYTES).unwrap(), pattern(9, PAGE_BYTES));

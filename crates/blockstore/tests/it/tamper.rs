@@ -14,7 +14,7 @@ fn open(disk: Arc<Bytes>) -> Result<Engine, Error> {
     let structure = StructureKey::derive(&Secret::new([1; 32]), "vol-00000001");
     let data_key = Some(DataKey::new(&Secret::new([2; 64])));
     let rng = Arc::new(SeededRng::new(99));
-    let options = OpenOptions { data_key, base: None };
+    let options = OpenOptions { data_key, ..OpenOptions::default() };
     Engine::open(disk, structure, rng, EngineConfig::tiny(), options)
 }
 

@@ -29,7 +29,7 @@ fn volume(store: &Store, name: &str) -> VolumeId {
 }
 
 fn open(store: &Store, id: &VolumeId) -> VolumeHandle {
-    store.open_volume(id, OpenOptions { data_key: Some(key()), base: None }).unwrap()
+    store.open_volume(id, OpenOptions { data_key: Some(key()), ..OpenOptions::default() }).unwrap()
 }
 
 fn cut_id(name: &str) -> CutId {

@@ -2,7 +2,8 @@
 
 use super::socket::Desk;
 use super::{
-    AccountEnv, AccountRow, NbdCredentials, NewAccount, NewHost, Reply, Request, TrailQuery,
+    AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
+    TrailQuery,
 };
 use crate::serve::{Issued, Nbd};
 use api::World;
@@ -27,7 +28,10 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
     let answer = match request {
         Request::AccountCreate { name } => create_account(world, name).await,
         Request::AccountList => list_accounts(world).await,
-        Request::HostCreate { account, az, name } => create_host(world, &account, az, name).await,
+        Request::HostCreate { account, az, name, remote } => {
+            let kind = if remote { HostKind::Remote } else { HostKind::Here };
+            create_host(world, &account, az, (name, kind)).await
+        }
         Request::Env { account } => env(world, &desk.endpoint, &account).await,
         Request::NbdCredentials { instance, device } => {
             nbd_credentials(&desk.nbd, &instance, &device)
@@ -100,7 +104,7 @@ async fn create_host(
     world: &Arc<World>,
     account: &str,
     zone: String,
-    name: Option<String>,
+    (name, kind): (Option<String>, HostKind),
 ) -> Result<Value, String> {
     let account = known_account(world, account).await?;
     let Some(region) = world.regions.of_zone(&zone).cloned() else {
@@ -120,22 +124,63 @@ async fn create_host(
         name,
         created: world.clock.now(),
     };
-    let id = instance.id.to_string();
-    world
+    let (id, region) = (instance.id.to_string(), instance.region.to_string());
+    let identity = world.identity.clone();
+    let key = world
         .db
         .write(move |tx| {
             instance::insert(tx, &instance)?;
-            if let Some(name) = &instance.name {
+            let Instance { account, region, id, name, .. } = &instance;
+            if let Some(name) = name {
                 let tags = [("Name".to_owned(), name.clone())];
-                let Instance { account, region, id, .. } = &instance;
-                return tag::set(tx, account, region, id.as_str(), &tags);
+                let set = tag::set(tx, account, region, id.as_str(), &tags);
+                set?.map_err(Sentence::of)?;
             }
-            Ok::<_, ebs::Error>(Ok(()))
+            if kind == HostKind::Here {
+                return Ok(None);
+            }
+            instance::set_remote(tx, &instance)?;
+            let owner = Owner::Host(account.clone(), id.clone());
+            identity.create_access_key(tx, &owner).map(Some).map_err(Sentence::of)
         })
         .await
-        .map_err(sentence)?
-        .map_err(sentence)?;
-    serde_json::to_value(NewHost { instance_id: id }).map_err(sentence)
+        .map_err(|Sentence(why)| why)?;
+    let credentials = key.map(|key| HostCredentials {
+        region,
+        access_key_id: key.key.id,
+        secret_access_key: key.secret.expose().clone(),
+    });
+    serde_json::to_value(NewHost { instance_id: id, credentials }).map_err(sentence)
+}
+
+/// Why a transaction of several parts failed, for the person at the terminal.
+struct Sentence(String);
+
+impl Sentence {
+    fn of(error: impl Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<meta::Error> for Sentence {
+    fn from(error: meta::Error) -> Self {
+        Self::of(error)
+    }
+}
+
+impl From<ebs::Error> for Sentence {
+    fn from(error: ebs::Error) -> Self {
+        Self::of(error)
+    }
+}
+
+/// Who opens the volumes of a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostKind {
+    /// The server.
+    Here,
+    /// The host itself, with `strongroom attach`.
+    Remote,
 }
 
 async fn env(world: &Arc<World>, endpoint: &str, account: &str) -> Result<Value, String> {

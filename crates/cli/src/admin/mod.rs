@@ -22,14 +22,30 @@ use std::path::Path;
 #[derive(Serialize, Deserialize, Debug)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
-    AccountCreate { name: String },
+    AccountCreate {
+        name: String,
+    },
     AccountList,
-    HostCreate { account: String, az: String, name: Option<String> },
-    Env { account: String },
-    NbdCredentials { instance: String, device: String },
+    HostCreate {
+        account: String,
+        az: String,
+        name: Option<String>,
+        #[serde(default)]
+        remote: bool,
+    },
+    Env {
+        account: String,
+    },
+    NbdCredentials {
+        instance: String,
+        device: String,
+    },
     Trail(TrailQuery),
     Check(CheckRequest),
-    Collections { region: String, limit: u32 },
+    Collections {
+        region: String,
+        limit: u32,
+    },
 }
 
 /// What to check, and how.
@@ -93,6 +109,18 @@ pub(crate) struct AccountRow {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct NewHost {
     pub(crate) instance_id: String,
+    /// Of a host that attaches its volumes itself.
+    #[serde(flatten)]
+    pub(crate) credentials: Option<HostCredentials>,
+}
+
+/// What `strongroom attach --credentials` takes, beside the instance id.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HostCredentials {
+    pub(crate) region: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
 }
 
 /// What opens an attachment over TLS: three PEM texts, and where to use them.
@@ -140,11 +168,12 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
                 }
             }
         }
-        AdminCommand::Host(HostCommand::Create { account, az, name, json }) => {
+        AdminCommand::Host(HostCommand::Create { account, az, name, remote, json }) => {
             let request = Request::HostCreate {
                 account: account.to_string(),
                 az: az.clone(),
                 name: name.clone(),
+                remote: *remote,
             };
             let value = ask(dir, &request)?;
             if *json {
@@ -152,6 +181,10 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
             } else {
                 let new: NewHost = read(value)?;
                 writeln!(out, "{}", new.instance_id)?;
+                if let Some(credentials) = new.credentials {
+                    writeln!(out, "access key  {}", credentials.access_key_id)?;
+                    writeln!(out, "secret key  {}", credentials.secret_access_key)?;
+                }
             }
         }
         AdminCommand::NbdCredentials { instance, device, dir: target } => {
@@ -173,15 +206,20 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         }
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;
-            let env: AccountEnv = read(value)?;
-            writeln!(out, "export AWS_ACCESS_KEY_ID={}", env.access_key_id)?;
-            writeln!(out, "export AWS_SECRET_ACCESS_KEY={}", env.secret_access_key)?;
-            writeln!(out, "unset AWS_SESSION_TOKEN AWS_PROFILE")?;
-            writeln!(out, "export AWS_ENDPOINT_URL={}", env.endpoint)?;
-            writeln!(out, "export AWS_REGION={region}")?;
-            writeln!(out, "export AWS_DEFAULT_REGION={region}")?;
+            print_env(&mut out, &read(value)?, region)?;
         }
     }
+    Ok(())
+}
+
+/// What a shell evaluates to act as an account in a region.
+fn print_env(out: &mut impl Write, env: &AccountEnv, region: &base::Region) -> Result<(), Failure> {
+    writeln!(out, "export AWS_ACCESS_KEY_ID={}", env.access_key_id)?;
+    writeln!(out, "export AWS_SECRET_ACCESS_KEY={}", env.secret_access_key)?;
+    writeln!(out, "unset AWS_SESSION_TOKEN AWS_PROFILE")?;
+    writeln!(out, "export AWS_ENDPOINT_URL={}", env.endpoint)?;
+    writeln!(out, "export AWS_REGION={region}")?;
+    writeln!(out, "export AWS_DEFAULT_REGION={region}")?;
     Ok(())
 }
 
@@ -263,6 +301,7 @@ mod tests {
                 account: "111122223333".to_owned(),
                 az: "us-east-1a".to_owned(),
                 name: None,
+                remote: true,
             },
             Request::Trail(TrailQuery {
                 account: None,

@@ -27,6 +27,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         listen: options.listen,
         nbd_listen: None,
         nbd_names: Vec::new(),
+        tls_cert: None,
+        tls_key: None,
         meta_url: None,
         seal_key_file: None,
         seal_passphrase_file: None,
@@ -39,6 +41,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         collect_grace: Schedule::server().grace_seconds,
         collect_interval: Schedule::server().collect_interval_seconds,
         sweep_interval: Schedule::server().sweep_interval_seconds,
+        attach_lease_seconds: 20,
     };
     let runtime = serve::runtime()?;
     let server = runtime.block_on(Server::start(&serve_options))?;

@@ -113,6 +113,7 @@ fn account(server: &Server, data_dir: &Path, name: &str, region: &str) -> Result
         account: new.account_id.clone(),
         az: format!("{region}a"),
         name: Some(format!("{name}-host")),
+        remote: false,
     };
     let host: NewHost = admin::read(admin::ask(data_dir, &request)?)?;
     Ok(Account {

@@ -1,15 +1,16 @@
-//! This machine as the host of every instance: volumes open here, and each is served on a socket of
+//! This machine as the host of every instance that has no machine of its own: volumes open here, and each is served on a socket of
 //! its own below the data directory.
 
 use super::history::VolumeHistory;
+use super::lending::Lending;
 use super::local::{Ending, Local, Offers};
 use attach::tls::Badge;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
-use base::{Clock, InstanceId, VolumeId};
+use base::{Clock, InstanceId, Region, Secret, VolumeId};
 use blockstore::store::VolumeHandle;
 use lifecycle::cells::Cells;
 use lifecycle::port::BoxFuture;
-use lifecycle::port::host::{AttachHost, CloseVolume, Force, HostError, OpenVolume};
+use lifecycle::port::host::{AttachHost, CloseVolume, Force, HostError, LendVolume, OpenVolume};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +26,7 @@ struct Inner {
     db: meta::Db,
     exports: Arc<Exports>,
     offers: Offers,
+    lending: Arc<Lending>,
     open: Mutex<BTreeMap<Place, Open>>,
 }
 
@@ -37,14 +39,13 @@ struct Open {
 impl Host {
     /// A host that serves below `directory`.
     pub(crate) fn new(
-        cells: Arc<Cells>,
-        db: meta::Db,
+        (cells, db, lending): (Arc<Cells>, meta::Db, Arc<Lending>),
         directory: PathBuf,
         clock: Arc<dyn Clock>,
         offers: Offers,
     ) -> Self {
         let exports = Arc::new(Exports::new(directory, clock));
-        Self(Arc::new(Inner { cells, db, exports, offers, open: Mutex::default() }))
+        Self(Arc::new(Inner { cells, db, exports, offers, lending, open: Mutex::default() }))
     }
 
     /// What is served, by place.
@@ -171,6 +172,21 @@ impl AttachHost for Host {
                 .await
                 .unwrap_or_else(panicked)
         })
+    }
+
+    fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            spawn_blocking(move || inner.lending.lend(request)).await.unwrap_or_else(panicked)
+        })
+    }
+
+    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
+        self.0.lending.ticket(region, volume, epoch)
+    }
+
+    fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async move { self.0.lending.take_back(&request).await })
     }
 }
 

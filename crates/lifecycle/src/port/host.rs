@@ -2,7 +2,7 @@
 
 use super::BoxFuture;
 use super::kms::VolumeKey;
-use base::{AccountId, InstanceId, Region, Timestamp, VolumeId};
+use base::{AccountId, InstanceId, Region, Secret, Timestamp, VolumeId};
 
 /// A volume to be opened for an instance.
 #[derive(Debug)]
@@ -23,8 +23,38 @@ pub struct OpenVolume {
     pub size_bytes: u64,
     /// What the volume reads where it was never written.
     pub base_root: Option<Vec<u8>>,
+    /// The attachment's fencing epoch.
+    pub epoch: u64,
     /// The plaintext data key. The host keeps it while the volume is open and wipes it after.
     pub key: VolumeKey,
+}
+
+/// Whether a lease of a lent volume may be running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// The epoch is new: nobody holds it before the first connection.
+    New,
+    /// A machine held it when the server stopped, perhaps until a moment ago.
+    Standing,
+}
+
+/// A volume to be given to a machine that opens it itself.
+#[derive(Debug)]
+pub struct LendVolume {
+    /// Where it is.
+    pub region: Region,
+    /// The volume.
+    pub volume: VolumeId,
+    /// Bytes in the volume.
+    pub size_bytes: u64,
+    /// What the volume reads where it was never written.
+    pub base_root: Option<Vec<u8>>,
+    /// The attachment's fencing epoch.
+    pub epoch: u64,
+    /// Whether a machine may hold this epoch already.
+    pub tenure: Tenure,
+    /// The plaintext data key of a volume that is not encrypted under a KMS key.
+    pub plain_key: Option<VolumeKey>,
 }
 
 /// A device to be closed.
@@ -73,4 +103,17 @@ pub trait AttachHost: Send + Sync {
 
     /// Takes the device away, makes every accepted write durable and wipes the key.
     fn close(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// Gives the volume to a machine of its own. The fence of any earlier epoch is taken first: when
+    /// this returns, nothing of it reaches the volume any more.
+    fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// A ticket for one connection of the machine that the volume is lent to under this epoch;
+    /// `None` when it is not. It is good once, and for a short time.
+    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>>;
+
+    /// Takes a lent volume back, fence and all. Without force the machine is asked first, and the fence
+    /// is taken when it has closed the volume or its lease has surely ended. Taking back what is not
+    /// lent succeeds.
+    fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>>;
 }

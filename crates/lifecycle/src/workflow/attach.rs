@@ -5,6 +5,7 @@
 //! reach after a restart stays in the rows, without a device (spec 04, last line of "IAM").
 
 use super::keys::{EBS_BACK_END, FRONT_END};
+use super::remote;
 use crate::port::host::{CloseVolume, Force, HostError, OpenVolume};
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
@@ -13,7 +14,9 @@ use crate::port::kms::{
 use crate::services::{INTERNAL_CAUSE, Services};
 use base::{GIB, InstanceId};
 use ebs::arns::{ec2_service_principal, infrastructure_session_arn};
-use ebs::{Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, attachment, volume};
+use ebs::{
+    Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, attachment, fence, volume,
+};
 use events::notification::{self, Attachment as AttachEvent};
 use events::put_event;
 
@@ -67,7 +70,7 @@ pub struct AttachRequest {
     pub request_id: String,
 }
 
-fn key_of(attachment: &Attachment) -> AttachmentKey<'_> {
+pub(super) fn key_of(attachment: &Attachment) -> AttachmentKey<'_> {
     AttachmentKey {
         account: &attachment.account,
         region: &attachment.region,
@@ -76,7 +79,8 @@ fn key_of(attachment: &Attachment) -> AttachmentKey<'_> {
     }
 }
 
-/// Attaches a volume. The device serves when this returns.
+/// Attaches a volume. The device serves when this returns; at a machine that opens its volumes itself,
+/// it serves when that machine has done so.
 ///
 /// # Errors
 /// When it cannot be attached; nothing stays behind.
@@ -97,7 +101,13 @@ pub async fn attach(
         impaired: None,
     };
     reserve(services, &attachment).await?;
-    match open_for(services, &request, &attachment).await {
+    let is_remote = remote::is_remote(services, &attachment).await?;
+    let opened = match grant_for(services, &request, &attachment).await {
+        Ok(()) if !is_remote => open_for(services, &request, &attachment).await,
+        granted => granted,
+    };
+    match opened {
+        Ok(()) if is_remote => Ok(attachment),
         Ok(()) => {
             let row = attachment.clone();
             let (from, to) = (AttachmentState::Attaching, AttachmentState::Attached);
@@ -129,7 +139,7 @@ async fn reserve(services: &Services, attachment: &Attachment) -> Result<(), Att
         .await
 }
 
-async fn open_for(
+async fn grant_for(
     services: &Services,
     request: &AttachRequest,
     attachment: &Attachment,
@@ -139,6 +149,14 @@ async fn open_for(
         let row = attachment.clone();
         services.db.write(move |tx| attachment::set_grant(tx, key_of(&row), &id)).await?;
     }
+    Ok(())
+}
+
+async fn open_for(
+    services: &Services,
+    request: &AttachRequest,
+    attachment: &Attachment,
+) -> Result<(), AttachFailure> {
     let request_id = Some(request.request_id.clone());
     open(services, &request.volume, attachment, request_id).await
 }
@@ -174,6 +192,8 @@ async fn open(
     request_id: Option<String>,
 ) -> Result<(), AttachFailure> {
     let key = data_key(services, volume, &attachment.instance, request_id).await?;
+    let (region, id) = (volume.region.clone(), volume.id.clone());
+    let epoch = services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
     let request = OpenVolume {
         account: volume.account.clone(),
         region: volume.region.clone(),
@@ -183,6 +203,7 @@ async fn open(
         attached: attachment.attached,
         size_bytes: u64::from(volume.size_gib) * GIB,
         base_root: volume.base_root.clone(),
+        epoch,
         key,
     };
     Ok(services.host.open(request).await?)
@@ -235,8 +256,16 @@ pub async fn detach(
     force: Force,
 ) -> Result<(), AttachFailure> {
     let row = attachment.clone();
-    let (from, to) = (AttachmentState::Attached, AttachmentState::Detaching);
-    services.db.write(move |tx| attachment::set_state(tx, key_of(&row), from, to)).await?;
+    services
+        .db
+        .write(move |tx| {
+            // A machine of its own may never have come.
+            for from in [AttachmentState::Attaching, AttachmentState::Attached] {
+                attachment::set_state(tx, key_of(&row), from, AttachmentState::Detaching)?;
+            }
+            Ok::<_, ebs::Error>(())
+        })
+        .await?;
     close(services, attachment, force).await
 }
 
@@ -246,14 +275,18 @@ async fn close(
     attachment: &Attachment,
     force: Force,
 ) -> Result<(), AttachFailure> {
-    let request = CloseVolume {
-        region: attachment.region.clone(),
-        volume: attachment.volume.clone(),
-        instance: attachment.instance.clone(),
-        device: attachment.device.clone(),
-        force,
-    };
-    services.host.close(request).await?;
+    if remote::is_remote(services, attachment).await? {
+        remote::take_back(services, attachment, force).await?;
+    } else {
+        let request = CloseVolume {
+            region: attachment.region.clone(),
+            volume: attachment.volume.clone(),
+            instance: attachment.instance.clone(),
+            device: attachment.device.clone(),
+            force,
+        };
+        services.host.close(request).await?;
+    }
     let (region, id) = (attachment.region.clone(), attachment.volume.clone());
     let volume = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
     let key_arn = volume.and_then(|volume| volume.kms_key_arn);
@@ -264,6 +297,14 @@ async fn close(
     services
         .db
         .write(move |tx| {
+            // Another call may have ended it meanwhile, and a new one begun.
+            let rows = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;
+            let ours = |found: &Attachment| {
+                found.instance == row.instance && found.attached == row.attached
+            };
+            if !rows.iter().any(ours) {
+                return Ok(());
+            }
             attachment::remove(tx, key_of(&row))?;
             let left = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;
             if left.is_empty() {
@@ -297,6 +338,8 @@ async fn retire_grant(services: &Services, attachment: &Attachment, key_arn: &st
 pub async fn recover(services: &Services) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
         match attachment.state {
+            AttachmentState::Attached | AttachmentState::Attaching
+                if remote::is_remote(services, &attachment).await? => {}
             AttachmentState::Attached => reattach(services, &attachment).await?,
             AttachmentState::Attaching | AttachmentState::Detaching => {
                 if let Err(failure) = close(services, &attachment, Force::Yes).await {

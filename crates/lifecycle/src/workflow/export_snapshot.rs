@@ -4,6 +4,7 @@
 //! before when that still exists.
 
 use super::progress::{Target, reported, resume};
+use super::remote;
 use crate::jobs;
 use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
@@ -115,6 +116,8 @@ pub async fn recover(services: &Services) -> Result<(), Trouble> {
         let members = services.db.read(move |tx| to_cut_with(tx, &row)).await?;
         match members.as_slice() {
             [] => {}
+            // Its machine has it open and is not back yet; the job cuts it when it is.
+            [(volume, _)] if remote::is_away(services, volume).await? => {}
             [(volume, snapshot)] => services.blocks.cut(volume, snapshot).await?,
             [(first, _), ..] => {
                 let region = first.region.clone();

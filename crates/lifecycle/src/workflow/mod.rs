@@ -13,6 +13,7 @@ pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;
 pub(crate) mod progress;
+pub mod remote;
 pub mod storage_space;
 pub mod watch_upload;
 
@@ -35,6 +36,8 @@ pub enum RecoverError {
 /// # Errors
 /// When the rows or the block store fail. A volume whose key is out of reach is no error here.
 pub async fn recover(services: &Services) -> Result<(), RecoverError> {
+    // First: a volume that a machine has open must not be opened here to be cut.
+    remote::recover(services).await?;
     export_snapshot::recover(services).await?;
     Ok(attach::recover(services).await?)
 }

@@ -57,6 +57,7 @@ impl Place {
             instance: InstanceId::generate(&OsRng),
             device: "/dev/sdf".to_owned(),
             attached: Timestamp(0),
+            epoch: 1,
             size_bytes: SIZE,
             base_root,
             key: Secret::new([3; 64]),

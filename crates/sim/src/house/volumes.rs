@@ -58,7 +58,8 @@ impl House {
             None => None,
             Some((id, root)) => Some(Base { id: *id, reader: reader(&self.store, root)? }),
         };
-        let options = OpenOptions { data_key: Some(self.keys[volume.key].duplicate()), base };
+        let options =
+            OpenOptions { data_key: Some(self.keys[volume.key].duplicate()), base, writer: None };
         let (disk, structure) =
             (Arc::clone(&volume.disk) as Arc<dyn Disk>, structure(&volume.name));
         let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;

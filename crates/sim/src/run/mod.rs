@@ -226,6 +226,7 @@ impl<'a> World<'a> {
         let options = OpenOptions {
             data_key: with_key.then(|| self.key.duplicate()),
             base: self.base.clone().filter(|_| with_key),
+            writer: None,
         };
         let disk = (self.wrap)(Arc::clone(&self.disk));
         let rng: Arc<dyn Rng> = match self.salts {

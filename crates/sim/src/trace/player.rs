@@ -105,7 +105,8 @@ impl Player {
 
     pub(super) fn open(&mut self) -> Result<(), Error> {
         self.engine = None;
-        let options = OpenOptions { data_key: Some(self.key.duplicate()), base: None };
+        let options =
+            OpenOptions { data_key: Some(self.key.duplicate()), base: None, writer: None };
         let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;
         let (disk, structure) = (Arc::clone(&self.disk), self.structure.duplicate());
         self.engine = Some(Engine::open(disk, structure, rng, EngineConfig::tiny(), options)?);

@@ -8,9 +8,14 @@ use awsproto::{ErrorSpec, Shape};
 use base::{InstanceId, VolumeId};
 use ebs::{Attachment, AttachmentState, Volume, attachment};
 use lifecycle::port::host::Force;
-use lifecycle::workflow::attach;
+use lifecycle::workflow::{attach, remote};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) struct DetachVolume;
+
+/// How long the reply waits for the detachment.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
 
 const INVALID_ATTACHMENT_NOT_FOUND: ErrorSpec =
     ErrorSpec::sender("InvalidAttachment.NotFound", 400);
@@ -59,8 +64,22 @@ impl Operation for DetachVolume {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<AttachmentShape, Error> {
         let Plan { attachment, force, .. } = plan.into_inner();
-        attach::detach(&call.world.services, &attachment, force).await.map_err(Error::internal)?;
-        // The reply shows the detachment as it began; the device is gone already.
+        let (services, row) = (Arc::clone(&call.world.services), attachment.clone());
+        // On its own, so that it goes on when the caller has gone.
+        let detaching = tokio::spawn(async move {
+            let detached = attach::detach(&services, &row, force).await;
+            if let Err(failure) = &detached {
+                tracing::error!(volume = %row.volume, %failure, "a volume was not detached");
+            }
+            detached
+        });
+        match tokio::time::timeout(ANSWER_TIME, detaching).await {
+            Ok(Ok(detached)) => detached.map_err(Error::internal)?,
+            Ok(Err(panicked)) => return Err(Error::internal(panicked)),
+            // A machine of its own that does not answer: it is waited for until its lease ends.
+            Err(_) => {}
+        }
+        // The reply shows the detachment as it began; mostly, the device is gone already.
         Ok(AttachmentShape::in_state(&attachment, "detaching"))
     }
 }
@@ -90,7 +109,8 @@ async fn find(call: &Call, volume: &Volume, input: &Input) -> Result<Attachment,
             ),
         )
     })?;
-    if found.state == AttachmentState::Attaching {
+    let is_remote = remote::is_remote(&call.world.services, found).await?;
+    if found.state == AttachmentState::Attaching && !is_remote {
         let message = format!("Volume '{id}' is in the 'attaching' state.");
         return Err(Error::new(INCORRECT_STATE, message));
     }

@@ -37,13 +37,13 @@ impl Stage {
     }
 
     /// The ids of the grants on a key.
-    async fn grants(&self, digit: u8, at: &str, key: &str) -> usize {
+    pub(crate) async fn grants(&self, digit: u8, at: &str, key: &str) -> usize {
         let reply = self.kms(digit, at, "ListGrants", json!({ "KeyId": key })).await;
         reply["Grants"].as_array().unwrap().len()
     }
 
     /// A volume of 1 GiB of account 111… under a key.
-    async fn encrypted(&mut self, key: &str) -> String {
+    pub(crate) async fn encrypted(&mut self, key: &str) -> String {
         self.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await
     }
 

@@ -6,6 +6,7 @@ mod leaks;
 mod modifying;
 mod permissions;
 mod refusals;
+mod remote;
 mod sharing;
 mod together;
 mod trail;

@@ -1,0 +1,128 @@
+//! Attachments at machines that open their volumes themselves.
+
+use super::{HERE, Stage};
+use crate::Service;
+use crate::testing::{account, region};
+use base::InstanceId;
+use iam::Principal;
+use serde_json::{Value, json};
+
+impl Stage {
+    /// Registers a machine of account 111… that attaches its volumes itself.
+    async fn own_machine(&self, name: &str) -> Principal {
+        let id = InstanceId::parse(&self.host(1, HERE, name).await).unwrap();
+        let wanted = id.clone();
+        let set = move |tx: &mut meta::Tx<'_>| {
+            let row = ebs::instance::get(tx, &account(1), &region(HERE), &wanted)?;
+            ebs::instance::set_remote(tx, &row.expect("it was just registered"))
+        };
+        self.bench.world.db.write(set).await.unwrap();
+        identity::host_principal(&account(1), &id)
+    }
+
+    /// A call of Strongroom's own by a machine, or by whoever else.
+    async fn ask(&self, who: &Principal, name: &str, input: Value) -> Result<Value, String> {
+        self.try_as(who.clone(), HERE, Service::Strongroom, name, input).await
+    }
+
+    async fn attachment(&self, volume: &str) -> Value {
+        self.describe_volume(1, HERE, volume).await["Attachments"][0]["State"].clone()
+    }
+}
+
+fn instance(machine: &Principal) -> &str {
+    machine.arn.rsplit('/').next().unwrap()
+}
+
+#[tokio::test]
+async fn the_machine_an_attachment_names_opens_it_and_nobody_else() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let (machine, other) = (stage.own_machine("a").await, stage.own_machine("b").await);
+    let volume: String = stage.encrypted(&key).await;
+    let input = json!({ "VolumeId": volume });
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    assert_eq!(stage.attachment(&volume).await, "attaching");
+    assert_eq!(stage.grants(1, HERE, &key).await, 1);
+    for stranger in [other, Principal::root(&account(1)), Principal::root(&account(2))] {
+        let error = stage.ask(&stranger, "OpenAttachment", input.clone()).await.unwrap_err();
+        assert!(error.starts_with("AttachmentNotFoundException"), "{error}");
+    }
+
+    let opened = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+    assert_eq!((&opened["Epoch"], &opened["Device"]), (&json!(1), &json!("/dev/sdf")));
+    assert_eq!(opened["KmsKeyId"], json!(key));
+    assert!(!stage.bench.host.has(&volume), "the server did not open it");
+    // The key is unwrapped on the grant, with the context and the machine it was made for.
+    let wrapped = opened["WrappedKey"].as_array().unwrap();
+    let wrapped: Vec<u8> = wrapped.iter().map(|byte| byte.as_u64().unwrap() as u8).collect();
+    let decrypt = |who: &Principal, context: Value| {
+        let (call, wrapped) = (stage.bench.call(who.clone(), HERE), wrapped.clone());
+        async move {
+            use awsproto::{Blob, Fields, Value as Wire};
+            let mut fields = Fields::default();
+            fields.push("CiphertextBlob", Wire::Blob(Blob::from(&wrapped[..])));
+            let pairs = context.as_object().unwrap().iter();
+            let pairs = pairs.map(|(k, v)| (k.clone(), Wire::String(v.as_str().unwrap().into())));
+            fields.push("EncryptionContext", Wire::Map(pairs.collect()));
+            let operation = crate::registry::find(Service::Kms, "Decrypt").unwrap();
+            operation.run(&call, Wire::Struct(fields)).await.map(drop)
+        }
+    };
+    let context = opened["EncryptionContext"].clone();
+    decrypt(&machine, context.clone()).await.unwrap();
+    let stranger = stage.own_machine("c").await;
+    assert_eq!(decrypt(&stranger, context).await.unwrap_err().code(), "AccessDeniedException");
+
+    let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
+    stage.ask(&machine, "CompleteAttachment", at(1)).await.unwrap();
+    assert_eq!(stage.attachment(&volume).await, "attached");
+    stage.ask(&machine, "ResumeAttachment", at(1)).await.unwrap();
+
+    // Opening it again fences the opening before.
+    let again = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+    assert_eq!(again["Epoch"], json!(2));
+    for name in ["ResumeAttachment", "CompleteAttachment"] {
+        let error = stage.ask(&machine, name, at(1)).await.unwrap_err();
+        assert!(error.starts_with("FencedException"), "{error}");
+    }
+    stage.ec2("DetachVolume", input.clone()).await;
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
+    assert_eq!(stage.grants(1, HERE, &key).await, 0, "no grant stays");
+    let error = stage.ask(&machine, "ResumeAttachment", at(2)).await.unwrap_err();
+    assert!(error.starts_with("AttachmentNotFoundException"), "{error}");
+}
+
+#[tokio::test]
+async fn a_restart_keeps_volumes_for_their_machines() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let (open, begun) = (stage.encrypted(&key).await, stage.encrypted(&key).await);
+    stage.attach(1, HERE, &open, instance(&machine)).await;
+    let input =
+        json!({ "VolumeId": begun, "InstanceId": instance(&machine), "Device": "/dev/sdg" });
+    stage.ec2("AttachVolume", input).await;
+    for volume in [&open, &begun] {
+        let input = json!({ "VolumeId": volume });
+        stage.ask(&machine, "OpenAttachment", input).await.unwrap();
+    }
+    let at = |volume: &str| json!({ "VolumeId": volume, "Epoch": 1 });
+    stage.ask(&machine, "CompleteAttachment", at(&open)).await.unwrap();
+
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    assert!(!stage.bench.host.has(&open), "it is kept for its machine");
+    stage.ask(&machine, "ResumeAttachment", at(&open)).await.unwrap();
+    // What had not been reported begins again.
+    let error = stage.ask(&machine, "ResumeAttachment", at(&begun)).await.unwrap_err();
+    assert!(error.starts_with("FencedException"), "{error}");
+    let input = json!({ "VolumeId": begun });
+    let again = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+    assert_eq!(again["Epoch"], json!(3));
+
+    // One whose machine never comes is detached as well.
+    stage.ec2("DetachVolume", input).await;
+    assert_eq!(stage.describe_volume(1, HERE, &begun).await["State"], "available");
+}

@@ -1,0 +1,205 @@
+//! Connections to the server: plain on the loopback, TLS everywhere else.
+
+use crate::exit::Failure;
+use remote::Stream;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Certificates trusted when none are named: where Debian and its kin keep the system's.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Bytes of a reply.
+const REPLY_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a reply's head.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
+
+/// Whether HTTP without TLS may leave this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpPolicy {
+    /// To the loopback only.
+    Loopback,
+    /// Anywhere: the person at the terminal vouches for the network.
+    Anywhere,
+}
+
+/// Where the server is and how to reach it.
+pub(crate) struct Endpoint {
+    /// `server.example:4577`; what the `Host` header says.
+    authority: String,
+    host: String,
+    port: u16,
+    tls: Option<TlsConnector>,
+    policy: HttpPolicy,
+}
+
+/// A reply.
+pub(crate) struct HttpReply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(url: &str, ca: Option<&Path>, policy: HttpPolicy) -> Result<Self, Failure> {
+        let (secure, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => {
+                return Err(Failure::failed(format!("{url} is no http:// or https:// URL")));
+            }
+        };
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
+            return Err(Failure::failed(format!("{url} is more than the server's host and port")));
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let port = port.parse();
+                (host, port.map_err(|_| Failure::failed(format!("{url} has no usable port")))?)
+            }
+            _ => (authority, if secure { 443 } else { 80 }),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = secure.then(|| connector(ca)).transpose()?;
+        Ok(Self { authority: authority.to_owned(), host, port, tls, policy })
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// A connection, authenticated where it leaves this machine.
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            if self.policy == HttpPolicy::Loopback && !stream.peer_addr()?.ip().is_loopback() {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "credentials and the volume's structure key would cross the network in the \
+                     clear; use https, or say --allow-insecure-http",
+                ));
+            }
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+
+    /// Sends a request and reads its whole reply.
+    pub(crate) async fn exchange(&self, head: &str, body: &[u8]) -> io::Result<HttpReply> {
+        let mut stream = BufReader::new(self.connect().await?);
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        stream.flush().await?;
+        let (status, length) = read_head(&mut stream).await?;
+        let mut body = Vec::new();
+        let length = length.unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+        stream.take(length).read_to_end(&mut body).await?;
+        Ok(HttpReply { status, body })
+    }
+
+    /// Sends a request and gives the connection, if the server switches protocols.
+    pub(crate) async fn upgrade(&self, head: &str) -> io::Result<Result<Box<dyn Stream>, u16>> {
+        let mut stream = BufReader::new(self.connect().await?);
+        stream.write_all(head.as_bytes()).await?;
+        stream.flush().await?;
+        let (status, _) = read_head(&mut stream).await?;
+        // What follows the head is in the reader already, perhaps.
+        Ok(if status == 101 { Ok(Box::new(stream)) } else { Err(status) })
+    }
+}
+
+/// Reads a reply's head: its status and the length of its body.
+async fn read_head(stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<(u16, Option<u64>)> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP reply");
+    let mut head = stream.take(HEAD_BYTES_MAX);
+    let mut line = String::new();
+    head.read_line(&mut line).await?;
+    let status = line.split(' ').nth(1).and_then(|status| status.trim().parse().ok());
+    let status = status.ok_or_else(malformed)?;
+    let mut length = None;
+    loop {
+        line.clear();
+        if head.read_line(&mut line).await? == 0 {
+            return Err(malformed());
+        }
+        let text = line.trim_end();
+        if text.is_empty() {
+            return Ok((status, length));
+        }
+        if let Some((name, value)) = text.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = Some(value.trim().parse().map_err(|_| malformed())?);
+        }
+    }
+}
+
+fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {
+    let path = ca.unwrap_or(Path::new(SYSTEM_CERTIFICATES));
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!("certificates in {}: {error}", path.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        // A system's file may hold one this library refuses; a file that was named may not.
+        match roots.add(certificate) {
+            Err(error) if ca.is_some() => return Err(unusable(&error)),
+            _ => {}
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(Failure::failed)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_a_scheme_a_host_and_a_port() {
+        let parsed = |url| {
+            let endpoint = Endpoint::new(url, None, HttpPolicy::Loopback).ok()?;
+            Some((endpoint.host, endpoint.port))
+        };
+        assert_eq!(parsed("http://127.0.0.1:4577"), Some(("127.0.0.1".to_owned(), 4577)));
+        assert_eq!(parsed("http://server.example/"), Some(("server.example".to_owned(), 80)));
+        assert_eq!(parsed("http://[::1]:9"), Some(("::1".to_owned(), 9)));
+        assert_eq!(parsed("http://[::1]"), Some(("::1".to_owned(), 80)));
+        for refused in ["ftp://a", "http://", "http://a/b", "http://u@a", "http://a:x", "a:1"] {
+            assert_eq!(parsed(refused), None, "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_http_does_not_leave_the_machine_unasked() {
+        // Nobody answers there; the refusal of a name that resolves elsewhere needs a connection, so
+        // an address of this machine that is not the loopback stands in for one.
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let own = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        if own.connect("192.0.2.1:9").is_err() || own.local_addr().unwrap().ip().is_loopback() {
+            return;
+        }
+        let address = own.local_addr().unwrap().ip();
+        let refused =
+            Endpoint::new(&format!("http://{address}:{port}"), None, HttpPolicy::Loopback);
+        let error = refused.unwrap().connect().await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let allowed =
+            Endpoint::new(&format!("http://{address}:{port}"), None, HttpPolicy::Anywhere);
+        assert!(allowed.unwrap().connect().await.is_ok());
+    }
+}

@@ -1,0 +1,266 @@
+//! `strongroom attach`: the host side of an attachment on a machine of its own.
+//!
+//! It authenticates as its host, unwraps the volume's data key through KMS on the attachment's grant,
+//! keeps it in secret memory, runs the volume's engine over the server's file, and serves the device
+//! on a unix socket. Only sealed bytes go to the server and come from it.
+
+mod endpoint;
+mod host_api;
+
+use crate::args::AttachOptions;
+use crate::exit::{EXIT_LOST, Failure};
+use crate::serve::{log_to_stderr, runtime};
+use ::attach::nbd::handshake::ExportInfo;
+use ::attach::{Export, Lease, LeasedDevice, Protection, Stop, Swap, Vault, VolumeDevice};
+use base::{OsRng, SystemClock, VolumeId};
+use blockstore::live::{Base, Engine, EngineConfig, OpenOptions};
+use blockstore::page::{DataKey, KeyCell, StructureKey};
+use blockstore::store::{StoreConfig, StoreError, VolumeHandle};
+use endpoint::Endpoint;
+pub(crate) use endpoint::HttpPolicy;
+use host_api::{Credentials, HostApi, Opened};
+use remote::wire::Welcome;
+use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk};
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+/// What is printed when the device serves.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Serving<'a> {
+    volume_id: &'a str,
+    instance_id: &'a str,
+    device: &'a str,
+    socket: &'a Path,
+    size_bytes: u64,
+    epoch: u64,
+    key_memory: &'static str,
+    process_memory: &'static str,
+}
+
+pub(crate) fn run(options: &AttachOptions) -> Result<(), Failure> {
+    log_to_stderr();
+    let swap = ::attach::harden_process()?;
+    // Sockets made below are the owner's only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let credentials = Credentials::read(&options.credentials)?;
+    let endpoint = Endpoint::new(&options.endpoint, options.ca.as_deref(), options.http_policy())?;
+    let api = Arc::new(HostApi::new(endpoint, credentials, options.volume.clone()));
+    runtime()?.block_on(attach_and_serve(options, api, swap))
+}
+
+async fn attach_and_serve(
+    options: &AttachOptions,
+    api: Arc<HostApi>,
+    swap: Swap,
+) -> Result<(), Failure> {
+    // From here on the volume is closed in order when the process is told to end.
+    let signals = Signals::new()?;
+    say("opening the attachment");
+    let opened = api.open().await?;
+    let (data_key, protection) = match opened.unwrap_with() {
+        None => (None, None),
+        Some(wrapped) => {
+            say("unwrapping the data key through KMS");
+            let (key, protection) = keep(api.decrypt(wrapped).await?)?;
+            (Some(key), Some(protection))
+        }
+    };
+    let dial = Arc::clone(&api).dialler(&opened);
+    let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
+    say("opening the volume");
+    let volume = Opening { link: link.clone(), id: options.volume.clone(), welcome, data_key };
+    let (handle, protection) =
+        spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
+    let calls = handle.clone();
+    link.on_call(Arc::new(move |call| calls.call(call)));
+    let export = start_export(options, &opened, &link, &handle)?;
+    api.complete(opened.epoch).await?;
+    print(options, &opened, &handle, (protection, swap))?;
+    let ended = serve_until_over(&link, signals).await;
+    link.on_call(Arc::new(|_| Err(StoreError::Locked)));
+    let closing = link.clone();
+    spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
+}
+
+/// Puts the data key where nothing but this process reads it.
+fn keep(bytes: base::Secret<[u8; 64]>) -> Result<(DataKey, Protection), Failure> {
+    let mut protection = Protection::UnlockedMemory;
+    let key = DataKey::kept_in(&bytes, |key| {
+        let vault = Vault::new(key)?;
+        protection = vault.protection();
+        Ok::<_, std::io::Error>(Arc::new(vault) as Arc<dyn KeyCell>)
+    })?;
+    Ok((key, protection))
+}
+
+/// A volume to be opened over a link.
+struct Opening {
+    link: Link,
+    id: VolumeId,
+    welcome: Welcome,
+    data_key: Option<DataKey>,
+}
+
+impl Opening {
+    /// Opens the engine. The key of a volume that is not encrypted under a KMS key came with the
+    /// welcome.
+    fn open(self, protection: Option<Protection>) -> Result<(VolumeHandle, Protection), Failure> {
+        let Self { link, id, welcome, data_key } = self;
+        let Welcome { epoch, structure, base, plain_key, .. } = welcome;
+        let (data_key, protection) = match (data_key, protection, plain_key) {
+            (Some(key), Some(protection), None) => (key, protection),
+            (None, None, Some(bytes)) => keep(bytes)?,
+            _ => return Err(Failure::failed("the server gave no data key, or two")),
+        };
+        let reader = Arc::new(RemoteBase::new(link.clone()));
+        let options = OpenOptions {
+            data_key: Some(data_key),
+            base: base.map(|id| Base { id, reader }),
+            writer: Some(epoch),
+        };
+        let engine = Engine::open(
+            Arc::new(RemoteDisk::new(link)),
+            StructureKey::from_bytes(structure),
+            Arc::new(OsRng),
+            EngineConfig::server(),
+            options,
+        )
+        .map_err(Failure::failed)?;
+        let queue = StoreConfig::server().queue_batches;
+        let handle = VolumeHandle::over(&id, engine, queue).map_err(Failure::failed)?;
+        Ok((handle, protection))
+    }
+}
+
+/// The link's lease, as devices ask for it.
+struct LinkLease(Link);
+
+impl Lease for LinkLease {
+    fn holds(&self) -> bool {
+        self.0.holds()
+    }
+}
+
+fn socket_path(options: &AttachOptions) -> PathBuf {
+    let default = || PathBuf::from(format!("{}.sock", options.volume));
+    options.socket.clone().unwrap_or_else(default)
+}
+
+fn start_export(
+    options: &AttachOptions,
+    opened: &Opened,
+    link: &Link,
+    handle: &VolumeHandle,
+) -> Result<Export, Failure> {
+    let device = Arc::new(VolumeDevice::new(handle.clone()));
+    let leased = Arc::new(LeasedDevice::new(device, Arc::new(LinkLease(link.clone()))));
+    let info = ExportInfo {
+        name: opened.device.strip_prefix("/dev/").unwrap_or(&opened.device).to_owned(),
+        aliases: vec![options.volume.to_string()],
+        description: options.volume.to_string(),
+    };
+    let path = socket_path(options);
+    Export::start(&path, info, leased, Arc::new(SystemClock))
+        .map_err(|error| Failure::failed(format!("cannot serve on {}: {error}", path.display())))
+}
+
+fn print(
+    options: &AttachOptions,
+    opened: &Opened,
+    handle: &VolumeHandle,
+    (protection, swap): (Protection, Swap),
+) -> Result<(), Failure> {
+    let socket = socket_path(options);
+    let serving = Serving {
+        volume_id: options.volume.as_str(),
+        instance_id: &opened.instance_id,
+        device: &opened.device,
+        socket: &socket,
+        size_bytes: handle.size(),
+        epoch: opened.epoch,
+        key_memory: protection.as_str(),
+        process_memory: match swap {
+            Swap::Locked => "locked",
+            Swap::Possible => "may be swapped out",
+        },
+    };
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string(&serving).map_err(Failure::failed)?)?;
+    } else {
+        writeln!(out, "{} serves {} on {}", serving.volume_id, serving.device, socket.display())?;
+        writeln!(out, "the data key lies in {}", serving.key_memory)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Why the device stops.
+#[derive(Clone, PartialEq, Eq)]
+enum Ended {
+    /// The server wants the volume back.
+    LetGo,
+    /// The process was asked to end; the volume stays attached.
+    Signal,
+    /// The volume is not this machine's any more.
+    Lost(Loss),
+}
+
+/// What asks the process to end; heard from the moment this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+}
+
+async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
+    let (mut let_go, mut lost) = (link.let_go(), link.lost());
+    tokio::select! {
+        biased;
+        loss = async { lost.wait_for(Option::is_some).await.map(|loss| loss.clone()) } => {
+            Ended::Lost(loss.ok().flatten().unwrap_or(Loss::Closed))
+        }
+        _ = async { let_go.wait_for(|wanted| *wanted).await.map(|_| ()) } => Ended::LetGo,
+        _ = signals.terminate.recv() => Ended::Signal,
+        _ = signals.interrupt.recv() => Ended::Signal,
+    }
+}
+
+/// Ends the device, closes the volume, wipes its key, and tells the server.
+fn close(ended: Ended, export: Export, handle: VolumeHandle, link: &Link) -> Result<(), Failure> {
+    if let Ended::Lost(loss) = ended {
+        // Nothing can be written any more; whoever uses the device gets errors at once.
+        if let Err(error) = export.stop(Stop::Force) {
+            tracing::warn!(%error, "the device did not stop cleanly");
+        }
+        if let Err(error) = handle.close() {
+            tracing::debug!(%error, "what was not flushed is lost");
+        }
+        return Err(Failure::new(EXIT_LOST, format!("the volume is lost: {loss}")));
+    }
+    say("closing the volume");
+    let stopped = export.stop(Stop::Graceful);
+    let closed = handle.close();
+    stopped.map_err(Failure::failed)?;
+    closed.map_err(Failure::failed)?;
+    link.goodbye();
+    say(match ended {
+        Ended::LetGo => "detached",
+        _ => "stopped; the volume stays attached, and starting again goes on with it",
+    });
+    Ok(())
+}
+
+fn say(words: &str) {
+    eprintln!("strongroom: {words}");
+}

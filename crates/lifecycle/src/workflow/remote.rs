@@ -1,0 +1,202 @@
+//! Attachments at machines that open their volumes themselves, over the network.
+//!
+//! `AttachVolume` makes the rows and the grant; the attachment is `attaching` until the machine comes,
+//! takes a new fencing epoch, and reports that its engine is open. The data key of an encrypted volume
+//! is unwrapped by the machine, on its grant, and never here.
+
+use super::attach::{AttachFailure, key_of};
+use crate::port::blocks::VolumeBlocks;
+use crate::port::host::{CloseVolume, Force, LendVolume, Tenure};
+use crate::services::Services;
+use base::{GIB, Region, Secret, VolumeId};
+use ebs::{Attachment, AttachmentState, Volume, attachment, fence, instance, volume};
+
+/// What a machine is given when it opens an attachment.
+#[derive(Debug)]
+pub struct Opened {
+    /// The epoch it writes under; every earlier one is fenced.
+    pub epoch: u64,
+    /// For its first connection.
+    pub ticket: Secret<String>,
+}
+
+/// Whether an attachment is at a machine that opens its volumes itself.
+///
+/// # Errors
+/// When the rows cannot be read.
+pub async fn is_remote(services: &Services, attachment: &Attachment) -> Result<bool, ebs::Error> {
+    let Attachment { account, region, instance, .. } = attachment.clone();
+    services.db.read(move |tx| instance::is_remote(tx, &account, &region, &instance)).await
+}
+
+/// Whether a volume is attached to a machine that opens it itself.
+pub(super) async fn is_away(
+    services: &Services,
+    blocks: &VolumeBlocks,
+) -> Result<bool, ebs::Error> {
+    let VolumeBlocks { region, volume: id, .. } = blocks.clone();
+    services
+        .db
+        .read(move |tx| {
+            let Some(Volume { account, .. }) = volume::get(tx, &region, &id)? else {
+                return Ok(false);
+            };
+            for row in attachment::of_volume(tx, &account, &region, &id)? {
+                if instance::is_remote(tx, &account, &region, &row.instance)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+}
+
+/// Gives the volume to its machine under a new epoch. What opened it before is fenced.
+///
+/// # Errors
+/// [`AttachFailure::NotAvailable`] when the attachment is being ended.
+pub async fn open(
+    services: &Services,
+    volume: &Volume,
+    attachment: &Attachment,
+) -> Result<Opened, AttachFailure> {
+    let row = attachment.clone();
+    let epoch = services
+        .db
+        .write(move |tx| {
+            if !is_standing(tx, &row)? {
+                return Err(AttachFailure::NotAvailable);
+            }
+            Ok(fence::raise(tx, &row.region, &row.volume)?)
+        })
+        .await?;
+    services.host.lend(lend(services, volume, (epoch, Tenure::New))?).await?;
+    let ticket = services.host.ticket(&volume.region, &volume.id, epoch);
+    Ok(Opened { epoch, ticket: ticket.ok_or(AttachFailure::NotAvailable)? })
+}
+
+/// A ticket for another connection of the machine that holds an epoch.
+///
+/// # Errors
+/// [`AttachFailure::NotAvailable`] when the epoch was fenced. An attachment that is being ended may
+/// still connect, to write out what it has.
+pub async fn resume(
+    services: &Services,
+    attachment: &Attachment,
+    epoch: u64,
+) -> Result<Secret<String>, AttachFailure> {
+    let (region, id) = (attachment.region.clone(), attachment.volume.clone());
+    let current = services.db.read(move |tx| fence::current(tx, &region, &id)).await?;
+    if current != epoch {
+        return Err(AttachFailure::NotAvailable);
+    }
+    let ticket = services.host.ticket(&attachment.region, &attachment.volume, epoch);
+    ticket.ok_or(AttachFailure::NotAvailable)
+}
+
+/// The machine has the volume open: the attachment is `attached` when this returns.
+///
+/// # Errors
+/// [`AttachFailure::NotAvailable`] when the epoch was fenced or the attachment is being ended.
+pub async fn complete(
+    services: &Services,
+    attachment: &Attachment,
+    epoch: u64,
+) -> Result<(), AttachFailure> {
+    let row = attachment.clone();
+    services
+        .db
+        .write(move |tx| {
+            if !is_standing(tx, &row)? || fence::current(tx, &row.region, &row.volume)? != epoch {
+                return Err(AttachFailure::NotAvailable);
+            }
+            let (from, to) = (AttachmentState::Attaching, AttachmentState::Attached);
+            attachment::set_state(tx, key_of(&row), from, to)?;
+            Ok(())
+        })
+        .await
+}
+
+/// Whether an attachment is still the one it was, and not being ended.
+fn is_standing(tx: &mut meta::Tx<'_>, attachment: &Attachment) -> ebs::Result<bool> {
+    let Attachment { account, region, volume, .. } = attachment;
+    let rows = attachment::of_volume(tx, account, region, volume)?;
+    Ok(rows.iter().any(|row| {
+        row.instance == attachment.instance
+            && row.attached == attachment.attached
+            && row.state != AttachmentState::Detaching
+    }))
+}
+
+fn lend(
+    services: &Services,
+    volume: &Volume,
+    (epoch, tenure): (u64, Tenure),
+) -> Result<LendVolume, AttachFailure> {
+    let plain_key = match &volume.data_key {
+        Some(key) if !volume.is_encrypted() => Some(services.plain.open(key)?),
+        Some(_) => None,
+        None => {
+            let (table, column) = ("ebs_volumes", "wrapped_key");
+            return Err(ebs::Error::Corrupt { table, column }.into());
+        }
+    };
+    Ok(LendVolume {
+        region: volume.region.clone(),
+        volume: volume.id.clone(),
+        size_bytes: u64::from(volume.size_gib) * GIB,
+        base_root: volume.base_root.clone(),
+        epoch,
+        tenure,
+        plain_key,
+    })
+}
+
+/// Takes the volume back from its machine, and the epoch with it.
+pub(super) async fn take_back(
+    services: &Services,
+    attachment: &Attachment,
+    force: Force,
+) -> Result<(), AttachFailure> {
+    let request = CloseVolume {
+        region: attachment.region.clone(),
+        volume: attachment.volume.clone(),
+        instance: attachment.instance.clone(),
+        device: attachment.device.clone(),
+        force,
+    };
+    Ok(services.host.take_back(request).await?)
+}
+
+/// Keeps volumes that machines had open when the server stopped for those machines, so that nobody
+/// here opens them. A machine that had not reported yet begins again under a new epoch.
+pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
+    for attachment in services.db.read(attachment::list_all).await? {
+        if !is_remote(services, &attachment).await? {
+            continue;
+        }
+        let (region, id) = (attachment.region.clone(), attachment.volume.clone());
+        match attachment.state {
+            AttachmentState::Attached => hold(services, &region, &id).await?,
+            AttachmentState::Attaching | AttachmentState::Detaching => {
+                services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(), AttachFailure> {
+    let (at, wanted) = (region.clone(), id.clone());
+    let found = services
+        .db
+        .read(move |tx| {
+            let volume = volume::get(tx, &at, &wanted)?;
+            Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?))
+        })
+        .await?;
+    if let (Some(volume), epoch) = found {
+        services.host.lend(lend(services, &volume, (epoch, Tenure::Standing))?).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,490 @@
+//! The machine's end: one link to the volume's file that outlives its connections.
+//!
+//! A request is kept until it is answered, a write until a later flush is. When the connection breaks,
+//! a new one is dialled and everything kept is sent again, in order: a server that was restarted,
+//! or lost power, in between ends up with what it would have had. The link is lost for good when the
+//! fence is taken or the lease ends first.
+
+use crate::BoxFuture;
+use crate::lease::{Held, SteadyClock};
+use crate::wire::{CallFailure, Failure, Reply, Request, Welcome, read_frame};
+use blockstore::live::Error;
+use blockstore::store::{EngineAnswer, EngineCall, StoreError};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+
+/// Bytes of writes kept until they are durable. Beyond it a write waits for a flush.
+const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
+/// The pause before dialling again.
+const REDIAL: Duration = Duration::from_millis(200);
+/// How long dialling may take.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
+/// Leases are extended this many times within one.
+const RENEWALS_PER_LEASE: u32 = 5;
+
+/// A connection's bytes.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The server does not answer; dialling again may help.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// The server says that the volume is not this machine's any more.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Makes connections for one attachment under one epoch.
+pub trait Dial: Send + Sync {
+    /// A connection that was upgraded to the channel's protocol.
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>>;
+}
+
+/// Why the link is lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// The server took the fence.
+    #[error("the volume was taken away by force")]
+    Fenced,
+    /// The server could not be heard of in time.
+    #[error("the lease ended before the server answered")]
+    LeaseEnded,
+    /// The server refuses this attachment.
+    #[error("the server refused the attachment: {0}")]
+    Refused(String),
+    /// It was closed here.
+    #[error("the volume was closed")]
+    Closed,
+}
+
+/// Makes a call of the server on the engine.
+pub type CallHandler = Arc<dyn Fn(EngineCall) -> Result<EngineAnswer, StoreError> + Send + Sync>;
+
+/// The link. Clones are the same.
+#[derive(Clone)]
+pub struct Link(Arc<Shared>);
+
+struct Shared {
+    clock: Arc<dyn SteadyClock>,
+    held: Held,
+    state: Mutex<State>,
+    calls: Mutex<Option<CallHandler>>,
+    lost: watch::Sender<Option<Loss>>,
+    let_go: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    kept: BTreeMap<u64, Kept>,
+    unflushed_bytes: usize,
+    /// The present connection.
+    out: Option<mpsc::UnboundedSender<Arc<Vec<u8>>>>,
+    renewals: BTreeMap<u64, u64>,
+    lost: Option<Loss>,
+    /// A write failed at the server; nothing later can be trusted to lie on top of it.
+    failed: Option<Failure>,
+}
+
+/// A request that may have to be sent again.
+struct Kept {
+    frame: Arc<Vec<u8>>,
+    waiting: Waiting,
+}
+
+enum Waiting {
+    /// A write or a punch: for the next flush.
+    Flush,
+    /// The flush itself, and who asked for it.
+    Flushed(SyncSender<Reply>),
+    /// Anything else.
+    Reply(SyncSender<Reply>),
+}
+
+impl Link {
+    /// Dials and returns the link with the server's welcome. It is kept up by a task of the present
+    /// runtime until it is lost.
+    ///
+    /// # Errors
+    /// When the first connection does not come about.
+    pub async fn open(
+        dial: Arc<dyn Dial>,
+        clock: Arc<dyn SteadyClock>,
+    ) -> Result<(Self, Welcome), DialError> {
+        let (lost, let_go) = (watch::Sender::new(None), watch::Sender::new(false));
+        let shared = Arc::new(Shared {
+            clock,
+            held: Held::default(),
+            state: Mutex::default(),
+            calls: Mutex::default(),
+            lost,
+            let_go,
+        });
+        let (stream, welcome) = shared.connect(&*dial).await?;
+        let (epoch, lease) = (welcome.epoch, welcome.lease_ms);
+        let keeper = Arc::clone(&shared);
+        tokio::spawn(async move {
+            tokio::select! {
+                loss = keeper.keep(&*dial, (stream, lease), epoch) => keeper.lose(loss),
+                () = keeper.watch_lease() => keeper.lose(Loss::LeaseEnded),
+                () = keeper.until_lost() => {}
+            }
+        });
+        Ok((Self(shared), welcome))
+    }
+
+    /// Who makes the server's calls. Until one is named they fail.
+    pub fn on_call(&self, handler: CallHandler) {
+        *self.0.calls.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+    }
+
+    /// Whether the volume may be used now.
+    pub fn holds(&self) -> bool {
+        self.0.held.holds(self.0.clock.millis())
+    }
+
+    /// Turns to the reason when the link is lost.
+    pub fn lost(&self) -> watch::Receiver<Option<Loss>> {
+        self.0.lost.subscribe()
+    }
+
+    /// Turns true when the server wants the volume back.
+    pub fn let_go(&self) -> watch::Receiver<bool> {
+        self.0.let_go.subscribe()
+    }
+
+    /// Tells the server that the volume is closed here, and ends the link. Waits for the server's
+    /// answer at most as long as the lease lasts.
+    pub fn goodbye(&self) {
+        // A server that does not answer finds out when the lease ends.
+        let _ = self.ask(&Request::Goodbye);
+        self.0.lose(Loss::Closed);
+    }
+
+    /// Sends a request and waits for its reply, through as many connections as it takes.
+    pub(crate) fn ask(&self, request: &Request) -> io::Result<Reply> {
+        let (sender, reply) = sync_channel(1);
+        let waiting = match request {
+            Request::Flush => Waiting::Flushed(sender),
+            _ => Waiting::Reply(sender),
+        };
+        self.0.post(|id| request.encode(id), waiting)?;
+        let reply = reply.recv().map_err(|_| self.0.error())?;
+        if !self.holds() {
+            return Err(self.0.error());
+        }
+        match reply {
+            Reply::Failed(failure) => Err(error_of(failure)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        match self.ask(&Request::Flush)? {
+            Reply::Done => self.0.state().failed.map_or(Ok(()), |failure| Err(error_of(failure))),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Sends a write or a punch and does not wait for it; its failure fails everything later.
+    pub(crate) fn write(&self, bytes: usize, frame: impl Fn(u64) -> Vec<u8>) -> io::Result<()> {
+        if self.0.state().unflushed_bytes + bytes > UNFLUSHED_BYTES_MAX {
+            self.flush()?;
+        }
+        if !self.holds() {
+            return Err(self.0.error());
+        }
+        self.0.post(frame, Waiting::Flush)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, frame: impl Fn(u64) -> Vec<u8>, waiting: Waiting) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(loss) = &state.lost {
+            return Err(io::Error::other(loss.clone()));
+        }
+        if let Some(failure) = state.failed {
+            return Err(error_of(failure));
+        }
+        state.next_id += 1;
+        let id = state.next_id;
+        let frame = Arc::new(frame(id));
+        if matches!(waiting, Waiting::Flush) {
+            state.unflushed_bytes += frame.len();
+        }
+        if let Some(out) = &state.out {
+            // A connection that has ended is replaced, and the request sent then.
+            let _ = out.send(Arc::clone(&frame));
+        }
+        state.kept.insert(id, Kept { frame, waiting });
+        Ok(())
+    }
+
+    fn error(&self) -> io::Error {
+        let loss = self.state().lost.clone();
+        io::Error::other(loss.unwrap_or(Loss::LeaseEnded))
+    }
+
+    /// Ends the link: whoever waits gets an error, and nothing is sent any more.
+    fn lose(&self, loss: Loss) {
+        self.held.give_up();
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.lost = Some(loss.clone());
+            state.kept.clear();
+            state.out = None;
+            drop(state);
+            self.lost.send_replace(Some(loss));
+        }
+    }
+
+    async fn until_lost(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.lost.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Returns when the lease has ended.
+    async fn watch_lease(&self) {
+        loop {
+            match self.held.left(self.clock.millis()) {
+                0 => return,
+                left => tokio::time::sleep(Duration::from_millis(left)).await,
+            }
+        }
+    }
+
+    /// Dials, and reads the welcome. The lease counts from before.
+    async fn connect(&self, dial: &dyn Dial) -> Result<(Box<dyn Stream>, Welcome), DialError> {
+        let sent = self.clock.millis();
+        let attempt = async {
+            let mut stream = dial.dial().await?;
+            let broken = |error: io::Error| DialError::Unreachable(error.to_string());
+            let frame = read_frame(&mut stream).await.map_err(broken)?;
+            let frame = frame.ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))?;
+            match Reply::decode(&frame) {
+                Some((_, Reply::Welcome(welcome))) => Ok((stream, *welcome)),
+                Some((_, Reply::Fenced)) => Err(DialError::Refused(Loss::Fenced.to_string())),
+                _ => Err(DialError::Refused("it speaks another version".to_owned())),
+            }
+        };
+        let (stream, welcome) = tokio::time::timeout(DIAL_TIME_MAX, attempt)
+            .await
+            .map_err(|_| DialError::Unreachable("no answer in time".to_owned()))??;
+        self.held.granted(sent, u64::from(welcome.lease_ms));
+        Ok((stream, welcome))
+    }
+
+    /// Serves connections one after the other; returns why there can be no more.
+    async fn keep(
+        self: &Arc<Self>,
+        dial: &dyn Dial,
+        mut connection: (Box<dyn Stream>, u32),
+        epoch: u64,
+    ) -> Loss {
+        loop {
+            match self.session(connection).await {
+                Ok(()) => tracing::warn!("the connection ended; dialling again"),
+                Err(SessionEnd::Lost(loss)) => return loss,
+                Err(SessionEnd::Broken(error)) => {
+                    tracing::warn!(%error, "the connection broke; dialling again");
+                }
+            }
+            self.state().out = None;
+            connection = loop {
+                match self.connect(dial).await {
+                    Ok((stream, welcome)) if welcome.epoch == epoch => {
+                        break (stream, welcome.lease_ms);
+                    }
+                    Ok(_) => return Loss::Fenced,
+                    Err(DialError::Refused(why)) => return Loss::Refused(why),
+                    Err(DialError::Unreachable(error)) => {
+                        tracing::debug!(error, "not connected yet");
+                        tokio::time::sleep(REDIAL).await;
+                    }
+                }
+            };
+            tracing::info!("connected again");
+        }
+    }
+
+    async fn session(
+        self: &Arc<Self>,
+        (stream, lease_ms): (Box<dyn Stream>, u32),
+    ) -> Result<(), SessionEnd> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (out, mut frames) = mpsc::unbounded_channel();
+        {
+            let mut state = self.state();
+            for kept in state.kept.values() {
+                // The receiver is here.
+                let _ = out.send(Arc::clone(&kept.frame));
+            }
+            state.renewals.clear();
+            state.out = Some(out);
+        }
+        let reading = async {
+            while let Some(frame) = read_frame(&mut reader).await? {
+                self.receive(&frame)?;
+            }
+            Ok(())
+        };
+        let writing = async {
+            while let Some(frame) = frames.recv().await {
+                writer.write_all(&frame).await?;
+                while let Ok(frame) = frames.try_recv() {
+                    writer.write_all(&frame).await?;
+                }
+                writer.flush().await?;
+            }
+            Ok(())
+        };
+        let pause = Duration::from_millis(u64::from(lease_ms / RENEWALS_PER_LEASE));
+        let renewing = async {
+            loop {
+                tokio::time::sleep(pause).await;
+                self.renew();
+            }
+        };
+        tokio::select! {
+            read = reading => read,
+            written = writing => written,
+            ended = renewing => ended,
+        }
+    }
+
+    fn renew(&self) {
+        let now = self.clock.millis();
+        let mut state = self.state();
+        state.next_id += 1;
+        let id = state.next_id;
+        state.renewals.insert(id, now);
+        if let Some(out) = &state.out {
+            // As in `post`; a renewal is not sent again.
+            let _ = out.send(Arc::new(Request::Renew.encode(id)));
+        }
+    }
+
+    fn receive(self: &Arc<Self>, frame: &[u8]) -> Result<(), SessionEnd> {
+        let (id, reply) = Reply::decode(frame).ok_or_else(unexpected)?;
+        match reply {
+            Reply::Fenced => return Err(SessionEnd::Lost(Loss::Fenced)),
+            Reply::LetGo => drop(self.let_go.send_replace(true)),
+            Reply::Call(call) => self.make_call(id, call),
+            Reply::Renewed(lease_ms) => {
+                if let Some(sent) = self.state().renewals.remove(&id) {
+                    self.held.granted(sent, u64::from(lease_ms));
+                }
+            }
+            reply => self.replied(id, reply),
+        }
+        Ok(())
+    }
+
+    fn replied(&self, id: u64, reply: Reply) {
+        let mut state = self.state();
+        // A request that was sent twice is answered twice.
+        let Some(kept) = state.kept.remove(&id) else { return };
+        let asker = match kept.waiting {
+            Waiting::Flush => {
+                state.unflushed_bytes -= kept.frame.len();
+                if let Reply::Failed(failure) = reply {
+                    state.failed = Some(failure);
+                }
+                return;
+            }
+            Waiting::Flushed(asker) => {
+                if matches!(reply, Reply::Done) {
+                    state.forget_writes_before(id);
+                }
+                asker
+            }
+            Waiting::Reply(asker) => asker,
+        };
+        // Whoever asked and is gone needs no answer.
+        let _ = asker.try_send(reply);
+    }
+
+    /// Makes a call beside the connection, whose requests the engine may need for it.
+    fn make_call(self: &Arc<Self>, id: u64, call: EngineCall) {
+        let shared = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let handler = shared.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let made = handler.map_or(Err(CallFailure::Failed), |handler| {
+                handler(call).map_err(|error| failure_of(&error))
+            });
+            if let Some(out) = &shared.state().out {
+                // A server that is gone asks again.
+                let _ = out.send(Arc::new(Request::Answer(made).encode(id)));
+            }
+        });
+    }
+}
+
+impl State {
+    /// What came before a flush is durable.
+    fn forget_writes_before(&mut self, flush: u64) {
+        let later = self.kept.split_off(&flush);
+        let earlier = std::mem::replace(&mut self.kept, later);
+        for (id, kept) in earlier {
+            match kept.waiting {
+                Waiting::Flush => self.unflushed_bytes -= kept.frame.len(),
+                Waiting::Flushed(_) | Waiting::Reply(_) => drop(self.kept.insert(id, kept)),
+            }
+        }
+    }
+}
+
+/// How a connection ended.
+enum SessionEnd {
+    /// There is no use in another.
+    Lost(Loss),
+    Broken(io::Error),
+}
+
+impl From<io::Error> for SessionEnd {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+pub(crate) fn unexpected() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the server's reply is not one to this request")
+}
+
+fn error_of(failure: Failure) -> io::Error {
+    match failure {
+        Failure::NoSpace => io::ErrorKind::StorageFull.into(),
+        Failure::Storage => io::Error::other("the server's storage failed"),
+        Failure::Unavailable => io::ErrorKind::NotConnected.into(),
+        Failure::Damaged => io::ErrorKind::InvalidData.into(),
+    }
+}
+
+fn failure_of(error: &StoreError) -> CallFailure {
+    match error {
+        StoreError::Volume(Error::CutNotFound { .. }) => CallFailure::CutNotFound,
+        StoreError::Volume(Error::CutExists { .. }) => CallFailure::CutExists,
+        StoreError::Volume(Error::TooManyCuts { .. }) => CallFailure::TooManyCuts,
+        StoreError::Volume(Error::BadSize { .. }) => CallFailure::BadSize,
+        StoreError::Volume(Error::Full) => CallFailure::Full,
+        error => {
+            tracing::error!(%error, "a call of the server failed");
+            CallFailure::Failed
+        }
+    }
+}

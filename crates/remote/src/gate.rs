@@ -1,0 +1,89 @@
+//! The fence of one volume at the server: which session may touch its file.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+/// One connection of one attachment, as the gate counts them. Later ones are larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+/// Lets one session at a time through.
+#[derive(Debug, Default)]
+pub struct Gate(RwLock<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    newest: u64,
+    closed: bool,
+}
+
+/// The gate is held open while this lives; taking the fence waits for it.
+pub struct Passage<'a>(
+    #[expect(dead_code, reason = "held for its lock")] RwLockReadGuard<'a, State>,
+);
+
+impl Gate {
+    /// Begins a session; requests of earlier ones are refused from now on. `None` once the fence
+    /// is taken.
+    pub fn begin(&self) -> Option<SessionId> {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return None;
+        }
+        state.newest += 1;
+        Some(SessionId(state.newest))
+    }
+
+    /// Lets a request of a session pass, for as long as the passage is held.
+    pub fn pass(&self, session: SessionId) -> Option<Passage<'_>> {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (!state.closed && state.newest == session.0).then_some(Passage(state))
+    }
+
+    /// As [`Gate::pass`], but never waits; `None` also while the fence is being taken.
+    pub fn try_pass(&self, session: SessionId) -> Option<Passage<'_>> {
+        let state = self.0.try_read().ok()?;
+        (!state.closed && state.newest == session.0).then_some(Passage(state))
+    }
+
+    /// Takes the fence: waits for requests that have passed, and lets none through ever after.
+    pub fn close(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_newer_session_and_the_fence_refuse_older_requests() {
+        let gate = Gate::default();
+        let first = gate.begin().unwrap();
+        assert!(gate.pass(first).is_some());
+        let second = gate.begin().unwrap();
+        assert!(gate.pass(first).is_none());
+        assert!(gate.pass(second).is_some());
+        gate.close();
+        assert!(gate.pass(second).is_none());
+        assert!(gate.begin().is_none());
+    }
+
+    #[test]
+    fn the_fence_waits_for_requests_that_passed() {
+        let gate = Gate::default();
+        let session = gate.begin().unwrap();
+        let written = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let passage = gate.pass(session).unwrap();
+            let fence = scope.spawn(|| {
+                gate.close();
+                assert!(written.load(Ordering::SeqCst), "the fence did not wait");
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            written.store(true, Ordering::SeqCst);
+            drop(passage);
+            fence.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,417 @@
+//! The server's end: sessions of the machine that has a volume, over the volume's file.
+
+use crate::gate::{Gate, SessionId};
+use crate::lease::{Granted, SteadyClock};
+use crate::wire::{BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, Welcome, read_frame};
+use base::{Secret, VolumeId};
+use blockstore::live::{Base, CUTS_MAX, CutId, Error};
+use blockstore::page::SourceError;
+use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, StoreError};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender as StdSender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests read from a session and not begun yet.
+const REQUESTS_WAITING_MAX: usize = 64;
+/// Replies that wait for the connection.
+const REPLIES_WAITING_MAX: usize = 64;
+/// How long a call of the server may take at the machine; it includes writing out what a cut needs.
+const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a peer may take to accept bytes.
+const SEND_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A volume that is away: whether its machine is connected, and until when it holds its lease.
+pub struct Away {
+    id: VolumeId,
+    gate: Gate,
+    granted: Granted,
+    clock: Arc<dyn SteadyClock>,
+    lease_ms: u32,
+    present: Mutex<Present>,
+}
+
+/// The connection of the machine, while there is one.
+#[derive(Default)]
+struct Present {
+    session: Option<Connected>,
+    calls: BTreeMap<u64, SyncSender<Result<EngineAnswer, CallFailure>>>,
+    next_call: u64,
+    said_goodbye: bool,
+}
+
+struct Connected {
+    id: SessionId,
+    out: mpsc::Sender<Out>,
+    /// Dropped to end the connection.
+    _end: oneshot::Sender<()>,
+}
+
+/// A frame to send.
+enum Out {
+    Frame(Vec<u8>),
+    /// The connection ends behind it.
+    Last(Vec<u8>),
+}
+
+impl Away {
+    /// A volume whose machine was not connected yet. Leases last `lease_ms`.
+    pub fn new(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
+        let away = Self::standing(id, clock, lease_ms);
+        away.granted.given_back();
+        away
+    }
+
+    /// A volume whose machine was connected to an earlier run of the server and may hold a lease.
+    pub fn standing(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
+        let granted = Granted::unknown(clock.millis(), u64::from(lease_ms));
+        let (gate, present) = (Gate::default(), Mutex::default());
+        Self { id, gate, granted, clock, lease_ms, present }
+    }
+
+    /// Asks the machine to close the volume; `false` when it is not connected.
+    pub fn ask_to_let_go(&self) -> bool {
+        let present = self.present();
+        let frame = || Out::Frame(Reply::LetGo.encode(0));
+        present.session.as_ref().is_some_and(|session| session.out.try_send(frame()).is_ok())
+    }
+
+    /// Whether the machine has surely stopped: it said goodbye, or its lease has ended.
+    pub fn has_stopped(&self) -> bool {
+        self.present().said_goodbye || self.granted.has_ended(self.clock.millis())
+    }
+
+    /// Whether the machine is connected.
+    pub fn is_connected(&self) -> bool {
+        self.present().session.is_some()
+    }
+
+    /// Takes the fence: when this returns, nothing of this machine reaches the file any more. Waits
+    /// for disk calls under way.
+    pub fn fence(&self) {
+        self.gate.close();
+        let mut present = self.present();
+        let last = || Out::Last(Reply::Fenced.encode(0));
+        // A connection that takes no bytes is ended without the word; others end behind it.
+        if present.session.as_ref().is_some_and(|session| session.out.try_send(last()).is_err()) {
+            present.session = None;
+        }
+        present.calls.clear();
+    }
+
+    fn begin(&self, out: mpsc::Sender<Out>) -> Option<(SessionId, oneshot::Receiver<()>)> {
+        let mut present = self.present();
+        if present.said_goodbye {
+            return None;
+        }
+        let id = self.gate.begin()?;
+        let (end, ended) = oneshot::channel();
+        present.session = Some(Connected { id, out, _end: end });
+        present.calls.clear();
+        self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
+        Some((id, ended))
+    }
+
+    fn end(&self, id: SessionId) {
+        let mut present = self.present();
+        if present.session.as_ref().is_some_and(|session| session.id == id) {
+            present.session = None;
+            present.calls.clear();
+        }
+    }
+
+    /// Extends the lease, if the session is still the volume's.
+    fn renew(&self, id: SessionId) -> Option<Reply> {
+        self.gate.try_pass(id)?;
+        self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
+        Some(Reply::Renewed(self.lease_ms))
+    }
+
+    fn say_goodbye(&self) {
+        self.granted.given_back();
+        self.present().said_goodbye = true;
+    }
+
+    fn answered(&self, id: u64, answer: Result<EngineAnswer, CallFailure>) {
+        if let Some(waiting) = self.present().calls.remove(&id) {
+            // Whoever asked and gave up needs no answer.
+            let _ = waiting.try_send(answer);
+        }
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Borrower for Away {
+    fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
+        let away = || StoreError::Away { id: self.id.clone() };
+        let (sender, answer) = sync_channel(1);
+        let id = {
+            let mut present = self.present();
+            present.next_call += 1;
+            let id = present.next_call;
+            let session = present.session.as_ref().ok_or_else(away)?;
+            let frame = Out::Frame(Reply::Call(call).encode(id));
+            session.out.try_send(frame).map_err(|_| away())?;
+            present.calls.insert(id, sender);
+            id
+        };
+        let answer = answer.recv_timeout(CALL_TIME_MAX);
+        self.present().calls.remove(&id);
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => Err(StoreError::Volume(engine_error(call, failure))),
+            Err(_) => Err(away()),
+        }
+    }
+}
+
+/// The machine's failure as its engine put it.
+fn engine_error(call: EngineCall, failure: CallFailure) -> Error {
+    let named: Option<CutId> = match call {
+        EngineCall::Cut(id) | EngineCall::ShowCut(id) | EngineCall::DropCut(id) => Some(id),
+        EngineCall::NoteExport { cut, .. } => Some(cut),
+        EngineCall::Cuts | EngineCall::ExportedGeneration { .. } | EngineCall::Resize { .. } => {
+            None
+        }
+    };
+    match (failure, call, named) {
+        (CallFailure::CutNotFound, _, Some(id)) => Error::CutNotFound { id },
+        (CallFailure::CutExists, _, Some(id)) => Error::CutExists { id },
+        (CallFailure::TooManyCuts, ..) => Error::TooManyCuts { limit: CUTS_MAX },
+        (CallFailure::BadSize, EngineCall::Resize { size_bytes }, _) => {
+            Error::BadSize { size: size_bytes }
+        }
+        (CallFailure::Full, ..) => Error::Full,
+        _ => Error::Failed,
+    }
+}
+
+/// What the sessions of one attachment work on.
+pub struct Served {
+    /// The volume.
+    pub away: Arc<Away>,
+    /// The attachment's fencing epoch.
+    pub epoch: u64,
+    /// Its file and structure key.
+    pub loan: Loan,
+    /// The snapshot it falls through to.
+    pub base: Option<Base>,
+    /// The data key, of a volume that is not encrypted under a KMS key.
+    pub plain_key: Option<Secret<[u8; 64]>>,
+}
+
+impl Served {
+    /// Serves one connection to its end.
+    pub async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (out, mut frames) = mpsc::channel(REPLIES_WAITING_MAX);
+        let Some((session, ended)) = self.away.begin(out.clone()) else {
+            // The peer learns why, if it still listens.
+            let _ = send(&mut writer, &Reply::Fenced.encode(0)).await;
+            return;
+        };
+        let (queue, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let worker = Worker { served: Arc::clone(&self), session, out: out.clone() };
+        let started = worker.start(requests);
+        let welcome = self.welcome().encode(0);
+        let reading = self.read(&mut reader, session, queue, out);
+        let writing = async {
+            send(&mut writer, &welcome).await?;
+            while let Some(frame) = frames.recv().await {
+                match frame {
+                    Out::Frame(frame) => send(&mut writer, &frame).await?,
+                    Out::Last(frame) => return send(&mut writer, &frame).await,
+                }
+            }
+            Ok(())
+        };
+        let outcome = match started {
+            Err(error) => Err(error),
+            Ok(()) => tokio::select! {
+                read = reading => read,
+                written = writing => written,
+                _ = ended => Ok(()),
+            },
+        };
+        if let Err(error) = outcome {
+            tracing::info!(volume = %self.away.id, %error, "the channel of a volume broke");
+        }
+        self.away.end(session);
+    }
+
+    fn welcome(&self) -> Reply {
+        Reply::Welcome(Box::new(Welcome {
+            epoch: self.epoch,
+            lease_ms: self.away.lease_ms,
+            structure: self.loan.structure.to_bytes(),
+            base: self.base.as_ref().map(|base| base.id),
+            plain_key: self.plain_key.as_ref().map(Secret::duplicate),
+        }))
+    }
+
+    async fn read(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        session: SessionId,
+        queue: mpsc::Sender<(u64, Request)>,
+        out: mpsc::Sender<Out>,
+    ) -> io::Result<()> {
+        while let Some(frame) = read_frame(reader).await? {
+            let Some((id, request)) = Request::decode(&frame) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "no request of version 1"));
+            };
+            match request {
+                Request::Renew => {
+                    if let Some(reply) = self.away.renew(session)
+                        && out.send(Out::Frame(reply.encode(id))).await.is_err()
+                    {
+                        return Ok(());
+                    }
+                }
+                Request::Answer(answer) => self.away.answered(id, answer),
+                request => {
+                    if queue.send((id, request)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a request asks of the file; `None` when it is done and needs no reply.
+    fn execute(&self, request: Request) -> Option<Reply> {
+        let disk = &self.loan.disk;
+        let failed = |error: io::Error| {
+            tracing::warn!(volume = %self.away.id, %error, "a volume's file failed");
+            Reply::Failed(match error.kind() {
+                io::ErrorKind::StorageFull => Failure::NoSpace,
+                _ => Failure::Storage,
+            })
+        };
+        match request {
+            Request::Read { offset, length } => {
+                let mut data = vec![0; length as usize];
+                Some(disk.read(offset, &mut data).map_or_else(failed, |()| Reply::Data(data)))
+            }
+            Request::Write { offset, data } => disk.write(offset, &data).map_err(failed).err(),
+            Request::Punch { offset, length } => disk.punch(offset, length).map_err(failed).err(),
+            Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
+            Request::Base { first, count } => Some(self.read_base(first, count)),
+            Request::HasBlock { block } => Some(match &self.base {
+                None => Reply::Flag(false),
+                Some(base) => {
+                    base.reader.has_block(block).map_or_else(|e| base_failed(&e), Reply::Flag)
+                }
+            }),
+            Request::Goodbye => {
+                self.away.say_goodbye();
+                Some(Reply::Done)
+            }
+            Request::Renew | Request::Flush | Request::Answer(_) => None,
+        }
+    }
+
+    fn read_base(&self, first: u64, count: u32) -> Reply {
+        let Some(base) = &self.base else { return Reply::Failed(Failure::Storage) };
+        let mut pages = Vec::with_capacity(count.min(BASE_PAGES_MAX) as usize);
+        for lba in first..first + u64::from(count) {
+            match base.reader.read_page(lba) {
+                Ok(page) => pages.push(page),
+                Err(error) => return base_failed(&error),
+            }
+        }
+        Reply::Pages(pages)
+    }
+}
+
+fn base_failed(error: &SourceError) -> Reply {
+    Reply::Failed(match error {
+        SourceError::Corrupt { .. } => Failure::Damaged,
+        SourceError::Unavailable { .. } => Failure::Unavailable,
+    })
+}
+
+async fn send(writer: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+    let sent = async {
+        writer.write_all(frame).await?;
+        writer.flush().await
+    };
+    tokio::time::timeout(SEND_TIME_MAX, sent).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// The threads of a session: one executes its requests in order, one waits for the disk's flushes.
+#[derive(Clone)]
+struct Worker {
+    served: Arc<Served>,
+    session: SessionId,
+    out: mpsc::Sender<Out>,
+}
+
+impl Worker {
+    fn start(self, requests: mpsc::Receiver<(u64, Request)>) -> io::Result<()> {
+        let name = |what: &str| format!("{} {what}", self.served.away.id);
+        let (flushes, waiting) = channel();
+        let flusher = self.clone();
+        let (requests_name, flush_name) = (name("remote"), name("sync"));
+        std::thread::Builder::new().name(flush_name).spawn(move || flusher.flush(&waiting))?;
+        std::thread::Builder::new()
+            .name(requests_name)
+            .spawn(move || self.work(requests, &flushes))?;
+        Ok(())
+    }
+
+    fn work(self, mut requests: mpsc::Receiver<(u64, Request)>, flushes: &StdSender<u64>) {
+        while let Some((id, request)) = requests.blocking_recv() {
+            if request == Request::Flush {
+                if flushes.send(id).is_err() {
+                    return;
+                }
+                continue;
+            }
+            // Held through the disk call: the fence waits for it.
+            let Some(passage) = self.served.away.gate.pass(self.session) else { return };
+            let reply = self.served.execute(request);
+            drop(passage);
+            if let Some(reply) = reply
+                && self.out.blocking_send(Out::Frame(reply.encode(id))).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Flushes that wait for the disk together are answered together. A flush that ended after the
+    /// fence was taken is not acknowledged.
+    fn flush(self, waiting: &Receiver<u64>) {
+        let away = &self.served.away;
+        while let Ok(first) = waiting.recv() {
+            let round = std::iter::once(first).chain(waiting.try_iter()).collect::<Vec<_>>();
+            if away.gate.pass(self.session).is_none() {
+                return;
+            }
+            let flushed = self.served.loan.disk.flush();
+            if away.gate.pass(self.session).is_none() {
+                return;
+            }
+            let reply = match &flushed {
+                Ok(()) => Reply::Done,
+                Err(error) => {
+                    tracing::error!(volume = %away.id, %error, "a volume's file was not flushed");
+                    Reply::Failed(Failure::Storage)
+                }
+            };
+            for id in round {
+                if self.out.blocking_send(Out::Frame(reply.encode(id))).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

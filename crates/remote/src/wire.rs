@@ -1,0 +1,503 @@
+//! The messages of the channel, version 1.
+//!
+//! A frame is `length 4 | kind 1 | id 8 | body`; the length counts what follows it. Requests of the
+//! machine and replies of the server carry the same id; calls of the server carry ids of its own, and
+//! the machine's answers repeat them. Several requests are under way at once; the server executes those
+//! of one session in the order they come, except that a flush does not hold up what follows it.
+//!
+//! Threats: the channel runs inside TLS, or on the loopback. Whoever reads it in the clear learns the
+//! volume's structure key and the positions of its pages, not their contents. The decoder meets bytes
+//! of machines that are not trusted: every length is bounded before memory is taken for it.
+
+use crate::codec::Reader;
+use base::Secret;
+use blockstore::live::{CutId, CutInfo};
+use blockstore::page::{BasePage, PAGE_BYTES, PageOrigin, Salt, SealedPage, Tag};
+use blockstore::store::{EngineAnswer, EngineCall};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The version both sides speak. A welcome of another version is refused.
+pub const VERSION: u8 = 1;
+/// What the connection is upgraded to.
+pub const PROTOCOL: &str = "strongroom-attach/1";
+/// Bytes of a volume's file that one request moves.
+pub const DATA_BYTES_MAX: usize = 1 << 20;
+/// Pages of a base that one request asks for.
+pub const BASE_PAGES_MAX: u32 = 32;
+/// Bytes of a frame after its length.
+pub const FRAME_BYTES_MAX: usize = DATA_BYTES_MAX + 1024;
+/// Kind and id.
+const HEAD_BYTES: usize = 9;
+/// Cuts in one answer; a volume retains fewer.
+const CUTS_MAX: u32 = 1024;
+
+/// What the machine asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Extend the lease.
+    Renew,
+    /// Bytes of the file.
+    Read {
+        /// First byte.
+        offset: u64,
+        /// How many, at most [`DATA_BYTES_MAX`].
+        length: u32,
+    },
+    /// Store bytes in the file. Answered only when it fails.
+    Write {
+        /// First byte.
+        offset: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Make what came before durable.
+    Flush,
+    /// Bytes up to the end of the last write.
+    Length,
+    /// Give the space of a range back. Answered only when it fails.
+    Punch {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Sealed pages of the base.
+    Base {
+        /// The first page's address.
+        first: u64,
+        /// How many, at most [`BASE_PAGES_MAX`].
+        count: u32,
+    },
+    /// Whether the base stores anything in a block.
+    HasBlock {
+        /// Which block.
+        block: u64,
+    },
+    /// The machine has closed the volume and will not use it again under this epoch.
+    Goodbye,
+    /// The answer to a call of the server.
+    Answer(Result<EngineAnswer, CallFailure>),
+}
+
+/// What the server says.
+#[derive(Debug)]
+pub enum Reply {
+    /// The first message of a session.
+    Welcome(Box<Welcome>),
+    /// The lease is extended by this many milliseconds from when it was asked for.
+    Renewed(u32),
+    /// It is done.
+    Done,
+    /// Bytes of the file.
+    Data(Vec<u8>),
+    /// The file's length.
+    Length(u64),
+    /// Pages of the base.
+    Pages(Vec<BasePage>),
+    /// Whether there is a block.
+    Flag(bool),
+    /// It could not be done.
+    Failed(Failure),
+    /// The fence was taken: the volume is not this machine's any more.
+    Fenced,
+    /// Close the volume and say goodbye.
+    LetGo,
+    /// Make a call on the engine and answer.
+    Call(EngineCall),
+}
+
+/// What a session begins with. Holds key material; its encoding goes into the channel only.
+#[derive(Debug)]
+pub struct Welcome {
+    /// The attachment's fencing epoch.
+    pub epoch: u64,
+    /// Milliseconds of the first lease.
+    pub lease_ms: u32,
+    /// The key of this volume's structure, and of no other's.
+    pub structure: Secret<[u8; 32]>,
+    /// The snapshot the volume falls through to.
+    pub base: Option<CutId>,
+    /// The data key of a volume that is not encrypted under a KMS key. Others' never travels here.
+    pub plain_key: Option<Secret<[u8; 64]>>,
+}
+
+/// Why the server could not do what the machine asked of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Failure {
+    /// The storage failed.
+    Storage = 1,
+    /// No space is left.
+    NoSpace = 2,
+    /// The base does not answer; asking again may help.
+    Unavailable = 3,
+    /// What is stored is damaged.
+    Damaged = 4,
+}
+
+impl Failure {
+    const ALL: [Self; 4] = [Self::Storage, Self::NoSpace, Self::Unavailable, Self::Damaged];
+
+    fn decode(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|failure| *failure as u8 == byte)
+    }
+}
+
+/// Why a call of the server failed at the machine's engine, as far as the server tells cases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CallFailure {
+    /// The volume failed.
+    Failed = 1,
+    /// There is no such cut.
+    CutNotFound = 2,
+    /// There is such a cut already.
+    CutExists = 3,
+    /// No more cuts can be retained.
+    TooManyCuts = 4,
+    /// The size is not possible.
+    BadSize = 5,
+    /// The volume's file is full.
+    Full = 6,
+}
+
+impl CallFailure {
+    const ALL: [Self; 6] = [
+        Self::Failed,
+        Self::CutNotFound,
+        Self::CutExists,
+        Self::TooManyCuts,
+        Self::BadSize,
+        Self::Full,
+    ];
+
+    fn decode(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|failure| *failure as u8 == byte)
+    }
+}
+
+/// A frame: kind, id, body.
+fn frame(kind: u8, id: u64, parts: &[&[u8]]) -> Vec<u8> {
+    let body: usize = parts.iter().map(|part| part.len()).sum();
+    assert!(HEAD_BYTES + body <= FRAME_BYTES_MAX, "a frame of {body} bytes is too long");
+    let mut bytes = Vec::with_capacity(4 + HEAD_BYTES + body);
+    bytes.extend_from_slice(&((HEAD_BYTES + body) as u32).to_le_bytes());
+    bytes.push(kind);
+    bytes.extend_from_slice(&id.to_le_bytes());
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+/// Reads one frame without its length; `None` when the peer closed between two.
+///
+/// # Errors
+/// When the connection fails, ends inside a frame, or the length is impossible.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    match stream.read_exact(&mut length).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => drop(read?),
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if !(HEAD_BYTES..=FRAME_BYTES_MAX).contains(&length) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of impossible length"));
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(Some(frame))
+}
+
+impl Request {
+    /// The request as a frame with its length.
+    pub fn encode(&self, id: u64) -> Vec<u8> {
+        match self {
+            Self::Renew => frame(1, id, &[]),
+            Self::Read { offset, length } => {
+                frame(2, id, &[&offset.to_le_bytes(), &length.to_le_bytes()])
+            }
+            Self::Write { offset, data } => Self::encode_write(id, *offset, data),
+            Self::Flush => frame(4, id, &[]),
+            Self::Length => frame(5, id, &[]),
+            Self::Punch { offset, length } => {
+                frame(6, id, &[&offset.to_le_bytes(), &length.to_le_bytes()])
+            }
+            Self::Base { first, count } => {
+                frame(7, id, &[&first.to_le_bytes(), &count.to_le_bytes()])
+            }
+            Self::HasBlock { block } => frame(8, id, &[&block.to_le_bytes()]),
+            Self::Goodbye => frame(9, id, &[]),
+            Self::Answer(Ok(answer)) => frame(10, id, &[&encode_answer(answer)]),
+            Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
+        }
+    }
+
+    /// A write as a frame, from borrowed bytes.
+    pub fn encode_write(id: u64, offset: u64, data: &[u8]) -> Vec<u8> {
+        frame(3, id, &[&offset.to_le_bytes(), data])
+    }
+
+    /// Reads a frame without its length. `None` when it is no request within the limits.
+    pub fn decode(frame: &[u8]) -> Option<(u64, Self)> {
+        let mut r = Reader(frame);
+        let (kind, id) = (r.u8()?, r.u64()?);
+        let request = match kind {
+            1 => Self::Renew,
+            2 => Self::Read { offset: r.u64()?, length: bounded(r.u32()?, DATA_BYTES_MAX)? },
+            3 => {
+                let (offset, data) = (r.u64()?, r.rest());
+                bounded(u32::try_from(data.len()).ok()?, DATA_BYTES_MAX)?;
+                offset.checked_add(data.len() as u64)?;
+                Self::Write { offset, data: data.to_vec() }
+            }
+            4 => Self::Flush,
+            5 => Self::Length,
+            6 => Self::Punch { offset: r.u64()?, length: r.u64()? },
+            7 => Self::Base { first: r.u64()?, count: bounded(r.u32()?, BASE_PAGES_MAX as usize)? },
+            8 => Self::HasBlock { block: r.u64()? },
+            9 => Self::Goodbye,
+            10 => Self::Answer(Ok(decode_answer(&mut r)?)),
+            11 => Self::Answer(Err(CallFailure::decode(r.u8()?)?)),
+            _ => return None,
+        };
+        let in_range = match request {
+            Self::Read { offset, length } => offset.checked_add(u64::from(length)).is_some(),
+            Self::Punch { offset, length } => offset.checked_add(length).is_some(),
+            Self::Base { first, count } => first.checked_add(u64::from(count)).is_some(),
+            _ => true,
+        };
+        r.end((id, request)).filter(|_| in_range)
+    }
+}
+
+/// A length that is not zero and not above its limit.
+fn bounded(length: u32, max: usize) -> Option<u32> {
+    (1..=max).contains(&(length as usize)).then_some(length)
+}
+
+impl Reply {
+    /// The reply as a frame with its length.
+    pub fn encode(&self, id: u64) -> Vec<u8> {
+        match self {
+            Self::Welcome(welcome) => welcome.encode(id),
+            Self::Renewed(lease_ms) => frame(129, id, &[&lease_ms.to_le_bytes()]),
+            Self::Done => frame(130, id, &[]),
+            Self::Data(data) => frame(131, id, &[data]),
+            Self::Length(length) => frame(132, id, &[&length.to_le_bytes()]),
+            Self::Pages(pages) => frame(133, id, &[&encode_pages(pages)]),
+            Self::Flag(flag) => frame(134, id, &[&[u8::from(*flag)]]),
+            Self::Failed(failure) => frame(135, id, &[&[*failure as u8]]),
+            Self::Fenced => frame(136, id, &[]),
+            Self::LetGo => frame(137, id, &[]),
+            Self::Call(call) => frame(138, id, &[&encode_call(*call)]),
+        }
+    }
+
+    /// Reads a frame without its length. `None` when it is no reply within the limits.
+    pub fn decode(frame: &[u8]) -> Option<(u64, Self)> {
+        let mut r = Reader(frame);
+        let (kind, id) = (r.u8()?, r.u64()?);
+        let reply = match kind {
+            128 => Self::Welcome(Box::new(Welcome::decode(&mut r)?)),
+            129 => Self::Renewed(r.u32()?),
+            130 => Self::Done,
+            131 => {
+                let data = r.rest();
+                bounded(u32::try_from(data.len()).ok()?, DATA_BYTES_MAX)?;
+                Self::Data(data.to_vec())
+            }
+            132 => Self::Length(r.u64()?),
+            133 => Self::Pages(decode_pages(&mut r)?),
+            134 => Self::Flag(r.flag()?),
+            135 => Self::Failed(Failure::decode(r.u8()?)?),
+            136 => Self::Fenced,
+            137 => Self::LetGo,
+            138 => Self::Call(decode_call(&mut r)?),
+            _ => return None,
+        };
+        r.end((id, reply))
+    }
+}
+
+impl Welcome {
+    fn encode(&self, id: u64) -> Vec<u8> {
+        let base = self.base.map(|base| base.as_str().as_bytes().to_vec()).unwrap_or_default();
+        let key: &[u8] = self.plain_key.as_ref().map_or(&[], |key| &key.expose()[..]);
+        frame(
+            128,
+            id,
+            &[
+                &[VERSION],
+                &self.epoch.to_le_bytes(),
+                &self.lease_ms.to_le_bytes(),
+                self.structure.expose(),
+                &[base.len() as u8],
+                &base,
+                &[u8::from(self.plain_key.is_some())],
+                key,
+            ],
+        )
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        if r.u8()? != VERSION {
+            return None;
+        }
+        let (epoch, lease_ms) = (r.u64()?, r.u32()?);
+        let mut structure = Secret::new([0; 32]);
+        structure.expose_mut().copy_from_slice(r.bytes(32)?);
+        let base = decode_name(r)?;
+        let plain_key = match r.flag()? {
+            false => None,
+            true => {
+                let mut key = Secret::new([0; 64]);
+                key.expose_mut().copy_from_slice(r.bytes(64)?);
+                Some(key)
+            }
+        };
+        Some(Self { epoch, lease_ms, structure, base, plain_key })
+    }
+}
+
+/// A name behind its length; none when that is 0.
+fn decode_name(r: &mut Reader<'_>) -> Option<Option<CutId>> {
+    match r.u8()? {
+        0 => Some(None),
+        length => {
+            let name = std::str::from_utf8(r.bytes(usize::from(length))?).ok()?;
+            CutId::new(name).map(Some)
+        }
+    }
+}
+
+fn put_name(bytes: &mut Vec<u8>, id: CutId) {
+    bytes.push(id.as_str().len() as u8);
+    bytes.extend_from_slice(id.as_str().as_bytes());
+}
+
+fn encode_call(call: EngineCall) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut named = |kind: u8, id: CutId| {
+        bytes.push(kind);
+        put_name(&mut bytes, id);
+    };
+    match call {
+        EngineCall::Cut(id) => named(1, id),
+        EngineCall::Cuts => bytes.push(2),
+        EngineCall::ShowCut(id) => named(3, id),
+        EngineCall::NoteExport { cut, snapshot } => {
+            named(4, cut);
+            bytes.extend_from_slice(&snapshot);
+        }
+        EngineCall::ExportedGeneration { snapshot } => {
+            bytes.push(5);
+            bytes.extend_from_slice(&snapshot);
+        }
+        EngineCall::DropCut(id) => named(6, id),
+        EngineCall::Resize { size_bytes } => {
+            bytes.push(7);
+            bytes.extend_from_slice(&size_bytes.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+fn decode_call(r: &mut Reader<'_>) -> Option<EngineCall> {
+    Some(match r.u8()? {
+        1 => EngineCall::Cut(decode_name(r)??),
+        2 => EngineCall::Cuts,
+        3 => EngineCall::ShowCut(decode_name(r)??),
+        4 => EngineCall::NoteExport { cut: decode_name(r)??, snapshot: r.array()? },
+        5 => EngineCall::ExportedGeneration { snapshot: r.array()? },
+        6 => EngineCall::DropCut(decode_name(r)??),
+        7 => EngineCall::Resize { size_bytes: r.u64()? },
+        _ => return None,
+    })
+}
+
+fn put_cut(bytes: &mut Vec<u8>, cut: &CutInfo) {
+    put_name(bytes, cut.id);
+    bytes.extend_from_slice(&cut.generation.to_le_bytes());
+    bytes.extend_from_slice(&cut.volume_bytes.to_le_bytes());
+}
+
+fn decode_cut(r: &mut Reader<'_>) -> Option<CutInfo> {
+    Some(CutInfo { id: decode_name(r)??, generation: r.u32()?, volume_bytes: r.u64()? })
+}
+
+fn encode_answer(answer: &EngineAnswer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match answer {
+        EngineAnswer::Done => bytes.push(1),
+        EngineAnswer::Cut(cut) => {
+            bytes.push(2);
+            put_cut(&mut bytes, cut);
+        }
+        EngineAnswer::Cuts(cuts) => {
+            bytes.push(3);
+            bytes.extend_from_slice(&(cuts.len() as u32).to_le_bytes());
+            cuts.iter().for_each(|cut| put_cut(&mut bytes, cut));
+        }
+        EngineAnswer::Generation(None) => bytes.push(4),
+        EngineAnswer::Generation(Some(generation)) => {
+            bytes.push(5);
+            bytes.extend_from_slice(&generation.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+fn decode_answer(r: &mut Reader<'_>) -> Option<EngineAnswer> {
+    Some(match r.u8()? {
+        1 => EngineAnswer::Done,
+        2 => EngineAnswer::Cut(decode_cut(r)?),
+        3 => {
+            let count = r.u32()?;
+            if count > CUTS_MAX {
+                return None;
+            }
+            EngineAnswer::Cuts((0..count).map(|_| decode_cut(r)).collect::<Option<_>>()?)
+        }
+        4 => EngineAnswer::Generation(None),
+        5 => EngineAnswer::Generation(Some(r.u32()?)),
+        _ => return None,
+    })
+}
+
+fn encode_pages(pages: &[BasePage]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for page in pages {
+        match page {
+            BasePage::Zero => bytes.push(0),
+            BasePage::Sealed(SealedPage { origin, tag, ciphertext }) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&origin.salt.0);
+                bytes.extend_from_slice(&origin.position.to_le_bytes());
+                bytes.extend_from_slice(&tag.0);
+                bytes.extend_from_slice(&ciphertext[..]);
+            }
+        }
+    }
+    bytes
+}
+
+fn decode_pages(r: &mut Reader<'_>) -> Option<Vec<BasePage>> {
+    let mut pages = Vec::new();
+    while !r.0.is_empty() {
+        if pages.len() == BASE_PAGES_MAX as usize {
+            return None;
+        }
+        pages.push(match r.flag()? {
+            false => BasePage::Zero,
+            true => BasePage::Sealed(SealedPage {
+                origin: PageOrigin { salt: Salt(r.array()?), position: r.u32()? },
+                tag: Tag(r.array()?),
+                ciphertext: Box::new(r.array::<PAGE_BYTES>()?),
+            }),
+        });
+    }
+    Some(pages)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use super::*;
+
+fn name() -> CutId {
+    CutId::new("snap-0123456789abcdef0").unwrap()
+}
+
+fn requests() -> Vec<Request> {
+    let cut = CutInfo { id: name(), generation: 7, volume_bytes: 1 << 30 };
+    vec![
+        Request::Renew,
+        Request::Read { offset: 8192, length: 4096 },
+        Request::Write { offset: 1 << 40, data: vec![7; 300] },
+        Request::Flush,
+        Request::Length,
+        Request::Punch { offset: 65536, length: 1 << 26 },
+        Request::Base { first: 128, count: 32 },
+        Request::HasBlock { block: 9 },
+        Request::Goodbye,
+        Request::Answer(Ok(EngineAnswer::Done)),
+        Request::Answer(Ok(EngineAnswer::Cut(cut))),
+        Request::Answer(Ok(EngineAnswer::Cuts(vec![cut, cut]))),
+        Request::Answer(Ok(EngineAnswer::Generation(Some(3)))),
+        Request::Answer(Ok(EngineAnswer::Generation(None))),
+        Request::Answer(Err(CallFailure::CutExists)),
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    let sealed = BasePage::Sealed(SealedPage {
+        origin: PageOrigin { salt: Salt([1; 32]), position: 5 },
+        tag: Tag([2; 16]),
+        ciphertext: Box::new([3; PAGE_BYTES]),
+    });
+    let welcome = |base, plain_key| {
+        Reply::Welcome(Box::new(Welcome {
+            epoch: 4,
+            lease_ms: 20_000,
+            structure: Secret::new([8; 32]),
+            base,
+            plain_key,
+        }))
+    };
+    vec![
+        welcome(None, None),
+        welcome(Some(name()), Some(Secret::new([9; 64]))),
+        Reply::Renewed(20_000),
+        Reply::Done,
+        Reply::Data(vec![5; 100]),
+        Reply::Length(77),
+        Reply::Pages(vec![BasePage::Zero, sealed]),
+        Reply::Flag(true),
+        Reply::Failed(Failure::NoSpace),
+        Reply::Fenced,
+        Reply::LetGo,
+        Reply::Call(EngineCall::Cut(name())),
+        Reply::Call(EngineCall::Cuts),
+        Reply::Call(EngineCall::ShowCut(name())),
+        Reply::Call(EngineCall::NoteExport { cut: name(), snapshot: [1; 16] }),
+        Reply::Call(EngineCall::ExportedGeneration { snapshot: [2; 16] }),
+        Reply::Call(EngineCall::DropCut(name())),
+        Reply::Call(EngineCall::Resize { size_bytes: 2 << 30 }),
+    ]
+}
+
+/// Without the length.
+fn bodies(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    frames.map(|frame| frame[4..].to_vec()).collect()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for (id, request) in requests().into_iter().enumerate() {
+        let bytes = request.encode(id as u64);
+        assert_eq!(Request::decode(&bytes[4..]), Some((id as u64, request)));
+    }
+    for (id, reply) in replies().into_iter().enumerate() {
+        let bytes = reply.encode(id as u64);
+        let (read, again) = Reply::decode(&bytes[4..]).unwrap();
+        assert_eq!((read, again.encode(read)), (id as u64, bytes));
+    }
+}
+
+#[test]
+fn the_bytes_of_version_1_stay() {
+    let write = Request::Write { offset: 0x0102, data: vec![0xaa, 0xbb] }.encode(5);
+    assert_eq!(write, [19, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xaa, 0xbb]);
+    let Reply::Welcome(welcome) = replies().remove(1) else { unreachable!() };
+    let bytes = welcome.encode(0);
+    assert_eq!(bytes[..14], [142, 0, 0, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0, VERSION]);
+    assert_eq!(bytes[14..26], [4, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x4e, 0, 0]);
+    assert_eq!((&bytes[26..58], bytes[58], bytes[81]), (&[8; 32][..], 22, 1));
+    assert_eq!(bytes[82..], [9; 64]);
+}
+
+#[test]
+fn limits_are_kept() {
+    let refused = [
+        Request::Read { offset: 0, length: DATA_BYTES_MAX as u32 + 1 },
+        Request::Read { offset: 0, length: 0 },
+        Request::Read { offset: u64::MAX, length: 1 },
+        Request::Write { offset: u64::MAX, data: vec![0] },
+        Request::Punch { offset: 2, length: u64::MAX },
+        Request::Base { first: 0, count: BASE_PAGES_MAX + 1 },
+    ];
+    for request in refused {
+        assert_eq!(Request::decode(&request.encode(1)[4..]), None, "{request:?}");
+    }
+    let mut other_version = replies().remove(0).encode(0);
+    other_version[13] = VERSION + 1;
+    assert!(Reply::decode(&other_version[4..]).is_none());
+}
+
+#[tokio::test]
+async fn a_length_is_checked_before_memory_is_taken() {
+    let long = (FRAME_BYTES_MAX as u32 + 1).to_le_bytes();
+    let error = read_frame(&mut &long[..]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(read_frame(&mut &8u32.to_le_bytes()[..]).await.is_err());
+    assert_eq!(read_frame(&mut &[][..]).await.unwrap(), None);
+    assert!(read_frame(&mut &[9, 0, 0, 0, 1][..]).await.is_err());
+}
+
+fuzz::target!(
+    /// A request is refused or means one thing.
+    requests_are_understood_or_refused,
+    bodies(requests().iter().map(|request| request.encode(3))),
+    |bytes: &[u8]| {
+        if let Some((id, request)) = Request::decode(bytes) {
+            assert_eq!(&request.encode(id)[4..], bytes);
+        }
+    }
+);
+
+fuzz::target!(
+    /// A reply is refused or means one thing.
+    replies_are_understood_or_refused,
+    bodies(replies().iter().map(|reply| reply.encode(3))),
+    |bytes: &[u8]| {
+        if let Some((id, reply)) = Reply::decode(bytes) {
+            assert_eq!(&reply.encode(id)[4..], bytes);
+        }
+    }
+);

@@ -1,0 +1,6 @@
+//! Tests of the channel: leases over a network that drops and delays, and sessions over real streams.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod leases;
+mod sessions;

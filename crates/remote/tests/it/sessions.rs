@@ -1,0 +1,266 @@
+//! A server and a machine over streams in memory: what is written is there, whatever the connection
+//! does; what is fenced is over.
+
+use base::{OsRng, Secret, VolumeId};
+use blockstore::live::{CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
+use blockstore::page::DataKey;
+use blockstore::store::{Borrower, Store, StoreConfig, StoreError, VolumeHandle};
+use remote::{
+    Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteDisk, Served, SteadyClock,
+    Stream,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+const SIZE: u64 = 64 << 20;
+const LEASE_MS: u32 = 20_000;
+
+fn id() -> VolumeId {
+    VolumeId::parse("vol-00000001").unwrap()
+}
+
+/// A server with one volume, and the dialler of its machine.
+struct Bench {
+    _folder: tempfile::TempDir,
+    store: Store,
+    served: Mutex<Option<Arc<Served>>>,
+    down: AtomicBool,
+    connections: Mutex<Vec<tokio::task::AbortHandle>>,
+    dialled: AtomicU64,
+}
+
+impl Bench {
+    fn new() -> Arc<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig { engine: EngineConfig::tiny(), ..StoreConfig::server() };
+        let store =
+            Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config).unwrap();
+        let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+        store.create_volume(&id(), &options).unwrap();
+        Arc::new(Self {
+            _folder: folder,
+            store,
+            served: Mutex::default(),
+            down: AtomicBool::default(),
+            connections: Mutex::default(),
+            dialled: AtomicU64::default(),
+        })
+    }
+
+    fn lend(&self, epoch: u64, lease_ms: u32) -> Arc<Served> {
+        let away = Arc::new(Away::new(id(), Arc::new(BootClock), lease_ms));
+        let loan = self.store.lend(&id(), Arc::clone(&away) as _).unwrap();
+        let served = Arc::new(Served { away, epoch, loan, base: None, plain_key: None });
+        *self.served.lock().unwrap() = Some(Arc::clone(&served));
+        served
+    }
+
+    /// Ends every connection, as a broken network or a killed server does.
+    fn cut_connections(&self) {
+        self.connections.lock().unwrap().drain(..).for_each(|connection| connection.abort());
+    }
+
+    /// Takes the loan back.
+    async fn take_back(&self) {
+        let served = self.served.lock().unwrap().take().unwrap();
+        spawn_blocking(move || {
+            served.away.fence();
+            served.loan.end();
+        })
+        .await
+        .unwrap();
+        self.cut_connections();
+    }
+}
+
+struct Dialler(Arc<Bench>);
+
+impl Dial for Dialler {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>> {
+        Box::pin(async move {
+            self.0.dialled.fetch_add(1, Ordering::SeqCst);
+            if self.0.down.load(Ordering::SeqCst) {
+                return Err(DialError::Unreachable("down".to_owned()));
+            }
+            let served = self.0.served.lock().unwrap().clone();
+            let served = served.ok_or_else(|| DialError::Refused("not lent".to_owned()))?;
+            let (ours, theirs) = tokio::io::duplex(256 << 10);
+            let task = tokio::spawn(served.serve(theirs));
+            self.0.connections.lock().unwrap().push(task.abort_handle());
+            Ok(Box::new(ours) as Box<dyn Stream>)
+        })
+    }
+}
+
+async fn link(bench: &Arc<Bench>) -> (Link, Secret<[u8; 32]>) {
+    let (link, welcome) =
+        Link::open(Arc::new(Dialler(Arc::clone(bench))), Arc::new(BootClock)).await.unwrap();
+    (link, welcome.structure)
+}
+
+/// The machine's engine over a link, serving the server's calls.
+async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
+    let (link, structure) = link(bench).await;
+    let at = link.clone();
+    let handle = spawn_blocking(move || {
+        let options = OpenOptions {
+            data_key: Some(DataKey::new(&Secret::new([1; 64]))),
+            writer: Some(epoch),
+            ..OpenOptions::default()
+        };
+        let structure = blockstore::page::StructureKey::from_bytes(structure);
+        let disk = Arc::new(RemoteDisk::new(at));
+        let engine =
+            Engine::open(disk, structure, Arc::new(OsRng), EngineConfig::tiny(), options).unwrap();
+        VolumeHandle::over(&id(), engine, 4).unwrap()
+    })
+    .await
+    .unwrap();
+    let calls = handle.clone();
+    link.on_call(Arc::new(move |call| calls.call(call)));
+    (link, handle)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.unwrap()
+}
+
+fn pattern(seed: u64) -> Vec<u8> {
+    (0..8192).map(|at| (seed * 31 + at / 512 + at % 13) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_survive_connections_that_break() {
+    let bench = Bench::new();
+    bench.lend(1, LEASE_MS);
+    let (link, volume) = machine(&bench, 1).await;
+    for round in 0..60u64 {
+        let writer = volume.clone();
+        let write = spawn_blocking(move || {
+            writer.write(round % 50 * 8192, pattern(round)).unwrap();
+            if round % 3 == 0 {
+                writer.flush().unwrap();
+            }
+            assert_eq!(writer.read(round % 50 * 8192, 8192).unwrap(), pattern(round));
+        });
+        if round % 7 == 0 {
+            bench.cut_connections();
+        }
+        write.await.unwrap();
+    }
+    assert!(bench.dialled.load(Ordering::SeqCst) > 5);
+    // The server cuts it where it is.
+    let store = bench.store.clone();
+    blocking(move || store.cut(&id(), CutId::new("snap-1").unwrap())).await.unwrap();
+    let closing = link.clone();
+    link.on_call(Arc::new(|_| Err(StoreError::Closed { id: id() })));
+    blocking(move || volume.close().unwrap()).await;
+    blocking(move || closing.goodbye()).await;
+    let away = Arc::clone(&bench.served.lock().unwrap().as_ref().unwrap().away);
+    assert!(away.has_stopped());
+    bench.take_back().await;
+
+    let options = OpenOptions {
+        data_key: Some(DataKey::new(&Secret::new([1; 64]))),
+        writer: Some(2),
+        ..OpenOptions::default()
+    };
+    let here = bench.store.open_volume(&id(), options).unwrap();
+    for at in 0..50u64 {
+        let newest = if at < 10 { at + 50 } else { at };
+        assert_eq!(here.read(at * 8192, 8192).unwrap(), pattern(newest), "{at}");
+    }
+    assert_eq!(bench.store.cuts(&id()).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fenced_machine_is_told_and_its_writes_go_nowhere() {
+    let bench = Bench::new();
+    let served = bench.lend(1, LEASE_MS);
+    let (old, volume) = machine(&bench, 1).await;
+    let writer = volume.clone();
+    blocking(move || {
+        writer.write(0, pattern(1)).unwrap();
+        writer.flush().unwrap();
+    })
+    .await;
+    // Writes that were sent and not flushed race with the fence; none comes after it.
+    let hammer = volume.clone();
+    let hammering = spawn_blocking(move || {
+        (0..5000u64)
+            .find_map(|n| hammer.write(1 << 20, pattern(n)).and_then(|()| hammer.flush()).err())
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let (fence, disk) = (Arc::clone(&served), Arc::clone(&served.loan.disk));
+    blocking(move || fence.away.fence()).await;
+    let read_all = move || {
+        let mut bytes = vec![0; disk.len().unwrap() as usize];
+        disk.read(0, &mut bytes).unwrap();
+        bytes
+    };
+    let after_fence = blocking(read_all.clone()).await;
+    assert!(hammering.await.unwrap().is_some(), "the fenced machine went on");
+    let mut lost = old.lost();
+    lost.wait_for(Option::is_some).await.unwrap();
+    assert_eq!(*old.lost().borrow(), Some(Loss::Fenced));
+    assert!(!old.holds());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(blocking(read_all).await == after_fence, "bytes changed after the fence");
+    drop((served, volume));
+    bench.take_back().await;
+
+    bench.lend(2, LEASE_MS);
+    let (new, volume) = machine(&bench, 2).await;
+    let reader = volume.clone();
+    assert_eq!(blocking(move || reader.read(0, 8192).unwrap()).await, pattern(1));
+    blocking(move || volume.close().unwrap()).await;
+    blocking(move || new.goodbye()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_hears_nothing_stops_before_the_server_counts_it_out() {
+    let bench = Bench::new();
+    let served = bench.lend(1, 1000);
+    let (link, _structure) = link(&bench).await;
+    assert!(link.holds() && !served.away.has_stopped());
+    // Renewals keep it going for longer than one lease.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(link.holds() && served.away.is_connected());
+
+    bench.down.store(true, Ordering::SeqCst);
+    bench.cut_connections();
+    let disk = RemoteDisk::new(link.clone());
+    let began = BootClock.millis();
+    let stalled = blocking(move || disk.len()).await;
+    assert!(stalled.is_err());
+    assert_eq!(*link.lost().borrow(), Some(Loss::LeaseEnded));
+    assert!(!link.holds());
+    assert!(!served.away.has_stopped(), "the server counted the machine out first");
+    assert!(BootClock.millis() - began <= 1000);
+    while !served.away.has_stopped() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let call = served.away.call(blockstore::store::EngineCall::Cuts);
+    assert!(matches!(call, Err(StoreError::Away { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_wait_for_a_server_that_comes_back_in_time() {
+    let bench = Bench::new();
+    bench.lend(1, LEASE_MS);
+    let (_link, volume) = machine(&bench, 1).await;
+    bench.down.store(true, Ordering::SeqCst);
+    bench.cut_connections();
+    let writer = volume.clone();
+    let stalled = spawn_blocking(move || {
+        writer.write(0, pattern(4)).unwrap();
+        writer.flush().unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!stalled.is_finished());
+    bench.down.store(false, Ordering::SeqCst);
+    stalled.await.unwrap();
+    assert_eq!(blocking(move || volume.read(0, 8192).unwrap()).await, pattern(4));
+}

@@ -1,0 +1,353 @@
+"""`strongroom attach`: the host side of a volume in a process of its own, over the network."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import BINARY, eventually, require
+from nbd_client import Nbd
+from steps import create_key, create_snapshot, create_volume, detach, trail, volume_is
+from test_secrets import core, data_keys, occurs
+
+LEASE_SECONDS = 60
+SHORT_LEASE_SECONDS = 6
+PATTERN = b"what a host writes, the server never reads; " * 200
+PATTERN = PATTERN[: len(PATTERN) // 512 * 512]
+
+
+class Agent:
+    """A `strongroom attach` of our own."""
+
+    def __init__(self, server, host, volume, directory, *arguments, starts=True):
+        # Unix socket paths are short: not below the test's own directory.
+        self.socket = server.dir / f"{time.monotonic_ns()}.sock"
+        self.log_path = directory / f"agent-{time.monotonic_ns()}.log"
+        self.log = open(self.log_path, "w")
+        self.process = subprocess.Popen(
+            [BINARY, "attach", "--endpoint", server.url, "--credentials", str(host.credentials),
+             "--socket", str(self.socket), "--json", *arguments, volume],
+            stdout=subprocess.PIPE, stderr=self.log, text=True,
+        )  # fmt: skip
+        if starts:
+            line = self.process.stdout.readline()
+            assert line, self.words()
+            self.serving = json.loads(line)
+            self.nbd = Nbd(str(self.socket))
+
+    def words(self):
+        return self.log_path.read_text()
+
+    def ends(self, seconds=30):
+        code = self.process.wait(timeout=seconds)
+        self.process.stdout.close()
+        self.log.close()
+        return code
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.ends()
+
+
+class Host:
+    """A registered machine that attaches its volumes itself."""
+
+    def __init__(self, account, directory):
+        made = account.server.admin(
+            "host", "create", "--account", account.id, "--az", "us-east-1a", "--remote", "--json"
+        )
+        self.id = json.loads(made)["InstanceId"]
+        self.credentials = directory / f"{self.id}.json"
+        self.credentials.touch(mode=0o600)
+        self.credentials.write_text(made)
+
+
+@pytest.fixture(scope="module")
+def server(own_server):
+    return own_server("--attach-lease-seconds", str(LEASE_SECONDS))
+
+
+@pytest.fixture(scope="module")
+def owner(server):
+    return server.account("owner")
+
+
+@pytest.fixture(scope="module")
+def key(owner):
+    return create_key(owner)
+
+
+@pytest.fixture
+def agents():
+    made = []
+    yield made
+    for agent in made:
+        if agent.process.poll() is None:
+            agent.process.send_signal(signal.SIGCONT)
+            agent.process.kill()
+            agent.ends()
+
+
+def attachment_state(owner, volume):
+    found = owner.client("ec2").describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"]
+    return found[0]["State"] if found else None
+
+
+def attach(owner, volume, host):
+    owner.client("ec2").attach_volume(VolumeId=volume, InstanceId=host.id, Device="/dev/sdf")
+
+
+def encrypted(owner, key):
+    return create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
+
+
+def io_fails(nbd):
+    """Whether a flushed write is refused, or the device is gone."""
+    try:
+        nbd.write(0, b"\xee" * 4096)
+        nbd.flush()
+    except (OSError, AssertionError, EOFError, ConnectionError):
+        return True
+    return False
+
+
+def test_a_volume_is_written_cut_and_read_from_another_machine(
+    server, owner, key, agents, tmp_path
+):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    assert attachment_state(owner, volume) == "attaching"
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    assert attachment_state(owner, volume) == "attached"
+    assert agent.serving["VolumeId"] == volume and agent.serving["Device"] == "/dev/sdf"
+    assert os.stat(agent.socket).st_mode & 0o777 == 0o600
+
+    for round in range(40):
+        agent.nbd.write(round * 65536, PATTERN + bytes([round]) * 512)
+    agent.nbd.flush()
+    assert agent.nbd.read(65536, len(PATTERN)) == PATTERN
+
+    # A snapshot of the volume in use: cut where it is open, read beside the writer.
+    snapshot = create_snapshot(owner, volume)
+    agent.nbd.write(0, b"\x55" * 4096)
+    agent.nbd.flush()
+    detach(owner, volume)
+    assert agent.ends() == 0, agent.words()
+
+    # Another machine goes on with it, and a third has a volume of the snapshot: pages of a base.
+    lazy = create_volume(owner, "--snapshot-id", snapshot)
+    for wanted, first in ((volume, b"\x55" * 4096), (lazy, PATTERN[:4096])):
+        other = Host(owner, tmp_path)
+        attach(owner, wanted, other)
+        agents.append(agent := Agent(server, other, wanted, tmp_path))
+        assert agent.nbd.read(0, 4096) == first
+        assert agent.nbd.read(39 * 65536, len(PATTERN) + 512) == PATTERN + bytes([39]) * 512
+        detach(owner, wanted)
+        assert agent.ends() == 0, agent.words()
+
+    # KMS was called by the host, over the network, on the grant; the openings are recorded.
+    decrypts = [record for record in trail(owner, EventName="Decrypt")
+                if host.id in record["userIdentity"].get("arn", "")]  # fmt: skip
+    assert decrypts and decrypts[0]["sourceIPAddress"] == "127.0.0.1"
+    opened = trail(owner, EventName="OpenAttachment")
+    assert opened and "ticket" not in json.dumps(opened)
+
+
+def test_a_fenced_machine_that_wakes_up_writes_nothing(server, owner, key, agents, tmp_path):
+    first, second, volume = Host(owner, tmp_path), Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, first)
+    agents.append(old := Agent(server, first, volume, tmp_path))
+    old.nbd.write(0, b"\x11" * 4096)
+    old.nbd.flush()
+    # Accepted, sealed, perhaps sent; not flushed.
+    old.nbd.write(4096, b"\x12" * 4096)
+    old.process.send_signal(signal.SIGSTOP)
+
+    began = time.monotonic()
+    owner.client("ec2").detach_volume(VolumeId=volume, Force=True)
+    volume_is(owner, volume, "available")
+    assert time.monotonic() - began < LEASE_SECONDS / 2, "force waits for no lease"
+    attach(owner, volume, second)
+    agents.append(new := Agent(server, second, volume, tmp_path))
+    assert new.serving["Epoch"] > old.serving["Epoch"]
+    new.nbd.write(0, b"\x22" * 4096)
+    new.nbd.flush()
+
+    old.process.send_signal(signal.SIGCONT)
+    assert io_fails(old.nbd)
+    assert old.ends() == 5, old.words()
+    assert new.nbd.read(0, 4096) == b"\x22" * 4096
+    new.nbd.write(8192, b"\x23" * 4096)
+    new.nbd.flush()
+    detach(owner, volume)
+    assert new.ends() == 0
+
+    # What the superblocks and the log say, when everybody is gone.
+    attach(owner, volume, first)
+    agents.append(last := Agent(server, first, volume, tmp_path))
+    assert last.nbd.read(0, 4096) == b"\x22" * 4096
+    assert last.nbd.read(8192, 4096) == b"\x23" * 4096
+    assert last.stop() == 0
+
+
+def test_a_killed_machine_starts_again_at_once(server, owner, key, agents, tmp_path):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    agent.nbd.write(0, b"\x31" * 65536)
+    agent.nbd.flush()
+    agent.process.kill()
+    agent.ends()
+    assert attachment_state(owner, volume) == "attached"
+    agents.append(again := Agent(server, host, volume, tmp_path))
+    assert again.nbd.read(0, 65536) == b"\x31" * 65536
+    # Told to stop, it leaves the volume attached.
+    again.nbd.write(0, b"\x32" * 4096)
+    assert again.stop() == 0
+    assert attachment_state(owner, volume) == "attached"
+    agents.append(third := Agent(server, host, volume, tmp_path))
+    assert third.nbd.read(0, 4096) == b"\x32" * 4096
+    detach(owner, volume)
+    assert third.ends() == 0
+
+
+def test_requests_wait_for_a_server_that_is_started_again(server, owner, key, agents, tmp_path):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    agent.nbd.write(0, b"\x41" * 65536)
+    agent.nbd.flush()
+    agent.nbd.write(65536, b"\x42" * 65536)
+    server.kill()
+    # What was not flushed is sent again.
+    agent.nbd.write(131072, b"\x43" * 65536)
+    server.start()
+    agent.nbd.flush()
+    for place, byte in ((0, b"\x41"), (65536, b"\x42"), (131072, b"\x43")):
+        assert agent.nbd.read(place, 65536) == byte * 65536
+    assert attachment_state(owner, volume) == "attached"
+    # The server kept the volume for its machine and still cuts it there.
+    create_snapshot(owner, volume)
+    detach(owner, volume)
+    assert agent.ends() == 0, agent.words()
+
+
+def test_a_partitioned_machine_stops_before_the_volume_is_given_away(
+    own_server, agents, tmp_path
+):
+    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
+    owner = server.account("owner")
+    host, volume = Host(owner, tmp_path), encrypted(owner, create_key(owner))
+    attach(owner, volume, host)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    agent.nbd.write(0, b"\x51" * 4096)
+    agent.nbd.flush()
+    # A server that stands still is a network that carries nothing.
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert agent.ends(SHORT_LEASE_SECONDS + 10) == 5
+        took = time.monotonic() - began
+        assert took < SHORT_LEASE_SECONDS, f"it went on for {took} s"
+        assert "the lease ended" in agent.words()
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    # Without force: the lease is over, or is waited for.
+    detach(owner, volume)
+
+
+def test_nobody_else_opens_an_attachment(server, owner, key, agents, tmp_path):
+    host, stranger, volume = Host(owner, tmp_path), Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(refused := Agent(server, stranger, volume, tmp_path, starts=False))
+    assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
+
+    # A key that was disabled meanwhile: KMS refuses, and nothing is served.
+    owner.client("kms").disable_key(KeyId=key)
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+    assert refused.ends() == 1 and "DisabledException" in refused.words()
+    owner.client("kms").enable_key(KeyId=key)
+    assert attachment_state(owner, volume) == "attaching"
+    # An attachment whose machine never came is ended like any other.
+    detach(owner, volume)
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+    assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
+
+
+def test_the_key_is_at_the_machine_alone_and_in_no_core(server, owner, key, agents, tmp_path):
+    require("gdb")
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    agent.nbd.write(0, PATTERN)
+    agent.nbd.flush()
+    assert agent.nbd.read(0, len(PATTERN)) == PATTERN
+    images = [core(agent.process, tmp_path / "agent.core"), core(server.process, tmp_path / "server.core")]
+    data_key = data_keys(server, owner, volume)
+    extracted = hmac.new(b"ebsfmt1", data_key, hashlib.sha256).digest()
+    secrets = [data_key[:32], data_key[32:], base64.b64encode(data_key), extracted]
+    in_agent, in_server = (occurs(secrets, image) for image in images)
+    if "memfd_secret" in agent.serving["KeyMemory"]:
+        maps = open(f"/proc/{agent.process.pid}/maps").read()
+        assert "secretmem" in maps
+        assert not in_agent, "the data key is in the agent's core"
+    assert not in_server, "the server holds the data key of a volume at another machine"
+    # The server holds no plaintext either, in memory or below its directory.
+    assert not occurs([PATTERN[:512]], images[1])
+    for path in server.data.rglob("*"):
+        if path.is_file() and not path.is_socket():
+            assert not occurs([PATTERN[:64], *secrets], path), path
+    assert agent.stop() == 0
+
+
+def certificates(openssl, directory):
+    """A certificate authority of our own, and a key and certificate of 127.0.0.1."""
+    ca, ca_key = directory / "ca.pem", directory / "ca.key"
+    private, request, cert = (directory / name for name in ("tls.key", "tls.csr", "tls.pem"))
+    (directory / "ext").write_text(
+        "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"
+        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for arguments in (
+        [*new, "-x509", "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=test CA"],
+        [*new, "-keyout", private, "-out", request, "-subj", "/CN=server"],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
+         "-out", cert, "-days", "2", "-extfile", directory / "ext"],
+    ):  # fmt: skip
+        subprocess.run([openssl, *arguments], check=True, capture_output=True)
+    return ca, private, cert
+
+
+def test_over_tls(own_server, tmp_path, agents):
+    openssl = require("openssl")
+    ca, private, cert = certificates(openssl, tmp_path)
+    server = own_server("--tls-cert", str(cert), "--tls-key", str(private))
+    assert server.url.startswith("https://")
+    os.environ["AWS_CA_BUNDLE"] = str(ca)
+    try:
+        owner = server.account("owner")
+        ec2 = owner.client("ec2")
+        volume = ec2.create_volume(Size=1, AvailabilityZone="us-east-1a")["VolumeId"]
+        volume_is(owner, volume, "available")
+        host = Host(owner, tmp_path)
+        attach(owner, volume, host)
+        # A certificate that nobody vouches for is refused.
+        agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+        assert refused.ends() == 4 and "certificate" in refused.words()
+        agents.append(agent := Agent(server, host, volume, tmp_path, "--ca", str(ca)))
+        # Not encrypted under a KMS key: its key comes through the channel.
+        agent.nbd.write(0, PATTERN)
+        agent.nbd.flush()
+        assert agent.nbd.read(0, len(PATTERN)) == PATTERN
+        ec2.detach_volume(VolumeId=volume)
+        eventually(lambda: attachment_state(owner, volume) is None)
+        assert agent.ends() == 0, agent.words()
+    finally:
+        del os.environ["AWS_CA_BUNDLE"]
