@@ -131,19 +131,20 @@ async fn an_export_that_dies_anywhere_leaves_nothing() {
     let host = stage.host(1, HERE, "a").await;
     let volume = stage.filled(&host).await;
     let kept = stage.snapshot(1, HERE, &volume).await;
-    for call in 1..=4 {
-        stage.fill(&volume, 0..BLOCKS, 10 * call as u8);
+    // An incremental export of few blocks stores two packs: its frames, then its nodes.
+    for (round, call) in (1..).zip([1, 1, 2, 2]) {
+        stage.fill(&volume, 0..BLOCKS, 10 * round);
         stage.plan(HERE, dies_at(call));
         let input = json!({ "VolumeId": volume });
         let made = text(&stage.ec2("CreateSnapshot", input).await, "SnapshotId");
         stage.settle().await;
         assert!(stage.bench.objects[HERE].crashed(), "call {call} was not reached");
         // Every other one is deleted while it is pending.
-        if call % 2 == 0 {
+        if round % 2 == 0 {
             stage.delete(&made).await;
         }
         stage.recover().await;
-        if call % 2 == 1 {
+        if round % 2 == 1 {
             assert_eq!(stage.describe_snapshot(1, HERE, &made).await["State"], "completed");
             stage.delete(&made).await;
         }

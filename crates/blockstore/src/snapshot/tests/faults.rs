@@ -91,7 +91,7 @@ fn an_export_survives_crashes_at_any_point() {
 #[test]
 fn acknowledged_puts_survive_crashes() {
     let mut crashes = 0;
-    for seed in 0..30 {
+    for seed in 0..60 {
         let rng = SeededRng::new(seed);
         let (objects, _) = faulty(seed);
         let key = key(1);
