@@ -15,17 +15,41 @@ pub(super) struct Program {
     /// The package whose example it is.
     package: &'static str,
     example: &'static str,
-    /// What follows the folder on its command line.
+    /// Its command line. `FOLDER` stands for a folder of its own.
     arguments: &'static [&'static str],
 }
 
-/// Run in this order, each in a folder of its own that is removed afterwards.
-pub(super) const PROGRAMS: [Program; 1] = [Program {
-    title: "Copies of snapshots",
-    package: "blockstore",
-    example: "copy_speed",
-    arguments: &["1024"],
-}];
+const fn of_blocks(
+    title: &'static str,
+    example: &'static str,
+    arguments: &'static [&'static str],
+) -> Program {
+    Program { title, package: "blockstore", example, arguments }
+}
+
+/// Run in this order, each in a folder that is removed afterwards.
+pub(super) const PROGRAMS: [Program; 7] = [
+    of_blocks("Flushes and cuts", "cuts", &["FOLDER", "101", "256"]),
+    Program {
+        title: "What a guest feels of an export",
+        package: "lifecycle",
+        example: "guest_latency",
+        arguments: &["FOLDER", "1024", "10"],
+    },
+    of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]),
+    of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]),
+    of_blocks(
+        "The cleaner, writes all over the volume",
+        "cleaner",
+        &["amplification", "FOLDER/volume", "--pattern", "uniform"],
+    ),
+    of_blocks(
+        "The cleaner, nine writes of ten to a tenth of the volume",
+        "cleaner",
+        &["amplification", "FOLDER/volume", "--pattern", "hot-cold"],
+    ),
+    of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]),
+];
 
 /// Runs a program and makes a table of what it prints.
 pub(super) fn section(program: &Program, directory: &Path) -> Result<String, String> {
@@ -36,8 +60,7 @@ pub(super) fn section(program: &Program, directory: &Path) -> Result<String, Str
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     eprintln!("{title}");
     let printed = Command::new(command::target_dir()?.join("release/examples").join(example))
-        .arg(&folder)
-        .args(*arguments)
+        .args(arguments.iter().map(|text| text.replace("FOLDER", &folder.display().to_string())))
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot start {example}: {error}"));
@@ -47,10 +70,8 @@ pub(super) fn section(program: &Program, directory: &Path) -> Result<String, Str
         return Err(format!("{example} failed: {}", printed.status));
     }
     let cases = cases(&String::from_utf8_lossy(&printed.stdout))?;
-    let command = format!(
-        "cargo run --release -p {package} --example {example} -- FOLDER {}",
-        arguments.join(" ")
-    );
+    let command =
+        format!("cargo run --release -p {package} --example {example} -- {}", arguments.join(" "));
     Ok(format!("### {title}\n\n{}\n\n{}", machine::describe(command.trim(), &[])?, table(&cases)))
 }
 
