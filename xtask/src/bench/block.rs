@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::fio::{self, Measured, WORKLOADS};
-use super::programs::{self, PROGRAMS};
+use super::programs::{self, PROGRAMS, Program};
 use super::server::{Kind, Server};
 use super::{machine, report};
 
@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// A directory on the disk to measure; what the run puts there is removed afterwards.
     #[arg(long)]
     directory: PathBuf,
+    /// Leave out the programs that measure what has no peer.
+    #[arg(long)]
+    servers_only: bool,
     /// Write the table into docs/benchmarks.md instead of only printing it.
     #[arg(long)]
     record: bool,
@@ -37,13 +40,15 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     std::fs::create_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
     let outcome = measure(options, &directory);
+    let programs: &[Program] = if options.servers_only { &[] } else { &PROGRAMS };
     let programs: Result<Vec<String>, String> =
-        PROGRAMS.iter().map(|program| programs::section(program, &directory)).collect();
+        programs.iter().map(|program| programs::section(program, &directory)).collect();
     std::fs::remove_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
     let results = outcome?;
+    let servers_only = if options.servers_only { " --servers-only" } else { "" };
     let command = format!(
-        "cargo xtask bench block --rounds {} --seconds {} --size-mib {} --directory DIR",
+        "cargo xtask bench block --rounds {} --seconds {} --size-mib {} --directory DIR{servers_only}",
         options.rounds, options.seconds, options.size_mib
     );
     let section = format!(
