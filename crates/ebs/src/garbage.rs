@@ -6,38 +6,30 @@
 
 use crate::error::Result;
 use base::{Region, SnapshotId, VolumeId};
-use meta::{Tx, params};
+use meta::{Param, Tx, params};
 
 /// The most roots of one look.
 pub const ROOTS_AT_ONCE_MAX: u32 = 64;
 
 /// Notes what a snapshot's row names, before it goes or stops naming it.
 pub(crate) fn note_snapshot(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
-    for column in ["root", "checkpoint_root"] {
-        tx.execute(
-            &format!(
-                "INSERT INTO ebs_deleted_roots (region, root) SELECT region, {column} \
-                 FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2 \
-                 AND {column} IS NOT NULL ON CONFLICT DO NOTHING"
-            ),
-            params![region, id],
-        )?;
-    }
-    Ok(())
+    note(tx, "ebs_snapshots", "snapshot_id", "root", params![region, id])?;
+    note(tx, "ebs_snapshots", "snapshot_id", "checkpoint_root", params![region, id])
 }
 
 /// Notes what a volume's row names, before it goes or stops naming it.
 pub(crate) fn note_volume(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<()> {
-    for column in ["base_root", "checkpoint_root"] {
-        tx.execute(
-            &format!(
-                "INSERT INTO ebs_deleted_roots (region, root) SELECT region, {column} \
-                 FROM ebs_volumes WHERE region = $1 AND volume_id = $2 \
-                 AND {column} IS NOT NULL ON CONFLICT DO NOTHING"
-            ),
-            params![region, id],
-        )?;
-    }
+    note(tx, "ebs_volumes", "volume_id", "base_root", params![region, id])?;
+    note(tx, "ebs_volumes", "volume_id", "checkpoint_root", params![region, id])
+}
+
+/// Notes the root in one column of the row of a region and id.
+fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Param]) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO ebs_deleted_roots (region, root) SELECT region, {column} FROM {table} \
+         WHERE region = $1 AND {id_column} = $2 AND {column} IS NOT NULL ON CONFLICT DO NOTHING"
+    );
+    tx.execute(&sql, row)?;
     Ok(())
 }
 
