@@ -4,6 +4,7 @@
 //! what is missing is named and left out; in CI (`CI=true`) a missing client is a failure.
 
 use crate::command;
+use crate::mutants;
 use crate::postgres::{self, Server};
 use clap::Args;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let postgres = Postgres::find()?;
     if !options.only_clients {
         crates(&postgres)?;
+        mutants::run(&mutants::Options::default())?;
     }
     if !options.no_clients {
         clients(&postgres, &options.pytest)?;

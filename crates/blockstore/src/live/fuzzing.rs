@@ -1,8 +1,8 @@
 //! Entries for the fuzz targets: superblocks, and what is decoded once a seal is opened. Damage
 //! cannot get behind a seal, a mistake of ours could.
 
-use super::layout::{Geometry, SLOT_BYTES};
-use super::log::{Descriptor, Record};
+use super::layout::{Geometry, SLOT_BYTES, SegmentIndex};
+use super::log::{Descriptor, Record, SegmentHeader};
 use super::map::{child, leaf_changed, leaf_entry};
 use super::segment::SegmentTable;
 use super::superblock::{
@@ -49,6 +49,29 @@ pub fn superblock_sample() -> Vec<u8> {
         exports: vec![([6; 16], 4)],
     };
     superblock.seal(0, &structure_key(), &SeededRng::new(1))
+}
+
+/// Where the sample of a segment header lies.
+const SEGMENT: SegmentIndex = 5;
+const SEGMENT_SALT: Salt = Salt([9; 32]);
+
+/// Whether the bytes open as the header of the sample's segment.
+pub fn open_segment_header(bytes: &[u8]) -> bool {
+    let filled = filled(bytes, PAGE_BYTES);
+    let page: Page = filled.try_into().expect("a page was filled");
+    SegmentHeader::open(page, SEGMENT, &structure_key().opener(SEGMENT_SALT)).is_some()
+}
+
+/// A segment header that [`open_segment_header`] opens.
+pub fn segment_header_sample() -> Vec<u8> {
+    let header = SegmentHeader {
+        incarnation: 6,
+        first_sequence: 7,
+        previous: Tag([2; 16]),
+        successor: 8,
+        successor_salt: Salt([4; 32]),
+    };
+    header.seal(SEGMENT, &mut structure_key().sealer(SEGMENT_SALT)).to_vec()
 }
 
 /// Decodes the bytes as everything that pages of a volume's structure hold.

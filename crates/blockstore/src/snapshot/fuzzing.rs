@@ -3,11 +3,14 @@
 
 use super::codec::Malformed;
 use super::frame::Frame;
+use super::ledger::{Condemned, LEDGER_VERSION, LEDGER_VERSION_1, decode_entries, encode_entries};
 use super::node::{Child, Children, Facts, Leaf, Pointer, RootRecord, decode_inner, encode_inner};
-use super::pack::{Footer, ItemRef, PackId};
+use super::pack::{Directory, DirectoryEntry, Footer, Header, ItemRef, PackId, PackKind};
 use super::{Checkpoint, SnapshotRoot};
 use crate::page::{KeyCheckValue, Tag};
+use base::Timestamp;
 use objstore::Bytes;
+use std::collections::BTreeMap;
 
 /// Decodes the bytes as everything a snapshot store holds. What is accepted is written and read
 /// again, and must be the same.
@@ -23,6 +26,43 @@ pub fn decode(bytes: &[u8]) {
     {
         assert_eq!(pack.object(revision), name, "a pack has one name");
     }
+}
+
+/// The pack that directories and ledgers of the samples speak of.
+const PACK: PackId = PackId([7; 16]);
+
+/// Decodes the bytes as the account that a pack gives of itself, behind its seal.
+pub fn decode_directory(bytes: &[u8]) {
+    for revision in [0, 2] {
+        let decode = |b: &[u8]| Directory::decode(PACK, revision, b);
+        stable(bytes, decode, |directory| directory.encode(PACK, revision));
+    }
+    let _ = Header::decode(bytes);
+}
+
+/// A directory of a frame and a node, and an empty one.
+pub fn directory_samples() -> Vec<Vec<u8>> {
+    let entry = |slot, id| DirectoryEntry { slot, id, offset: 32, length: 4112, tag: Tag([9; 16]) };
+    let full = Directory { kind: PackKind::Frames, entries: vec![entry(0, 5), entry(63, 1 << 40)] };
+    let empty = Directory { kind: PackKind::Nodes, entries: Vec::new() };
+    vec![full.encode(PACK, 0), full.encode(PACK, 2), empty.encode(PACK, 0)]
+}
+
+/// Decodes the bytes as a ledger of condemned packs of either version, behind its seal.
+pub fn decode_ledger(bytes: &[u8]) {
+    for version in [LEDGER_VERSION_1, LEDGER_VERSION] {
+        let Ok(entries) = decode_entries(version, bytes) else { continue };
+        let again = decode_entries(LEDGER_VERSION, &encode_entries(&entries));
+        assert_eq!(again, Ok(entries), "what was written is read");
+    }
+    assert_eq!(decode_entries(LEDGER_VERSION + 1, bytes), Err(Malformed), "a version to come");
+}
+
+/// A ledger of two packs.
+pub fn ledger_sample() -> Vec<u8> {
+    let condemned = |dead| Condemned { since: Timestamp(1_700_000_000_000), dead, series: [3; 16] };
+    let entries = BTreeMap::from([(PACK, condemned(1)), (PackId([8; 16]), condemned(u64::MAX))]);
+    encode_entries(&entries)
 }
 
 /// Decodes the bytes as a frame's table, with a body of the size it names.
@@ -41,7 +81,7 @@ pub fn decode_frame_table(bytes: &[u8]) {
 
 /// Valid encodings to begin with.
 pub fn samples() -> Vec<Vec<u8>> {
-    let pack = PackId([7; 16]);
+    let pack = PACK;
     let item = ItemRef { pack, slot: 3, offset: 32, length: 4112, tag: Tag([9; 16]) };
     let other = ItemRef { pack: PackId([8; 16]), ..item };
     let facts = Facts {

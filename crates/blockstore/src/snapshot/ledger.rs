@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 const DIRECTORY: &str = "gc";
 const LEDGER_MAGIC: &[u8; 4] = b"SRGC";
-const LEDGER_VERSION: u8 = 2;
+pub(super) const LEDGER_VERSION: u8 = 2;
 /// Without series: nothing was nominated then.
-const LEDGER_VERSION_1: u8 = 1;
+pub(super) const LEDGER_VERSION_1: u8 = 1;
 const ENTRY_BYTES: usize = 48;
 const ENTRY_BYTES_1: usize = 32;
 /// The most packs a ledger names; the others wait for the next collections.
@@ -92,13 +92,7 @@ fn ledger_id(version: u8, ordinal: u64) -> u64 {
 }
 
 fn encode(store: &SnapshotStore, ordinal: u64, entries: &BTreeMap<PackId, Condemned>) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(entries.len() * ENTRY_BYTES);
-    for (pack, condemned) in entries {
-        sealed.extend_from_slice(&pack.0);
-        sealed.extend_from_slice(&condemned.since.0.to_le_bytes());
-        sealed.extend_from_slice(&condemned.dead.to_le_bytes());
-        sealed.extend_from_slice(&condemned.series);
-    }
+    let mut sealed = encode_entries(entries);
     let salt = Salt::generate(store.rng());
     let mut sealer = store.key().sealer(salt);
     let id = ledger_id(LEDGER_VERSION, ordinal);
@@ -120,20 +114,43 @@ fn decode(
     let mut fields = Fields::new(bytes);
     fields.expect(LEDGER_MAGIC)?;
     let version = fields.u8()?;
-    let entry_bytes = match version {
-        LEDGER_VERSION => ENTRY_BYTES,
-        LEDGER_VERSION_1 => ENTRY_BYTES_1,
-        _ => return Err(Malformed),
-    };
+    if !matches!(version, LEDGER_VERSION | LEDGER_VERSION_1) {
+        return Err(Malformed);
+    }
     fields.expect(&[SUITE_AES_256_GCM, 0, 0])?;
     let (salt, tag) = (Salt(fields.array()?), Tag(fields.array()?));
     let mut sealed = fields.bytes(bytes.len().saturating_sub(56))?.to_vec();
     let id = ledger_id(version, ordinal);
     let opened = store.key().opener(salt).open(0, StructureKind::Condemned, id, &tag, &mut sealed);
     opened.map_err(|_| Malformed)?;
-    let mut fields = Fields::new(&sealed);
+    decode_entries(version, &sealed)
+}
+
+/// The entries before they are sealed.
+pub(super) fn encode_entries(entries: &BTreeMap<PackId, Condemned>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
+    for (pack, condemned) in entries {
+        bytes.extend_from_slice(&pack.0);
+        bytes.extend_from_slice(&condemned.since.0.to_le_bytes());
+        bytes.extend_from_slice(&condemned.dead.to_le_bytes());
+        bytes.extend_from_slice(&condemned.series);
+    }
+    bytes
+}
+
+/// Reads entries of a ledger of this version.
+pub(super) fn decode_entries(
+    version: u8,
+    bytes: &[u8],
+) -> Result<BTreeMap<PackId, Condemned>, Malformed> {
+    let entry_bytes = match version {
+        LEDGER_VERSION => ENTRY_BYTES,
+        LEDGER_VERSION_1 => ENTRY_BYTES_1,
+        _ => return Err(Malformed),
+    };
+    let mut fields = Fields::new(bytes);
     let mut entries = BTreeMap::new();
-    for _ in 0..sealed.len() / entry_bytes {
+    for _ in 0..bytes.len() / entry_bytes {
         let pack = PackId(fields.array()?);
         let since = Timestamp(i64::from_le_bytes(fields.array()?));
         let dead = fields.u64()?;

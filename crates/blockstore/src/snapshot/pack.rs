@@ -226,6 +226,46 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// The directory before it is sealed, as that of one revision of one pack.
+    pub(super) fn encode(&self, id: PackId, revision: u32) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32 + self.entries.len() * DIRECTORY_ENTRY_BYTES);
+        bytes.push(PACK_VERSION);
+        bytes.push(self.kind as u8);
+        bytes.push(self.entries.len() as u8);
+        bytes.extend_from_slice(&id.0);
+        bytes.extend_from_slice(&revision.to_le_bytes());
+        for entry in &self.entries {
+            bytes.push(entry.slot);
+            bytes.extend_from_slice(&entry.id.to_le_bytes());
+            bytes.extend_from_slice(&entry.offset.to_le_bytes());
+            bytes.extend_from_slice(&entry.length.to_le_bytes());
+            bytes.extend_from_slice(&entry.tag.0);
+        }
+        bytes
+    }
+
+    /// Reads what [`Directory::encode`] wrote for this revision of this pack.
+    pub(super) fn decode(id: PackId, revision: u32, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        fields.expect(&[PACK_VERSION])?;
+        let kind = PackKind::parse(fields.u8()?)?;
+        let count = fields.u8()?;
+        fields.expect(&id.0)?;
+        fields.expect(&revision.to_le_bytes())?;
+        let mut entries: Vec<DirectoryEntry> = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            let slot = fields.u8()?;
+            let ascending = entries.last().is_none_or(|last| last.slot < slot);
+            if !ascending || usize::from(slot) >= PACK_ITEMS_MAX {
+                return Err(Malformed);
+            }
+            let (id, offset, length) = (fields.u64()?, fields.u32()?, fields.u32()?);
+            entries.push(DirectoryEntry { slot, id, offset, length, tag: Tag(fields.array()?) });
+        }
+        fields.finish()?;
+        Ok(Self { kind, entries })
+    }
+
     pub(super) fn entry(&self, slot: u8) -> Option<&DirectoryEntry> {
         let at = self.entries.binary_search_by_key(&slot, |entry| entry.slot).ok()?;
         Some(&self.entries[at])
@@ -365,19 +405,7 @@ fn finish(
     key: &StructureKey,
     rng: &dyn Rng,
 ) -> Bytes {
-    let mut sealed = Vec::with_capacity(32 + directory.entries.len() * DIRECTORY_ENTRY_BYTES);
-    sealed.push(PACK_VERSION);
-    sealed.push(directory.kind as u8);
-    sealed.push(directory.entries.len() as u8);
-    sealed.extend_from_slice(&id.0);
-    sealed.extend_from_slice(&revision.to_le_bytes());
-    for entry in &directory.entries {
-        sealed.push(entry.slot);
-        sealed.extend_from_slice(&entry.id.to_le_bytes());
-        sealed.extend_from_slice(&entry.offset.to_le_bytes());
-        sealed.extend_from_slice(&entry.length.to_le_bytes());
-        sealed.extend_from_slice(&entry.tag.0);
-    }
+    let mut sealed = directory.encode(id, revision);
     let salt = Salt::generate(rng);
     let tag =
         key.sealer(salt).seal_at(0, StructureKind::PackDirectory, id.directory_id(), &mut sealed);
@@ -455,24 +483,7 @@ impl Footer {
         key.opener(self.salt)
             .open(0, StructureKind::PackDirectory, id.directory_id(), &self.tag, &mut bytes)
             .map_err(|OpenError| Malformed)?;
-        let mut fields = Fields::new(&bytes);
-        fields.expect(&[PACK_VERSION])?;
-        let kind = PackKind::parse(fields.u8()?)?;
-        let count = fields.u8()?;
-        fields.expect(&id.0)?;
-        fields.expect(&revision.to_le_bytes())?;
-        let mut entries: Vec<DirectoryEntry> = Vec::with_capacity(usize::from(count));
-        for _ in 0..count {
-            let slot = fields.u8()?;
-            let ascending = entries.last().is_none_or(|last| last.slot < slot);
-            if !ascending || usize::from(slot) >= PACK_ITEMS_MAX {
-                return Err(Malformed);
-            }
-            let (id, offset, length) = (fields.u64()?, fields.u32()?, fields.u32()?);
-            entries.push(DirectoryEntry { slot, id, offset, length, tag: Tag(fields.array()?) });
-        }
-        fields.finish()?;
-        Ok(Directory { kind, entries })
+        Directory::decode(id, revision, &bytes)
     }
 }
 

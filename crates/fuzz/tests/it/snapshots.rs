@@ -16,3 +16,17 @@ target!(
     vec![fuzzing::frame_table_sample()],
     fuzzing::decode_frame_table
 );
+
+target!(
+    /// Directories and headers of packs.
+    directories,
+    fuzzing::directory_samples(),
+    fuzzing::decode_directory
+);
+
+target!(
+    /// Ledgers of condemned packs.
+    ledgers,
+    vec![fuzzing::ledger_sample()],
+    fuzzing::decode_ledger
+);

@@ -24,7 +24,22 @@ target!(
     fuzzing::decode
 );
 
+target!(
+    /// No page but the original opens as a segment's header.
+    segment_headers,
+    vec![fuzzing::segment_header_sample()],
+    |bytes: &[u8]| {
+        if fuzzing::open_segment_header(bytes) {
+            let sample = fuzzing::segment_header_sample();
+            let mut page = bytes.to_vec();
+            page.resize(sample.len(), 0);
+            assert_eq!(page, sample, "an altered segment header was opened");
+        }
+    }
+);
+
 #[test]
-fn the_sample_opens() {
+fn the_samples_open() {
     assert!(fuzzing::open_superblock(&fuzzing::superblock_sample()));
+    assert!(fuzzing::open_segment_header(&fuzzing::segment_header_sample()));
 }
