@@ -221,7 +221,7 @@ impl World {
         let identity = self.identity.clone();
         let (principal, session_policies) = (principal.clone(), session_policies.to_vec());
         let layers =
-            self.db.read(move |tx| identity.layers(tx, &principal, &session_policies)).await;
+            self.db.read_often(move |tx| identity.layers(tx, &principal, &session_policies)).await;
         layers.map_err(Error::internal)
     }
 
@@ -233,7 +233,7 @@ impl World {
     ) -> Result<Credential, CredentialError> {
         let identity = self.identity.clone();
         let (id, token) = (access_key_id.to_owned(), token.map(str::to_owned));
-        self.db.read(move |tx| identity.credential(tx, &id, token.as_deref())).await
+        self.db.read_often(move |tx| identity.credential(tx, &id, token.as_deref())).await
     }
 
     /// Records the calls that an earlier run of this server began and did not finish.

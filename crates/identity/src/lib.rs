@@ -6,7 +6,7 @@
 //! knows the wire.
 //!
 //! Two things hold throughout. Everything that hangs on a user, group, role or policy is kept under its
-//! unique id, so a re-created one inherits nothing. And nothing that decides is cached except parsed
+//! unique id, so a re-created one inherits nothing. And nothing that decides is kept here except parsed
 //! texts by their content, so a revoked permission is gone with the transaction that revokes it.
 
 pub mod access_key;

@@ -31,6 +31,7 @@ impl Db {
     /// [`Error::MigrationChanged`] when one was edited after it had been applied; otherwise as the engine answers.
     pub async fn migrate(&self, migrations: &[Migration]) -> Result<()> {
         for step in steps(migrations) {
+            self.learn_tables(step.sql());
             let mut attempt = 1;
             while let Err(error) = self.write(move |tx| step.apply(tx)).await {
                 give_up_or_retry(error, &mut attempt)?;
@@ -45,6 +46,7 @@ impl Db {
     /// As [`Db::migrate`].
     pub fn migrate_blocking(&self, migrations: &[Migration]) -> Result<()> {
         for step in steps(migrations) {
+            self.learn_tables(step.sql());
             let mut attempt = 1;
             while let Err(error) = self.write_blocking(move |tx| step.apply(tx)) {
                 give_up_or_retry(error, &mut attempt)?;
@@ -65,6 +67,13 @@ fn steps(migrations: &[Migration]) -> impl Iterator<Item = Step> {
 }
 
 impl Step {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Prepare => TABLE,
+            Self::Apply(migration) => migration.sql,
+        }
+    }
+
     fn apply(self, tx: &mut Tx<'_>) -> Result<()> {
         let Self::Apply(Migration { name, sql }) = self else {
             return tx.define(TABLE);

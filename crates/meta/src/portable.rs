@@ -309,6 +309,31 @@ impl Token<'_> {
 }
 
 /// The tokens of a text, without white space and comments.
+/// The words of a statement that may name a table: all but what stands in texts.
+pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
+    tokens(sql).filter_map(|token| match token.kind {
+        Kind::Word => Some(token.text),
+        Kind::Quoted => Some(token.text.trim_matches('"')),
+        Kind::Number | Kind::Parameter | Kind::Text | Kind::Symbol => None,
+    })
+}
+
+/// The tables that statements of a schema create.
+pub(crate) fn created_tables(sql: &str) -> Vec<&str> {
+    const BETWEEN: [&str; 3] = ["IF", "NOT", "EXISTS"];
+    let words: Vec<&str> = words(sql).collect();
+    let creates = |pair: &[&str]| {
+        pair[0].eq_ignore_ascii_case("CREATE") && pair[1].eq_ignore_ascii_case("TABLE")
+    };
+    let starts =
+        words.windows(2).enumerate().filter(|(_, pair)| creates(pair)).map(|(at, _)| at + 2);
+    let name = |at: usize| {
+        let mut rest = words[at..].iter();
+        rest.find(|word| !BETWEEN.iter().any(|b| b.eq_ignore_ascii_case(word))).copied()
+    };
+    starts.filter_map(name).collect()
+}
+
 fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {

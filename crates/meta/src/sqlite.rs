@@ -7,7 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Access, Job, Verdict};
+use crate::memo::Memo;
 use crate::portable;
+use crate::tables::{Tables, Written};
 use crate::tx::{ROWS_MAX, Session, Tx};
 use crate::value::{Param, Row};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -103,7 +105,11 @@ fn check_file(connection: &Connection, path: &Path) -> Result<()> {
 }
 
 /// Serves writes, and for a database in memory also reads, until every sender is gone.
-pub(crate) fn run_writer(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+pub(crate) fn run_writer(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    memo: &Memo,
+) {
     while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -111,7 +117,7 @@ pub(crate) fn run_writer(mut connection: Connection, mut queue: mpsc::Receiver<B
         {
             group.push(next);
         }
-        commit_group(&mut connection, group);
+        commit_group(&mut connection, group, memo);
     }
 }
 
@@ -134,8 +140,8 @@ pub(crate) fn run_reader(
 }
 
 /// Runs a group of transactions and answers all of them.
-fn commit_group(connection: &mut Connection, mut group: Vec<Box<dyn Job>>) {
-    let result = run_group(connection, &mut group);
+fn commit_group(connection: &mut Connection, mut group: Vec<Box<dyn Job>>, memo: &Memo) {
+    let result = run_group(connection, &mut group, memo);
     if let Err(error) = &result {
         tracing::error!(%error, transactions = group.len(), "a group of transactions was lost");
         if !connection.is_autocommit() {
@@ -148,13 +154,17 @@ fn commit_group(connection: &mut Connection, mut group: Vec<Box<dyn Job>>) {
     }
 }
 
-fn run_group(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
+/// What the group wrote counts as changed from before its commit until after it, or after its failure.
+fn run_group(connection: &mut Connection, group: &mut [Box<dyn Job>], memo: &Memo) -> Result<()> {
+    let mut written = Written::nothing();
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let mut changed = false;
     for job in group {
         let access = job.access();
         command(connection, "SAVEPOINT member")?;
-        let verdict = job.run(&mut Tx::new(&mut Sqlite(connection), access));
+        let mut session = Writing { rows: Sqlite(connection), tables: memo.tables(), written };
+        let verdict = job.run(&mut Tx::new(&mut session, access));
+        written = session.written;
         // A full disk or an I/O error makes SQLite roll back everything, the members before too.
         if connection.is_autocommit() {
             let detail = "the engine rolled back the whole transaction".to_owned();
@@ -167,7 +177,9 @@ fn run_group(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<
         }
         command(connection, "RELEASE member")?;
     }
+    let change = memo.tables().change(&written);
     connection.execute_batch(if changed { "COMMIT" } else { "ROLLBACK" })?;
+    drop(change);
     Ok(())
 }
 
@@ -177,6 +189,29 @@ fn command(connection: &Connection, sql: &str) -> Result<()> {
 }
 
 struct Sqlite<'c>(&'c mut Connection);
+
+/// The writer's session: notes which tables it changes.
+struct Writing<'c> {
+    rows: Sqlite<'c>,
+    tables: &'c Tables,
+    written: Written,
+}
+
+impl Session for Writing<'_> {
+    fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
+        self.written.add(&self.tables.of(sql));
+        self.rows.execute(sql, params)
+    }
+
+    fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
+        self.rows.query(sql, params)
+    }
+
+    fn define(&mut self, sql: &str) -> Result<()> {
+        self.written = Written::All;
+        self.rows.define(sql)
+    }
+}
 
 impl Session for Sqlite<'_> {
     fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
@@ -271,13 +306,13 @@ mod tests {
             )
             .unwrap();
         let ((one, first), (two, second)) = (insert(1, 1), insert(2, 99));
-        commit_group(&mut connection, vec![one, two]);
+        commit_group(&mut connection, vec![one, two], &Memo::new());
         assert!(matches!(answer(first), Err(Error::Constraint { .. })));
         assert!(matches!(answer(second), Err(Error::Constraint { .. })));
         assert_eq!(keys(&connection), []);
 
         let (three, third) = insert(3, 3);
-        commit_group(&mut connection, vec![three]);
+        commit_group(&mut connection, vec![three], &Memo::new());
         assert_eq!(answer(third), Ok(1));
         assert_eq!(keys(&connection), [3]);
     }
@@ -291,7 +326,7 @@ mod tests {
         let (loses, second) = Call::new(Access::Write, |tx: &mut Tx<'_>| {
             tx.execute("INSERT OR ROLLBACK INTO t (a, b) VALUES (1, 1)", params![])
         });
-        commit_group(&mut connection, vec![one, loses]);
+        commit_group(&mut connection, vec![one, loses], &Memo::new());
         assert!(matches!(answer(first), Err(Error::Unavailable { .. })));
         assert!(answer(second).is_err());
         assert_eq!(keys(&connection), []);

@@ -24,13 +24,19 @@ pub(crate) trait Session {
 pub struct Tx<'s> {
     session: &'s mut dyn Session,
     access: Access,
+    marks: Marks,
+}
+
+/// What became of the statements so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Marks {
     failed: bool,
     conflict: bool,
 }
 
 impl<'s> Tx<'s> {
     pub(crate) fn new(session: &'s mut dyn Session, access: Access) -> Self {
-        Self { session, access, failed: false, conflict: false }
+        Self { session, access, marks: Marks::default() }
     }
 
     /// Runs a statement and returns how many rows it changed.
@@ -62,17 +68,31 @@ impl<'s> Tx<'s> {
         Ok(if rows.is_empty() { None } else { Some(rows.swap_remove(0)) })
     }
 
+    /// Runs `f` with a session before this one's, made from it.
+    pub(crate) fn behind<T>(
+        &mut self,
+        run: impl FnOnce(&mut dyn Session, Access) -> (T, Marks),
+    ) -> T {
+        let (outcome, marks) = run(&mut *self.session, self.access);
+        self.marks = marks;
+        outcome
+    }
+
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
+    }
+
     pub(crate) fn define(&mut self, sql: &str) -> Result<()> {
         self.attempt(sql, &[], |session| session.define(sql))
     }
 
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed
+        self.marks.failed
     }
 
     /// Whether a statement failed because of a concurrent transaction, so that running again can help.
     pub(crate) fn has_conflict(&self) -> bool {
-        self.conflict
+        self.marks.conflict
     }
 
     fn attempt<T>(
@@ -81,13 +101,12 @@ impl<'s> Tx<'s> {
         params: &[Param],
         run: impl FnOnce(&mut dyn Session) -> Result<T>,
     ) -> Result<T> {
-        if self.failed {
+        if self.marks.failed {
             return Err(Error::Aborted);
         }
         let result = admit(sql, params).and_then(|()| run(self.session));
         if let Err(error) = &result {
-            self.failed = true;
-            self.conflict = *error == Error::Serialization;
+            self.marks = Marks { failed: true, conflict: *error == Error::Serialization };
         }
         result
     }

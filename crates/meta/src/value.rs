@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
 use std::fmt;
+use std::sync::Arc;
 
 /// One value: a parameter of a statement or a column of a row.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Param {
     /// SQL NULL.
     Null,
@@ -25,6 +26,16 @@ impl Param {
             Self::Text(_) => "a text",
             Self::Bytes(_) => "bytes",
         }
+    }
+
+    /// Memory it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Null | Self::Int(_) => 0,
+                Self::Text(text) => text.len(),
+                Self::Bytes(bytes) => bytes.len(),
+            }
     }
 }
 
@@ -76,9 +87,9 @@ macro_rules! params {
     ($($value:expr),+ $(,)?) => { &[$($crate::Param::from($value)),+] };
 }
 
-/// A row of a result.
+/// A row of a result. Clones share its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row(pub(crate) Vec<Param>);
+pub struct Row(pub(crate) Arc<[Param]>);
 
 impl Row {
     /// The column at `index`, counted from zero.

@@ -183,13 +183,13 @@ pub(crate) fn context(call: &Call) -> iam::Context {
     kms::condition::of_origin(&origin)
 }
 
-/// Reads keys at one moment.
+/// Reads keys at one moment. What every request reads is in memory, and then this runs at once.
 pub(crate) async fn read<T: Send + 'static>(
     call: &Call,
     f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
     let (kms, from) = (call.world.kms.clone(), Requester::of(call));
-    Ok(call.world.db.read(move |tx| f(&kms, tx, &from)).await?)
+    Ok(call.world.db.read_often(move |tx| f(&kms, tx, &from)).await?)
 }
 
 /// Changes keys.
