@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use crate::buffer::Buffer;
+pub use blockstore::live::Port;
 pub use blockstore::store::{SizeWatch, SizeWatcher};
 
 /// A block device that works on requests in its own thread.
@@ -34,6 +35,20 @@ pub trait BlockDevice: Send + Sync {
     /// effect between its submission and its completion; a flush covers every write completed
     /// before the flush was submitted, whichever connection sent it.
     fn submit(&self, batch: Vec<Request>);
+
+    /// A way to read for the calling thread, which then passes it to
+    /// [`BlockDevice::submit_through`] and waits with it. `None` where the device's reads are done
+    /// elsewhere.
+    fn port(&self) -> Option<Port> {
+        None
+    }
+
+    /// As [`BlockDevice::submit`]; reads may go through `port`, and are then answered when the
+    /// thread has it answer.
+    fn submit_through(&self, batch: Vec<Request>, port: &mut Port) {
+        let _ = port;
+        self.submit(batch);
+    }
 }
 
 /// One request and the slot its answer goes to.

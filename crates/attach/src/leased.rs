@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{
-    BlockDevice, Completion, DeviceError, Reply, Request, Sink, SizeWatch, SizeWatcher,
+    BlockDevice, Completion, DeviceError, Port, Reply, Request, Sink, SizeWatch, SizeWatcher,
 };
 
 /// Whether the volume may be used now.
@@ -36,11 +36,30 @@ impl BlockDevice for LeasedDevice {
     }
 
     fn submit(&self, batch: Vec<Request>) {
+        if let Some(batch) = self.admit(batch) {
+            self.device.submit(batch);
+        }
+    }
+
+    fn port(&self) -> Option<Port> {
+        self.device.port()
+    }
+
+    fn submit_through(&self, batch: Vec<Request>, port: &mut Port) {
+        if let Some(batch) = self.admit(batch) {
+            self.device.submit_through(batch, port);
+        }
+    }
+}
+
+impl LeasedDevice {
+    /// The batch with replies that look at the lease again, or `None` when it has ended.
+    fn admit(&self, batch: Vec<Request>) -> Option<Vec<Request>> {
         if !self.lease.holds() {
             for request in batch {
                 request.reply.complete(Err(DeviceError::Stopped));
             }
-            return;
+            return None;
         }
         let (commands, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|request| (request.command, Some(request.reply))).unzip();
@@ -50,7 +69,7 @@ impl BlockDevice for LeasedDevice {
             let reply = Reply::new(Arc::clone(&sink), tag);
             Request { command, reply }
         };
-        self.device.submit((0..).zip(commands).map(checked).collect());
+        Some((0..).zip(commands).map(checked).collect())
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::device::{
     Answer, Answers, BlockDevice, Command, DeviceError, Durability, Extent, ExtentState, Milestone,
-    Reply, Request, SizeWatch, SizeWatcher, View,
+    Port, Reply, Request, SizeWatch, SizeWatcher, View,
 };
 
 /// Payload bytes after which answers are sent although the batch goes on, so that the connection
@@ -67,6 +67,14 @@ impl BlockDevice for VolumeDevice {
     fn submit(&self, batch: Vec<Request>) {
         // A closed volume hands the work back; dropped replies say that the device has stopped.
         drop(self.handle.submit(Box::new(Batch(batch))));
+    }
+
+    fn port(&self) -> Option<Port> {
+        self.handle.port()
+    }
+
+    fn submit_through(&self, batch: Vec<Request>, port: &mut Port) {
+        drop(self.handle.submit_through(Box::new(Batch(batch)), port));
     }
 }
 

@@ -1,11 +1,13 @@
 //! One client: a thread that owns its socket, its requests and its replies.
 
 use std::io::{self, IoSliceMut, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base::{Clock, Timestamp};
+use blockstore::live::{Awaited, Port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno as OsError;
 
@@ -42,6 +44,8 @@ pub(crate) enum ConnectionError {
     Malformed(#[from] Malformed),
     #[error("the socket failed")]
     Socket(#[source] io::Error),
+    #[error("waiting for the disk failed")]
+    Disk(#[source] io::Error),
     #[error("the client did not finish its handshake in {HANDSHAKE_SECONDS_MAX} s")]
     HandshakeTimeout,
     #[error("a stopping connection did not drain in {DRAIN_SECONDS_MAX} s")]
@@ -187,6 +191,8 @@ pub(crate) fn serve(setup: Setup) -> Result<(), ConnectionError> {
 }
 
 struct Connection {
+    /// Before the socket, which it watches: a socket ends when nobody has it open.
+    port: Option<Port>,
     stream: Stream,
     device: Arc<dyn BlockDevice>,
     clock: Arc<dyn Clock>,
@@ -227,6 +233,7 @@ impl Connection {
         output.head(|head| head.extend_from_slice(&setup.greeting));
         let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
         Self {
+            port: setup.device.port(),
             readable: setup.stream.may_hold_input(),
             stream: setup.stream,
             device: setup.device,
@@ -273,6 +280,8 @@ impl Connection {
             let receivable = self.readable && !self.closing && !self.paused;
             if !sendable && !receivable && self.mailbox.may_sleep(self.stop_seen) {
                 self.wait()?;
+            } else if let Some(port) = &mut self.port {
+                port.push().map_err(ConnectionError::Disk)?;
             }
         }
     }
@@ -327,29 +336,33 @@ impl Connection {
                         ConnectionError::HandshakeTimeout
                     });
                 }
-                Some(Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 })
+                Some(Duration::from_millis(left.unsigned_abs()))
             }
         };
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, !self.closing && !self.paused);
         events.set(PollFlags::OUT, self.blocked);
-        let wake = PollFd::new(&self.mailbox.wake, PollFlags::IN);
-        let socket = PollFd::new(&self.stream, events);
-        let mut waited = [wake, socket];
-        // A socket nothing is wanted of is left out: its hang-up would end every wait at once.
-        let count = if events.is_empty() { 1 } else { 2 };
-        match poll(&mut waited[..count], timeout.as_ref()) {
-            Ok(_) | Err(OsError::INTR) => {}
-            Err(error) => return Err(ConnectionError::Socket(error.into())),
-        }
-        let happened = if count == 2 { waited[1].revents() } else { PollFlags::empty() };
+        let (woken, happened) = match &mut self.port {
+            Some(port) => {
+                let mut waited = [
+                    Awaited::new(self.mailbox.wake.as_fd(), PollFlags::IN),
+                    Awaited::new(self.stream.as_fd(), events),
+                ];
+                port.wait(&mut waited, timeout).map_err(ConnectionError::Disk)?;
+                (waited[0].happened, waited[1].happened)
+            }
+            None => poll_both(&self.mailbox.wake, &self.stream, events, timeout)?,
+        };
         let ended = PollFlags::HUP | PollFlags::ERR;
         self.readable =
             events.contains(PollFlags::IN) && happened.intersects(PollFlags::IN | ended);
         if happened.intersects(PollFlags::OUT | ended) {
             self.blocked = false;
         }
-        self.mailbox.awake(waited[0].revents());
+        self.mailbox.awake(woken);
+        if let Some(port) = &mut self.port {
+            port.answer();
+        }
         Ok(())
     }
 
@@ -627,9 +640,35 @@ impl Connection {
     fn submit(&mut self) {
         if !self.batch.is_empty() {
             let next = Vec::with_capacity(self.batch.len());
-            self.device.submit(std::mem::replace(&mut self.batch, next));
+            let batch = std::mem::replace(&mut self.batch, next);
+            match &mut self.port {
+                Some(port) => self.device.submit_through(batch, port),
+                None => self.device.submit(batch),
+            }
         }
     }
+}
+
+/// Waits without a port. Returns what happened to either.
+fn poll_both(
+    wake: &OwnedFd,
+    stream: &Stream,
+    events: PollFlags,
+    timeout: Option<Duration>,
+) -> Result<(PollFlags, PollFlags), ConnectionError> {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs().cast_signed(),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let mut waited = [PollFd::new(wake, PollFlags::IN), PollFd::new(stream, events)];
+    // A socket nothing is wanted of is left out: its hang-up would end every wait at once.
+    let count = if events.is_empty() { 1 } else { 2 };
+    match poll(&mut waited[..count], timeout.as_ref()) {
+        Ok(_) | Err(OsError::INTR) => {}
+        Err(error) => return Err(ConnectionError::Socket(error.into())),
+    }
+    let happened = if count == 2 { waited[1].revents() } else { PollFlags::empty() };
+    Ok((waited[0].revents(), happened))
 }
 
 fn reply_to(header: &Header) -> ReplyTo {

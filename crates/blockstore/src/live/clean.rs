@@ -32,6 +32,9 @@ const SLACK_SEGMENTS: u64 = 4;
 /// A round begins when this part of the allowance is exceeded. Each round ends with a checkpoint,
 /// which rewrites every leaf that a moved page is in; small rounds would be mostly that.
 const EXCESS_SHARE: u64 = 16;
+/// A busy guest is left alone until the excess is this part of the allowance, where space is ample:
+/// what it overwrites soon need not be copied, and what is left is cleaned when it pauses.
+const BURST_SHARE: u64 = 2;
 /// Live pages of the victims of one round: 1 GiB, and 4 MiB of memory to sort them in.
 const ROUND_PAGES_MAX: u64 = 256 << 10;
 /// Segments with fewer dead pages than one in this many are not worth copying.
@@ -174,11 +177,12 @@ impl Engine {
     fn plan(&mut self) -> Option<Round> {
         let candidates = self.candidates();
         let excess = candidates.used.saturating_sub(candidates.allowed);
-        // In eighths of what begins a round, so that the pace grows with the excess.
         let step = (candidates.allowed / EXCESS_SHARE).max(1);
         self.allowed_bytes = candidates.allowed * self.ctx.geometry.segment_bytes();
-        self.excess_share = (excess * 2 / step).min(8);
         let pressed = self.space.is_short();
+        let bearable = if pressed { 0 } else { candidates.allowed / BURST_SHARE };
+        // In eighths of what begins a round, so that the pace grows with the excess.
+        self.excess_share = (excess.saturating_sub(bearable) * 2 / step).min(8);
         if excess == 0 || (excess < step && !pressed) {
             return None;
         }

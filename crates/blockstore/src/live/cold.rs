@@ -93,9 +93,8 @@ impl ColdStream {
         let (pages, _) = data.as_chunks_mut::<PAGE_BYTES>();
         let mut placed = Vec::with_capacity(moving.len());
         for ((at, moved), page) in (0..).zip(moving).zip(pages) {
-            page.copy_from_slice(&moved.page[..]);
             let position = open.position + 1 + at;
-            let tag = open.pages.seal_at(position, moved.lba, page);
+            let tag = open.pages.seal_into(position, moved.lba, &moved.page, page);
             let record = Record::Copy { lba: moved.lba, tag, birth: moved.birth };
             put_record(descriptor, at as usize, &record);
             placed.push((ctx.geometry.locate(open.index, position), tag));

@@ -1,7 +1,8 @@
 //! What a volume lies on: bytes by offset, durable after a flush.
 
-use super::AlignedBuffer;
+use super::{AlignedBuffer, Port};
 use std::io;
+use std::sync::Arc;
 
 /// A flat, sparse address space. All methods take `&self`: several threads may read one disk.
 /// Offsets and lengths are multiples of a page.
@@ -35,6 +36,12 @@ pub trait Disk: Send + Sync {
     /// untouched.
     fn start_read(&self, _read: &mut Option<ReadJob>) -> bool {
         false
+    }
+
+    /// A way to read for the calling thread, which then waits for the disk and for its clients at
+    /// once. `None` where there is none.
+    fn port(self: Arc<Self>) -> Option<Port> {
+        None
     }
 
     /// Fills several ranges, in parallel where the disk can.
@@ -93,7 +100,8 @@ pub struct ReadJob {
     pub parts: Vec<ReadPart>,
     /// Where to.
     pub buffer: AlignedBuffer,
-    /// Called once, on a thread of the disk, which it must not make wait for the disk.
+    /// Called once, on a thread of the disk or on that of a port. It must not make the thread wait
+    /// for the disk.
     pub done: ReadDone,
 }
 

@@ -7,9 +7,10 @@
 use super::ahead::{Keep, ReadAhead};
 use super::aligned::is_aligned;
 use super::disk::{ReadJob, ReadPart};
-use super::reactor::{Reactor, WriteJob};
+use super::reactor::Reactor;
+use super::ring::{Ring, WriteJob};
 use super::writes::{Copied, Deferral, When, Writes};
-use super::{AlignedBuffer, Disk};
+use super::{AlignedBuffer, Disk, Port};
 use crate::page::PAGE_BYTES;
 use rustix::fs::OFlags;
 use std::fmt;
@@ -207,15 +208,24 @@ impl FileDisk {
         Ok(copied == Copied::All)
     }
 
-    /// Copies the parts that accepted writes hold, and returns the others.
-    fn missing(&self, parts: &[ReadPart], buffer: &mut AlignedBuffer) -> io::Result<Vec<ReadPart>> {
-        let mut missing = Vec::with_capacity(parts.len());
-        for part in parts {
-            if !self.copy_accepted(part.offset, &mut buffer[part.at..part.at + part.length])? {
-                missing.push(*part);
+    /// Copies the parts that accepted writes hold, and leaves the others to be read.
+    pub(super) fn copy_parts(
+        &self,
+        parts: &mut Vec<ReadPart>,
+        buffer: &mut AlignedBuffer,
+    ) -> io::Result<()> {
+        let mut failure = Ok(());
+        parts.retain(|part| {
+            let target = &mut buffer[part.at..part.at + part.length];
+            match self.copy_accepted(part.offset, target) {
+                Ok(copied) => !copied,
+                Err(error) => {
+                    failure = Err(error);
+                    false
+                }
             }
-        }
-        Ok(missing)
+        });
+        failure
     }
 
     /// Hands a write to the ring.
@@ -261,11 +271,20 @@ impl Disk for FileDisk {
     fn start_read(&self, read: &mut Option<ReadJob>) -> bool {
         let Some(reactor) = self.reactor() else { return false };
         let Some(mut job) = read.take() else { return true };
-        match self.missing(&job.parts, &mut job.buffer) {
-            Ok(missing) => reactor.read(ReadJob { parts: missing, ..job }),
+        match self.copy_parts(&mut job.parts, &mut job.buffer) {
+            Ok(()) => reactor.read(job),
             Err(error) => (job.done)(Err(error), job.buffer),
         }
         true
+    }
+
+    fn port(self: Arc<Self>) -> Option<Port> {
+        if self.mode < IoMode::Ring {
+            return None;
+        }
+        let ring = Ring::new(Arc::clone(&self.file));
+        let ring = ring.inspect_err(|error| tracing::warn!(%error, "a client goes without a ring"));
+        Some(Port::new(self, ring.ok()?))
     }
 
     fn read_each(&self, ranges: &mut [(u64, &mut [u8])]) -> io::Result<()> {
@@ -278,7 +297,8 @@ impl Disk for FileDisk {
             at += target.len();
         }
         let mut buffer = AlignedBuffer::zeroed(at);
-        let missing = self.missing(&parts, &mut buffer)?;
+        let mut missing = parts.clone();
+        self.copy_parts(&mut missing, &mut buffer)?;
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let done = Box::new(move |result: io::Result<()>, buffer| {
             // Whoever asked waits below.

@@ -370,8 +370,7 @@ impl Engine {
 
     pub(super) fn read_pages(&mut self, first: Lba, target: &mut [u8]) -> Result<(), Error> {
         let plan = self.plan_pages(first, target, None)?;
-        plan.fetch(&*self.ctx.disk, target)?;
-        plan.open(target)
+        plan.carry_out(&*self.ctx.disk, target)
     }
 
     pub(super) fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<(), Error> {

@@ -126,6 +126,39 @@ impl Salts for SaltList {
     }
 }
 
+/// Leaves that are read together, at most: those of 8 MiB of the volume.
+const LEAVES_TOGETHER: usize = 16;
+
+/// Map pages that follow one another on the disk.
+pub(super) struct MissingPages {
+    /// Leaves of blocks that follow one another, or one inner node.
+    pub(super) nodes: Vec<NodeRef>,
+    /// The one that is wanted.
+    wanted: usize,
+    level: u8,
+    /// The block it is wanted for.
+    block: u64,
+}
+
+impl MissingPages {
+    /// The leaf of `block` below `parent`, with those that were written together with it: merging
+    /// writes them in order.
+    fn leaves(parent: &Page, block: u64) -> Self {
+        let slot = slot_of(block, 1);
+        let group = slot - slot % LEAVES_TOGETHER;
+        let follows = |before: usize, slot: usize| {
+            let (before, this) = (child(parent, before), child(parent, slot));
+            !before.is_absent() && before.location + 1 == this.location
+        };
+        let first = (group..slot).rev().take_while(|at| follows(*at, at + 1)).last();
+        let first = first.unwrap_or(slot);
+        let end = group + LEAVES_TOGETHER;
+        let last = (slot + 1..end).take_while(|at| follows(at - 1, *at)).last().unwrap_or(slot);
+        let nodes = (first..=last).map(|at| child(parent, at)).collect();
+        Self { nodes, wanted: slot - first, level: 0, block }
+    }
+}
+
 /// Reads and authenticates map pages, and remembers some.
 pub(super) struct Nodes {
     disk: Arc<dyn Disk>,
@@ -190,16 +223,23 @@ impl Nodes {
         Ok(page)
     }
 
-    /// The first page on the way to a block's leaf that is not remembered, with its level.
-    pub(super) fn missing(&mut self, root: Root, block: u64) -> Option<(NodeRef, u8)> {
+    /// The first page on the way to a block's leaf that is not remembered, and leaves beside it.
+    pub(super) fn missing(&mut self, root: Root, block: u64) -> Option<MissingPages> {
         if root.node.is_absent() || block >> (FAN_OUT_BITS * u32::from(root.height)) != 0 {
             return None;
         }
         let mut node = root.node;
+        let mut above = None;
         for level in (0..=root.height).rev() {
             let known = self.pages.get(node.location).filter(|(tag, _)| *tag == node.tag);
-            let Some((_, page)) = known else { return Some((node, level)) };
+            let Some((_, page)) = known else {
+                let alone = MissingPages { nodes: vec![node], wanted: 0, level, block };
+                let parent = above.filter(|_| level == 0).and_then(|at| self.pages.get(at));
+                let leaves = parent.map(|(_, page)| MissingPages::leaves(page, block));
+                return Some(leaves.unwrap_or(alone));
+            };
             if level > 0 {
+                above = Some(node.location);
                 node = child(page, slot_of(block, level));
                 if node.is_absent() {
                     return None;
@@ -209,16 +249,28 @@ impl Nodes {
         None
     }
 
-    /// Opens a page that somebody else has read, and remembers it.
+    /// Opens pages that somebody else has read, and remembers them.
+    ///
+    /// # Errors
+    /// When the one that is wanted is not what was written there. What lies beside it is not asked
+    /// for, and told of when it is.
     pub(super) fn supply(
         &mut self,
         salts: &dyn Salts,
-        node: &NodeRef,
-        (level, block): (u8, u64),
-        sealed: Page,
+        missing: &MissingPages,
+        sealed: &[Page],
     ) -> Result<(), Error> {
-        let page = self.open(salts, node, level, block, Arc::new(sealed))?;
-        self.pages.insert(node.location, (node.tag, page));
+        for ((at, node), page) in missing.nodes.iter().enumerate().zip(sealed) {
+            let block = missing.block - missing.wanted as u64 + at as u64;
+            if self.pages.get(node.location).is_some_and(|(tag, _)| *tag == node.tag) {
+                continue;
+            }
+            match self.open(salts, node, missing.level, block, Arc::new(*page)) {
+                Ok(page) => self.pages.insert(node.location, (node.tag, page)),
+                Err(error) if at == missing.wanted => return Err(error),
+                Err(_) => {}
+            }
+        }
         Ok(())
     }
 

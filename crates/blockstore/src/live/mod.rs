@@ -39,8 +39,10 @@ mod map;
 mod page_cache;
 mod pin;
 mod plan;
+mod port;
 mod reactor;
 mod recover;
+mod ring;
 mod segment;
 mod space;
 mod superblock;
@@ -61,6 +63,7 @@ pub use io::{Extent, ExtentState};
 pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
 pub use pin::{Hold, Pin};
 pub use plan::{MapPage, Misses, Planned, ReadPlan};
+pub use port::{Awaited, PORT_FILES_MAX, Port};
 pub use space::{Need, Space};
 pub use superblock::CutId;
 

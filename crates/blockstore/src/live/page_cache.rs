@@ -3,6 +3,9 @@
 //! Pages never change in place, so an entry is right as long as the place holds the same page; the
 //! page's tag tells. The policy is S3-FIFO: a page read once leaves through a short queue, and only
 //! one that is read again reaches the long one, so that a scan displaces nothing that is in use.
+//!
+//! Copying a page in costs more than opening it did. Once the cache is full, only the place of a page
+//! that is read for the first time is noted; the page itself is taken in when it is read again.
 
 use super::cache::NumberMap;
 use super::layout::Location;
@@ -29,7 +32,7 @@ struct State {
     small: VecDeque<usize>,
     /// Slots of pages that were read again.
     main: VecDeque<usize>,
-    /// Places of pages that left the short queue lately.
+    /// Places of pages that left the short queue lately, or were read once.
     ghosts: VecDeque<Location>,
     /// How often each place is among them.
     ghost_index: NumberMap<Location, u32>,
@@ -76,11 +79,14 @@ impl PageCache {
         true
     }
 
-    /// Takes a page in.
+    /// Takes a page in, if it may be read again.
     pub(super) fn put(&self, location: Location, tag: &Tag, page: &Page) {
         let mut state = self.state();
         let slot = match state.index.get(&location) {
             Some(slot) => *slot,
+            None if state.is_full() && !state.ghost_index.contains_key(&location) => {
+                return state.haunt(location);
+            }
             None => state.make_room(location),
         };
         state.slots[slot] = Slot { location, tag: *tag, uses: state.slots[slot].uses };
@@ -93,9 +99,13 @@ impl PageCache {
 }
 
 impl State {
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.capacity
+    }
+
     /// A slot for a place that has none, in the queue where it belongs.
     fn make_room(&mut self, location: Location) -> usize {
-        let slot = if self.slots.len() < self.capacity {
+        let slot = if !self.is_full() {
             self.slots.push(Slot { location, tag: Tag([0; 16]), uses: 0 });
             self.slots.len() - 1
         } else {
@@ -139,7 +149,7 @@ impl State {
         slot
     }
 
-    /// Remembers a place whose page was not read again.
+    /// Remembers a place whose page was read once.
     fn haunt(&mut self, location: Location) {
         if self.ghosts.len() >= self.capacity
             && let Some(oldest) = self.ghosts.pop_front()
@@ -181,13 +191,17 @@ mod tests {
         let cache = PageCache::new(64 * PAGE_BYTES + 5).unwrap().unwrap();
         for number in 0..1000 {
             cache.put(number, &tag(number), &page(number));
+            assert_eq!(holds(&cache, number), number < 64);
+            cache.put(number, &tag(number), &page(number));
             assert!(holds(&cache, number));
             let state = cache.state();
             assert!(state.slots.len() <= 64 && state.index.len() <= 64);
             assert_eq!(state.small.len() + state.main.len(), state.slots.len());
             assert!(state.ghosts.len() <= 64 && state.ghost_index.len() <= 64);
         }
-        cache.put(7, &tag(8), &page(8));
+        for _ in 0..2 {
+            cache.put(7, &tag(8), &page(8));
+        }
         assert!(!cache.get(7, &tag(7), &mut [0; PAGE_BYTES]));
         assert!(PageCache::new(PAGE_BYTES - 1).unwrap().is_none());
     }

@@ -7,19 +7,30 @@
 use super::delta::{Entry, split};
 use super::engine::Engine;
 use super::layout::{ABSENT, Location, byte_offset};
+use super::map::MissingPages;
 use super::page_cache::PageCache;
-use super::superblock::NodeRef;
-use super::{Disk, Error, ReadPart};
+use super::{AlignedBuffer, Disk, Error, ReadPart};
 use crate::page::{Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, Tag};
 use std::sync::Arc;
 
 /// Longer reads neither use the cache of opened pages nor fill it: the disk is quick with them.
 const CACHED_BYTES_MAX: usize = 32 << 10;
 
+/// From so many runs on it is seen whether they are read in fewer pieces.
+const GATHERED_RUNS_MIN: usize = 8;
+/// Pages of no use that are read to have one request fewer: a request costs a disk about as much.
+const GAP_PAGES_MAX: u64 = 4;
+/// Pages read in one piece, at most.
+const EXTENT_PAGES_MAX: u64 = 256;
+
 /// What is left to read and to open of a range.
 pub struct ReadPlan {
     first: Lba,
     runs: Vec<Run>,
+    /// Of the pages of all runs.
+    tags: Vec<Tag>,
+    /// What is read into a buffer of its own instead of the range, one after the other.
+    extents: Vec<Extent>,
     /// Takes the opened pages.
     cache: Option<Arc<PageCache>>,
 }
@@ -32,17 +43,15 @@ pub enum Planned {
     Needs(MapPage),
 }
 
-/// A page of the map that somebody has to read.
-pub struct MapPage {
-    node: NodeRef,
-    level: u8,
-    block: u64,
-}
+/// Pages of the map that somebody has to read.
+pub struct MapPage(MissingPages);
 
 impl MapPage {
-    /// Where it lies; it begins the buffer.
+    /// Where they lie; they begin the buffer.
     pub fn part(&self) -> ReadPart {
-        ReadPart { offset: byte_offset(self.node.location), at: 0, length: PAGE_BYTES }
+        let first = self.0.nodes.first().map_or(0, |node| node.location);
+        let length = self.0.nodes.len() * PAGE_BYTES;
+        ReadPart { offset: byte_offset(first), at: 0, length }
     }
 }
 
@@ -59,10 +68,10 @@ pub enum Misses {
 struct Run {
     /// The first page, counted from the beginning of the range.
     at: usize,
+    count: usize,
     location: Location,
     position: u32,
     opener: Arc<PageOpener>,
-    tags: Vec<Tag>,
     source: Source,
 }
 
@@ -71,28 +80,71 @@ enum Source {
     Disk,
     /// The pages are in the target already, sealed.
     Target,
+    /// The pages begin at this page of the extents.
+    Extents(usize),
+}
+
+/// Pages side by side on the disk, not all of use.
+#[derive(Clone, Copy)]
+struct Extent {
+    location: Location,
+    pages: u64,
 }
 
 impl ReadPlan {
     /// A plan that leaves nothing to do.
-    pub(super) const NOTHING: Self = Self { first: 0, runs: Vec::new(), cache: None };
+    pub(super) const NOTHING: Self = Self::new(0, None);
 
-    /// What to read from the disk, and where in the range it goes.
+    const fn new(first: Lba, cache: Option<Arc<PageCache>>) -> Self {
+        Self { first, runs: Vec::new(), tags: Vec::new(), extents: Vec::new(), cache }
+    }
+
+    /// What to read from the disk, and where it goes: to the range, or to a buffer of
+    /// [`ReadPlan::apart_bytes`].
     pub fn parts(&self) -> Vec<ReadPart> {
+        if !self.extents.is_empty() {
+            let mut at = 0;
+            let part = |extent: &Extent| {
+                let length = extent.pages as usize * PAGE_BYTES;
+                at += length;
+                ReadPart { offset: byte_offset(extent.location), at: at - length, length }
+            };
+            return self.extents.iter().map(part).collect();
+        }
         let runs = self.runs.iter().filter(|run| run.source == Source::Disk);
         let part = |run: &Run| ReadPart {
             offset: byte_offset(run.location),
             at: run.at * PAGE_BYTES,
-            length: run.tags.len() * PAGE_BYTES,
+            length: run.count * PAGE_BYTES,
         };
         runs.map(part).collect()
     }
 
-    /// Reads what is to be read into the range.
+    /// Bytes of the buffer that is read into, if it is not the range itself.
+    pub fn apart_bytes(&self) -> Option<usize> {
+        let pages: u64 = self.extents.iter().map(|extent| extent.pages).sum();
+        (pages > 0).then_some(pages as usize * PAGE_BYTES)
+    }
+
+    /// Reads and opens the range.
     ///
     /// # Errors
-    /// When the disk fails.
-    pub fn fetch(&self, disk: &dyn Disk, target: &mut [u8]) -> Result<(), Error> {
+    /// When the disk fails, or as [`ReadPlan::open`].
+    pub fn carry_out(&self, disk: &dyn Disk, target: &mut [u8]) -> Result<(), Error> {
+        match self.apart_bytes() {
+            None => {
+                self.fetch(disk, target)?;
+                self.open(target, &[])
+            }
+            Some(length) => {
+                let mut apart = AlignedBuffer::zeroed(length);
+                self.fetch(disk, &mut apart)?;
+                self.open(target, &apart)
+            }
+        }
+    }
+
+    fn fetch(&self, disk: &dyn Disk, target: &mut [u8]) -> Result<(), Error> {
         let parts = self.parts();
         let result = match *parts {
             [] => Ok(()),
@@ -113,29 +165,86 @@ impl ReadPlan {
         result.map_err(Error::disk("read data"))
     }
 
-    /// Opens everything in place.
+    /// Opens everything, in place or out of what was read `apart`.
     ///
     /// # Errors
     /// When a page is not what was written there; the target then holds nothing of the volume.
-    pub fn open(&self, target: &mut [u8]) -> Result<(), Error> {
+    pub fn open(&self, target: &mut [u8], apart: &[u8]) -> Result<(), Error> {
+        let (pages, _) = target.as_chunks_mut::<PAGE_BYTES>();
+        let (apart, _) = apart.as_chunks::<PAGE_BYTES>();
+        let mut tags = &self.tags[..];
         let result = self.runs.iter().try_for_each(|run| {
-            let (pages, _) = target.as_chunks_mut::<PAGE_BYTES>();
-            run.open(self.first, &mut pages[run.at..run.at + run.tags.len()], self.cache.as_deref())
+            let (own, rest) = tags.split_at(run.count);
+            tags = rest;
+            let pages = &mut pages[run.at..run.at + run.count];
+            run.open(self.first, own, pages, apart, self.cache.as_deref())
         });
         if result.is_err() {
             target.fill(0);
         }
         result
     }
+
+    /// Has runs that lie near one another read in one piece, if that makes the pieces fewer.
+    fn gather(&mut self) {
+        let mut order: Vec<usize> =
+            (0..self.runs.len()).filter(|at| self.runs[*at].source == Source::Disk).collect();
+        if order.len() < GATHERED_RUNS_MIN {
+            return;
+        }
+        order.sort_unstable_by_key(|at| self.runs[*at].location);
+        let mut extents: Vec<Extent> = Vec::new();
+        let (mut sources, mut before, mut wanted) = (Vec::with_capacity(order.len()), 0, 0);
+        for at in &order {
+            let Run { location, count, .. } = self.runs[*at];
+            let end = location + count as u64;
+            wanted += count as u64;
+            match extents.last_mut() {
+                Some(last)
+                    if location - (last.location + last.pages) <= GAP_PAGES_MAX
+                        && end - last.location <= EXTENT_PAGES_MAX =>
+                {
+                    last.pages = end - last.location;
+                }
+                last => {
+                    before += last.map_or(0, |last| last.pages);
+                    extents.push(Extent { location, pages: count as u64 });
+                }
+            }
+            let start = extents.last().map_or(location, |extent| extent.location);
+            sources.push((before + location - start) as usize);
+        }
+        let read: u64 = extents.iter().map(|extent| extent.pages).sum();
+        if extents.len() * 4 > order.len() * 3 || read > wanted * 3 {
+            return;
+        }
+        for (at, page) in order.into_iter().zip(sources) {
+            self.runs[at].source = Source::Extents(page);
+        }
+        self.extents = extents;
+    }
 }
 
 impl Run {
-    fn open(&self, first: Lba, pages: &mut [Page], cache: Option<&PageCache>) -> Result<(), Error> {
-        for ((index, tag), page) in (0..).zip(&self.tags).zip(pages) {
+    fn open(
+        &self,
+        first: Lba,
+        tags: &[Tag],
+        pages: &mut [Page],
+        apart: &[Page],
+        cache: Option<&PageCache>,
+    ) -> Result<(), Error> {
+        for ((index, tag), page) in (0..).zip(tags).zip(pages) {
             let lba = first + self.at as u64 + u64::from(index);
-            self.opener
-                .open(self.position + index, lba, tag, page)
-                .map_err(|_| Error::corrupt("data", self.location + u64::from(index)))?;
+            let position = self.position + index;
+            let opened = match self.source {
+                Source::Disk | Source::Target => self.opener.open(position, lba, tag, page),
+                Source::Extents(at) => {
+                    let sealed = &apart[at + index as usize];
+                    self.opener.open_into(position, lba, tag, sealed, page)
+                }
+            };
+            opened.map_err(|_| Error::corrupt("data", self.location + u64::from(index)))?;
             if let Some(cache) = cache {
                 cache.put(self.location + u64::from(index), tag, page);
             }
@@ -166,8 +275,8 @@ impl Engine {
         if misses == Misses::Report && !target.is_empty() {
             let last = first + (target.len() / PAGE_BYTES) as u64 - 1;
             for block in split(first).0..=split(last).0 {
-                if let Some((node, level)) = self.nodes.missing(self.committed.root, block) {
-                    return Ok(Planned::Needs(MapPage { node, level, block }));
+                if let Some(missing) = self.nodes.missing(self.committed.root, block) {
+                    return Ok(Planned::Needs(MapPage(missing)));
                 }
             }
         }
@@ -175,13 +284,13 @@ impl Engine {
         self.plan_pages(first, target, cache).map(Planned::Whole)
     }
 
-    /// Takes a page of the map as it was read.
+    /// Takes pages of the map as they were read.
     ///
     /// # Errors
-    /// When it is not what was written there.
-    pub fn supply(&mut self, needed: &MapPage, sealed: &Page) -> Result<(), Error> {
-        let MapPage { node, level, block } = needed;
-        self.nodes.supply(&self.table, node, (*level, *block), *sealed)
+    /// When what the plan takes is not what was written there.
+    pub fn supply(&mut self, needed: &MapPage, sealed: &[u8]) -> Result<(), Error> {
+        let (pages, _) = sealed.as_chunks::<PAGE_BYTES>();
+        self.nodes.supply(&self.table, &needed.0, pages)
     }
 
     pub(super) fn plan_pages(
@@ -191,7 +300,7 @@ impl Engine {
         cache: Option<Arc<PageCache>>,
     ) -> Result<ReadPlan, Error> {
         let (mut pages, _) = target.as_chunks_mut::<PAGE_BYTES>();
-        let mut plan = ReadPlan { first, runs: Vec::new(), cache };
+        let mut plan = ReadPlan::new(first, cache);
         let mut at = 0;
         while !pages.is_empty() {
             let (block, page) = split(first + at as u64);
@@ -209,6 +318,7 @@ impl Engine {
             at += count;
             pages = later;
         }
+        plan.gather();
         Ok(plan)
     }
 
@@ -252,19 +362,21 @@ impl Engine {
         let damaged = || Error::corrupt("map entry", location);
         let (segment, position) = self.ctx.geometry.split(location).ok_or_else(damaged)?;
         if let Some(run) = plan.runs.last_mut() {
-            let count = run.tags.len();
+            let count = run.count;
             // A run that crosses into another segment would begin at position 0, its header.
             if run.source == source
                 && run.at + count == at
                 && run.location + count as u64 == location
                 && position > 0
             {
-                run.tags.push(entry.tag);
+                run.count += 1;
+                plan.tags.push(entry.tag);
                 return Ok(());
             }
         }
         let opener = self.opener(segment, location)?;
-        plan.runs.push(Run { at, location, position, opener, tags: vec![entry.tag], source });
+        plan.runs.push(Run { at, count: 1, location, position, opener, source });
+        plan.tags.push(entry.tag);
         Ok(())
     }
 

@@ -102,6 +102,31 @@ impl GcmKey {
         }
     }
 
+    /// Seals `source` into `target`, which is as long. A nonce is used once under a key.
+    pub(super) fn seal_into(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        source: &[u8],
+        target: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        match self {
+            Self::AwsLc(key) => {
+                use aws_lc_rs::aead::{Aad, Nonce};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let mut tag = [0; TAG_BYTES];
+                let aad = Aad::from(aad);
+                key.seal_out_of_place_scatter(nonce, aad, source, target, &[], &mut tag)
+                    .expect("GCM refuses only lengths that differ or reach 64 GiB");
+                tag
+            }
+            Self::Ring(_) => {
+                target.copy_from_slice(source);
+                self.seal(nonce, aad, target)
+            }
+        }
+    }
+
     /// Opens in place. Returns whether the bytes are authentic; if not they are arbitrary.
     #[must_use]
     pub(super) fn open(
@@ -122,6 +147,30 @@ impl GcmKey {
                 let nonce = Nonce::assume_unique_for_key(nonce);
                 let tag = Tag::from(*tag);
                 key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, bytes, 0..).is_ok()
+            }
+        }
+    }
+
+    /// Opens `source` into `target`, which is as long. Returns whether the bytes are authentic; if
+    /// not the target is arbitrary.
+    #[must_use]
+    pub(super) fn open_into(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        tag: &[u8; TAG_BYTES],
+        source: &[u8],
+        target: &mut [u8],
+    ) -> bool {
+        match self {
+            Self::AwsLc(key) => {
+                use aws_lc_rs::aead::{Aad, Nonce};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_separate_gather(nonce, Aad::from(aad), source, tag, target).is_ok()
+            }
+            Self::Ring(_) => {
+                target.copy_from_slice(source);
+                self.open(nonce, aad, tag, target)
             }
         }
     }
@@ -166,6 +215,14 @@ mod tests {
         for (sealing, opening) in [(0, 1), (1, 0)] {
             let mut page = [5; PAGE_BYTES];
             let tag = keys[sealing].seal([3; 12], b"where", &mut page);
+            let mut apart = [0; PAGE_BYTES];
+            let tag_apart =
+                keys[sealing].seal_into([3; 12], b"where", &[5; PAGE_BYTES], &mut apart);
+            assert!(apart == page && tag_apart == tag);
+            let mut opened = [9; PAGE_BYTES];
+            assert!(keys[opening].open_into([3; 12], b"where", &tag, &page, &mut opened));
+            assert_eq!(opened, [5; PAGE_BYTES]);
+            assert!(!keys[opening].open_into([4; 12], b"where", &tag, &page, &mut opened));
             assert!(keys[opening].open([3; 12], b"where", &tag, &mut page));
             assert_eq!(page, [5; PAGE_BYTES]);
         }

@@ -83,8 +83,7 @@ impl SealedPage {
             target.fill(0);
             return Err(OpenError);
         }
-        target.copy_from_slice(&*self.ciphertext);
-        opener.open(self.origin.position, lba, &self.tag, target)
+        opener.open_into(self.origin.position, lba, &self.tag, &self.ciphertext, target)
     }
 }
 
@@ -154,6 +153,25 @@ impl PageOpener {
         self.0.open(position, &page_aad(lba), tag, page)
     }
 
+    /// Opens `source` into `target`.
+    ///
+    /// # Errors
+    /// When anything differs from what was sealed; `target` then holds zeros.
+    pub fn open_into(
+        &self,
+        position: u32,
+        lba: Lba,
+        tag: &Tag,
+        source: &Page,
+        target: &mut Page,
+    ) -> Result<(), OpenError> {
+        if self.0.key.open_into(nonce(position), &page_aad(lba), &tag.0, source, target) {
+            return Ok(());
+        }
+        target.fill(0);
+        Err(OpenError)
+    }
+
     /// Opens the digest of block `block` in place.
     ///
     /// # Errors
@@ -204,9 +222,24 @@ impl PageSealer {
     /// When the position is not above every position used before: sealing twice under one nonce
     /// would reveal both pages.
     pub fn seal_at(&mut self, position: u32, lba: Lba, page: &mut Page) -> Tag {
+        self.take(position);
+        self.opener.0.seal(position, &page_aad(lba), page)
+    }
+
+    /// Seals `source` into `target` at `position`.
+    ///
+    /// # Panics
+    /// As [`PageSealer::seal_at`].
+    pub fn seal_into(&mut self, position: u32, lba: Lba, source: &Page, target: &mut Page) -> Tag {
+        self.take(position);
+        let Gcm { key, .. } = &self.opener.0;
+        Tag(key.seal_into(nonce(position), &page_aad(lba), source, target))
+    }
+
+    /// Uses a position up.
+    fn take(&mut self, position: u32) {
         assert!(u64::from(position) >= self.next, "position {position} may have been used");
         self.next = u64::from(position) + 1;
-        self.opener.0.seal(position, &page_aad(lba), page)
     }
 
     /// Seals the digest of a block's plaintext in place at `position`. Digests are sealed because
@@ -215,8 +248,7 @@ impl PageSealer {
     /// # Panics
     /// When the position is not above every position used before.
     pub fn seal_digest_at(&mut self, position: u32, block: u64, digest: &mut [u8; 32]) -> Tag {
-        assert!(u64::from(position) >= self.next, "position {position} may have been used");
-        self.next = u64::from(position) + 1;
+        self.take(position);
         self.opener.0.seal(position, &aad(*PAGE_DOMAIN, KIND_DIGEST, block), digest)
     }
 }
@@ -389,6 +421,10 @@ mod tests {
         let tag = sealer.seal_at(0x0102_0304, 0x0a0b_0c0d_0e0f, &mut page);
         assert_eq!(hex::encode(tag.0), "c3b43237eaf32d819ceba2617f2fb740");
         assert_eq!(hex::encode(&page[..16]), "f04e725c5c587ed0b91bd220fc62a2e8");
+        let mut apart = [0; PAGE_BYTES];
+        let mut sealer = data_key(0).sealer(Salt([0xa5; 32]));
+        assert_eq!(sealer.seal_into(0x0102_0304, 0x0a0b_0c0d_0e0f, &pattern(), &mut apart), tag);
+        assert_eq!(apart, page);
 
         let key = StructureKey::derive(&Secret::new([0x5a; 32]), "vol-0123456789abcdef0");
         let mut bytes = *b"structure";

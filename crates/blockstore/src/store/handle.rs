@@ -5,7 +5,7 @@ use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
-use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions};
+use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions, Port};
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
 use base::VolumeId;
 use std::sync::atomic::Ordering;
@@ -77,13 +77,13 @@ impl Lease {
             // Whoever asked and is gone needs no answer.
             let _ = sender.send(action(volume));
         };
-        self.queue.submit(Box::new(work)).map_err(|_| self.closed())?;
+        self.queue.submit(Box::new(work), None).map_err(|_| self.closed())?;
         receiver.recv().map_err(|_| self.closed())
     }
 
     /// Hands work to the volume's thread.
     pub(super) fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
-        self.queue.submit(work)
+        self.queue.submit(work, None)
     }
 
     /// Gives the use up; closing, if it was the last, has happened when this returns.
@@ -179,10 +179,32 @@ impl VolumeHandle {
     /// # Errors
     /// The work itself, when the volume is closed.
     pub fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
+        self.note_guest_work();
+        self.0.submit(work)
+    }
+
+    /// As [`VolumeHandle::submit`]; what is read on the calling thread goes through its own port.
+    ///
+    /// # Errors
+    /// As [`VolumeHandle::submit`].
+    pub fn submit_through(
+        &self,
+        work: Box<dyn Work>,
+        port: &mut Port,
+    ) -> Result<(), Box<dyn Work>> {
+        self.note_guest_work();
+        self.0.queue.submit(work, Some(port))
+    }
+
+    /// A way to read for the calling thread, if the volume's disk has one.
+    pub fn port(&self) -> Option<Port> {
+        self.0.queue.port()
+    }
+
+    fn note_guest_work(&self) {
         if let Some(store) = &self.0.store {
             store.guest_work.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.submit(work)
     }
 
     /// Asks the volume's engine something and waits for the answer.

@@ -8,16 +8,21 @@ use super::crew::Crew;
 use super::flusher::{FlushDone, FlushJob, Flusher};
 use super::reader::{PlannedRead, Read, ReadThen, Reader};
 use super::size::Size;
-use crate::live::{AlignedBuffer, Engine, Error, Misses};
+use crate::live::{AlignedBuffer, Disk, Engine, Error, Misses, Port};
 use base::VolumeId;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Steps of cleaning between two commands, when so much is due. A step moves at most a chunk.
 const CLEANING_STEPS: usize = 4;
+
+/// A volume that was asked for nothing in this time is cleaned until it is asked for something:
+/// between two requests of a client that waits for each, cleaning would only make the second wait.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// Something to do on the thread that owns a volume: a batch of requests with their reply slots.
 ///
@@ -115,6 +120,15 @@ pub(super) enum Command {
     Stop(SyncSender<Result<(), Error>>),
 }
 
+impl Command {
+    fn into_work(self) -> Box<dyn Work> {
+        match self {
+            Self::Work(work) => work,
+            Self::Chores | Self::Stop(_) => unreachable!("only work is asked back"),
+        }
+    }
+}
+
 /// The way to a volume's thread.
 #[derive(Clone)]
 pub(super) struct Queue {
@@ -126,6 +140,7 @@ pub(super) struct Queue {
 
 /// Where the volume lies for whoever works on it.
 struct Desk {
+    disk: Arc<dyn Disk>,
     /// `None` once the volume is closed.
     open: Mutex<Option<Open>>,
     /// Work that was handed over and is not done yet. While there is any, nobody works on the spot:
@@ -138,6 +153,8 @@ struct Open {
     chores: Chores,
     /// The flusher was asked to flush a log that has become long.
     flush_asked: Arc<AtomicBool>,
+    /// Pieces of work so far.
+    works: u64,
 }
 
 /// What is left to do of a piece of work once the desk is free.
@@ -151,14 +168,14 @@ struct Rest {
 impl Rest {
     /// Has it done elsewhere.
     fn hand_over(self) {
-        self.reader.start(self.reads);
+        self.reader.start(self.reads, None);
         self.flushes.into_iter().for_each(|job| self.flusher.hand_over(job));
     }
 
     /// Does it here if nobody else is at it: what waits for nothing else is done soonest by who
-    /// asked for it.
-    fn finish(self) {
-        let reading = self.reader.read_here(self.reads);
+    /// asked for it. Reads go through who asks' own port, if it has one.
+    fn finish(self, port: Option<&mut Port>) {
+        let reading = self.reader.read_here(self.reads, port);
         if self.flushes.is_empty() {
             return;
         }
@@ -174,10 +191,11 @@ impl Rest {
 impl Open {
     /// Does a piece of work, and the chores that came due.
     fn work(&mut self, work: Box<dyn Work>) -> Rest {
+        self.works += 1;
         self.volume.absorb();
         work.run(&mut self.volume);
         self.flush_long_log();
-        self.chores.run(&mut self.volume.engine, false);
+        self.chores.run(&mut self.volume.engine, Guest::Busy);
         let volume = &mut self.volume;
         Rest {
             flusher: Arc::clone(&volume.flusher),
@@ -200,11 +218,10 @@ impl Open {
         }
     }
 
-    /// Does a part of the chores. Returns whether some are left.
-    fn idle(&mut self) -> bool {
+    /// Does a part of the chores.
+    fn idle(&mut self, guest: Guest) {
         self.volume.absorb();
-        self.chores.run(&mut self.volume.engine, true);
-        self.chores.are_left()
+        self.chores.run(&mut self.volume.engine, guest);
     }
 }
 
@@ -220,6 +237,7 @@ impl Queue {
         let (sender, receiver) = mpsc::sync_channel(capacity);
         let sender = Arc::new(sender);
         let size = Size::new(engine.size());
+        let disk = engine.disk();
         let (flusher, flush) = Flusher::start(id, engine.disk())?;
         let reader =
             Arc::new(Reader::new(engine.disk(), Arc::downgrade(&sender), Arc::clone(crew)));
@@ -234,8 +252,9 @@ impl Queue {
             attached,
         };
         let chores = Chores { merging: false, cleaning: false, epoch: 0 };
-        let open = Open { volume, chores, flush_asked: Arc::default() };
-        let desk = Arc::new(Desk { open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
+        let open = Open { volume, chores, flush_asked: Arc::default(), works: 0 };
+        let desk =
+            Arc::new(Desk { disk, open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
         let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
@@ -244,19 +263,36 @@ impl Queue {
     }
 
     /// Does small work on the spot if nobody else is at the volume, or hands it over; waits while
-    /// the queue is full. Gives it back when the volume is closed.
-    pub(super) fn submit(&self, work: Box<dyn Work>) -> Result<(), Box<dyn Work>> {
-        let work = if work.is_small() { self.on_the_spot(work) } else { Some(work) };
+    /// the queue is full. Gives it back when the volume is closed. What is read on the spot goes
+    /// through `port`, if there is one.
+    pub(super) fn submit(
+        &self,
+        work: Box<dyn Work>,
+        mut port: Option<&mut Port>,
+    ) -> Result<(), Box<dyn Work>> {
+        let work =
+            if work.is_small() { self.on_the_spot(work, port.as_deref_mut()) } else { Some(work) };
         let Some(work) = work else { return Ok(()) };
         self.desk.queued.fetch_add(1, Ordering::SeqCst);
-        self.sender.send(Command::Work(work)).map_err(|mpsc::SendError(command)| match command {
-            Command::Work(work) => work,
-            Command::Chores | Command::Stop(_) => unreachable!("work was sent"),
-        })
+        let command = match self.sender.try_send(Command::Work(work)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Disconnected(command)) => return Err(command.into_work()),
+            Err(TrySendError::Full(command)) => command,
+        };
+        // The volume's thread may be waiting for reads of this one.
+        if let Some(port) = port {
+            port.settle();
+        }
+        self.sender.send(command).map_err(|mpsc::SendError(command)| command.into_work())
+    }
+
+    /// A port to the volume's disk for the calling thread.
+    pub(super) fn port(&self) -> Option<Port> {
+        Arc::clone(&self.desk.disk).port()
     }
 
     /// Gives the work back when it has to be handed over.
-    fn on_the_spot(&self, work: Box<dyn Work>) -> Option<Box<dyn Work>> {
+    fn on_the_spot(&self, work: Box<dyn Work>, port: Option<&mut Port>) -> Option<Box<dyn Work>> {
         if self.desk.queued.load(Ordering::SeqCst) > 0 {
             return Some(work);
         }
@@ -270,7 +306,7 @@ impl Queue {
             // A full queue wakes the thread as well.
             let _ = self.sender.try_send(Command::Chores);
         }
-        rest.finish();
+        rest.finish(port);
         None
     }
 
@@ -298,19 +334,17 @@ impl Queue {
 fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
     // However it ends, nobody waits for reads to be made again.
     let _closing = reader.close_at_the_end();
-    let mut left = false;
+    let (mut pause, mut seen) = (Pause::Long, 0);
     loop {
-        let command = if left {
-            match commands.try_recv() {
-                Ok(command) => command,
-                Err(TryRecvError::Empty) => Command::Chores,
-                Err(TryRecvError::Disconnected) => return,
-            }
-        } else {
-            match commands.recv() {
-                Ok(command) => command,
-                Err(_) => return,
-            }
+        let command = match pause {
+            Pause::Long => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Pause::Quiet => commands.recv_timeout(QUIET),
+            Pause::None => commands.recv_timeout(Duration::ZERO),
+        };
+        let command = match command {
+            Ok(command) => command,
+            Err(RecvTimeoutError::Timeout) => Command::Chores,
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         // Work that panicked on the spot has ended the volume, as it does on this thread.
         let Ok(mut guard) = desk.open.lock() else { return };
@@ -319,12 +353,17 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
         match command {
             Command::Work(work) => {
                 let rest = open.work(work);
-                left = open.chores.are_left();
+                pause = open.chores.pause(Guest::Busy);
                 drop(guard);
                 desk.queued.fetch_sub(1, Ordering::SeqCst);
                 rest.hand_over();
             }
-            Command::Chores => left = open.idle(),
+            Command::Chores => {
+                let quiet = std::mem::replace(&mut seen, open.works) == open.works;
+                let guest = if quiet { Guest::Quiet } else { Guest::Busy };
+                open.idle(guest);
+                pause = open.chores.pause(guest);
+            }
             Command::Stop(reply) => {
                 let closing = guard.take();
                 drop(guard);
@@ -348,12 +387,37 @@ struct Chores {
     epoch: u64,
 }
 
+/// Whether the volume was asked for something lately.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guest {
+    Busy,
+    Quiet,
+}
+
+/// How long a volume's thread waits for commands before it goes on with chores.
+#[derive(Clone, Copy)]
+enum Pause {
+    None,
+    Quiet,
+    Long,
+}
+
 impl Chores {
     fn are_left(&self) -> bool {
         self.merging || self.cleaning
     }
 
-    fn run(&mut self, engine: &mut Engine, idle: bool) {
+    /// How long to wait before more of them are done.
+    fn pause(&self, guest: Guest) -> Pause {
+        match guest {
+            _ if self.merging => Pause::None,
+            _ if !self.cleaning => Pause::Long,
+            Guest::Quiet => Pause::None,
+            Guest::Busy => Pause::Quiet,
+        }
+    }
+
+    fn run(&mut self, engine: &mut Engine, guest: Guest) {
         self.merging = engine.maintain().unwrap_or_else(|error| {
             tracing::error!(%error, "a volume's checkpoint failed");
             false
@@ -364,7 +428,7 @@ impl Chores {
             self.cleaning = true;
         }
         for step in 0..CLEANING_STEPS {
-            let turn = idle && step == 0 || engine.is_cleaning_due();
+            let turn = guest == Guest::Quiet && step == 0 || engine.is_cleaning_due();
             if !self.cleaning || self.merging || !turn {
                 return;
             }

@@ -6,9 +6,8 @@
 use super::crew::Crew;
 use super::owner::Command;
 use crate::live::{
-    AlignedBuffer, Disk, Engine, Error, MapPage, Misses, Planned, ReadJob, ReadPart, ReadPlan,
+    AlignedBuffer, Disk, Engine, Error, MapPage, Misses, Planned, Port, ReadJob, ReadPart, ReadPlan,
 };
-use crate::page::PAGE_BYTES;
 use std::io;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,6 +16,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 const ALONE_BYTES_MAX: usize = 64 << 10;
 /// A read from this length on is opened by the crew.
 const CREW_BYTES_MIN: usize = 256 << 10;
+/// Bytes of a buffer that is kept for what is read apart from its target, and how many are kept.
+const SPARE_BYTES: usize = 2 << 20;
+const SPARES_MAX: usize = 8;
 
 /// Called once with the outcome of a read and its buffer, which holds zeros after an error, on the
 /// thread that asked or on another. It must not wait for the volume.
@@ -56,6 +58,8 @@ pub(super) struct Reader {
 #[derive(Default)]
 struct State {
     under_way: usize,
+    /// Buffers for what is read apart from its target.
+    spare: Vec<AlignedBuffer>,
     again: Vec<Again>,
     /// The volume's thread has ended.
     closed: bool,
@@ -77,7 +81,11 @@ impl Reader {
 
     /// Does a read on this thread if it is the only one, and starts the others. Returns whether any
     /// are under way.
-    pub(super) fn read_here(self: &Arc<Self>, mut reads: Vec<PlannedRead>) -> bool {
+    pub(super) fn read_here(
+        self: &Arc<Self>,
+        mut reads: Vec<PlannedRead>,
+        port: Option<&mut Port>,
+    ) -> bool {
         if reads.is_empty() {
             return self.is_reading();
         }
@@ -90,44 +98,67 @@ impl Reader {
             self.do_here(plan, read);
             return false;
         }
-        self.start(reads);
+        self.start(reads, port);
         true
     }
 
-    /// Has reads done on the disk's thread, where it has one.
-    pub(super) fn start(self: &Arc<Self>, reads: Vec<PlannedRead>) {
+    /// Has reads done through a port, or else on the disk's thread, where it has one.
+    pub(super) fn start(self: &Arc<Self>, reads: Vec<PlannedRead>, mut port: Option<&mut Port>) {
         for PlannedRead { plan, read } in reads {
             match plan {
-                Planned::Whole(plan) => self.start_plan(plan, read),
-                Planned::Needs(page) => self.start_map_page(page, read),
+                Planned::Whole(plan) => self.start_plan(plan, read, port.as_deref_mut()),
+                Planned::Needs(page) => self.start_map_page(page, read, port.as_deref_mut()),
             }
         }
     }
 
-    fn start_plan(self: &Arc<Self>, plan: ReadPlan, Read { offset, buffer, done }: Read) {
+    fn start_plan(
+        self: &Arc<Self>,
+        plan: ReadPlan,
+        Read { offset, buffer, done }: Read,
+        port: Option<&mut Port>,
+    ) {
         let parts = plan.parts();
         if parts.is_empty() {
             return self.do_here(plan, Read { offset, buffer, done });
         }
-        let reader = Arc::clone(self);
-        let finish = move |result: io::Result<()>, buffer: AlignedBuffer| {
-            let read = Read { offset, buffer, done };
-            if let Err(error) = result {
-                drop(plan);
-                reader.finish(Err(Error::disk("read data")(error)), read);
-            } else if read.buffer.len() >= CREW_BYTES_MIN {
-                let crew = Arc::clone(&reader.crew);
-                crew.give(Box::new(move || reader.open(plan, read)));
-            } else {
-                reader.open(plan, read);
-            }
-        };
         self.begin();
-        self.read_parts(parts, buffer, finish);
+        let Some(apart) = plan.apart_bytes() else {
+            let reader = Arc::clone(self);
+            let finish = move |result, buffer| {
+                reader.go_on(result, plan, Read { offset, buffer, done }, None);
+            };
+            return self.read_parts(parts, buffer, port, finish);
+        };
+        let apart = self.take_spare(apart);
+        let reader = Arc::clone(self);
+        let finish = move |result, apart| {
+            reader.go_on(result, plan, Read { offset, buffer, done }, Some(apart));
+        };
+        self.read_parts(parts, apart, port, finish);
     }
 
-    fn start_map_page(self: &Arc<Self>, page: MapPage, read: Read) {
-        let parts = vec![page.part()];
+    /// Opens what the disk gave, here or by the crew.
+    fn go_on(
+        self: Arc<Self>,
+        result: io::Result<()>,
+        plan: ReadPlan,
+        read: Read,
+        apart: Option<AlignedBuffer>,
+    ) {
+        if let Err(error) = result {
+            drop(plan);
+            self.finish(Err(Error::disk("read data")(error)), read);
+        } else if read.buffer.len() >= CREW_BYTES_MIN {
+            let crew = Arc::clone(&self.crew);
+            crew.give(Box::new(move || self.open(plan, read, apart)));
+        } else {
+            self.open(plan, read, apart);
+        }
+    }
+
+    fn start_map_page(self: &Arc<Self>, page: MapPage, read: Read, port: Option<&mut Port>) {
+        let part = page.part();
         let reader = Arc::clone(self);
         let finish = move |result: io::Result<()>, sealed: AlignedBuffer| {
             reader.end();
@@ -138,17 +169,22 @@ impl Reader {
             });
         };
         self.begin();
-        self.read_parts(parts, AlignedBuffer::zeroed(PAGE_BYTES), finish);
+        self.read_parts(vec![part], AlignedBuffer::zeroed(part.length), port, finish);
     }
 
-    /// Reads on the disk's thread, or here if it has none.
+    /// Reads through a port or on the disk's thread, or here if there is neither.
     fn read_parts(
         &self,
         parts: Vec<ReadPart>,
         buffer: AlignedBuffer,
+        port: Option<&mut Port>,
         done: impl FnOnce(io::Result<()>, AlignedBuffer) + Send + 'static,
     ) {
-        let mut job = Some(ReadJob { parts, buffer, done: Box::new(done) });
+        let job = ReadJob { parts, buffer, done: Box::new(done) };
+        if let Some(port) = port {
+            return port.read(job);
+        }
+        let mut job = Some(job);
         if !self.disk.start_read(&mut job)
             && let Some(ReadJob { parts, mut buffer, done }) = job
         {
@@ -159,17 +195,37 @@ impl Reader {
         }
     }
 
-    fn open(&self, plan: ReadPlan, mut read: Read) {
-        let result = plan.open(&mut read.buffer);
+    fn open(&self, plan: ReadPlan, mut read: Read, apart: Option<AlignedBuffer>) {
+        let result = plan.open(&mut read.buffer, apart.as_deref().unwrap_or_default());
         // Its keys must be gone when the read counts as done.
         drop(plan);
+        if let Some(apart) = apart {
+            self.give_spare(apart);
+        }
         self.finish(result, read);
+    }
+
+    /// A buffer for sealed pages, with any content.
+    fn take_spare(&self, length: usize) -> AlignedBuffer {
+        let mut state = self.state();
+        let fitting = state.spare.iter().position(|spare| spare.capacity() >= length);
+        let spare = fitting.map(|at| state.spare.swap_remove(at));
+        drop(state);
+        let mut spare = spare.unwrap_or_else(|| AlignedBuffer::zeroed(length.max(SPARE_BYTES)));
+        spare.set_length(length);
+        spare
+    }
+
+    fn give_spare(&self, spare: AlignedBuffer) {
+        let mut state = self.state();
+        if state.spare.len() < SPARES_MAX && spare.capacity() == SPARE_BYTES {
+            state.spare.push(spare);
+        }
     }
 
     fn do_here(&self, plan: ReadPlan, mut read: Read) {
         self.begin();
-        let fetched = plan.fetch(&*self.disk, &mut read.buffer);
-        let result = fetched.and_then(|()| plan.open(&mut read.buffer));
+        let result = plan.carry_out(&*self.disk, &mut read.buffer);
         // Its keys must be gone when the read counts as done.
         drop(plan);
         self.finish(result, read);
@@ -204,12 +260,11 @@ impl Reader {
             match again {
                 Again::Failed(read) => answer_last(engine, read),
                 Again::Supplied(mut read, page, sealed) => {
-                    let sealed = sealed.as_array().expect("the buffer was made for a page");
-                    let planned = engine.supply(&page, sealed).and_then(|()| {
+                    let planned = engine.supply(&page, &sealed).and_then(|()| {
                         engine.plan_read(read.offset, &mut read.buffer, Misses::Report)
                     });
                     match planned {
-                        Ok(plan) => self.start(vec![PlannedRead { plan, read }]),
+                        Ok(plan) => self.start(vec![PlannedRead { plan, read }], None),
                         Err(_) => answer_last(engine, read),
                     }
                 }
