@@ -97,7 +97,7 @@ impl Entry {
                 arn: ask.resource.clone(),
             });
         }
-        self.record = self.record.clone().with_resources(resources);
+        self.record.set_resources(resources);
     }
 
     pub(crate) fn denied(&mut self) {
@@ -105,8 +105,8 @@ impl Entry {
     }
 
     /// The record of a failure, in the words the service's records use.
-    fn failed(&self, error: &Error) -> Record {
-        let record = self.record.clone();
+    fn failed(self, error: &Error) -> Record {
+        let record = self.record;
         let awsproto::Error { spec, message, .. } = &error.0;
         match self.service {
             Service::Ec2 => {
@@ -145,41 +145,34 @@ pub(crate) async fn begin(call: &Call, entry: &mut Entry) -> Result<(), Error> {
 /// Makes the outcome of a call durable, before it is answered.
 pub(crate) async fn finish(
     call: &Call,
-    entry: Entry,
+    mut entry: Entry,
     reply: Result<Value, &Error>,
     schema: &Schema,
 ) -> Result<(), Error> {
+    let begun = entry.begun;
+    let owners = if entry.denied { BTreeSet::new() } else { std::mem::take(&mut entry.owners) };
     let mut record = match reply {
         Err(error) => entry.failed(error),
         // CloudTrail keeps the answers of calls that change something only.
         Ok(output) if entry.mutates => {
             let protocol = entry.service.info().protocol;
             let elements = awsproto::audit::parameters(protocol, schema, &output);
-            entry.record.clone().with_response(elements)
+            entry.record.with_response(elements)
         }
-        Ok(_) => entry.record.clone(),
+        Ok(_) => entry.record,
     };
     for (name, value) in call.notes.take() {
         record = record.with_additional(name, &value);
     }
-    let mut copies = Vec::new();
-    if !entry.denied {
-        for owner in &entry.owners {
-            copies.push(record.share_with(owner, &*call.world.rng));
-        }
+    let share = |owner| record.share_with(owner, &*call.world.rng);
+    let mut copies: Vec<Record> = owners.iter().map(share).collect();
+    if begun {
+        let server = call.world.server.clone();
+        let finish = move |tx: &mut meta::Tx<'_>| events::finish(tx, &server, &record, &copies);
+        return Ok(call.world.db.write(finish).await?);
     }
-    let (server, begun) = (call.world.server.clone(), entry.begun);
-    call.world
-        .db
-        .write(move |tx| {
-            if begun {
-                return events::finish(tx, &server, &record, &copies);
-            }
-            events::append(tx, &record)?;
-            copies.iter().try_for_each(|copy| events::append(tx, copy))
-        })
-        .await?;
-    Ok(())
+    copies.insert(0, record);
+    Ok(call.world.trail.keep(copies).await?)
 }
 
 /// Records a call whose parameters could not be read.

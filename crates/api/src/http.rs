@@ -13,7 +13,10 @@ use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -147,12 +150,51 @@ async fn respond(
         Ok(Err(status)) => return plain(status),
         Err(_) => return plain(408),
     };
-    let task = tokio::spawn(async move { front::answer(&world, peer, &head, &body).await });
-    match task.await {
-        Ok(response) => into_hyper(response),
-        Err(error) => {
-            tracing::error!(%error, "a request ended in a panic");
+    match ToItsEnd::new(async move { front::answer(&world, peer, &head, &body).await }).await {
+        Some(response) => into_hyper(response),
+        None => {
+            tracing::error!("a request ended in a panic");
             plain(500)
+        }
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// A request's answer; `None` when it ended in a panic. A client that goes away does not stop the request in
+/// the middle: what is left of it then runs as a task of its own.
+struct ToItsEnd(Option<Answer>);
+
+impl ToItsEnd {
+    fn new(answer: impl Future<Output = Response> + Send + 'static) -> Self {
+        Self(Some(Box::pin(answer)))
+    }
+}
+
+impl Future for ToItsEnd {
+    type Output = Option<Response>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(answer) = &mut self.0 else { return Poll::Ready(None) };
+        // Nothing of a request that panicked is looked at again.
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(response)) => Some(response),
+            Err(_) => None,
+        };
+        self.0 = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for ToItsEnd {
+    fn drop(&mut self) {
+        // Outside of a runtime, as it shuts down, nothing can run to its end any more.
+        if let Some(answer) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(answer);
         }
     }
 }
@@ -191,4 +233,38 @@ fn plain(status: u16) -> hyper::Response<Full<Bytes>> {
     *response.status_mut() =
         hyper::StatusCode::from_u16(status).expect("only constants of this file come here");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    fn answer() -> Response {
+        Response { status: 200, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_client_went_away_comes_to_its_end() {
+        let (go, gone) = oneshot::channel::<()>();
+        let (done, finished) = oneshot::channel();
+        let mut request = ToItsEnd::new(async move {
+            gone.await.expect("the test sends");
+            done.send(()).expect("the test waits");
+            answer()
+        });
+        let first = std::future::poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut request).poll(context).is_pending())
+        });
+        assert!(first.await);
+        drop(request);
+        go.send(()).expect("the request waits");
+        finished.await.expect("it ran to its end");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        assert!(ToItsEnd::new(async { panic!("on purpose") }).await.is_none());
+        assert!(ToItsEnd::new(async { answer() }).await.is_some());
+    }
 }

@@ -36,10 +36,13 @@ mod ops {
 }
 pub mod pipeline;
 pub mod registry;
+#[cfg(test)]
+mod revocation;
 mod service;
 mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trail;
 mod world;
 
 pub use audit::Notes;
@@ -49,4 +52,5 @@ pub use key_destruction::job_kinds;
 pub use lifecycle::Enforcement;
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
+pub use trail::Trail;
 pub use world::{Parts, Regions, StartError, World};

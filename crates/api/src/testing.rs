@@ -85,6 +85,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         host: Arc::clone(&host) as _,
         channels: Arc::clone(&host) as _,
         cells,
+        trail: crate::Trail::Rows,
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     add_accounts(&world).await;

@@ -6,6 +6,7 @@ use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
 use crate::kms_port::FrontDoor;
+use crate::trail::{Keeper, Trail};
 use base::{Clock, Region, Rng};
 use iam::{Layers, Principal};
 use identity::{Credential, CredentialError, Identity};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub host: Arc<dyn AttachHost>,
     /// Channels of machines that attach volumes themselves.
     pub channels: Arc<dyn Channels>,
+    /// How records of calls that changed nothing are kept.
+    pub trail: Trail,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -72,6 +75,8 @@ pub struct World {
     pub(crate) uploads: Uploads,
     /// Channels of machines that attach volumes themselves.
     pub(crate) channels: Arc<dyn Channels>,
+    /// Keeps records of calls that changed nothing.
+    pub(crate) trail: Keeper,
 }
 
 /// The regions served and their zones, in order.
@@ -152,7 +157,8 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, channels } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, channels, trail } =
+            parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -170,6 +176,7 @@ impl World {
             rng: Arc::clone(&rng),
             service_key: seal.service_key(IDENTITY_KEY_LABEL),
         });
+        let trail = Keeper::open(&db, trail, &*rng).await?;
         let decisions = DecisionSealer::new(&seal.service_key(DECISION_KEY_LABEL));
         let world = Arc::new_cyclic(|world| {
             let services = Arc::new(Services {
@@ -198,10 +205,16 @@ impl World {
                 waker: Waker::new(),
                 uploads: Uploads::default(),
                 channels,
+                trail,
             }
         });
         world.recover_trail().await?;
         Ok(world)
+    }
+
+    /// Returns when every record acknowledged before is in the rows.
+    pub async fn settle_trail(&self) {
+        self.trail.settle().await;
     }
 
     /// Has enqueued jobs looked at now rather than at the next poll.

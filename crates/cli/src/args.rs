@@ -74,6 +74,10 @@ pub(crate) struct ServeOptions {
     /// Which permissions EBS asks of KMS: those that deny on AWS (native), or all documented ones.
     #[arg(long, value_enum, default_value_t = Enforcement::Native)]
     pub(crate) enforcement: Enforcement,
+    /// How records of calls that change nothing are made durable before the answer: in a journal in
+    /// DIR/trail, from where they go into the rows within a fraction of a second, or as rows at once.
+    #[arg(long, value_enum, default_value_t = TrailKeeping::Journal)]
+    pub(crate) trail: TrailKeeping,
     /// Serve attached volumes to virtual machines as well: beside DEVICE.sock (NBD) stands
     /// DEVICE.vhost.sock (vhost-user-blk).
     #[arg(long)]
@@ -180,6 +184,15 @@ fn parse_bandwidth(text: &str) -> Result<BandwidthLimit, String> {
         Ok(mib_per_second) if mib_per_second > 0 => Ok(BandwidthLimit { kind, mib_per_second }),
         _ => Err(format!("'{mib}' is no whole number of MiB/s above 0")),
     }
+}
+
+/// Where records of calls that change nothing go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrailKeeping {
+    /// A journal of this server, many calls to a flush.
+    Journal,
+    /// The rows, a transaction for each call.
+    Rows,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

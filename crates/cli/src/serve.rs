@@ -13,14 +13,15 @@ mod space;
 mod tls;
 
 use crate::admin::socket;
-use crate::args::{CheckOptions, Enforcement, ServeOptions, VolumeArgs};
+use crate::args::{CheckOptions, Enforcement, ServeOptions, TrailKeeping, VolumeArgs};
 use crate::exit::{EXIT_CANNOT_START, Failure};
-use api::{Parts, Regions, World};
+use api::{Parts, Regions, Trail, World};
 use attach::tls::Authority;
 use background::Background;
 use base::{OsRng, Region, SystemClock};
 use cells::Leftovers;
 use data_dir::DataDir;
+use events::journal::{Files, SEGMENT_BYTES};
 use host::Host;
 use kms::seal::Root;
 use lending::Lending;
@@ -185,6 +186,7 @@ impl Stopped {
             tls_cert: None,
             tls_key: None,
             attach_lease_seconds: 20,
+            trail: TrailKeeping::Journal,
         };
         let world = open_world(&data_dir, &options, Leftovers::Keep).await?.world;
         Ok(Self { world, _data_dir: data_dir })
@@ -238,6 +240,7 @@ async fn open_world(
         cells,
         host: Arc::clone(&host) as _,
         channels: lending,
+        trail: trail(data_dir, options)?,
         enforcement: match options.enforcement {
             Enforcement::Native => api::Enforcement::Native,
             Enforcement::Documented => api::Enforcement::Documented,
@@ -251,6 +254,16 @@ async fn open_rows(data_dir: &DataDir, options: &ServeOptions) -> Result<meta::D
     match &options.meta_url {
         Some(url) => meta::Db::open_postgres(url).await.map_err(cannot_start),
         None => meta::Db::open_sqlite(&data_dir.rows()).map_err(cannot_start),
+    }
+}
+
+fn trail(data_dir: &DataDir, options: &ServeOptions) -> Result<Trail, Failure> {
+    match options.trail {
+        TrailKeeping::Rows => Ok(Trail::Rows),
+        TrailKeeping::Journal => {
+            let files = Files::open(&data_dir.trail(), SEGMENT_BYTES);
+            Ok(Trail::Journal(Box::new(files.map_err(cannot_start)?)))
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong with the trail.
 
+use crate::journal::JournalError;
+
 /// Why a record or event could not be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +19,15 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// A bundle of records is not what this crate writes.
+    #[error("the bundle of records '{id}' is damaged")]
+    Bundle {
+        /// Its id.
+        id: String,
+    },
+    /// The journal cannot be read or written: the call must not go on.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The token of a page is not one this crate gave out.
     #[error("the token is not valid")]
     Token,

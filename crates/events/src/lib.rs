@@ -6,9 +6,11 @@
 //! does not decide what is recorded and never sees a secret it would have to keep: members that
 //! carry key material are dropped when a record is written ([`scrub`]).
 
+pub mod bundle;
 mod error;
 pub mod event;
 pub mod identity;
+pub mod journal;
 pub mod notification;
 pub mod record;
 pub mod scrub;
@@ -25,4 +27,4 @@ pub use trail::{
 use meta::Migration;
 
 /// The tables of this crate.
-pub const MIGRATIONS: &[Migration] = &[trail::MIGRATION, event::MIGRATION];
+pub const MIGRATIONS: &[Migration] = &[trail::MIGRATION, event::MIGRATION, bundle::MIGRATION];

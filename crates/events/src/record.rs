@@ -1,7 +1,7 @@
 //! The shape of an audit record: a CloudTrail event, its members in CloudTrail's order (spec 20, D.1).
 
 use crate::identity::UserIdentity;
-use crate::scrub::scrub;
+use crate::scrub::{self, is_to_be_scrubbed, scrub};
 use base::{AccountId, Region, Rng, Timestamp, id};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -181,6 +181,11 @@ impl Record {
         self
     }
 
+    /// [`Record::with_resources`] in place.
+    pub fn set_resources(&mut self, resources: Vec<Resource>) {
+        self.resources = resources;
+    }
+
     /// Adds a member of `additionalEventData`, such as `grantId` or `keyMaterialId`.
     #[must_use]
     pub fn with_additional(mut self, name: &str, value: &str) -> Self {
@@ -241,6 +246,11 @@ impl Record {
 
     /// The record as it is stored and shown, without key material and credentials.
     pub fn to_json(&self) -> String {
+        let text = self.text();
+        // What is short as a whole has no part that is too long.
+        if text.len() <= ELEMENT_BYTES_MAX && !self.holds_secrets() {
+            return text;
+        }
         let mut record = self.clone();
         limit("requestParameters", &mut record.request_parameters);
         limit("responseElements", &mut record.response_elements);
@@ -252,7 +262,20 @@ impl Record {
         if let Value::Object(members) = additional {
             record.additional_event_data = members;
         }
-        serde_json::to_string(&record).expect("a record has only text keys and finite numbers")
+        record.text()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("a record has only text keys and finite numbers")
+    }
+
+    fn holds_secrets(&self) -> bool {
+        let elements = [&self.request_parameters, &self.response_elements];
+        elements.into_iter().chain(&self.service_event_details).any(is_to_be_scrubbed)
+            || self
+                .additional_event_data
+                .iter()
+                .any(|(name, value)| scrub::is_forbidden(name) || is_to_be_scrubbed(value))
     }
 
     /// The record's own id.

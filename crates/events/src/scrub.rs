@@ -38,7 +38,18 @@ pub fn scrub(value: &mut Value) -> usize {
     }
 }
 
-fn is_forbidden(name: &str) -> bool {
+/// Whether [`scrub`] would remove something.
+pub(crate) fn is_to_be_scrubbed(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| is_forbidden(name) || is_to_be_scrubbed(value))
+        }
+        Value::Array(items) => items.iter().any(is_to_be_scrubbed),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+pub(crate) fn is_forbidden(name: &str) -> bool {
     FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name))
 }
 
@@ -55,7 +66,9 @@ mod tests {
             "items": [{"grantTokens": ["t"], "name": "n"}, {"inner": {"ciphertextBlob": {"a": 1}}}],
             "plaintextLength": 3,
         });
+        assert!(is_to_be_scrubbed(&value));
         assert_eq!(scrub(&mut value), 3);
+        assert!(!is_to_be_scrubbed(&value));
         assert_eq!(
             value,
             json!({"keyId": "k", "items": [{"name": "n"}, {"inner": {}}], "plaintextLength": 3})

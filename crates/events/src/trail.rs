@@ -5,6 +5,7 @@
 //! [`recover_unfinished`] turns the intent into a record that says so. Reads and refusals are
 //! [`append`]-ed in one step.
 
+use crate::bundle::{self, Span};
 use crate::error::{Error, Result};
 use crate::record::{Category, Record, Resource};
 use base::{AccountId, Region, Timestamp};
@@ -80,10 +81,6 @@ pub fn finish(tx: &mut Tx<'_>, server: &str, record: &Record, copies: &[Record])
 /// When the row cannot be written.
 pub fn append(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
     let identity = record.identity();
-    let category = match record.category() {
-        Category::Management => "Management",
-        Category::Data => "Data",
-    };
     tx.execute(
         "INSERT INTO events_records (account_id, region, time_ms, event_id, category, event_source,
              event_name, username, access_key_id, read_only, record)
@@ -94,7 +91,7 @@ pub fn append(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
             record.region(),
             record.time(),
             record.event_id(),
-            category,
+            category(record.category()),
             record.event_source(),
             record.event_name(),
             identity.username(),
@@ -109,10 +106,23 @@ pub fn append(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// The category as rows have it.
+pub(crate) fn category(category: Category) -> &'static str {
+    match category {
+        Category::Management => "Management",
+        Category::Data => "Data",
+    }
+}
+
+/// The id an ARN ends with.
+pub(crate) fn resource_id(arn: &str) -> &str {
+    arn.rsplit(['/', ':']).next().unwrap_or(arn)
+}
+
 /// A resource is found by its ARN and by the id the ARN ends with.
 fn append_resources(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
     for Resource { kind, arn, .. } in record.resources() {
-        let id = arn.rsplit(['/', ':']).next().unwrap_or(arn);
+        let id = resource_id(arn);
         tx.execute(
             "INSERT INTO events_resources (account_id, region, name, time_ms, event_id, type)
              VALUES ($1, $2, $3, $5, $6, $7), ($1, $2, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -289,6 +299,20 @@ pub fn lookup(tx: &mut Tx<'_>, lookup: &Lookup) -> Result<Page> {
     values.extend(value);
     let mut records: Vec<Found> =
         tx.query(&sql, &values)?.iter().map(read_found).collect::<Result<_>>()?;
+    let span = Span {
+        account: &lookup.account,
+        region: &lookup.region,
+        category: Category::Management,
+        start,
+        end,
+        before: (time, id),
+        filter: lookup.filter.as_ref(),
+    };
+    let bundled = bundle::find(tx, &span, limit + 1)?;
+    if !bundled.is_empty() {
+        records.extend(bundled.into_iter().map(found));
+        records.sort_by(|a, b| (b.time, &b.event_id).cmp(&(a.time, &a.event_id)));
+    }
     let more = records.len() > limit;
     records.truncate(limit);
     let last = if more { records.last() } else { None };
@@ -355,4 +379,20 @@ fn read_found(row: &Row) -> Result<Found> {
         resources: record.resources().to_vec(),
         record: text,
     })
+}
+
+/// A record of a bundle, as its row would have been found.
+fn found(record: Record) -> Found {
+    let identity = record.identity();
+    Found {
+        event_id: record.event_id().to_owned(),
+        event_name: record.event_name().to_owned(),
+        event_source: record.event_source().to_owned(),
+        time: record.time(),
+        username: identity.username().map(str::to_owned),
+        access_key_id: identity.access_key().map(str::to_owned),
+        read_only: record.is_read_only(),
+        resources: record.resources().to_vec(),
+        record: record.to_json(),
+    }
 }

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::load::{self, Load};
+use super::load::{self, Load, Pace};
 use super::process::Process;
 use super::strongroom::Strongroom;
 use super::{machine, python, report};
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Connections, each with one request in flight.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 64)]
     connections: usize,
     /// Write the table into docs/benchmarks.md instead of only printing it.
     #[arg(long)]
@@ -42,18 +42,24 @@ struct Target {
     secret_key: String,
 }
 
-/// One measurement.
+/// One measurement: as fast as answers come, and at half of that.
 struct Measured {
     load: Load,
     processor_us: f64,
+    half: Load,
 }
+
+/// The processor servers run on, and the one the load comes from, where there are two.
+const SERVER_PROCESSOR: &str = "0";
+const LOAD_PROCESSOR: &str = "1";
 
 /// Per request of the load: its name and, per target, one measurement a round.
 type Results = Vec<(String, Vec<Vec<Measured>>)>;
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let directory = command_directory()?;
-    let strongroom = Strongroom::start(&directory)?;
+    pin(std::process::id())?;
+    let strongroom = Strongroom::start_on(&directory, SERVER_PROCESSOR)?;
     let targets = [
         Target {
             name: "Strongroom",
@@ -79,6 +85,18 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if options.record { report::record("api", &section) } else { Ok(()) }
 }
 
+/// Keeps this process, which makes the load, off the servers' processor.
+fn pin(process: u32) -> Result<(), String> {
+    let mut taskset = Command::new("taskset");
+    let id = process.to_string();
+    let status =
+        taskset.args(["-a", "-c", "-p", LOAD_PROCESSOR, &id]).stdout(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("taskset (util-linux) cannot use two processors: {other:?}")),
+    }
+}
+
 /// A new directory of this run. Not the system's temporary directory, which may be memory.
 fn command_directory() -> Result<std::path::PathBuf, String> {
     let directory = crate::command::target_dir()?.join(format!("bench-{}", std::process::id()));
@@ -93,7 +111,8 @@ fn moto() -> Result<Target, String> {
         .map_err(|error| format!("no free port: {error}"))?
         .port();
     let address = format!("127.0.0.1:{port}");
-    let mut server = Command::new(python::programs()?.join("moto_server"));
+    let mut server = Command::new("taskset");
+    server.args(["-c", SERVER_PROCESSOR]).arg(python::programs()?.join("moto_server"));
     server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
     let mut process = Process::start(server.stdout(Stdio::null()).stderr(Stdio::null()))?;
     for _ in 0..START_CENTISECONDS_MAX {
@@ -115,9 +134,13 @@ fn measure(options: &Options, targets: &[Target]) -> Result<Results, String> {
             let target = &targets[which];
             for (row, (name, request)) in signed(target)?.into_iter().enumerate() {
                 let before = target.process.processor_seconds()?;
-                let load =
-                    load::run(&target.address, &request, options.connections, options.seconds)?;
+                let run = |pace| {
+                    let (address, seconds) = (&target.address, options.seconds);
+                    load::run(address, &request, options.connections, seconds, pace)
+                };
+                let load = run(Pace::Closed)?;
                 let used = target.process.processor_seconds()? - before;
+                let half = run(Pace::Open { per_second: load.requests_per_second / 2.0 })?;
                 eprintln!(
                     "round {}: {name}, {}: {:.0}/s",
                     round + 1,
@@ -128,7 +151,7 @@ fn measure(options: &Options, targets: &[Target]) -> Result<Results, String> {
                     results.push((name, targets.iter().map(|_| Vec::new()).collect()));
                 }
                 let processor_us = used * 1e6 / load.requests as f64;
-                results[row].1[which].push(Measured { load, processor_us });
+                results[row].1[which].push(Measured { load, processor_us, half });
             }
         }
     }
@@ -158,8 +181,8 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 
 fn table(names: &[&str], results: &Results) -> String {
     let mut table = String::from(
-        "| request | server | median | p99 latency | server CPU per request | Strongroom is |\n\
-         |---|---|---:|---:|---:|---:|\n",
+        "| request | server | median | p99 latency | p99 at half load | server CPU per request | \
+         Strongroom is |\n|---|---|---:|---:|---:|---:|---:|\n",
     );
     for (request, targets) in results {
         for (name, measured) in names.iter().zip(targets) {
@@ -175,9 +198,10 @@ fn table(names: &[&str], results: &Results) -> String {
             };
             writeln!(
                 table,
-                "| {request} | {name} | {:.0} requests/s | {:.1} ms | {:.0} us | {ratio} |",
+                "| {request} | {name} | {:.0} requests/s | {:.1} ms | {:.1} ms | {:.0} us | {ratio} |",
                 median(|m| m.load.requests_per_second),
                 median(|m| m.load.latency_us_p99) / 1000.0,
+                median(|m| m.half.latency_us_p99) / 1000.0,
                 median(|m| m.processor_us),
             )
             .expect("writing to a string cannot fail");

@@ -18,6 +18,19 @@ pub(super) struct Load {
     pub(super) latency_us_p99: f64,
 }
 
+/// How fast requests come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// The next when the one before was answered.
+    Closed,
+    /// So many a second, whether or not those before were answered; latency counts from when a
+    /// request was due.
+    Open {
+        /// All connections together.
+        per_second: f64,
+    },
+}
+
 /// Sends `request` to `address` on `connections` connections for some seconds. Every answer must
 /// have status 200.
 pub(super) fn run(
@@ -25,12 +38,23 @@ pub(super) fn run(
     request: &[u8],
     connections: usize,
     seconds: u64,
+    pace: Pace,
 ) -> Result<Load, String> {
     let start = now();
     let end = start + Duration::from_secs(seconds);
     let outcomes: Vec<Result<Vec<Duration>, String>> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..connections).map(|_| scope.spawn(move || client(address, request, end))).collect();
+        let run = |turn: usize| {
+            let due = match pace {
+                Pace::Closed => Due { next: start, every: None },
+                Pace::Open { per_second } => {
+                    let every = Duration::from_secs_f64(connections as f64 / per_second);
+                    let share = every.mul_f64(turn as f64 / connections as f64);
+                    Due { next: start + share, every: Some(every) }
+                }
+            };
+            client(address, request, end, due)
+        };
+        let threads: Vec<_> = (0..connections).map(|turn| scope.spawn(move || run(turn))).collect();
         let panicked = |_| Err("a load thread panicked".to_owned());
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
@@ -53,12 +77,37 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn client(address: &str, request: &[u8], end: Instant) -> Result<Vec<Duration>, String> {
+/// When a connection's next request is due.
+struct Due {
+    next: Instant,
+    /// `None`: at once.
+    every: Option<Duration>,
+}
+
+impl Due {
+    /// Waits for it; the moment its latency counts from.
+    fn wait(&mut self) -> Instant {
+        let Some(every) = self.every else { return now() };
+        let due = self.next;
+        self.next += every;
+        if let Some(left) = due.checked_duration_since(now()) {
+            thread::sleep(left);
+        }
+        due
+    }
+}
+
+fn client(
+    address: &str,
+    request: &[u8],
+    end: Instant,
+    mut due: Due,
+) -> Result<Vec<Duration>, String> {
     let failed = |error: io::Error| format!("{address}: {error}");
     let mut latencies = Vec::new();
     let mut connection: Option<BufReader<TcpStream>> = None;
     while now() < end {
-        let begun = now();
+        let begun = due.wait();
         let mut reader = match connection.take() {
             Some(reader) => reader,
             None => connect(address).map_err(failed)?,

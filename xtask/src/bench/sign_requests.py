@@ -59,6 +59,8 @@ volumes = [
 
 assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x" * 32
 requests = {"KMS Decrypt": last_request()}
+assert len(kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=context)["Plaintext"]) == 32
+requests["KMS GenerateDataKey"] = last_request()
 assert len(ec2.describe_volumes(VolumeIds=volumes)["Volumes"]) == VOLUMES
 requests[f"EC2 DescribeVolumes, {VOLUMES} volumes"] = last_request()
 print(json.dumps(requests))

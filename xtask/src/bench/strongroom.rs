@@ -22,8 +22,19 @@ pub(super) struct Strongroom {
 impl Strongroom {
     pub(super) fn start(directory: &Path) -> Result<Self, String> {
         let binary = build()?;
+        Self::serve(directory, Command::new(&binary), binary)
+    }
+
+    /// On one processor alone.
+    pub(super) fn start_on(directory: &Path, processor: &str) -> Result<Self, String> {
+        let binary = build()?;
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-c", processor]).arg(&binary);
+        Self::serve(directory, taskset, binary)
+    }
+
+    fn serve(directory: &Path, mut serve: Command, binary: PathBuf) -> Result<Self, String> {
         let data = directory.join("data");
-        let mut serve = Command::new(&binary);
         serve.arg("serve").arg("--data-dir").arg(&data).args(["--listen", "127.0.0.1:0"]);
         let mut process = Process::start(serve.stdout(Stdio::piped()).stderr(Stdio::null()))?;
         let stdout = process.stdout().ok_or("the server's output is piped")?;

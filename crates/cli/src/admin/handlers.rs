@@ -255,6 +255,7 @@ async fn newest(
         after: None,
     };
     let mut found = Vec::new();
+    world.settle_trail().await;
     for _ in 0..TRAIL_PAGES_MAX {
         let asked = lookup.clone();
         let page = world.db.read(move |tx| events::lookup(tx, &asked)).await.map_err(sentence)?;

@@ -7,7 +7,7 @@ mod client;
 mod image;
 mod story;
 
-use crate::args::{DemoOptions, Enforcement, ServeOptions, VolumeArgs};
+use crate::args::{DemoOptions, Enforcement, ServeOptions, TrailKeeping, VolumeArgs};
 use crate::exit::Failure;
 use crate::serve::{self, Server};
 use lifecycle::workflow::collect::Schedule;
@@ -42,6 +42,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         collect_interval: Schedule::server().collect_interval_seconds,
         sweep_interval: Schedule::server().sweep_interval_seconds,
         attach_lease_seconds: 20,
+        trail: TrailKeeping::Journal,
     };
     let runtime = serve::runtime()?;
     let server = runtime.block_on(Server::start(&serve_options))?;

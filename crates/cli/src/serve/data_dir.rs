@@ -75,6 +75,11 @@ impl DataDir {
         Ok(regions)
     }
 
+    /// The trail's journal.
+    pub(crate) fn trail(&self) -> PathBuf {
+        self.path.join("trail")
+    }
+
     /// The sockets of attached volumes.
     pub(crate) fn attachments(&self) -> PathBuf {
         self.path.join("attach")

@@ -119,6 +119,7 @@ impl Operation for LookupEvents {
 
     async fn act(call: &Call, plan: Granted<Lookup>) -> Result<Output, Error> {
         let lookup = plan.into_inner();
+        call.world.trail.settle().await;
         let page = call.world.db.read(move |tx| events::lookup(tx, &lookup)).await?;
         Ok(Output {
             events: page.records.into_iter().map(event).collect(),

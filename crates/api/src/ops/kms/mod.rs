@@ -131,7 +131,7 @@ pub(crate) struct Requester {
 }
 
 impl Requester {
-    fn of(call: &Call) -> Self {
+    pub(crate) fn of(call: &Call) -> Self {
         let forwarded = call.caller.forwarded.as_ref();
         Self {
             caller: call.caller.principal.clone(),

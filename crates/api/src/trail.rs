@@ -1,0 +1,236 @@
+//! Keeping records: through the server's journal, or each in a transaction of its own.
+//!
+//! Calls that change something always write rows ([`crate::audit::begin`]). This is about the others:
+//! reads and refusals, of which a busy server makes thousands a second.
+
+use events::journal::{Journal, Left, Media};
+use events::{Record, bundle};
+use meta::Db;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How records of calls that changed nothing become durable.
+pub enum Trail {
+    /// As rows, in a transaction before the call is answered.
+    Rows,
+    /// In a journal among these files; the rows follow within [`INDEX_INTERVAL`].
+    Journal(Box<dyn Media>),
+}
+
+/// How long records wait for others before they go into the rows together.
+const INDEX_INTERVAL: Duration = Duration::from_millis(200);
+/// Bytes of records that go into the rows in one transaction, about.
+const INDEX_BYTES: usize = 2 << 20;
+/// How long to wait after the rows could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The trail of a running server.
+pub(crate) struct Keeper {
+    db: Db,
+    running: Option<Running>,
+}
+
+struct Running {
+    journal: Arc<Journal>,
+    /// Records before this number are in the rows.
+    indexed: watch::Receiver<u64>,
+    /// Asks for what is durable to be taken to the rows at once.
+    hurry: Arc<tokio::sync::Notify>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Keeper {
+    /// Brings what an earlier run left in the journal to the rows, and begins anew.
+    pub(crate) async fn open(
+        db: &Db,
+        trail: Trail,
+        rng: &dyn base::Rng,
+    ) -> Result<Self, events::Error> {
+        let Trail::Journal(media) = trail else {
+            return Ok(Self { db: db.clone(), running: None });
+        };
+        let left = Left::read(media)?;
+        let (id, next) = index_left(db, &left, rng).await?;
+        let journal = Arc::new(left.start(id, next)?);
+        let (sender, indexed) = watch::channel(next);
+        let hurry = Arc::new(tokio::sync::Notify::new());
+        let task =
+            tokio::spawn(index(db.clone(), Arc::clone(&journal), Arc::clone(&hurry), sender));
+        let running = Running { journal, indexed, hurry, task };
+        Ok(Self { db: db.clone(), running: Some(running) })
+    }
+
+    /// Makes the records of a call that changed nothing durable.
+    ///
+    /// # Errors
+    /// When they are not; then the call must fail.
+    pub(crate) async fn keep(&self, records: Vec<Record>) -> Result<(), events::Error> {
+        match &self.running {
+            Some(running) => Ok(running.journal.append(&records).await?),
+            None => {
+                let append = move |tx: &mut meta::Tx<'_>| {
+                    records.iter().try_for_each(|record| events::append(tx, record))
+                };
+                self.db.write(append).await
+            }
+        }
+    }
+
+    /// Returns when every record that was acknowledged before is in the rows, so that reading them shows it.
+    /// Records of other servers on the same database follow within [`INDEX_INTERVAL`].
+    pub(crate) async fn settle(&self) {
+        let Some(running) = &self.running else { return };
+        let acknowledged = running.journal.acknowledged();
+        let mut indexed = running.indexed.clone();
+        if *indexed.borrow() >= acknowledged {
+            return;
+        }
+        running.hurry.notify_one();
+        // It ends early only when the server stops.
+        drop(indexed.wait_for(|indexed| *indexed >= acknowledged).await);
+    }
+}
+
+/// Takes the records of an earlier run to the rows. Returns the journal's id and its next number.
+async fn index_left(
+    db: &Db,
+    left: &Left,
+    rng: &dyn base::Rng,
+) -> Result<([u8; 16], u64), events::Error> {
+    let Some(id) = left.recovered.id() else {
+        let mut id = [0; 16];
+        rng.fill(&mut id);
+        return Ok((id, 1));
+    };
+    let position = db.read(move |tx| bundle::position(tx, id)).await?;
+    let batches = Arc::new(bundle::left(&left.recovered, position)?);
+    let next = left.recovered.next().max(position);
+    if !batches.is_empty() {
+        tracing::info!(
+            records = batches.len(),
+            "took the trail's journal of the last run to the rows"
+        );
+    }
+    db.write(move |tx| bundle::keep(tx, id, &batches)).await?;
+    Ok((id, next))
+}
+
+/// Takes durable records to the rows until the server stops.
+async fn index(
+    db: Db,
+    journal: Arc<Journal>,
+    hurry: Arc<tokio::sync::Notify>,
+    done: watch::Sender<u64>,
+) {
+    let id = journal.id();
+    loop {
+        journal.wait_for_records().await;
+        // Whoever wants to read the trail does not wait for others to write to it.
+        drop(tokio::time::timeout(INDEX_INTERVAL, hurry.notified()).await);
+        loop {
+            let batches = Arc::new(journal.take(INDEX_BYTES));
+            let Some(last) = batches.last() else { break };
+            let end = last.end();
+            loop {
+                let batches = Arc::clone(&batches);
+                match db.write(move |tx| bundle::keep(tx, id, &batches)).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "the trail's journal cannot be taken to the rows");
+                        tokio::time::sleep(RETRY_INTERVAL).await;
+                    }
+                }
+            }
+            journal.indexed(&batches);
+            done.send_replace(end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, region};
+    use base::{OsRng, Timestamp};
+    use events::journal::{Files, SEGMENT_BYTES};
+    use events::{Call, Category, Lookup, UserIdentity};
+    use std::path::Path;
+
+    const NOW: Timestamp = Timestamp(1_795_253_400_123);
+
+    fn record(id: u32) -> Record {
+        Record::api_call(Call {
+            event_id: format!("e-{id}"),
+            time: NOW,
+            region: region("us-east-1"),
+            recipient: account(1),
+            identity: UserIdentity::root(&account(1)),
+            event_source: "kms.amazonaws.com".to_owned(),
+            event_name: "Decrypt".to_owned(),
+            source_ip: "192.0.2.7".to_owned(),
+            user_agent: "test".to_owned(),
+            request_id: "r-1".to_owned(),
+            read_only: true,
+            category: Category::Management,
+        })
+    }
+
+    async fn keeper(db: &Db, directory: &Path) -> Keeper {
+        let files = Files::open(directory, SEGMENT_BYTES).expect("a new directory");
+        Keeper::open(db, Trail::Journal(Box::new(files)), &OsRng).await.expect("a whole journal")
+    }
+
+    async fn count(db: &Db) -> usize {
+        let mut lookup = Lookup {
+            account: account(1),
+            region: region("us-east-1"),
+            filter: None,
+            start: None,
+            end: None,
+            now: NOW,
+            max: 50,
+            after: None,
+        };
+        let mut found = 0;
+        loop {
+            let asked = lookup.clone();
+            let page = db.read(move |tx| events::lookup(tx, &asked)).await.expect("readable");
+            found += page.records.len();
+            match page.next {
+                Some(next) => lookup.after = Some(next),
+                None => return found,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_seen_at_once_and_by_the_next_run() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let db = Db::memory().expect("a database in memory");
+        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
+        let mut kept = 0;
+        for run in 1..=3 {
+            let keeper = keeper(&db, directory.path()).await;
+            assert_eq!(count(&db).await, kept, "run {run} begins with what the one before kept");
+            for _ in 0..30 {
+                let records = vec![record(kept as u32), record(kept as u32 + 1)];
+                keeper.keep(records).await.expect("the disk takes it");
+                kept += 2;
+            }
+            if run == 2 {
+                keeper.settle().await;
+                assert_eq!(count(&db).await, kept, "settled");
+                keeper.keep(vec![record(kept as u32)]).await.expect("the disk takes it");
+                kept += 1;
+            }
+            // Nothing waits for the rows: the next run finds the rest in the journal.
+        }
+    }
+}
