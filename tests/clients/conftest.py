@@ -145,6 +145,13 @@ class Server:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def admin_trail(self, *arguments):
+        """Records of the trail."""
+        command = [BINARY, "trail", "--data-dir", str(self.data), "--json", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def account(self, name=""):
         made = json.loads(self.admin("account", "create", "--name", name, "--json"))
         return Account(self, made["AccountId"], made["AccessKeyId"], made["SecretAccessKey"])

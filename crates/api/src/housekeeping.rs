@@ -2,16 +2,14 @@
 //! forgotten.
 
 use crate::error::Error;
+use crate::operator::operator;
 use crate::world::World;
-use base::AccountId;
 use lifecycle::kinds::enqueue_due_collections;
 
 /// How long a finished job is kept for whoever asks what became of it.
 const FINISHED_JOBS_SECONDS: i64 = 7 * 86_400;
 /// Finished jobs forgotten in one transaction.
 const JOBS_AT_ONCE: u32 = 500;
-/// Under which account work for a whole region is filed; no tenant has this id.
-const OPERATOR: &str = "000000000000";
 
 impl World {
     /// Does what is due now. May be called at any time and on any number of servers.
@@ -25,7 +23,7 @@ impl World {
         let regions: Vec<_> = self.regions.iter().cloned().collect();
         self.db
             .write(move |tx| {
-                let operator = AccountId::parse(OPERATOR).expect("twelve digits");
+                let operator = operator();
                 regions.iter().try_for_each(|region| {
                     enqueue_due_collections(tx, &operator, region, &schedule, now)
                 })

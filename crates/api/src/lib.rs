@@ -19,6 +19,7 @@
 mod audit;
 mod authenticate;
 mod authorize;
+pub mod backup;
 mod call;
 pub mod channel;
 pub mod compatibility;
@@ -34,6 +35,7 @@ mod kms_port;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }
+mod operator;
 pub mod pipeline;
 pub mod registry;
 #[cfg(test)]
@@ -50,6 +52,7 @@ pub use call::{Call, Caller, Forwarded};
 pub use error::{Error, INTERNAL};
 pub use key_destruction::job_kinds;
 pub use lifecycle::Enforcement;
+pub use operator::{note_operator, operator};
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
 pub use service::Service;
 pub use trail::Trail;

@@ -205,6 +205,9 @@ pub async fn run<O: Operation>(call: &Call, input: Value) -> Result<O::Output, E
         Err(error) => Err(error),
     };
     audit::finish(call, entry, reply, <O::Output as Shape>::SCHEMA).await?;
+    if O::SPEC.mutates && outcome.is_ok() {
+        call.world.changes.notify_one();
+    }
     outcome
 }
 

@@ -65,6 +65,8 @@ pub struct World {
     pub services: Arc<Services>,
     /// Accounts, users, roles, and their credentials and policies.
     pub identity: Identity,
+    /// Wakes whoever remembers outside the rows how far they have come, after a call changed something.
+    pub changes: tokio::sync::Notify,
     /// Seals decisions into the texts that EC2 denials carry.
     pub(crate) decisions: DecisionSealer,
     /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
@@ -125,7 +127,7 @@ impl Regions {
 const INTENT_AGE_MAX_SECONDS: i64 = 3600;
 
 /// Every table of the crates below, in the order of their dependencies.
-const MIGRATIONS: &[&[meta::Migration]] = &[
+pub(crate) const MIGRATIONS: &[&[meta::Migration]] = &[
     events::MIGRATIONS,
     identity::MIGRATIONS,
     kms::MIGRATIONS,
@@ -200,6 +202,7 @@ impl World {
                 server,
                 identity,
                 decisions,
+                changes: tokio::sync::Notify::new(),
                 cells,
                 services,
                 waker: Waker::new(),

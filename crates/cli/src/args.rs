@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::admin::RecoverySource;
 use crate::attach::HttpPolicy;
+use crate::seal::{SealArgs, SealSource};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
 use std::net::SocketAddr;
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     /// changed unless --repair-index is given. Exit code 0: everything is in order; 5: something is
     /// wrong; 6: nothing wrong was found, but not everything could be seen; others: no check.
     Check(CheckOptions),
+    /// Makes a new data directory from a backup, under a seal of its own.
+    Restore(RestoreOptions),
     /// Shows who did what: the audit trail of a running server.
     Trail(TrailOptions),
 }
@@ -61,13 +65,12 @@ pub(crate) struct ServeOptions {
     /// Keep rows in PostgreSQL instead of the embedded database.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) meta_url: Option<String>,
-    /// Unseal with this 32-byte key file; made with mode 0600 when it does not exist
-    /// [default: DIR/seal.key].
-    #[arg(long, value_name = "FILE", conflicts_with = "seal_passphrase_file")]
-    pub(crate) seal_key_file: Option<PathBuf>,
-    /// Unseal with the passphrase in this file (Argon2id).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) seal_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) seal: SealArgs,
+    /// Start although the rows are older than this server has seen, and say why. What was revoked or
+    /// destroyed since is back; the reason is kept in the trail.
+    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) accept_rollback: Option<String>,
     /// A region and how many zones it has; repeat for more. Replaces the default list.
     #[arg(long = "region", value_name = "NAME[:ZONES]", value_parser = parse_region)]
     pub(crate) regions: Vec<(base::Region, u8)>,
@@ -266,12 +269,9 @@ pub(crate) struct CheckOptions {
     /// Without a server: its rows, if not in the data directory.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) meta_url: Option<String>,
-    /// Without a server: its seal's key file [default: DIR/seal.key].
-    #[arg(long, value_name = "FILE", conflicts_with = "seal_passphrase_file")]
-    pub(crate) seal_key_file: Option<PathBuf>,
-    /// Without a server: its seal's passphrase file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) seal_passphrase_file: Option<PathBuf>,
+    /// Without a server: what unseals it.
+    #[command(flatten)]
+    pub(crate) seal: SealArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -337,6 +337,15 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+    /// The seal: the secret that opens the root of trust.
+    #[command(subcommand)]
+    Seal(SealCommand),
+    /// Backups: the root of trust and the rows in one sealed file.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Domain keys: what the material of a region's keys is sealed under.
+    #[command(subcommand)]
+    DomainKey(DomainKeyCommand),
     /// Prints the lines that point the `aws` CLI and the SDKs here.
     Env {
         /// The account whose root credentials to print.
@@ -345,6 +354,107 @@ pub(crate) enum AdminCommand {
         /// The region to work in.
         #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
         region: base::Region,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SealCommand {
+    /// Seals the root of trust under another secret, while the server runs.
+    ///
+    /// At every moment, power cuts included, the secret before or the one after it opens the seal. Start
+    /// the server with the new one from then on; the old one opens nothing any more, except backups of
+    /// the seal made before.
+    Rotate {
+        /// The new secret, as with `serve --seal`.
+        #[arg(long, value_name = "SOURCE", value_parser = SealSource::parse)]
+        to: SealSource,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Makes a backup while the server runs, of one moment.
+    ///
+    /// It holds the root of trust and all rows but the trail's: accounts, users, roles, policies,
+    /// credentials, KMS keys with their sealed material, grants, aliases, and what the rows say of
+    /// volumes, snapshots and jobs. It holds no bytes of volumes and snapshots: copy DIR/regions
+    /// with your own tools. With the recovery secret it opens without the server's seal.
+    Create {
+        /// The file to make; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        recovery: RecoveryArgs,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads a whole backup and says what is in it; needs no server.
+    Verify {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        recovery: RecoveryArgs,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What opens a backup.
+#[derive(Args, Clone)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RecoveryArgs {
+    /// A 32-byte recovery key; `backup create` makes it when it does not exist.
+    #[arg(long, value_name = "FILE")]
+    recovery_key_file: Option<PathBuf>,
+    /// A file with a recovery passphrase (Argon2id).
+    #[arg(long, value_name = "FILE")]
+    recovery_passphrase_file: Option<PathBuf>,
+}
+
+impl RecoveryArgs {
+    /// What opens it, by a path that does not depend on where a process was started.
+    pub(crate) fn source(&self) -> std::io::Result<RecoverySource> {
+        Ok(match (&self.recovery_key_file, &self.recovery_passphrase_file) {
+            (_, Some(file)) => RecoverySource::Passphrase { file: std::path::absolute(file)? },
+            (Some(file), None) => RecoverySource::KeyFile { file: std::path::absolute(file)? },
+            (None, None) => unreachable!("one of the two is required"),
+        })
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreOptions {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// The data directory to make. It may hold `regions`, brought back before, and nothing else.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) recovery: RecoveryArgs,
+    /// Put the rows into this empty PostgreSQL database.
+    #[arg(long, value_name = "postgres://…")]
+    pub(crate) meta_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) seal: SealArgs,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DomainKeyCommand {
+    /// Makes a new domain key and moves all key material to it, beside the requests.
+    Rotate {
+        /// The region whose key to rotate [default: every region].
+        #[arg(long, value_parser = parse_plain_region)]
+        region: Option<base::Region>,
+    },
+    /// Shows how far such moves are.
+    Status {
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -8,6 +8,8 @@ mod attach;
 mod check;
 mod demo;
 mod exit;
+mod restore;
+mod seal;
 mod serve;
 mod trail;
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Command::Attach(options) => attach::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Admin(options) => admin::run(&options),
+        Command::Restore(options) => restore::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Trail(options) => trail::run(&options),
     };

@@ -1,5 +1,6 @@
 //! `strongroom serve`: takes the data directory, unseals, opens rows and volumes, and answers.
 
+mod anchor;
 mod background;
 mod cells;
 mod data_dir;
@@ -23,12 +24,14 @@ use cells::Leftovers;
 use data_dir::DataDir;
 use events::journal::{Files, SEGMENT_BYTES};
 use host::Host;
+use kms::anchor::Anchor;
 use kms::seal::Root;
 use lending::Lending;
 use lifecycle::BandwidthLimits;
 use lifecycle::workflow::collect::Schedule;
 use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
+pub(crate) use seal::with_causes;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,6 +96,7 @@ pub(crate) struct Server {
     http: JoinHandle<()>,
     admin: JoinHandle<()>,
     background: Background,
+    anchoring: anchor::Following,
     host: Arc<Host>,
     nbd: Arc<Nbd>,
     /// Held until everything that uses the directory has ended.
@@ -109,6 +113,9 @@ impl Server {
         }
         let Opened { world, host, authority } =
             open_world(&data_dir, options, Leftovers::Remove).await?;
+        let token = seal::token(&data_dir, options)?;
+        let anchor = Anchor::new(data_dir.path(), &world.seal, token);
+        let anchor = anchor::check(&world, anchor, options.accept_rollback.as_deref()).await?;
         background::recover(&world).await.map_err(cannot_start)?;
         let nbd = Arc::new(Nbd::start(options, authority, Arc::clone(&host))?);
         let listener = TcpListener::bind(options.listen).await.map_err(|error| {
@@ -121,13 +128,21 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let url = format!("{scheme}://{address}");
         let endpoint = url.clone();
-        let desk =
-            Arc::new(socket::Desk { world: Arc::clone(&world), nbd: Arc::clone(&nbd), endpoint });
+        let rewrap = Arc::new(tokio::sync::Notify::new());
+        let desk = Arc::new(socket::Desk {
+            world: Arc::clone(&world),
+            nbd: Arc::clone(&nbd),
+            data_dir: data_dir.path().to_owned(),
+            sealing: tokio::sync::Mutex::new(()),
+            rewrap: Arc::clone(&rewrap),
+            endpoint,
+        });
         let admin = tokio::spawn(socket::serve(admin_socket, desk));
-        let background = background::start(&world, &stopped);
+        let anchoring = anchor::follow(&world, anchor);
+        let background = background::start(&world, &stopped, rewrap);
         space::watch(&world);
         let http = tokio::spawn(api::http::serve(listener, tls, world, stopped));
-        Ok(Self { address, url, stop, http, admin, background, host, nbd, _data_dir: data_dir })
+        Ok(Self { address, url, stop, http, admin, background, anchoring, host, nbd, _data_dir: data_dir })
     }
 
     /// Where it answers.
@@ -148,6 +163,8 @@ impl Server {
             tracing::error!(%error, "the listener ended badly");
         }
         self.background.stop().await;
+        // After everything that changes rows.
+        self.anchoring.stop().await;
         self.host.close_all().await;
     }
 }
@@ -172,8 +189,8 @@ impl Stopped {
             nbd_listen: None,
             nbd_names: Vec::new(),
             meta_url: options.meta_url.clone(),
-            seal_key_file: options.seal_key_file.clone(),
-            seal_passphrase_file: options.seal_passphrase_file.clone(),
+            seal: options.seal.clone(),
+            accept_rollback: None,
             regions: data_dir.stored_regions()?,
             enforcement: Enforcement::Native,
             vhost_user: false,

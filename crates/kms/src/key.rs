@@ -293,7 +293,7 @@ impl Kms {
         let (number, domain_key) = self.domain_keys().newest(&key.region)?;
         let material = material::generate(self.rng());
         let binding = binding(key, key.material_id, key.created);
-        let token = material::wrap(domain_key, number, &binding, &material, self.rng());
+        let token = material::wrap(domain_key.expose(), number, &binding, &material, self.rng());
         tx.execute(
             "INSERT INTO kms_materials \
              (account_id, region, key_id, version, material_id, token, created_at) \
@@ -328,8 +328,8 @@ impl Kms {
             .ok_or_else(damaged)?;
         let token: Vec<u8> = row.get(0)?;
         let number = material::domain_key_number(&token).ok_or_else(damaged)?;
-        let domain_key = self.domain_keys().numbered(&key.region, number)?;
-        material::unwrap(domain_key, &binding(key, id, row.get(1)?), &token).map_err(|_| damaged())
+        let domain_key = self.domain_keys().numbered(tx, &key.region, number)?;
+        material::unwrap(domain_key.expose(), &binding(key, id, row.get(1)?), &token).map_err(|_| damaged())
     }
 
     /// EnableKey and DisableKey.
@@ -412,7 +412,7 @@ pub enum Switch {
 /// The first version of a key's material.
 const FIRST_VERSION: u32 = 1;
 
-fn binding(key: &Key, material_id: MaterialId, created: Timestamp) -> Binding<'_> {
+pub(crate) fn binding(key: &Key, material_id: MaterialId, created: Timestamp) -> Binding<'_> {
     Binding {
         account: &key.account,
         region: &key.region,

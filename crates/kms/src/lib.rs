@@ -5,6 +5,8 @@
 //! version of a key's material is kept until the key is destroyed.
 
 pub mod alias;
+pub mod anchor;
+pub mod backup;
 mod blob;
 pub mod cipher;
 pub mod condition;
@@ -24,11 +26,13 @@ pub mod page;
 pub mod policy;
 mod primitive;
 pub mod resolve;
+pub mod rewrap;
 mod schema;
 pub mod seal;
 mod service;
 mod state;
 pub mod tag;
+pub mod token;
 
 pub use blob::{Blob, BlobKind, CIPHERTEXT_BYTES_MAX, InvalidCiphertext, PLAINTEXT_BYTES_MAX};
 pub use context::{CONTEXT_BYTES_MAX, ContextError, EBS_CONTEXT_KEY, EncryptionContext};

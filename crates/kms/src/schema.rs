@@ -78,4 +78,26 @@ CREATE UNIQUE INDEX kms_grants_by_id ON kms_grants (region, grant_id);
 CREATE INDEX kms_grants_by_grantee ON kms_grants (account_id, region, key_id, grantee);
 CREATE INDEX kms_grants_by_retiring ON kms_grants (region, retiring, grant_id);
 ",
+}, Migration {
+    name: "kms-020-rewraps",
+    sql: "
+CREATE TABLE kms_rewraps (
+    region TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    position BYTES NOT NULL,
+    looked_at BIGINT NOT NULL,
+    rewrapped BIGINT NOT NULL,
+    finished BIGINT NOT NULL,
+    PRIMARY KEY (region, number)
+);
+",
+}, Migration {
+    name: "kms-021-epochs",
+    sql: "
+CREATE TABLE kms_epochs (
+    name TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    PRIMARY KEY (name)
+);
+",
 }];

@@ -1,4 +1,4 @@
-//! The root of trust: one key, sealed in `seal.json` by a key file or a passphrase.
+//! The root of trust: one key, sealed in `seal.json` by a key file, a passphrase, a token or a KMS elsewhere.
 //!
 //! ```text
 //! provider secret ──HKDF──> sealing key ──AES-256-GCM──> { root key, service secret }
@@ -11,15 +11,20 @@
 //! there is no header, because a new key can open nothing that exists. Losing the provider's secret is
 //! losing every volume, so each error says what to do.
 
-mod header;
-mod provider;
+pub(crate) mod file;
+pub(crate) mod header;
+pub(crate) mod provider;
+mod rotation;
+pub use rotation::Resealed;
 
-pub use provider::{Argon2Cost, Provider};
+pub use file::make_key;
+pub use provider::{Argon2Cost, Provider, RemoteKms, TokenKey};
 
 use crate::locked::Locked;
 use crate::primitive::{self, KEY_LEN, OpenError};
+use crate::token::TokenError;
 use base::{Rng, Secret};
-use header::Header;
+use header::{Header, Slot};
 use std::path::{Path, PathBuf};
 
 /// Name of the header inside the data directory.
@@ -57,6 +62,12 @@ pub enum SealError {
         /// The file configured.
         path: PathBuf,
     },
+    /// The PIN file has no PIN in it.
+    #[error("the PIN file {} is empty", path.display())]
+    PinEmpty {
+        /// The file configured.
+        path: PathBuf,
+    },
     /// The header was sealed by another kind of provider.
     #[error(
         "{} was sealed with a {sealed}, but the server was started with a {configured}: start it with \
@@ -66,18 +77,18 @@ pub enum SealError {
         /// The header found.
         header: PathBuf,
         /// What the header names.
-        sealed: &'static str,
+        sealed: String,
         /// What was configured.
         configured: &'static str,
     },
     /// The check value does not match: another key or passphrase.
     #[error(
-        "{} does not open {}: it holds another {} than the one this data directory was created with",
-        secret.display(), header.display(), kind
+        "{secret} does not open {}: it is another {kind} than the one this data directory was sealed with",
+        header.display()
     )]
     WrongSecret {
-        /// The file configured.
-        secret: PathBuf,
+        /// What was configured.
+        secret: String,
         /// The header found.
         header: PathBuf,
         /// `key` or `passphrase`.
@@ -110,6 +121,41 @@ pub enum SealError {
         #[source]
         source: std::io::Error,
     },
+    /// The token does not answer as it should.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The KMS that seals the root does not answer as it should.
+    #[error("the KMS key {key} does not unseal: {problem}")]
+    RemoteKms {
+        /// The key.
+        key: String,
+        /// The client's words.
+        problem: String,
+    },
+    /// A provider gave a secret of the wrong length: it is not one that was made here.
+    #[error("the sealing secret has {bytes} bytes, which no release made")]
+    SecretLength {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// The header names another root of trust than the one that is open.
+    #[error("{} is the seal of another root of trust", header.display())]
+    OtherRoot {
+        /// The header found.
+        header: PathBuf,
+    },
+    /// There is a header where a root of trust is to be restored.
+    #[error("{} is there already: restore into a new data directory", header.display())]
+    Sealed {
+        /// The header found.
+        header: PathBuf,
+    },
+    /// What was just written does not open again; what opened before still does.
+    #[error("{} does not open with what it was just sealed with; it still opens as before", header.display())]
+    NotVerified {
+        /// The header.
+        header: PathBuf,
+    },
     /// No memory for the root key could be had from the kernel.
     #[error("cannot get protected memory for the root key")]
     Memory(#[source] std::io::Error),
@@ -136,6 +182,8 @@ pub enum Opening {
 #[derive(Debug)]
 pub struct Root {
     id: [u8; 16],
+    /// Of the slot that it was opened with or made for.
+    salt: [u8; 32],
     key: Locked<KEY_LEN>,
     service_secret: Locked<KEY_LEN>,
 }
@@ -166,25 +214,51 @@ impl Root {
     }
 
     fn open(path: &Path, header: &Header, provider: &Provider) -> Result<Self, SealError> {
-        let keys = provider.derive_existing(path, header)?;
-        if !keys.matches(&header.check) {
+        let mut refused = None;
+        for slot in &header.slots {
+            match Self::open_slot(path, header, slot, provider) {
+                Ok(Some(root)) => return Ok(root),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let mut kinds: Vec<_> = header.slots.iter().map(|slot| slot.parameters.noun()).collect();
+        kinds.dedup();
+        Err(SealError::OtherProvider {
+            header: path.to_owned(),
+            sealed: kinds.join(" or "),
+            configured: provider.noun(),
+        })
+    }
+
+    /// `None` when the slot is of another kind than the provider.
+    fn open_slot(
+        path: &Path,
+        header: &Header,
+        slot: &Slot,
+        provider: &Provider,
+    ) -> Result<Option<Self>, SealError> {
+        let Some(keys) = provider.derive_existing(path, &header.root_id, slot)? else {
+            return Ok(None);
+        };
+        if !keys.matches(&slot.check) {
             return Err(SealError::WrongSecret {
-                secret: provider.file().to_owned(),
+                secret: provider.describe(),
                 header: path.to_owned(),
-                kind: provider.secret_noun(),
+                kind: provider.noun(),
             });
         }
-        let secrets = primitive::open(
-            keys.sealing.expose(),
-            header.nonce,
-            &header.additional_data(),
-            &header.sealed,
-        )
-        .map_err(|OpenError| SealError::HeaderDamaged {
+        let aad = slot.additional_data(&header.root_id);
+        let secrets = primitive::open(keys.sealing.expose(), slot.nonce, &aad, &slot.sealed);
+        let secrets = secrets.map_err(|OpenError| SealError::HeaderDamaged {
             header: path.to_owned(),
             problem: "its seal does not open",
         })?;
-        Self::from_secrets(header.root_id, secrets.expose()).map_err(SealError::Memory)
+        let root = Self::from_secrets(header.root_id, slot.salt, secrets.expose());
+        root.map(Some).map_err(SealError::Memory)
     }
 
     fn create(
@@ -192,38 +266,73 @@ impl Root {
         provider: &Provider,
         rng: &dyn Rng,
     ) -> Result<(Self, Opening), SealError> {
-        let mut salt = [0; 32];
         let mut root_id = [0; 16];
-        rng.fill(&mut salt);
         rng.fill(&mut root_id);
-        let key_file_made = provider.create_key_file_if_missing(rng)?;
-        let keys = provider.derive_new(&salt)?;
-        let mut secrets = Secret::new(Vec::with_capacity(2 * KEY_LEN + primitive::TAG_LEN));
-        secrets.expose_mut().resize(2 * KEY_LEN, 0);
-        rng.fill(secrets.expose_mut());
-        let root = Self::from_secrets(root_id, secrets.expose()).map_err(SealError::Memory)?;
-
-        let mut header = Header {
-            root_id,
-            parameters: provider.parameters(),
-            salt,
-            check: keys.check,
-            nonce: primitive::random_nonce(rng),
-            sealed: Vec::new(),
+        let made = match provider {
+            Provider::KeyFile(file) => make_key(file, rng)?.then(|| file.clone()),
+            _ => None,
         };
-        let aad = header.additional_data();
-        primitive::seal(keys.sealing.expose(), header.nonce, &aad, secrets.expose_mut());
-        header.sealed.clone_from(secrets.expose());
-        header::write_new(path, &header)?;
-        Ok((root, key_file_made.map_or(Opening::Created, Opening::CreatedWithKeyFile)))
+        let mut secrets = Secret::new(vec![0; 2 * KEY_LEN]);
+        rng.fill(secrets.expose_mut());
+        let mut root =
+            Self::from_secrets(root_id, [0; 32], secrets.expose()).map_err(SealError::Memory)?;
+        let slots = vec![root.seal_slot(provider, rng)?];
+        root.salt = slots[0].salt;
+        header::write(path, &Header { root_id, slots })?;
+        Ok((root, made.map_or(Opening::Created, Opening::CreatedWithKeyFile)))
     }
 
-    fn from_secrets(id: [u8; 16], secrets: &[u8]) -> std::io::Result<Self> {
+    /// A root of trust that was read from a backup.
+    pub(crate) fn recovered(id: [u8; 16], secrets: &[u8]) -> std::io::Result<Self> {
+        Self::from_secrets(id, [0; 32], secrets)
+    }
+
+    /// Root key and service secret, for a backup.
+    pub(crate) fn secrets(&self) -> Secret<Vec<u8>> {
+        let mut secrets = Secret::new(Vec::with_capacity(2 * KEY_LEN + primitive::TAG_LEN));
+        secrets.expose_mut().extend_from_slice(self.key.expose());
+        secrets.expose_mut().extend_from_slice(self.service_secret.expose());
+        secrets
+    }
+
+    /// Seals this root in a directory that has no seal.
+    pub(crate) fn seal_new(
+        &self,
+        directory: &Path,
+        provider: &Provider,
+        rng: &dyn Rng,
+    ) -> Result<(), SealError> {
+        let path = directory.join(HEADER_FILE);
+        if path.exists() {
+            return Err(SealError::Sealed { header: path });
+        }
+        if let Provider::KeyFile(file) = provider {
+            make_key(file, rng)?;
+        }
+        let slots = vec![self.seal_slot(provider, rng)?];
+        header::write(&path, &Header { root_id: self.id, slots })
+    }
+
+    /// Seals the root for one more provider.
+    fn seal_slot(&self, provider: &Provider, rng: &dyn Rng) -> Result<Slot, SealError> {
+        let mut salt = [0; 32];
+        rng.fill(&mut salt);
+        let (parameters, keys) = provider.derive_new(&self.id, &salt, rng)?;
+        let mut slot = Slot::new(parameters, salt, keys.check);
+        slot.nonce = primitive::random_nonce(rng);
+        let mut secrets = self.secrets();
+        let aad = slot.additional_data(&self.id);
+        primitive::seal(keys.sealing.expose(), slot.nonce, &aad, secrets.expose_mut());
+        slot.sealed.clone_from(secrets.expose());
+        Ok(slot)
+    }
+
+    fn from_secrets(id: [u8; 16], salt: [u8; 32], secrets: &[u8]) -> std::io::Result<Self> {
         let (key, service_secret) = secrets.split_at(KEY_LEN);
         let fixed = |half: &[u8]| -> std::io::Result<Locked<KEY_LEN>> {
             Locked::new(half.try_into().map_err(|_| std::io::ErrorKind::InvalidData)?)
         };
-        Ok(Self { id, key: fixed(key)?, service_secret: fixed(service_secret)? })
+        Ok(Self { id, salt, key: fixed(key)?, service_secret: fixed(service_secret)? })
     }
 
     /// Names this root of trust in everything sealed under it, so that rows of another installation are
@@ -263,6 +372,7 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::softhsm;
     use base::SeededRng;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -270,15 +380,152 @@ mod tests {
     /// Far below what [`Argon2Cost::RFC_9106`] asks, so that tests are quick.
     const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
-    fn key_file(directory: &Path) -> Provider {
+    /// Headers, and the text of the key file that opens both; made by an independent implementation, frozen.
+    pub(super) const FIRST_VERSION: (&str, &str) =
+        (include_str!("../vectors/seal-v1.json"), SEAL_KEY);
+    const SECOND_VERSION: &str = include_str!("../vectors/seal-v2.json");
+    const SEAL_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+    /// What is sealed in them.
+    const ROOT_KEY: [u8; 32] = [0x11; 32];
+    const SERVICE_SECRET: [u8; 32] = [0x22; 32];
+
+    pub(super) fn key_file(directory: &Path) -> Provider {
         Provider::KeyFile(directory.join("root.key"))
     }
 
-    fn passphrase(directory: &Path, text: &str) -> Provider {
+    pub(super) fn private(file: &Path, text: &str) {
+        fs::write(file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(super) fn passphrase(directory: &Path, text: &str) -> Provider {
         let file = directory.join("passphrase");
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        private(&file, text);
         Provider::Passphrase { file, cost: CHEAP }
+    }
+
+    #[test]
+    fn frozen_headers_open() {
+        for header in [FIRST_VERSION.0, SECOND_VERSION] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(HEADER_FILE), header).unwrap();
+            private(&dir.path().join("root.key"), SEAL_KEY);
+            let opened =
+                Root::open_or_create(dir.path(), &key_file(dir.path()), &SeededRng::new(1));
+            let (root, opening) = opened.unwrap();
+            assert_eq!(opening, Opening::Existing);
+            assert_eq!(root.key.expose(), &ROOT_KEY);
+            assert_eq!(root.service_secret.expose(), &SERVICE_SECRET);
+        }
+    }
+
+    #[test]
+    fn a_token_seals_and_opens() {
+        let Some(hsm) = softhsm::with("seal::tests::a_token_seals_and_opens") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let pin_file = dir.path().join("pin");
+        private(&pin_file, "1234\n");
+        // SoftHSM sees the tokens that were there when it was loaded.
+        let tokens = ["one", "two", "three"].map(|label| hsm.token(label));
+        let [good, two, other] = tokens.map(|token| {
+            let (key, pin_file) = ("root".to_owned(), pin_file.clone());
+            Provider::Token(TokenKey { token, key, pin_file })
+        });
+        let (root, opening) =
+            Root::open_or_create(dir.path(), &good, &SeededRng::new(1)).unwrap();
+        assert_eq!(opening, Opening::Created);
+        let (again, _) = Root::open_or_create(dir.path(), &good, &SeededRng::new(2)).unwrap();
+        assert_eq!(again.key.expose(), root.key.expose());
+
+        let error = fails(dir.path(), &two);
+        assert!(error.to_string().contains("holds no key 'root'"), "{error}");
+        let error = fails(dir.path(), &key_file(dir.path()));
+        assert!(matches!(error, SealError::OtherProvider { .. }), "{error}");
+
+        // From the token to a file, and to a key of another token.
+        root.reseal(dir.path(), &key_file(dir.path()), &SeededRng::new(3)).unwrap();
+        Root::open_or_create(dir.path(), &key_file(dir.path()), &SeededRng::new(4)).unwrap();
+        root.reseal(dir.path(), &other, &SeededRng::new(5)).unwrap();
+        Root::open_or_create(dir.path(), &other, &SeededRng::new(6)).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_pin_and_a_token_that_is_away_are_told_apart() {
+        let name = "seal::tests::a_wrong_pin_and_a_token_that_is_away_are_told_apart";
+        let Some(hsm) = softhsm::with(name) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let pin_file = dir.path().join("pin");
+        private(&pin_file, "1234");
+        let mut at = TokenKey { token: hsm.token("one"), key: "root".to_owned(), pin_file };
+        let provider = Provider::Token(at.clone());
+        Root::open_or_create(dir.path(), &provider, &SeededRng::new(1)).unwrap();
+        private(&at.pin_file, "4321");
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::Token(TokenError::PinWrong { .. })), "{error}");
+        private(&at.pin_file, "\n");
+        let error = fails(dir.path(), &provider);
+        assert!(matches!(error, SealError::PinEmpty { .. }), "{error}");
+        private(&at.pin_file, "1234");
+        at.token.label = "away".to_owned();
+        let error = fails(dir.path(), &Provider::Token(at));
+        assert!(matches!(error, SealError::Token(TokenError::Absent { .. })), "{error}");
+    }
+
+    /// A KMS that keeps one key in its head.
+    #[derive(Debug)]
+    struct Elsewhere {
+        away: bool,
+    }
+
+    impl RemoteKms for Elsewhere {
+        fn encrypt(
+            &self,
+            key: &str,
+            context: &[(String, String)],
+            plaintext: &Secret<Vec<u8>>,
+        ) -> Result<Vec<u8>, String> {
+            let mut text = Vec::with_capacity(plaintext.expose().len() + primitive::TAG_LEN);
+            text.extend_from_slice(plaintext.expose());
+            let aad = format!("{key}{context:?}");
+            primitive::seal(&[7; 32], [0; 12], aad.as_bytes(), &mut text);
+            Ok(text)
+        }
+
+        fn decrypt(
+            &self,
+            key: &str,
+            context: &[(String, String)],
+            ciphertext: &[u8],
+        ) -> Result<Secret<Vec<u8>>, String> {
+            if self.away {
+                return Err("nobody answers".to_owned());
+            }
+            let aad = format!("{key}{context:?}");
+            primitive::open(&[7; 32], [0; 12], aad.as_bytes(), ciphertext)
+                .map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn another_kms_seals_and_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = |away| Provider::RemoteKms {
+            key: "arn:aws:kms:us-east-1:111122223333:key/k".to_owned(),
+            kms: std::sync::Arc::new(Elsewhere { away }),
+        };
+        let (root, _) =
+            Root::open_or_create(dir.path(), &provider(false), &SeededRng::new(1)).unwrap();
+        let (again, _) =
+            Root::open_or_create(dir.path(), &provider(false), &SeededRng::new(2)).unwrap();
+        assert_eq!(again.key.expose(), root.key.expose());
+        let error = fails(dir.path(), &provider(true));
+        assert!(error.to_string().contains("nobody answers"), "{error}");
+        // The header of another root is not opened with this one's wrapped secret.
+        let path = dir.path().join(HEADER_FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&hex::encode(root.id()), &"00".repeat(16))).unwrap();
+        let error = fails(dir.path(), &provider(false));
+        assert!(matches!(error, SealError::RemoteKms { .. }), "{error}");
     }
 
     fn fails(directory: &Path, provider: &Provider) -> SealError {
@@ -381,7 +628,7 @@ mod tests {
         let good = fs::read_to_string(&path).unwrap();
         let fields: serde_json::Value = serde_json::from_str(&good).unwrap();
 
-        let sealed = fields["sealed"].as_str().unwrap();
+        let sealed = fields["slots"][0]["sealed"].as_str().unwrap();
         let flipped =
             format!("{}{}", if sealed.starts_with('0') { '1' } else { '0' }, &sealed[1..]);
         let root_id = fields["root_id"].as_str().unwrap();
@@ -397,9 +644,9 @@ mod tests {
             assert!(matches!(error, SealError::HeaderDamaged { .. }), "{error}: {bad}");
             assert_eq!(fs::read_to_string(&path).unwrap(), bad);
         }
-        fs::write(&path, good.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        fs::write(&path, good.replace("\"version\": 2", "\"version\": 3")).unwrap();
         let error = fails(dir.path(), &provider);
-        assert!(matches!(error, SealError::HeaderVersion { version: 2, .. }), "{error}");
+        assert!(matches!(error, SealError::HeaderVersion { version: 3, .. }), "{error}");
     }
 
     #[test]

@@ -63,6 +63,12 @@ pub enum StartError {
         /// Its number.
         number: u32,
     },
+    /// The region is not one of this server's.
+    #[error("region {region} is not served here")]
+    NotServed {
+        /// The region asked for.
+        region: Region,
+    },
     /// The database failed.
     #[error("the domain keys cannot be read: {0}")]
     Store(#[from] meta::Error),
@@ -98,6 +104,19 @@ impl Kms {
 
     pub(crate) fn domain_keys(&self) -> &DomainKeys {
         &self.inner.domain_keys
+    }
+
+    /// Makes a region's next domain key; material made from now on is sealed under it. What is there already is
+    /// moved by [`Kms::rewrap_step`]. Returns its number.
+    ///
+    /// # Errors
+    /// See [`StartError`]; a region that is not served has none to rotate.
+    pub async fn rotate_domain_key(&self, db: &Db, region: &Region) -> Result<u32, StartError> {
+        let Inner { domain_keys, clock, rng, .. } = &*self.inner;
+        if domain_keys.newest(region).is_err() {
+            return Err(StartError::NotServed { region: region.clone() });
+        }
+        domain_keys.rotate(db, region, clock, rng).await
     }
 
     pub(crate) fn grant_token_key(&self) -> &[u8; 32] {

@@ -10,6 +10,7 @@
 //! `MIGRATIONS` and writes its queries beside its code, in the subset that [`portable`] describes.
 
 pub mod conformance;
+pub mod dump;
 mod error;
 mod job;
 mod memo;

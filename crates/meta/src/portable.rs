@@ -275,7 +275,7 @@ fn rewrite(sql: &str, replace: impl Fn(Token<'_>) -> Option<String>) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Word,
     Number,
     /// `'a text'`.
@@ -288,18 +288,18 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Token<'a> {
+pub(crate) struct Token<'a> {
     kind: Kind,
-    text: &'a str,
+    pub(crate) text: &'a str,
     at: usize,
 }
 
 impl Token<'_> {
-    fn is_word(&self, word: &str) -> bool {
+    pub(crate) fn is_word(&self, word: &str) -> bool {
         self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
     }
 
-    fn is_symbol(&self, symbol: &str) -> bool {
+    pub(crate) fn is_symbol(&self, symbol: &str) -> bool {
         self.kind == Kind::Symbol && self.text == symbol
     }
 
@@ -334,7 +334,7 @@ pub(crate) fn created_tables(sql: &str) -> Vec<&str> {
     starts.filter_map(name).collect()
 }
 
-fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
+pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         at += blank(&sql[at..]);

@@ -1,5 +1,6 @@
 //! What the admin socket can do.
 
+use super::{backup, root};
 use super::socket::Desk;
 use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
@@ -38,6 +39,10 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         }
         Request::Trail(query) => trail(world, query).await,
         Request::Collections { region, limit } => collections(world, &region, limit).await,
+        Request::SealRotate { to } => root::rotate_seal(desk, to).await,
+        Request::DomainKeyRotate { region } => root::rotate_domain_keys(desk, region).await,
+        Request::BackupCreate { to, recovery } => backup::create(desk, to, recovery).await,
+        Request::DomainKeyStatus => root::domain_key_status(world).await,
         Request::Check(_) => unreachable!("a check is answered in many lines, by the socket"),
     };
     answer.map_or_else(Reply::Error, Reply::Ok)
@@ -213,10 +218,12 @@ async fn env(world: &Arc<World>, endpoint: &str, account: &str) -> Result<Value,
 /// The newest records that fit, oldest of them first.
 async fn trail(world: &Arc<World>, query: TrailQuery) -> Result<Value, String> {
     let accounts = match &query.account {
+        Some(id) if *id == api::operator().to_string() => vec![api::operator()],
         Some(id) => vec![known_account(world, id).await?],
         None => {
             let all = world.db.read(account::list).await.map_err(sentence)?;
-            all.into_iter().map(|account| account.id).collect()
+            let tenants = all.into_iter().map(|account| account.id);
+            tenants.chain([api::operator()]).collect()
         }
     };
     let regions: Vec<Region> = match &query.region {

@@ -3,20 +3,25 @@
 //! The socket has mode 0600 and is the only way in: whoever may open it runs the server. Nothing
 //! here is reachable over the network.
 
+mod backup;
 pub(crate) mod check;
 pub(crate) mod handlers;
 mod nbd;
+mod root;
 pub(crate) mod socket;
+
+pub(crate) use backup::RecoverySource;
 
 use crate::args::{AccountCommand, AdminCommand, AdminOptions, HostCommand};
 use crate::exit::{EXIT_NO_SERVER, Failure};
+use crate::seal::SealSource;
 use base::Timestamp;
 use lifecycle::check::{Mode, Target};
 use lifecycle::collections::Line;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A request on the admin socket: one JSON object a line.
 #[derive(Serialize, Deserialize, Debug)]
@@ -45,6 +50,17 @@ pub(crate) enum Request {
     Collections {
         region: String,
         limit: u32,
+    },
+    SealRotate {
+        to: SealSource,
+    },
+    DomainKeyRotate {
+        region: Option<String>,
+    },
+    DomainKeyStatus,
+    BackupCreate {
+        to: PathBuf,
+        recovery: RecoverySource,
     },
 }
 
@@ -204,6 +220,9 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
                 }
             }
         }
+        AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
+        AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,
+        AdminCommand::DomainKey(command) => root::domain_key(&mut out, dir, command)?,
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;
             print_env(&mut out, &read(value)?, region)?;
@@ -310,6 +329,7 @@ mod tests {
                 failed: true,
                 limit: 5,
             }),
+            Request::SealRotate { to: SealSource::KeyFile { file: "/k".into() } },
             Request::Check(CheckRequest {
                 target: Target::All,
                 mode: Mode::Report,

@@ -18,6 +18,12 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) struct Desk {
     pub(crate) world: Arc<World>,
     pub(crate) nbd: Arc<Nbd>,
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// Held while the seal is moved: one at a time.
+    pub(crate) sealing: tokio::sync::Mutex<()>,
+    /// Wakes whoever moves key material to new domain keys.
+    pub(crate) rewrap: Arc<tokio::sync::Notify>,
     /// Where the server's API answers.
     pub(crate) endpoint: String,
 }

@@ -1,45 +1,20 @@
 //! What the host asks of the server: Strongroom's own operations, and KMS on its grant. All requests
 //! are signed with the host's credentials.
 
-use super::endpoint::{Endpoint, HttpReply};
-use crate::exit::{EXIT_NO_SERVER, Failure};
-use base::{Clock, Secret, SystemClock, VolumeId};
+use super::endpoint::Endpoint;
+use super::signed::{CallError, Credentials, SignedApi, secret};
+use crate::exit::Failure;
+use base::{Secret, VolumeId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use iam::sigv4::{Parts, Signer};
 use remote::wire::PROTOCOL;
 use remote::{BoxFuture, Dial, DialError, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const STRONGROOM_TARGET: &str = "Strongroom_20261126";
 const KMS_TARGET: &str = "TrentService";
-
-/// What `strongroom admin host create --remote --json` prints.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Credentials {
-    access_key_id: String,
-    #[serde(deserialize_with = "secret")]
-    secret_access_key: Secret<String>,
-    region: String,
-}
-
-fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
-    String::deserialize(from).map(Secret::new)
-}
-
-impl Credentials {
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let problem = |error: &dyn std::fmt::Display| {
-            Failure::failed(format!("the credentials in {}: {error}", path.display()))
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-        serde_json::from_str(&text).map_err(|error| problem(&error))
-    }
-}
 
 /// An attachment the server has opened for this host.
 #[derive(Deserialize)]
@@ -70,41 +45,19 @@ impl Opened {
 
 /// The host's side of the API, for one volume.
 pub(crate) struct HostApi {
-    endpoint: Endpoint,
-    credentials: Credentials,
+    api: SignedApi,
     volume: VolumeId,
-}
-
-/// Why a call gave no reply.
-enum CallError {
-    Unreachable(std::io::Error),
-    Refused { code: String, message: String, status: u16 },
-}
-
-impl CallError {
-    /// In words for the person at the terminal.
-    fn failure(self, what: &str) -> Failure {
-        match self {
-            Self::Unreachable(error) => Failure::new(
-                EXIT_NO_SERVER,
-                format!("{what}: the server cannot be reached: {error}"),
-            ),
-            Self::Refused { code, message, .. } => {
-                Failure::failed(format!("{what} was refused: {code}: {message}"))
-            }
-        }
-    }
 }
 
 impl HostApi {
     pub(crate) fn new(endpoint: Endpoint, credentials: Credentials, volume: VolumeId) -> Self {
-        Self { endpoint, credentials, volume }
+        Self { api: SignedApi::new(endpoint, credentials), volume }
     }
 
     /// Takes the volume under a new epoch.
     pub(crate) async fn open(&self) -> Result<Opened, Failure> {
         let input = json!({ "VolumeId": self.volume.as_str() });
-        let reply = self.call("strongroom", STRONGROOM_TARGET, "OpenAttachment", &input).await;
+        let reply = self.api.call("strongroom", STRONGROOM_TARGET, "OpenAttachment", &input).await;
         let reply = reply.map_err(|error| error.failure("opening the attachment"))?;
         serde_json::from_slice(&reply).map_err(Failure::failed)
     }
@@ -117,7 +70,7 @@ impl HostApi {
             #[serde(deserialize_with = "secret")]
             plaintext: Secret<String>,
         }
-        let reply = self.call("kms", KMS_TARGET, "Decrypt", &input).await;
+        let reply = self.api.call("kms", KMS_TARGET, "Decrypt", &input).await;
         let reply = Secret::new(reply.map_err(|error| error.failure("unwrapping the data key"))?);
         let decrypted: Decrypted =
             serde_json::from_slice(reply.expose()).map_err(Failure::failed)?;
@@ -131,7 +84,7 @@ impl HostApi {
     /// Reports that the volume is open and served.
     pub(crate) async fn complete(&self, epoch: u64) -> Result<(), Failure> {
         let input = json!({ "VolumeId": self.volume.as_str(), "Epoch": epoch });
-        let reply = self.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await;
+        let reply = self.api.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await;
         reply.map(drop).map_err(|error| error.failure("completing the attachment"))
     }
 
@@ -140,49 +93,6 @@ impl HostApi {
         let first = Mutex::new(Some(opened.ticket.clone()));
         Arc::new(Dialler { api: self, epoch: opened.epoch, first })
     }
-
-    async fn call(
-        &self,
-        service: &str,
-        target: &str,
-        operation: &str,
-        input: &Value,
-    ) -> Result<Vec<u8>, CallError> {
-        let body = input.to_string();
-        let mut headers = vec![
-            ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
-            ("host".to_owned(), self.endpoint.authority().to_owned()),
-            ("x-amz-target".to_owned(), format!("{target}.{operation}")),
-        ];
-        let signer = Signer {
-            access_key_id: &self.credentials.access_key_id,
-            secret: &self.credentials.secret_access_key,
-            token: None,
-            region: &self.credentials.region,
-            service,
-        };
-        let bytes = body.as_bytes();
-        let parts = Parts { method: "POST", path: "/", query: "", headers: &headers, body: bytes };
-        let signature = signer.headers(&parts, SystemClock.now());
-        headers.extend(signature);
-        let mut head = "POST / HTTP/1.1\r\n".to_owned();
-        for (name, value) in &headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
-        let reply = self.endpoint.exchange(&head, bytes).await.map_err(CallError::Unreachable)?;
-        match reply.status {
-            200..300 => Ok(reply.body),
-            _ => Err(refused(&reply)),
-        }
-    }
-}
-
-fn refused(reply: &HttpReply) -> CallError {
-    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    let (code, message) = (text("__type"), text("message"));
-    CallError::Refused { code, message, status: reply.status }
 }
 
 /// The first connection uses the ticket that came with the opening, later ones ask for their own.
@@ -205,7 +115,7 @@ impl Dialler {
         }
         let input = json!({ "VolumeId": self.api.volume.as_str(), "Epoch": self.epoch });
         let reply =
-            self.api.call("strongroom", STRONGROOM_TARGET, "ResumeAttachment", &input).await;
+            self.api.api.call("strongroom", STRONGROOM_TARGET, "ResumeAttachment", &input).await;
         let reply = reply.map_err(|error| match error {
             CallError::Unreachable(error) => DialError::Unreachable(error.to_string()),
             // The server's own trouble passes.
@@ -226,9 +136,9 @@ impl Dial for Dialler {
             let head = format!(
                 "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n\
                  strongroom-ticket: {ticket}\r\n\r\n",
-                self.api.endpoint.authority()
+                self.api.api.endpoint.authority()
             );
-            match self.api.endpoint.upgrade(&head).await {
+            match self.api.api.endpoint.upgrade(&head).await {
                 Ok(Ok(stream)) => Ok(stream),
                 // The ticket may have expired on the way; the next one decides.
                 Ok(Err(status)) => Err(DialError::Unreachable(format!("HTTP status {status}"))),

@@ -4,8 +4,9 @@
 //! keeps it in secret memory, runs the volume's engine over the server's file, and serves the device
 //! on a unix socket. Only sealed bytes go to the server and come from it.
 
-mod endpoint;
+pub(crate) mod endpoint;
 mod host_api;
+pub(crate) mod signed;
 
 use crate::args::AttachOptions;
 use crate::exit::{EXIT_LOST, Failure};
@@ -18,8 +19,9 @@ use blockstore::page::{DataKey, KeyCell, StructureKey};
 use blockstore::store::{StoreConfig, StoreError, VolumeHandle};
 use endpoint::Endpoint;
 pub(crate) use endpoint::HttpPolicy;
-use host_api::{Credentials, HostApi, Opened};
+use host_api::{HostApi, Opened};
 use remote::wire::Welcome;
+use signed::Credentials;
 use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk};
 use serde::Serialize;
 use std::io::Write;

@@ -5,18 +5,21 @@ use lifecycle::jobs::{Config, Runner, release_held};
 use lifecycle::workflow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// Jobs run at a time. Each may hold a core for long; the others wait in the rows.
 const JOBS_MAX: u32 = 4;
 /// How often what is due is looked for.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two batches of key material on their way to a new domain key.
+const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 
 /// The running tasks.
 pub(crate) struct Background {
     jobs: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
+    rewrapping: JoinHandle<()>,
 }
 
 /// Why what an earlier run left could not be taken up.
@@ -38,7 +41,11 @@ pub(crate) async fn recover(world: &Arc<World>) -> Result<(), RecoverError> {
 }
 
 /// Starts everything; it ends when `stopped` turns true.
-pub(crate) fn start(world: &Arc<World>, stopped: &watch::Receiver<bool>) -> Background {
+pub(crate) fn start(
+    world: &Arc<World>,
+    stopped: &watch::Receiver<bool>,
+    rewrap: Arc<Notify>,
+) -> Background {
     let config = Config {
         db: world.db.clone(),
         clock: Arc::clone(&world.clock),
@@ -55,7 +62,38 @@ pub(crate) fn start(world: &Arc<World>, stopped: &watch::Receiver<bool>) -> Back
         runner.run(stopped).await;
     });
     let housekeeping = tokio::spawn(housekeep(Arc::clone(world)));
-    Background { jobs, housekeeping }
+    let rewrapping = tokio::spawn(rewrap_materials(Arc::clone(world), rewrap));
+    Background { jobs, housekeeping, rewrapping }
+}
+
+/// Moves key material to new domain keys: what an earlier run had begun, then whenever it is woken.
+async fn rewrap_materials(world: Arc<World>, woken: Arc<Notify>) {
+    loop {
+        let regions: Vec<_> = world.regions.iter().cloned().collect();
+        for region in &regions {
+            loop {
+                match world.rewrap_step(region).await {
+                    Ok(Some(step)) if step.finished => {
+                        tracing::info!(
+                            %region, number = step.number, rewrapped = step.rewrapped,
+                            "all key material is under the region's newest domain key"
+                        );
+                    }
+                    // Requests come first.
+                    Ok(Some(_)) => tokio::time::sleep(REWRAP_PAUSE).await,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(%region, %error, "key material cannot be moved; it is tried again");
+                        break;
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            () = woken.notified() => {}
+            () = tokio::time::sleep(HOUSEKEEPING_INTERVAL) => {}
+        }
+    }
 }
 
 async fn housekeep(world: Arc<World>) {
@@ -72,6 +110,7 @@ impl Background {
     /// Waits for the jobs to reach a safe place. `stopped` must be true already.
     pub(crate) async fn stop(self) {
         self.housekeeping.abort();
+        self.rewrapping.abort();
         if let Err(error) = self.jobs.await {
             tracing::error!(%error, "the jobs ended badly");
         }

@@ -5,16 +5,14 @@ use super::data_dir::DataDir;
 use crate::args::ServeOptions;
 use crate::exit::Failure;
 use base::OsRng;
-use kms::seal::{Argon2Cost, Opening, Provider, Root};
+use kms::seal::{Opening, Root};
+use kms::token::Token;
 use std::error::Error;
 
 /// Unseals, or on the first start makes the root of trust.
 pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, Failure> {
-    let provider = match (&options.seal_key_file, &options.seal_passphrase_file) {
-        (_, Some(file)) => Provider::Passphrase { file: file.clone(), cost: Argon2Cost::RFC_9106 },
-        (Some(file), None) => Provider::KeyFile(file.clone()),
-        (None, None) => Provider::KeyFile(data_dir.path().join("seal.key")),
-    };
+    let source = options.seal.source(data_dir.path());
+    let provider = source.provider().map_err(cannot_start)?;
     if data_dir.has_rows() && !Root::exists(data_dir.path()) {
         return Err(cannot_start(format!(
             "{} holds data, but its seal is gone; restore the seal header from a backup",
@@ -30,10 +28,23 @@ pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, F
             path.display()
         );
     }
+    if Root::slots(data_dir.path()).is_ok_and(|slots| slots > 1) {
+        tracing::warn!(
+            "a rotation of the seal was cut short: the secret before it and the one after both unseal. \
+             Run `strongroom admin seal rotate` again to be left with one"
+        );
+    }
     Ok(root)
 }
 
-fn with_causes(error: &dyn Error) -> String {
+/// The token that seals the root, if one does: it remembers how far the rows have come.
+pub(super) fn token(data_dir: &DataDir, options: &ServeOptions) -> Result<Option<Token>, Failure> {
+    let provider = options.seal.source(data_dir.path()).provider().map_err(cannot_start)?;
+    provider.token().map_err(|error| cannot_start(with_causes(&error)))
+}
+
+/// An error and its causes in one sentence.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,18 +1,19 @@
 //! Where the secret that seals the root of trust comes from.
+//!
+//! Every provider ends in the same way: a 32-byte secret, from which a sealing key and a check value are derived.
+//! A key file is the secret, a passphrase is stretched into it; a token and a KMS keep a random one sealed, so that the
+//! key that opens it never leaves them.
 
 use super::SealError;
-use super::header::{Header, Parameters};
+use super::file::{read_key, read_passphrase, read_pin};
+use super::header::{Parameters, Slot};
 use crate::primitive::{self, KEY_LEN, Key};
+use crate::token::{Token, TokenName};
 use base::{Rng, Secret};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
-
-/// Longest secret read from a file; keeps a wrong path (a device, a log) from being read whole.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The cost of stretching a passphrase. Stored in the header; used as given only when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,48 @@ impl Argon2Cost {
     const LARGEST: Self = Self { memory_kib: 4 * 1024 * 1024, passes: 64, lanes: 64 };
 
     /// Whether a header's parameters are worth trying.
-    pub(super) fn is_plausible(&self) -> bool {
+    pub(crate) fn is_plausible(&self) -> bool {
         self.memory_kib <= Self::LARGEST.memory_kib
             && self.passes <= Self::LARGEST.passes
             && self.lanes <= Self::LARGEST.lanes
     }
+}
+
+/// A key on a token, and how to log in.
+#[derive(Clone, Debug)]
+pub struct TokenKey {
+    /// The token.
+    pub token: TokenName,
+    /// The key's label; it is made when a new seal needs it.
+    pub key: String,
+    /// Where the user's PIN is read from; one final newline is not part of it.
+    pub pin_file: PathBuf,
+}
+
+/// A KMS that answers elsewhere: another server of this kind, or AWS. Owned here because the root of trust needs it
+/// before anything else is open; implemented by whoever can reach the network.
+pub trait RemoteKms: Send + Sync + fmt::Debug {
+    /// Encrypts under a key, bound to the encryption context. May wait for the network.
+    ///
+    /// # Errors
+    /// A sentence for the person who runs the server.
+    fn encrypt(
+        &self,
+        key: &str,
+        context: &[(String, String)],
+        plaintext: &Secret<Vec<u8>>,
+    ) -> Result<Vec<u8>, String>;
+
+    /// Decrypts what [`RemoteKms::encrypt`] made.
+    ///
+    /// # Errors
+    /// As there.
+    fn decrypt(
+        &self,
+        key: &str,
+        context: &[(String, String)],
+        ciphertext: &[u8],
+    ) -> Result<Secret<Vec<u8>>, String>;
 }
 
 /// A source of the sealing secret.
@@ -53,6 +91,15 @@ pub enum Provider {
         file: PathBuf,
         /// The cost of a new header.
         cost: Argon2Cost,
+    },
+    /// A key on a PKCS#11 token.
+    Token(TokenKey),
+    /// A key of another KMS.
+    RemoteKms {
+        /// The key's ARN.
+        key: String,
+        /// How to reach it.
+        kms: Arc<dyn RemoteKms>,
     },
 }
 
@@ -69,45 +116,89 @@ impl SealingKeys {
     }
 }
 
+/// What the wrapped secret on a token is bound to.
+fn token_context(root_id: &[u8; 16]) -> Vec<u8> {
+    let mut aad = b"seal-token1".to_vec();
+    primitive::push_field(&mut aad, root_id);
+    aad
+}
+
+/// The encryption context of the wrapped secret at a KMS; its key policy and trail can tell it by that.
+fn kms_context(root_id: &[u8; 16]) -> Vec<(String, String)> {
+    vec![
+        ("strongroom:purpose".to_owned(), "seal1".to_owned()),
+        ("strongroom:root".to_owned(), hex::encode(root_id)),
+    ]
+}
+
 impl Provider {
-    /// The file the secret is read from.
-    pub fn file(&self) -> &Path {
+    /// The provider in words, with what tells it from others of its kind.
+    pub fn describe(&self) -> String {
         match self {
-            Self::KeyFile(file) | Self::Passphrase { file, .. } => file,
+            Self::KeyFile(file) => format!("key file {}", file.display()),
+            Self::Passphrase { file, .. } => format!("passphrase in {}", file.display()),
+            Self::Token(TokenKey { token, key, .. }) => format!("key '{key}' on {token}"),
+            Self::RemoteKms { key, .. } => format!("KMS key {key}"),
         }
     }
 
-    pub(super) fn secret_noun(&self) -> &'static str {
+    /// The kind, as a header names it.
+    pub(super) fn noun(&self) -> &'static str {
         match self {
-            Self::KeyFile(_) => "key",
+            Self::KeyFile(_) => "key file",
             Self::Passphrase { .. } => "passphrase",
+            Self::Token(_) => "token",
+            Self::RemoteKms { .. } => "KMS key",
         }
     }
 
-    pub(super) fn parameters(&self) -> Parameters {
+    /// What a new slot stores, and its keys. Makes the key on the token if it is not there yet.
+    pub(super) fn derive_new(
+        &self,
+        root_id: &[u8; 16],
+        salt: &[u8; 32],
+        rng: &dyn Rng,
+    ) -> Result<(Parameters, SealingKeys), SealError> {
         match self {
-            Self::KeyFile(_) => Parameters::KeyFile,
-            Self::Passphrase { cost, .. } => Parameters::Passphrase(*cost),
-        }
-    }
-
-    /// Keys for a new header.
-    pub(super) fn derive_new(&self, salt: &[u8; 32]) -> Result<SealingKeys, SealError> {
-        match self {
-            Self::KeyFile(path) => Ok(expand(read_key(path)?.expose(), salt)),
+            Self::KeyFile(path) => {
+                Ok((Parameters::KeyFile, expand(read_key(path)?.expose(), salt)))
+            }
             Self::Passphrase { file, cost } => {
-                Ok(expand(stretch(&read_passphrase(file)?, salt, *cost)?.expose(), salt))
+                let key = stretch(&read_passphrase(file)?, salt, *cost)?;
+                Ok((Parameters::Passphrase(*cost), expand(key.expose(), salt)))
+            }
+            Self::Token(at) => {
+                let token = open_token(at)?;
+                if !token.has_key(&at.key)? {
+                    token.make_key(&at.key)?;
+                }
+                let secret = random(rng);
+                let nonce = primitive::random_nonce(rng);
+                let aad = token_context(root_id);
+                let wrapped = token.seal(&at.key, nonce, &aad, secret.expose())?;
+                let (token, key) = (at.token.label.clone(), at.key.clone());
+                let keys = expand(fixed(secret.expose())?, salt);
+                Ok((Parameters::Token { token, key, nonce, wrapped }, keys))
+            }
+            Self::RemoteKms { key, kms } => {
+                let secret = random(rng);
+                let wrapped = kms
+                    .encrypt(key, &kms_context(root_id), &secret)
+                    .map_err(|problem| SealError::RemoteKms { key: key.clone(), problem })?;
+                let keys = expand(fixed(secret.expose())?, salt);
+                Ok((Parameters::RemoteKms { key: key.clone(), wrapped }, keys))
             }
         }
     }
 
-    /// Keys for a header that exists, with the parameters it stores.
+    /// Keys for a slot that exists, with the parameters it stores; `None` when it is of another kind.
     pub(super) fn derive_existing(
         &self,
         path: &Path,
-        header: &Header,
-    ) -> Result<SealingKeys, SealError> {
-        match (self, header.parameters) {
+        root_id: &[u8; 16],
+        slot: &Slot,
+    ) -> Result<Option<SealingKeys>, SealError> {
+        let keys = match (self, &slot.parameters) {
             (Self::KeyFile(file), Parameters::KeyFile) => {
                 if !file.exists() {
                     return Err(SealError::KeyFileMissing {
@@ -115,83 +206,61 @@ impl Provider {
                         header: path.to_owned(),
                     });
                 }
-                self.derive_new(&header.salt)
+                expand(read_key(file)?.expose(), &slot.salt)
             }
             (Self::Passphrase { file, .. }, Parameters::Passphrase(cost)) => {
-                Self::Passphrase { file: file.clone(), cost }.derive_new(&header.salt)
+                let key = stretch(&read_passphrase(file)?, &slot.salt, *cost)?;
+                expand(key.expose(), &slot.salt)
             }
-            (_, sealed) => Err(SealError::OtherProvider {
-                header: path.to_owned(),
-                sealed: sealed.noun(),
-                configured: self.parameters().noun(),
-            }),
+            (Self::Token(at), Parameters::Token { key, nonce, wrapped, .. }) => {
+                let token = open_token(at)?;
+                let opened = token.open_sealed(key, *nonce, &token_context(root_id), wrapped)?;
+                let secret = opened.ok_or_else(|| SealError::WrongSecret {
+                    secret: format!("key '{key}' on {}", at.token),
+                    header: path.to_owned(),
+                    kind: "key",
+                })?;
+                expand(fixed(secret.expose())?, &slot.salt)
+            }
+            (Self::RemoteKms { kms, .. }, Parameters::RemoteKms { key, wrapped }) => {
+                let secret = kms
+                    .decrypt(key, &kms_context(root_id), wrapped)
+                    .map_err(|problem| SealError::RemoteKms { key: key.clone(), problem })?;
+                expand(fixed(secret.expose())?, &slot.salt)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(keys))
+    }
+
+    /// The token that takes part, logged in; for what else is kept on it.
+    ///
+    /// # Errors
+    /// As the token answers.
+    pub fn token(&self) -> Result<Option<Token>, SealError> {
+        match self {
+            Self::Token(at) => open_token(at).map(Some),
+            _ => Ok(None),
         }
     }
-
-    /// Makes the key file when it is missing; returns its path then.
-    pub(super) fn create_key_file_if_missing(
-        &self,
-        rng: &dyn Rng,
-    ) -> Result<Option<PathBuf>, SealError> {
-        let Self::KeyFile(path) = self else { return Ok(None) };
-        let fail = |source| SealError::Io { action: "create", path: path.clone(), source };
-        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-        {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
-            Err(e) => return Err(fail(e)),
-        };
-        let mut key = Key::zero();
-        rng.fill(key.expose_mut());
-        let mut text = hex::encode(key.expose());
-        text.push('\n');
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        text.zeroize();
-        written.map_err(fail)?;
-        super::header::sync_parent(path)?;
-        Ok(Some(path.clone()))
-    }
 }
 
-fn read_secret(path: &Path) -> Result<Secret<Vec<u8>>, SealError> {
-    let fail = |source| SealError::Io { action: "read", path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    // Group access is left to the operator: secret mounts of container runtimes use it.
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(SealError::TooOpen { path: path.to_owned() });
-    }
-    let capacity = metadata.len().min(SECRET_BYTES_MAX) + 1;
-    let mut bytes = Secret::new(Vec::with_capacity(usize::try_from(capacity).unwrap_or(0)));
-    file.take(SECRET_BYTES_MAX).read_to_end(bytes.expose_mut()).map_err(fail)?;
-    Ok(bytes)
+fn open_token(at: &TokenKey) -> Result<Token, SealError> {
+    Ok(Token::open(&at.token, &read_pin(&at.pin_file)?)?)
 }
 
-fn read_key(path: &Path) -> Result<Key, SealError> {
-    let bytes = read_secret(path)?;
-    let mut key = Key::zero();
-    if bytes.expose().len() == KEY_LEN {
-        key.expose_mut().copy_from_slice(bytes.expose());
-        return Ok(key);
-    }
-    hex::decode_to_slice(bytes.expose().trim_ascii(), key.expose_mut())
-        .map_err(|_| SealError::KeyFileMalformed { path: path.to_owned() })?;
-    Ok(key)
+fn random(rng: &dyn Rng) -> Secret<Vec<u8>> {
+    let mut secret = Secret::new(vec![0; KEY_LEN]);
+    rng.fill(secret.expose_mut());
+    secret
 }
 
-fn read_passphrase(path: &Path) -> Result<Secret<Vec<u8>>, SealError> {
-    let mut text = read_secret(path)?;
-    let bytes = text.expose();
-    let end =
-        bytes.strip_suffix(b"\n").map_or(bytes.len(), |b| b.strip_suffix(b"\r").unwrap_or(b).len());
-    text.expose_mut().truncate(end);
-    if text.expose().is_empty() {
-        return Err(SealError::PassphraseEmpty { path: path.to_owned() });
-    }
-    Ok(text)
+fn fixed(secret: &[u8]) -> Result<&[u8; KEY_LEN], SealError> {
+    secret.try_into().map_err(|_| SealError::SecretLength { bytes: secret.len() })
 }
 
-fn stretch(
+/// Stretches a passphrase; also of backups.
+pub(crate) fn stretch(
     passphrase: &Secret<Vec<u8>>,
     salt: &[u8; 32],
     cost: Argon2Cost,

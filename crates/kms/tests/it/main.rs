@@ -6,4 +6,5 @@ mod authorization;
 mod cipher;
 mod grants;
 mod keys;
+mod rewrap;
 mod world;

@@ -84,6 +84,21 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 impl World {
+    /// Another server on the same rows.
+    pub(crate) fn again(&self) -> Kms {
+        let provider = Provider::KeyFile(self.directory.path().join("root.key"));
+        let rng = Arc::new(SeededRng::new(2));
+        let opened = Root::open_or_create(self.directory.path(), &provider, &*rng);
+        let config = Config {
+            root: Arc::new(opened.unwrap().0),
+            regions: vec![region("us-east-1"), region("eu-west-1")],
+            clock: self.clock.clone(),
+            rng,
+            directory: self.people.clone(),
+        };
+        block_on(Kms::open(&self.db, config)).unwrap()
+    }
+
     /// Runs a transaction.
     pub(crate) fn write<T: Send + 'static>(
         &self,

@@ -1,0 +1,70 @@
+//! `strongroom restore`: a backup becomes a new data directory.
+
+use crate::args::RestoreOptions;
+use crate::exit::{EXIT_CANNOT_START, Failure};
+use crate::serve::with_causes;
+use api::backup::{Backup, Count};
+use base::{OsRng, Timestamp};
+use kms::anchor::Anchor;
+use kms::seal::Root;
+use meta::Db;
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
+    let dir = &options.data_dir;
+    let failed = |error: &dyn std::error::Error| Failure::failed(with_causes(error));
+    let recovery = options.recovery.source()?.recovery();
+    // All of it is read once before anything is made: a damaged backup leaves nothing behind.
+    let whole = Backup::open(&options.from, &recovery).and_then(Backup::verify);
+    whole.map_err(|error| failed(&error))?;
+    prepare(dir)?;
+    let provider = options.seal.source(dir).provider().map_err(Failure::failed)?;
+
+    let rows = dir.join("meta.sqlite");
+    let db = match &options.meta_url {
+        Some(url) => Db::open_postgres_blocking(url),
+        None => Db::open_sqlite(&rows),
+    };
+    let db = db.map_err(|error| failed(&error))?;
+    let mut backup = Backup::open(&options.from, &recovery).map_err(|error| failed(&error))?;
+    let counts = backup.restore(&db).map_err(|error| failed(&error))?;
+    drop(db);
+    // The anchor before the seal, the seal last: until it is there, no server takes the directory.
+    let anchor = Anchor::new(dir, backup.reader().root(), None);
+    anchor.remember(backup.manifest.epoch).map_err(|error| failed(&error))?;
+    backup.reader().seal_root(dir, &provider, &OsRng).map_err(|error| failed(&error))?;
+    say(&counts, backup.manifest.made_ms, dir)?;
+    Ok(())
+}
+
+/// The directory is new, or holds nothing but volumes and objects that were brought back first.
+fn prepare(dir: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if Root::exists(dir) || dir.join("meta.sqlite").exists() {
+        return Err(Failure::new(
+            EXIT_CANNOT_START,
+            format!("{} is a data directory already: restore into a new one", dir.display()),
+        ));
+    }
+    Ok(())
+}
+
+fn say(counts: &[Count], made_ms: i64, dir: &Path) -> Result<(), Failure> {
+    let rows: u64 = counts.iter().map(|count| count.rows).sum();
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "restored {rows} rows as of {} into {}",
+        Timestamp(made_ms).iso_millis(),
+        dir.display()
+    )?;
+    eprintln!(
+        "strongroom: what was revoked, disabled or destroyed since the backup was made is back; look \
+         through it before the server is reached by others. Never run it beside the server it was \
+         made from."
+    );
+    Ok(())
+}

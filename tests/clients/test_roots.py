@@ -1,0 +1,298 @@
+"""The root of trust: what unseals it, moving the seal, domain keys, backups, restores, and rows that were put back."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import BINARY, Server, eventually, require
+from steps import attach, create_key, create_volume, detach, read_digest, write_image
+
+MODULES = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+]
+PIN = "271828"
+
+
+def private(path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def softhsm(tmp_path, monkeypatch):
+    """Makes tokens in a directory of the test's own; servers started meanwhile see them."""
+    util = require("softhsm2-util")
+    module = next(filter(os.path.exists, MODULES), None)
+    assert module, "softhsm2-util is there, its module is not"
+    (tmp_path / "tokens").mkdir()
+    config = tmp_path / "softhsm2.conf"
+    config.write_text(f"directories.tokendir = {tmp_path / 'tokens'}\nlog.level = ERROR\n")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(config))
+    pin = private(tmp_path / "pin", PIN + "\n")
+
+    def make(label):
+        subprocess.run(
+            [util, "--init-token", "--free", "--label", label, "--so-pin", "314159", "--pin", PIN],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        return f"pkcs11:token={label};object=root?module-path={module}&pin-source={pin}"
+
+    make.tokens, make.pin = tmp_path / "tokens", pin
+    return make
+
+
+def refused(server, *arguments):
+    """A server that does not start; returns what it says."""
+    done = subprocess.run(
+        [BINARY, "serve", "--data-dir", str(server.data), "--listen", "127.0.0.1:0", *arguments],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+    return done.stderr
+
+
+def restarted(server, *arguments):
+    server.arguments = list(arguments)
+    server.start()
+
+
+def sealed(owner, key, text=b"a secret"):
+    kms = owner.client("kms")
+    return kms.encrypt(KeyId=key, Plaintext=text, EncryptionContext={"a": "b"})["CiphertextBlob"]
+
+
+def opened(owner, blob):
+    kms = owner.client("kms")
+    return kms.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "b"})["Plaintext"]
+
+
+def elsewhere(owner, server):
+    """The same credentials at another server."""
+    return type(owner)(server, owner.id, owner.access_key, owner.secret_key)
+
+
+def test_the_seal_moves_while_the_server_runs(own_server, softhsm, tmp_path):
+    token, other = softhsm("one"), softhsm("two")
+    server = own_server()
+    owner = server.account("owner")
+    blob = sealed(owner, create_key(owner))
+    words = private(tmp_path / "words", "correct horse battery staple\n")
+    sources = [f"passphrase:{words}", token, other, f"key-file:{tmp_path / 'new.key'}"]
+    old = f"key-file:{server.data / 'seal.key'}"
+    for source in sources:
+        server.admin("seal", "rotate", "--to", source)
+        assert opened(owner, blob) == b"a secret", "it goes on meanwhile"
+        server.stop()
+        assert refused(server, "--seal", old), "what sealed it before opens nothing"
+        restarted(server, "--seal", source)
+        assert opened(owner, blob) == b"a secret"
+        old = source
+    trail = server.admin_trail("--event", "RotateSeal")
+    assert len(trail) == len(sources)
+
+
+def test_a_token_says_what_is_wrong(own_server, softhsm, tmp_path):
+    token = softhsm("one")
+    server = own_server("--seal", token)
+    owner = server.account("owner")
+    blob = sealed(owner, create_key(owner))
+    server.stop()
+    wrong = private(tmp_path / "wrong", "111111")
+    assert "refuses the PIN" in refused(server, "--seal", token.replace(str(softhsm.pin), str(wrong)))
+    away = tmp_path / "away"
+    softhsm.tokens.rename(away)
+    softhsm.tokens.mkdir()
+    assert "is not there" in refused(server, "--seal", token)
+    softhsm.tokens.rmdir()
+    away.rename(softhsm.tokens)
+    restarted(server, "--seal", token)
+    assert opened(owner, blob) == b"a secret"
+
+
+def test_another_kms_unseals(own_server, tmp_path):
+    keeper = own_server()
+    custodian = keeper.account("custodian")
+    key = custodian.client("kms").create_key()["KeyMetadata"]["Arn"]
+    credentials = {"AccessKeyId": custodian.access_key, "SecretAccessKey": custodian.secret_key}
+    file = private(tmp_path / "credentials.json", json.dumps(credentials))
+    source = f"kms:{key}?endpoint={keeper.url}&credentials={file}"
+    server = own_server("--seal", source)
+    owner = server.account("owner")
+    blob = sealed(owner, create_key(owner))
+    server.stop()
+    custodian.client("kms").disable_key(KeyId=key)
+    assert "DisabledException" in refused(server, "--seal", source)
+    custodian.client("kms").enable_key(KeyId=key)
+    keeper.stop()
+    assert "cannot be reached" in refused(server, "--seal", source)
+    keeper.start()
+    restarted(server, "--seal", source)
+    assert opened(owner, blob) == b"a secret"
+    # The keeper's trail has the calls with the context that names the root they are for.
+    events = custodian.client("cloudtrail").lookup_events(
+        LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "Decrypt"}]
+    )["Events"]
+    root = json.loads((server.data / "seal.json").read_text())["root_id"]
+    assert any(root in event["CloudTrailEvent"] for event in events)
+
+
+def test_domain_keys_rotate(own_server):
+    server = own_server()
+    owner = server.account("owner")
+    blobs = [sealed(owner, create_key(owner)) for _ in range(3)]
+    made = server.admin("domain-key", "rotate", "--region", "us-east-1")
+    assert "domain key 2" in made
+
+    def moved():
+        rows = json.loads(server.admin("domain-key", "status", "--json"))
+        return [row for row in rows if row["Finished"] and row["Rewrapped"] == 3]
+
+    eventually(moved)
+    assert [opened(owner, blob) for blob in blobs] == [b"a secret"] * 3
+    server.stop()
+    server.start()
+    assert [opened(owner, blob) for blob in blobs] == [b"a secret"] * 3
+
+
+def recovery(tmp_path):
+    return "--recovery-key-file", str(tmp_path / "recovery.key")
+
+
+def test_a_restore_drill(own_server, tmp_path):
+    """Keys, ciphertexts and a volume; the server is destroyed, restored elsewhere, and all of it opens."""
+    require("nbdcopy")
+    server = own_server()
+    owner = server.account("owner")
+    key = create_key(owner)
+    kms = owner.client("kms")
+    kms.create_alias(AliasName="alias/drill", TargetKeyId=key)
+    user = owner.user("someone")
+    grantee = f"arn:aws:iam::{owner.id}:user/someone"
+    kms.create_grant(KeyId=key, GranteePrincipal=grantee, Operations=["Decrypt"])
+    blob = sealed(owner, key)
+    volume = create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
+    _, uri = attach(owner, volume)
+    image = tmp_path / "image"
+    image.write_bytes(os.urandom(1 << 20) + bytes((1 << 30) - (1 << 20)))
+    write_image(image, uri)
+    digest = read_digest(uri, tmp_path)
+    detach(owner, volume)
+
+    backup = tmp_path / "backup"
+    made = json.loads(
+        server.admin("backup", "create", "--to", str(backup), *recovery(tmp_path), "--json")
+    )
+    counts = {count["Table"]: count["Rows"] for count in made["Counts"]}
+    assert counts["kms_keys"] == 1 and counts["kms_grants"] == 1 and counts["ebs_volumes"] == 1
+    for secret in (owner.secret_key.encode(), b"alias/drill", key.encode()):
+        assert secret not in backup.read_bytes()
+    verify = [BINARY, "admin", "backup", "verify", str(backup), *recovery(tmp_path)]
+    assert "kms_keys" in subprocess.run(verify, check=True, capture_output=True, text=True).stdout
+
+    # What came after the backup is not in it.
+    later = create_key(owner)
+    server.kill()
+    home = tmp_path / "elsewhere"
+    home.mkdir()
+    new = home / "data"
+    new.mkdir(mode=0o700)
+    shutil.copytree(server.data / "regions", new / "regions")
+    shutil.rmtree(server.data)
+    words = private(tmp_path / "words", "another seal\n")
+    restore = [
+        BINARY, "restore", "--from", str(backup), "--data-dir", str(new), *recovery(tmp_path),
+        "--seal", f"passphrase:{words}",
+    ]  # fmt: skip
+    done = subprocess.run(restore, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(restore, capture_output=True, timeout=60).returncode == 3, "not twice"
+
+    # Unix socket paths are short.
+    again = Server(home, "--seal", f"passphrase:{words}")
+    try:
+        owner, user = elsewhere(owner, again), elsewhere(user, again)
+        assert opened(owner, blob) == b"a secret"
+        assert opened(user, blob) == b"a secret", "the grant is there as well"
+        assert owner.client("kms").describe_key(KeyId="alias/drill")["KeyMetadata"]["KeyId"] == key
+        owner.aws("kms", "describe-key", "--key-id", later, fails="NotFoundException")
+        _, uri = attach(owner, volume)
+        assert read_digest(uri, tmp_path) == digest
+    finally:
+        assert again.stop() == 0
+
+
+def test_damaged_backups_and_wrong_keys_are_refused(own_server, tmp_path):
+    server = own_server()
+    server.account("owner")
+    backup = tmp_path / "backup"
+    server.admin("backup", "create", "--to", str(backup), *recovery(tmp_path))
+    other = private(tmp_path / "other", "00" * 32)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(backup.read_bytes()[:-1])
+
+    def verify(file, *secret):
+        command = [BINARY, "admin", "backup", "verify", str(file), *secret]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+    assert "another recovery key" in verify(backup, "--recovery-key-file", str(other))
+    assert "damaged" in verify(damaged, *recovery(tmp_path))
+    assert "sealed with a recovery key" in verify(backup, "--recovery-passphrase-file", str(other))
+
+
+def put_back(rows, copy):
+    for file in rows.parent.glob("meta.sqlite*"):
+        file.unlink()
+    for file in copy.glob("meta.sqlite*"):
+        shutil.copy(file, rows.parent)
+
+
+def test_older_rows_are_refused(own_server, tmp_path):
+    server = own_server()
+    owner = server.account("owner")
+    key = create_key(owner)
+    server.stop()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in server.data.glob("meta.sqlite*"):
+        shutil.copy(file, copy)
+    server.start()
+    owner.client("kms").disable_key(KeyId=key)
+    # Killed: the anchor of a change is written within about a second of it, not at an orderly end only.
+    anchor = server.data / "anchor.json"
+    before = json.loads(anchor.read_text())["epoch"]
+    eventually(lambda: json.loads(anchor.read_text())["epoch"] > before)
+    server.kill()
+    server.start()
+    server.kill()
+
+    put_back(server.data / "meta.sqlite", copy)
+    said = refused(server)
+    assert "older than what this server has seen" in said and "--accept-rollback" in said
+    restarted(server, "--accept-rollback", "the drill of the manual")
+    trail = server.admin_trail("--event", "AcceptRollback")
+    assert "the drill of the manual" in json.dumps(trail)
+    server.stop()
+    restarted(server)
+    server.stop()
+    anchor.unlink()
+    assert "is gone" in refused(server)
+
+
+def test_a_token_tells_an_old_machine(own_server, softhsm, tmp_path):
+    """Rows and data directory both put back: only the token knows."""
+    token = softhsm("one")
+    server = own_server("--seal", token)
+    owner = server.account("owner")
+    server.stop()
+    old = tmp_path / "old"
+    shutil.copytree(server.data, old, ignore=shutil.ignore_patterns("*.sock"))
+    server.start()
+    create_key(owner)
+    server.stop()
+    shutil.rmtree(server.data)
+    shutil.copytree(old, server.data)
+    assert "older than what this server has seen" in refused(server, "--seal", token)
