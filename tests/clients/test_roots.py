@@ -1,19 +1,27 @@
 """The root of trust: what unseals it, moving the seal, domain keys, backups, restores, and rows that were put back."""
 
+import hashlib
+import hmac
 import json
 import os
+import re
 import shutil
+import sqlite3
+import struct
 import subprocess
+import threading
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from conftest import BINARY, Server, eventually, require
+from test_secrets import core, occurs
 from steps import attach, create_key, create_volume, detach, read_digest, write_image
 
 MODULES = [
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
 ]
-PIN = "271828"
+PIN = "271828182845904523536"
 
 
 def private(path, text):
@@ -296,3 +304,139 @@ def test_a_token_tells_an_old_machine(own_server, softhsm, tmp_path):
     shutil.rmtree(server.data)
     shutil.copytree(old, server.data)
     assert "older than what this server has seen" in refused(server, "--seal", token)
+
+
+def hkdf(salt, secret, info, length):
+    """RFC 5869 with SHA-256, as far as one block."""
+    extracted = hmac.new(salt, secret, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()[:length]
+
+
+def lp(field):
+    return struct.pack(">H", len(field)) + field
+
+
+def root_secrets(data):
+    """Root key and service secret, as whoever has the key file gets them (docs/format.kms.md)."""
+    header = json.loads((data / "seal.json").read_text())
+    [slot] = header["slots"]
+    binary = {name: bytes.fromhex(slot[name]) for name in ("salt", "check", "nonce", "sealed")}
+    secret = bytes.fromhex((data / "seal.key").read_text())
+    root_id = bytes.fromhex(header["root_id"])
+    sealing = hkdf(binary["salt"], secret, b"seal-key1", 32)
+    aad = b"seal2" + lp(root_id) + lp(b"key file") + lp(binary["salt"]) + lp(binary["check"])
+    opened = AESGCM(sealing).decrypt(binary["nonce"], binary["sealed"], aad)
+    return root_id, opened[:32], opened[32:], sealing
+
+
+def key_secrets(data, root_id, root, region="us-east-1"):
+    """The domain keys of a region and the material of its keys."""
+    rows = sqlite3.connect(f"file:{data / 'meta.sqlite'}?mode=ro", uri=True)
+    domain = {}
+    query = "SELECT number, wrapped FROM kms_domain_keys WHERE region = ?"
+    for number, wrapped in rows.execute(query, (region,)):
+        aad = b"dk1" + lp(root_id) + lp(region.encode()) + lp(struct.pack(">I", number))
+        domain[number] = AESGCM(root).decrypt(wrapped[:12], wrapped[12:], aad)
+    material = []
+    query = "SELECT account_id, key_id, material_id, token, created_at FROM kms_materials WHERE region = ?"
+    for account, key, material_id, token, created in rows.execute(query, (region,)):
+        aad = b"ekt1" + b"".join(
+            map(lp, [
+                token[1:5], b"aws", account.encode(), region.encode(), key.encode(), material_id,
+                b"SYMMETRIC_DEFAULT", b"AWS_KMS", struct.pack(">q", created),
+            ])
+        )  # fmt: skip
+        [number] = struct.unpack(">I", token[1:5])
+        material.append(AESGCM(domain[number]).decrypt(token[5:17], token[17:], aad))
+    rows.close()
+    return list(domain.values()), material
+
+
+def mappings(pid):
+    """The writable mappings of a process with their flags (proc_pid_smaps(5))."""
+    found, current = [], None
+    for line in open(f"/proc/{pid}/smaps"):
+        head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ", line)
+        if head:
+            start, end, mode = head.groups()
+            current = int(start, 16), int(end, 16), mode
+        elif line.startswith("VmFlags:") and current[2].startswith("rw"):
+            found.append((*current[:2], set(line.split()[1:])))
+    return found
+
+
+def places(pid, needles):
+    """For each needle the flags of the mappings it lies in, whatever their protection: read as root."""
+    found = {name: [] for name in needles}
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for start, end, flags in mappings(pid):
+            try:
+                memory.seek(start)
+                content = memory.read(end - start)
+            except OSError:
+                continue  # what the kernel keeps to itself
+            for name, needle in needles.items():
+                if needle in content:
+                    found[name].append(flags)
+    return found
+
+
+def busy(owner, key, stop):
+    kms = owner.client("kms")
+    while not stop.is_set():
+        blob = kms.encrypt(KeyId=key, Plaintext=b"busy")["CiphertextBlob"]
+        kms.decrypt(CiphertextBlob=blob)
+
+
+def test_secrets_of_the_root_stay_in_locked_memory(own_server, softhsm, tmp_path):
+    token = softhsm("one")
+    server = own_server()
+    owner = server.account("owner")
+    key = create_key(owner)
+    root_id, root, service, sealing = root_secrets(server.data)
+    seal_key = bytes.fromhex((server.data / "seal.key").read_text())
+    words = private(tmp_path / "words", "an uncommonly long passphrase of this test\n")
+    # All kinds of seals pass through the process, and their secrets with them.
+    server.admin("seal", "rotate", "--to", token)
+    server.admin("seal", "rotate", "--to", f"passphrase:{words}")
+    server.admin("backup", "create", "--to", str(tmp_path / "backup"), *recovery(tmp_path))
+    blob = sealed(owner, key)
+    assert opened(owner, blob) == b"a secret"
+    [domain], [material] = key_secrets(server.data, root_id, root)
+    needles = {
+        "root": root, "service": service, "domain": domain, "material": material,
+        "sealing": sealing, "seal key": seal_key, "passphrase": words.read_bytes().strip(),
+        "pin": PIN.encode(), "recovery": bytes.fromhex((tmp_path / "recovery.key").read_text()),
+    }  # fmt: skip
+    pid = server.process.pid
+    idle = places(pid, needles)
+    # What lives as long as the process is there, on pages that are locked and left out of dumps, and nowhere else.
+    for name in ("root", "service", "domain"):
+        assert idle[name], f"the search does not find the {name} key"
+        assert all({"lo", "dd"} <= flags for flags in idle[name]), (name, idle[name])
+    # What does not is gone.
+    for name in set(needles) - {"root", "service", "domain"}:
+        assert not idle[name], (name, idle[name])
+    locked = re.search(r"VmLck:\s+(\d+)", open(f"/proc/{pid}/status").read())
+    assert int(locked.group(1)) > 0
+    assert not occurs(list(needles.values()), core(server.process, tmp_path / "core.idle", "off"))
+
+    stop = threading.Event()
+    threads = [threading.Thread(target=busy, args=(owner, key, stop)) for _ in range(4)]
+    [thread.start() for thread in threads]
+    try:
+        # As the kernel writes it, and a debugger that does not insist: nothing of the process's own memory.
+        gdb = require("gdb")
+        path = tmp_path / "core.ordinary"
+        subprocess.run(
+            [gdb, "--batch", "-p", str(pid), "-ex", f"gcore {path}"],
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert path.exists()
+        assert not occurs(list(needles.values()), path)
+        # One that insists gets what an operation has in its hands, never what all of them hang on.
+        forced = occurs(list(needles.values()), core(server.process, tmp_path / "core.busy", "off"))
+        assert not forced - {domain, material}, "only keys in use may be there"
+    finally:
+        stop.set()
+        [thread.join() for thread in threads]

@@ -14,7 +14,7 @@ use meta::dump::{Table, tables};
 use meta::{Db, Migration, Param, Tx};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,10 +180,8 @@ pub async fn create(making: Making, target: &Path) -> Result<Contents, Error> {
 fn write_all(tx: &mut Tx<'_>, making: &Making, path: &Path) -> Result<Contents, Error> {
     let fail = |action| move |source| Error::File { action, path: path.to_owned(), source };
     let (all, kept, out) = migrations();
-    let entry = |table: &Table| TableEntry {
-        name: table.name.clone(),
-        columns: table.columns.clone(),
-    };
+    let entry =
+        |table: &Table| TableEntry { name: table.name.clone(), columns: table.columns.clone() };
     let manifest = Manifest {
         layout: LAYOUT,
         made_ms: making.now.0,
@@ -224,7 +222,8 @@ fn write_all(tx: &mut Tx<'_>, making: &Making, path: &Path) -> Result<Contents, 
         counts.push(Count { table: table.name.clone(), rows });
     }
     writer.record(&encode(&Entry::End(total)))?;
-    let file = writer.finish()?.into_inner().map_err(|error| BackupError::Io(error.into_error()))?;
+    let file =
+        writer.finish()?.into_inner().map_err(|error| BackupError::Io(error.into_error()))?;
     file.sync_all().map_err(fail("sync"))?;
     let bytes = file.metadata().map_err(fail("read"))?.len();
     Ok(Contents { manifest, counts, bytes })
@@ -248,7 +247,8 @@ impl Backup {
         let file = File::open(path).map_err(fail)?;
         let bytes = file.metadata().map_err(fail)?.len();
         let mut reader = BackupReader::new(BufReader::new(file), recovery)?;
-        let foreign = |problem: &dyn std::fmt::Display| Error::Foreign { problem: problem.to_string() };
+        let foreign =
+            |problem: &dyn std::fmt::Display| Error::Foreign { problem: problem.to_string() };
         let first = reader.record()?.ok_or_else(|| foreign(&"it is empty"))?;
         let manifest: Manifest = serde_json::from_slice(&first).map_err(|error| foreign(&error))?;
         if manifest.layout != LAYOUT {
@@ -372,7 +372,7 @@ fn next(
 /// `R`, table u16, then each column: `N`, `I` i64, or `T` and `B` with a length u32 before their bytes. `E`, rows u64.
 fn encode(entry: &Entry) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut text = |kind: u8, value: &[u8], bytes: &mut Vec<u8>| {
+    let text = |kind: u8, value: &[u8], bytes: &mut Vec<u8>| {
         bytes.push(kind);
         let length = u32::try_from(value.len()).expect("a column is short");
         bytes.extend_from_slice(&length.to_be_bytes());

@@ -8,6 +8,7 @@ mod history;
 mod host;
 mod lending;
 mod local;
+mod memory;
 mod nbd;
 mod seal;
 mod space;
@@ -47,6 +48,7 @@ const DEFAULT_ZONES: u8 = 3;
 
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     log_to_stderr();
+    memory::harden()?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let server = Server::start(options).await?;
@@ -116,6 +118,7 @@ impl Server {
         let token = seal::token(&data_dir, options)?;
         let anchor = Anchor::new(data_dir.path(), &world.seal, token);
         let anchor = anchor::check(&world, anchor, options.accept_rollback.as_deref()).await?;
+        memory::warn_of_swap();
         background::recover(&world).await.map_err(cannot_start)?;
         let nbd = Arc::new(Nbd::start(options, authority, Arc::clone(&host))?);
         let listener = TcpListener::bind(options.listen).await.map_err(|error| {
@@ -142,7 +145,18 @@ impl Server {
         let background = background::start(&world, &stopped, rewrap);
         space::watch(&world);
         let http = tokio::spawn(api::http::serve(listener, tls, world, stopped));
-        Ok(Self { address, url, stop, http, admin, background, anchoring, host, nbd, _data_dir: data_dir })
+        Ok(Self {
+            address,
+            url,
+            stop,
+            http,
+            admin,
+            background,
+            anchoring,
+            host,
+            nbd,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where it answers.

@@ -238,7 +238,11 @@ mod tests {
         assert_eq!(anchor.in_file().unwrap(), Some(7));
         let path = dir.path().join(ANCHOR_FILE);
         let text = fs::read_to_string(&path).unwrap();
-        for bad in [text.replace(":7,", ":6,"), text.replace("\"version\":1", "\"version\":2"), String::new()] {
+        for bad in [
+            text.replace(":7,", ":6,"),
+            text.replace("\"version\":1", "\"version\":2"),
+            String::new(),
+        ] {
             fs::write(&path, &bad).unwrap();
             assert!(matches!(anchor.in_file(), Err(AnchorError::Damaged { .. })), "{bad}");
         }

@@ -134,11 +134,11 @@ impl Header {
         if bytes[8] != VERSION {
             return Err(BackupError::Version { version: bytes[8] });
         }
-        let number = |at: usize| {
-            u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-        };
+        let number =
+            |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let (memory_kib, passes, lanes) = (number(10), number(14), number(18));
-        let damaged = BackupError::Damaged { at: 9, problem: "its header is none that was written" };
+        let damaged =
+            BackupError::Damaged { at: 9, problem: "its header is none that was written" };
         let cost = match bytes[9] {
             KIND_KEY_FILE if (memory_kib, passes, lanes) == (0, 0, 0) => None,
             KIND_PASSPHRASE => Some(Argon2Cost { memory_kib, passes, lanes }),
@@ -220,8 +220,7 @@ mod tests {
 
     fn written(root: &Root, recovery: &Recovery) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer =
-            BackupWriter::new(&mut bytes, recovery, root, &SeededRng::new(3)).unwrap();
+        let mut writer = BackupWriter::new(&mut bytes, recovery, root, &SeededRng::new(3)).unwrap();
         records().iter().for_each(|record| writer.record(record).unwrap());
         writer.finish().unwrap();
         bytes
@@ -248,8 +247,7 @@ mod tests {
         let reader = BackupReader::new(&bytes[..], &recovery).unwrap();
         let provider = Provider::KeyFile(other.path().join("seal.key"));
         reader.seal_root(other.path(), &provider, &SeededRng::new(4)).unwrap();
-        let (again, _) =
-            Root::open_or_create(other.path(), &provider, &SeededRng::new(5)).unwrap();
+        let (again, _) = Root::open_or_create(other.path(), &provider, &SeededRng::new(5)).unwrap();
         assert_eq!(again.id(), root.id());
         assert_eq!(again.service_key("x").expose(), root.service_key("x").expose());
         // A seal that is there is not replaced.

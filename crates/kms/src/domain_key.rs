@@ -68,10 +68,9 @@ impl DomainKeys {
         }
         let aad = additional_data(&self.root, &region(), key.number);
         let opened = self.root.unwrap(&aad, &key.wrapped);
-        opened.map(Arc::new).map_err(|_| StartError::DomainKeyDamaged {
-            region: region(),
-            number: key.number,
-        })
+        opened
+            .map(Arc::new)
+            .map_err(|_| StartError::DomainKeyDamaged { region: region(), number: key.number })
     }
 
     /// The key new material is sealed under.

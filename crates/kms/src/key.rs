@@ -329,7 +329,8 @@ impl Kms {
         let token: Vec<u8> = row.get(0)?;
         let number = material::domain_key_number(&token).ok_or_else(damaged)?;
         let domain_key = self.domain_keys().numbered(tx, &key.region, number)?;
-        material::unwrap(domain_key.expose(), &binding(key, id, row.get(1)?), &token).map_err(|_| damaged())
+        material::unwrap(domain_key.expose(), &binding(key, id, row.get(1)?), &token)
+            .map_err(|_| damaged())
     }
 
     /// EnableKey and DisableKey.

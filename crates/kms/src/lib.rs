@@ -38,6 +38,7 @@ pub use blob::{Blob, BlobKind, CIPHERTEXT_BYTES_MAX, InvalidCiphertext, PLAINTEX
 pub use context::{CONTEXT_BYTES_MAX, ContextError, EBS_CONTEXT_KEY, EncryptionContext};
 pub use error::{Error, Result};
 pub use key::Key;
+pub use locked::unlocked_pages;
 pub use material::MaterialId;
 pub use primitive::OpenError;
 pub use schema::MIGRATIONS;

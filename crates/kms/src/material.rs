@@ -125,10 +125,7 @@ pub(crate) fn unwrap(
     let number = domain_key_number(token).ok_or(OpenError)?;
     let (nonce, sealed) = token[5..].split_at(NONCE_LEN);
     let nonce = nonce.try_into().expect("split at the nonce's length");
-    let text = primitive::open(domain_key, nonce, &binding.additional_data(number), sealed)?;
-    let mut material = Key::zero();
-    material.expose_mut().copy_from_slice(text.expose());
-    Ok(material)
+    primitive::open_key(domain_key, nonce, &binding.additional_data(number), sealed)
 }
 
 #[cfg(test)]

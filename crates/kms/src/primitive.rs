@@ -1,6 +1,7 @@
 //! The three primitives everything else is built from: AES-256-GCM, HKDF-SHA-256 and the counter-mode
 //! KDF of NIST SP 800-108. Thin over `aws-lc-rs`; published vectors are in the tests.
 
+use crate::locked::{Lent, Slot};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, kdf};
 use base::{Rng, Secret};
@@ -13,22 +14,23 @@ pub(crate) const NONCE_LEN: usize = 12;
 /// Bytes of an AES-GCM tag.
 pub(crate) const TAG_LEN: usize = 16;
 
-/// A key that stays where it is in memory when it is handed on. Moving an array would leave copies of it on
-/// every stack it passes, where nothing wipes them.
-pub(crate) struct Key(Secret<Vec<u8>>);
+/// A key that stays where it is in memory when it is handed on: in protected memory. Moving an array would leave
+/// copies of it on every stack it passes, where nothing wipes them.
+pub(crate) struct Key(Lent);
 
 impl Key {
     /// Room for a key, to be filled in place.
     pub(crate) fn zero() -> Self {
-        Self(Secret::new(vec![0; KEY_LEN]))
+        // Without protected memory no key may be used; there is nothing safe to fall back to.
+        Self(Slot::zero().expect("the kernel gives a page for keys"))
     }
 
     pub(crate) fn expose(&self) -> &[u8; KEY_LEN] {
-        self.0.expose()[..].try_into().expect("a key has one length")
+        self.0.expose()
     }
 
     pub(crate) fn expose_mut(&mut self) -> &mut [u8; KEY_LEN] {
-        (&mut self.0.expose_mut()[..]).try_into().expect("a key has one length")
+        self.0.expose_mut()
     }
 }
 
@@ -75,6 +77,22 @@ pub(crate) fn open(
         .len();
     text.expose_mut().truncate(length);
     Ok(text)
+}
+
+/// Opens a sealed key straight into protected memory.
+pub(crate) fn open_key(
+    key: &[u8; KEY_LEN],
+    nonce: [u8; NONCE_LEN],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Key, OpenError> {
+    let (text, tag) = sealed.split_at_checked(KEY_LEN).ok_or(OpenError)?;
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let mut opened = Key::zero();
+    aead_key(key)
+        .open_separate_gather(nonce, Aad::from(aad), text, tag, opened.expose_mut())
+        .map_err(|_| OpenError)?;
+    Ok(opened)
 }
 
 fn aead_key(key: &[u8; KEY_LEN]) -> LessSafeKey {

@@ -3,9 +3,10 @@
 use meta::Migration;
 
 /// Keys, their material, aliases, tags and grants.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "kms-001-keys",
-    sql: "
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "kms-001-keys",
+        sql: "
 CREATE TABLE kms_domain_keys (
     region TEXT NOT NULL,
     number BIGINT NOT NULL,
@@ -78,9 +79,10 @@ CREATE UNIQUE INDEX kms_grants_by_id ON kms_grants (region, grant_id);
 CREATE INDEX kms_grants_by_grantee ON kms_grants (account_id, region, key_id, grantee);
 CREATE INDEX kms_grants_by_retiring ON kms_grants (region, retiring, grant_id);
 ",
-}, Migration {
-    name: "kms-020-rewraps",
-    sql: "
+    },
+    Migration {
+        name: "kms-020-rewraps",
+        sql: "
 CREATE TABLE kms_rewraps (
     region TEXT NOT NULL,
     number BIGINT NOT NULL,
@@ -91,13 +93,15 @@ CREATE TABLE kms_rewraps (
     PRIMARY KEY (region, number)
 );
 ",
-}, Migration {
-    name: "kms-021-epochs",
-    sql: "
+    },
+    Migration {
+        name: "kms-021-epochs",
+        sql: "
 CREATE TABLE kms_epochs (
     name TEXT NOT NULL,
     epoch BIGINT NOT NULL,
     PRIMARY KEY (name)
 );
 ",
-}];
+    },
+];

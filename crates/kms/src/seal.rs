@@ -363,9 +363,8 @@ impl Root {
     pub(crate) fn unwrap(&self, aad: &[u8], wrapped: &[u8]) -> Result<Locked<KEY_LEN>, OpenError> {
         let (nonce, sealed) = wrapped.split_at_checked(primitive::NONCE_LEN).ok_or(OpenError)?;
         let nonce = nonce.try_into().map_err(|_| OpenError)?;
-        let text = primitive::open(self.key.expose(), nonce, aad, sealed)?;
-        let key: &[u8; KEY_LEN] = text.expose()[..].try_into().map_err(|_| OpenError)?;
-        Locked::new(key).map_err(|_| OpenError)
+        let key = primitive::open_key(self.key.expose(), nonce, aad, sealed)?;
+        Locked::new(key.expose()).map_err(|_| OpenError)
     }
 }
 
@@ -431,8 +430,7 @@ mod tests {
             let (key, pin_file) = ("root".to_owned(), pin_file.clone());
             Provider::Token(TokenKey { token, key, pin_file })
         });
-        let (root, opening) =
-            Root::open_or_create(dir.path(), &good, &SeededRng::new(1)).unwrap();
+        let (root, opening) = Root::open_or_create(dir.path(), &good, &SeededRng::new(1)).unwrap();
         assert_eq!(opening, Opening::Created);
         let (again, _) = Root::open_or_create(dir.path(), &good, &SeededRng::new(2)).unwrap();
         assert_eq!(again.key.expose(), root.key.expose());

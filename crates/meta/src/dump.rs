@@ -123,8 +123,7 @@ impl Table {
     pub fn insert(&self, tx: &mut Tx<'_>, row: &[Param]) -> Result<()> {
         let columns = self.columns.join(", ");
         let values: Vec<String> = (1..=self.columns.len()).map(|n| format!("${n}")).collect();
-        let sql =
-            format!("INSERT INTO {} ({columns}) VALUES ({})", self.name, values.join(", "));
+        let sql = format!("INSERT INTO {} ({columns}) VALUES ({})", self.name, values.join(", "));
         tx.execute(&sql, row).map(drop)
     }
 

@@ -27,9 +27,7 @@ impl RecoverySource {
     pub(crate) fn recovery(&self) -> Recovery {
         match self.clone() {
             Self::KeyFile { file } => Recovery::KeyFile(file),
-            Self::Passphrase { file } => {
-                Recovery::Passphrase { file, cost: Argon2Cost::RFC_9106 }
-            }
+            Self::Passphrase { file } => Recovery::Passphrase { file, cost: Argon2Cost::RFC_9106 },
         }
     }
 }

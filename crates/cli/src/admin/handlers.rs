@@ -1,11 +1,11 @@
 //! What the admin socket can do.
 
-use super::{backup, root};
 use super::socket::Desk;
 use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
     TrailQuery,
 };
+use super::{backup, root};
 use crate::serve::{Issued, Nbd};
 use api::World;
 use base::{AccountId, InstanceId, Region};

@@ -38,11 +38,7 @@ struct MoveRow {
     finished: bool,
 }
 
-pub(super) fn seal(
-    out: &mut impl Write,
-    dir: &Path,
-    command: &SealCommand,
-) -> Result<(), Failure> {
+pub(super) fn seal(out: &mut impl Write, dir: &Path, command: &SealCommand) -> Result<(), Failure> {
     let SealCommand::Rotate { to } = command;
     let to = to.clone().absolute()?;
     let done: Rotated = read(ask(dir, &Request::SealRotate { to })?)?;

@@ -84,7 +84,8 @@ impl HostApi {
     /// Reports that the volume is open and served.
     pub(crate) async fn complete(&self, epoch: u64) -> Result<(), Failure> {
         let input = json!({ "VolumeId": self.volume.as_str(), "Epoch": epoch });
-        let reply = self.api.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await;
+        let reply =
+            self.api.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await;
         reply.map(drop).map_err(|error| error.failure("completing the attachment"))
     }
 

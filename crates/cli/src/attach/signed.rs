@@ -22,7 +22,9 @@ pub(crate) struct Credentials {
 }
 
 /// Reads a text that must not be shown.
-pub(crate) fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
+pub(crate) fn secret<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Secret<String>, D::Error> {
     String::deserialize(from).map(Secret::new)
 }
 

@@ -63,9 +63,10 @@ impl KmsEndpoint {
         let endpoint = endpoint.map_err(|failure| failure.to_string())?;
         let credentials = match &at.credentials {
             Some(file) => Credentials::read(file).map_err(|failure| failure.to_string())?,
-            None => Credentials::from_environment()
-                .ok_or("kms: name a file of credentials, or set AWS_ACCESS_KEY_ID and \
-                        AWS_SECRET_ACCESS_KEY")?,
+            None => Credentials::from_environment().ok_or(
+                "kms: name a file of credentials, or set AWS_ACCESS_KEY_ID and \
+                        AWS_SECRET_ACCESS_KEY",
+            )?,
         };
         let api = SignedApi::new(endpoint, credentials.in_region(region));
         Ok(Self { url, api })

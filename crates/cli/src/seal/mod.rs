@@ -79,12 +79,9 @@ impl SealSource {
         Ok(match self {
             Self::KeyFile { file } => Self::KeyFile { file: absolute(file)? },
             Self::Passphrase { file } => Self::Passphrase { file: absolute(file)? },
-            Self::Token { module, token, key, pin_file } => Self::Token {
-                module: absolute(module)?,
-                token,
-                key,
-                pin_file: absolute(pin_file)?,
-            },
+            Self::Token { module, token, key, pin_file } => {
+                Self::Token { module: absolute(module)?, token, key, pin_file: absolute(pin_file)? }
+            }
             Self::Kms { key, endpoint, credentials, ca } => Self::Kms {
                 key,
                 endpoint,
@@ -98,9 +95,7 @@ impl SealSource {
     pub(crate) fn provider(&self) -> Result<Provider, String> {
         Ok(match self.clone() {
             Self::KeyFile { file } => Provider::KeyFile(file),
-            Self::Passphrase { file } => {
-                Provider::Passphrase { file, cost: Argon2Cost::RFC_9106 }
-            }
+            Self::Passphrase { file } => Provider::Passphrase { file, cost: Argon2Cost::RFC_9106 },
             Self::Token { module, token, key, pin_file } => {
                 let token = TokenName { module, label: token };
                 Provider::Token(TokenKey { token, key, pin_file })
@@ -143,7 +138,9 @@ fn token(rest: &str) -> Result<SealSource, String> {
     for (name, value) in attributes(query, '&')? {
         match name {
             "module-path" => module = Some(PathBuf::from(value)),
-            "pin-source" => pin = Some(PathBuf::from(value.strip_prefix("file:").unwrap_or(&value))),
+            "pin-source" => {
+                pin = Some(PathBuf::from(value.strip_prefix("file:").unwrap_or(&value)))
+            }
             "pin-value" => {
                 return Err("pkcs11: a PIN on the command line is seen by everyone on this \
                             machine; put it in a file and write pin-source=FILE"

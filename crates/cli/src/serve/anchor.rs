@@ -24,7 +24,8 @@ pub(super) async fn check(
 ) -> Result<Arc<Anchor>, Failure> {
     let anchor = Arc::new(anchor);
     let reader = Arc::clone(&anchor);
-    let remembered = spawn_blocking(move || Ok::<_, AnchorError>((reader.in_file()?, reader.on_token()?)));
+    let remembered =
+        spawn_blocking(move || Ok::<_, AnchorError>((reader.in_file()?, reader.on_token()?)));
     let (file, token) = remembered.await.map_err(cannot_start)?.map_err(|error| {
         cannot_start(format!(
             "{}\nWithout it older rows cannot be told from the newest: put the file back, or, when \

@@ -209,9 +209,8 @@ fn parse(text: &SlotText) -> Option<Slot> {
     if !(FIRST_VERSION..=VERSION).contains(&text.layout) {
         return None;
     }
-    let wrapped = |text: &str| {
-        hex::decode(text).ok().filter(|wrapped| wrapped.len() <= WRAPPED_BYTES_MAX)
-    };
+    let wrapped =
+        |text: &str| hex::decode(text).ok().filter(|wrapped| wrapped.len() <= WRAPPED_BYTES_MAX);
     let parameters = match &text.provider {
         ProviderText::KeyFile => Parameters::KeyFile,
         &ProviderText::Passphrase { kdf: Kdf::Argon2id, memory_kib, passes, lanes } => {

@@ -65,7 +65,9 @@ pub enum TokenError {
         key: String,
     },
     /// The token does not take the caller's nonce.
-    #[error("{token} chooses AES-GCM nonces itself, which is not supported: use one that takes them")]
+    #[error(
+        "{token} chooses AES-GCM nonces itself, which is not supported: use one that takes them"
+    )]
     OwnNonce {
         /// The token.
         token: TokenName,

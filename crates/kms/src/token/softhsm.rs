@@ -54,7 +54,8 @@ pub(crate) fn with(test: &str) -> Option<SoftHsm> {
 impl SoftHsm {
     /// Makes a token.
     pub(crate) fn token(&self, label: &str) -> TokenName {
-        let arguments = ["--init-token", "--free", "--label", label, "--so-pin", "5678", "--pin", PIN];
+        let arguments =
+            ["--init-token", "--free", "--label", label, "--so-pin", "5678", "--pin", PIN];
         let done = Command::new("softhsm2-util").args(arguments).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         TokenName { module: self.0.clone(), label: label.to_owned() }
