@@ -225,7 +225,7 @@ def test_a_restore_drill(own_server, tmp_path):
         owner, user = elsewhere(owner, again), elsewhere(user, again)
         assert opened(owner, blob) == b"a secret"
         assert opened(user, blob) == b"a secret", "the grant is there as well"
-        assert owner.client("kms").describe_key(KeyId="alias/drill")["KeyMetadata"]["KeyId"] == key
+        assert owner.client("kms").describe_key(KeyId="alias/drill")["KeyMetadata"]["Arn"] == key
         owner.aws("kms", "describe-key", "--key-id", later, fails="NotFoundException")
         _, uri = attach(owner, volume)
         assert read_digest(uri, tmp_path) == digest
