@@ -308,7 +308,6 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of a text, without white space and comments.
 /// The words of a statement that may name a table: all but what stands in texts.
 pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     tokens(sql).filter_map(|token| match token.kind {
@@ -334,6 +333,7 @@ pub(crate) fn created_tables(sql: &str) -> Vec<&str> {
     starts.filter_map(name).collect()
 }
 
+/// The tokens of a text, without white space and comments.
 pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
