@@ -211,13 +211,9 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Collections { region, limit, json } => {
             let request = Request::Collections { region: region.to_string(), limit: *limit };
             let value = ask(dir, &request)?;
-            if *json {
-                writeln!(out, "{value}")?;
-            } else {
-                let lines: Vec<Line> = read(value)?;
-                for line in &lines {
-                    writeln!(out, "{}", collection(line))?;
-                }
+            match json {
+                true => writeln!(out, "{value}")?,
+                false => print_collections(&mut out, value)?,
             }
         }
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
@@ -239,6 +235,14 @@ fn print_env(out: &mut impl Write, env: &AccountEnv, region: &base::Region) -> R
     writeln!(out, "export AWS_ENDPOINT_URL={}", env.endpoint)?;
     writeln!(out, "export AWS_REGION={region}")?;
     writeln!(out, "export AWS_DEFAULT_REGION={region}")?;
+    Ok(())
+}
+
+fn print_collections(out: &mut impl Write, value: serde_json::Value) -> Result<(), Failure> {
+    let lines: Vec<Line> = read(value)?;
+    for line in &lines {
+        writeln!(out, "{}", collection(line))?;
+    }
     Ok(())
 }
 
