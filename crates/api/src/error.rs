@@ -120,6 +120,11 @@ impl From<identity::Error> for Error {
             Failure::EntityAlreadyExists { .. } => ErrorSpec::sender("EntityAlreadyExists", 409),
             Failure::DeleteConflict { .. } => ErrorSpec::sender("DeleteConflict", 409),
             Failure::LimitExceeded { .. } => ErrorSpec::sender("LimitExceeded", 409),
+            Failure::UnmodifiableEntity { .. } => ErrorSpec::sender("UnmodifiableEntity", 400),
+            Failure::PasswordPolicyViolation { .. } => {
+                ErrorSpec::sender("PasswordPolicyViolation", 400)
+            }
+            Failure::PolicyNotAttachable { .. } => ErrorSpec::sender("PolicyNotAttachable", 400),
             Failure::MalformedPolicy { .. } => ErrorSpec::sender("MalformedPolicyDocument", 400),
             Failure::InvalidInput { .. } => ErrorSpec::sender("InvalidInput", 400),
             Failure::Validation { .. } => awsproto::code::VALIDATION_ERROR,

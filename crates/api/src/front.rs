@@ -69,6 +69,11 @@ async fn exchange(
     let fail = |error: Error| Failed { protocol, error };
     let operation = operation_of(&route);
     let region = region(world, operation.spec().service, &scope.region).map_err(fail)?;
+    if credential.expires_at.is_none() {
+        let account = &credential.principal.account;
+        let now = world.clock.now();
+        world.last_uses.note(account, &signed.access_key_id, &scope.service, &scope.region, now);
+    }
     let call = Call {
         world: Arc::clone(world),
         caller: Caller {

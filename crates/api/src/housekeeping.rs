@@ -17,6 +17,7 @@ impl World {
     /// # Errors
     /// When the rows cannot be read or written; the rest is done by the next call.
     pub async fn housekeep(&self) -> Result<(), Error> {
+        self.write_last_uses().await?;
         let before = self.clock.now().plus_seconds(-FINISHED_JOBS_SECONDS);
         self.db.write(move |tx| lifecycle::jobs::prune_finished(tx, before, JOBS_AT_ONCE)).await?;
         let (now, schedule) = (self.clock.now(), self.cells.schedule());

@@ -32,6 +32,7 @@ mod housekeeping;
 pub mod http;
 mod key_destruction;
 mod kms_port;
+mod last_use;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

@@ -6,6 +6,7 @@ use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
 use crate::kms_port::FrontDoor;
+use crate::last_use::LastUses;
 use crate::trail::{Keeper, Trail};
 use base::{Clock, Region, Rng};
 use iam::{Layers, Principal};
@@ -67,6 +68,8 @@ pub struct World {
     pub identity: Identity,
     /// Wakes whoever remembers outside the rows how far they have come, after a call changed something.
     pub changes: tokio::sync::Notify,
+    /// Uses of access keys that are not written yet.
+    pub last_uses: LastUses,
     /// Seals decisions into the texts that EC2 denials carry.
     pub(crate) decisions: DecisionSealer,
     /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
@@ -201,6 +204,7 @@ impl World {
                 kms,
                 server,
                 identity,
+                last_uses: LastUses::default(),
                 decisions,
                 changes: tokio::sync::Notify::new(),
                 cells,

@@ -175,5 +175,9 @@ pub fn delete(tx: &mut Tx<'_>, owner: &Owner, id: &str) -> Result<()> {
          WHERE account_id = $1 AND access_key_id = $2 AND owner_id = $3",
         params![owner.account(), id, owner.id()],
     )?;
+    tx.execute(
+        "DELETE FROM iam_access_key_uses WHERE account_id = $1 AND access_key_id = $2",
+        params![owner.account(), id],
+    )?;
     if deleted == 0 { Err(not_found(id)) } else { Ok(()) }
 }

@@ -2,6 +2,7 @@
 
 use crate::entity::{self, Entity, Kind};
 use crate::error::{Error, Result};
+use crate::linked_role;
 use crate::managed::{self, ManagedPolicy};
 use base::AccountId;
 use meta::{Tx, params};
@@ -12,14 +13,12 @@ pub const ATTACHED_MAX: usize = 10;
 /// Attaches a policy. Attaching it again changes nothing.
 ///
 /// # Errors
-/// [`Error::NoSuchEntity`] for the policy; [`Error::LimitExceeded`] beyond [`ATTACHED_MAX`].
+/// [`Error::NoSuchEntity`] and [`Error::PolicyNotAttachable`] for the policy;
+/// [`Error::LimitExceeded`] beyond [`ATTACHED_MAX`]; [`Error::UnmodifiableEntity`].
 pub fn attach(tx: &mut Tx<'_>, entity: &Entity, policy_arn: &str) -> Result<()> {
+    linked_role::check_modifiable(entity)?;
     let policy = managed::find_attachable(tx, &entity.account, policy_arn)?;
-    let inserted = tx.execute(
-        "INSERT INTO iam_attachments (account_id, entity_id, policy_arn) VALUES ($1, $2, $3) \
-         ON CONFLICT DO NOTHING",
-        params![&entity.account, &entity.unique_id, policy.arn()],
-    )?;
+    let inserted = insert(tx, entity, &policy.arn())?;
     if inserted == 1 && of(tx, entity)?.len() > ATTACHED_MAX {
         let title = entity.kind.title();
         let message = format!("Cannot exceed quota for PoliciesPer{title}: {ATTACHED_MAX}");
@@ -28,11 +27,27 @@ pub fn attach(tx: &mut Tx<'_>, entity: &Entity, policy_arn: &str) -> Result<()> 
     Ok(())
 }
 
+/// Attaches a policy that is known to exist. Returns how many attachments were made.
+pub(crate) fn insert(tx: &mut Tx<'_>, entity: &Entity, policy_arn: &str) -> Result<u64> {
+    let inserted = tx.execute(
+        "INSERT INTO iam_attachments (account_id, entity_id, policy_arn) VALUES ($1, $2, $3) \
+         ON CONFLICT DO NOTHING",
+        params![&entity.account, &entity.unique_id, policy_arn],
+    )?;
+    Ok(inserted)
+}
+
 /// Detaches a policy.
 ///
 /// # Errors
 /// [`Error::NoSuchEntity`] when it is not attached.
 pub fn detach(tx: &mut Tx<'_>, entity: &Entity, policy_arn: &str) -> Result<()> {
+    linked_role::check_modifiable(entity)?;
+    remove(tx, entity, policy_arn)
+}
+
+/// Detaches a policy from whatever it is attached to.
+pub(crate) fn remove(tx: &mut Tx<'_>, entity: &Entity, policy_arn: &str) -> Result<()> {
     let deleted = tx.execute(
         "DELETE FROM iam_attachments \
          WHERE account_id = $1 AND entity_id = $2 AND policy_arn = $3",

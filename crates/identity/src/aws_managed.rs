@@ -1,7 +1,7 @@
 //! The managed policies of AWS that are offered here, as `aws_managed.json` lists them.
 //!
-//! The documents are those AWS publishes, except `ReadOnlyAccess`, which lists only the actions of the
-//! services served here. Any other `arn:aws:iam::aws:policy/…` does not exist.
+//! The documents are those AWS publishes, except `ReadOnlyAccess` and those of service-linked roles,
+//! which list only the actions of the services served here. Any other `arn:aws:iam::aws:policy/…` does not exist.
 
 use crate::managed::{ManagedPolicy, Owner};
 use base::Timestamp;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::name::{Listed, Page, UNIQUE_ID_TAIL, check_name, check_path, end_of_prefix, unique_id};
 use crate::tag::{self, Tags};
-use crate::{Identity, managed};
+use crate::{Identity, linked_role, managed};
 use base::{AccountId, Arn, Timestamp};
 use meta::{Row, Tx, params};
 
@@ -54,7 +54,7 @@ impl Kind {
     }
 
     /// How many an account may have (IAM guide, "IAM quotas").
-    fn quota(self) -> (&'static str, usize) {
+    pub(crate) fn quota(self) -> (&'static str, usize) {
         match self {
             Self::User => ("UsersPerAccount", 5000),
             Self::Group => ("GroupsPerAccount", 300),
@@ -304,8 +304,13 @@ pub fn list(
 /// [`Error::NoSuchEntity`]; [`Error::DeleteConflict`] with what has to be removed first.
 pub fn delete(tx: &mut Tx<'_>, account: &AccountId, kind: Kind, name: &str) -> Result<()> {
     let entity = find(tx, account, kind, name)?;
+    linked_role::check_modifiable(&entity)?;
     let id = &entity.unique_id;
     let conflicts = [
+        (
+            "SELECT 1 FROM iam_login_profiles WHERE account_id = $1 AND user_id = $2 LIMIT 1",
+            "Cannot delete entity, must delete login profile first.",
+        ),
         (
             "SELECT 1 FROM iam_memberships WHERE account_id = $1 AND group_id = $2 LIMIT 1",
             "Cannot delete entity, must remove users from group first.",
@@ -336,10 +341,16 @@ pub fn delete(tx: &mut Tx<'_>, account: &AccountId, kind: Kind, name: &str) -> R
             return Err(Error::DeleteConflict { message });
         }
     }
-    tag::delete_all(tx, account, id)?;
+    remove(tx, &entity)
+}
+
+/// Removes the rows of an entity on which nothing hangs.
+pub(crate) fn remove(tx: &mut Tx<'_>, entity: &Entity) -> Result<()> {
+    let Entity { account, unique_id, kind, name, .. } = entity;
+    tag::delete_all(tx, account, unique_id)?;
     tx.execute(
         "DELETE FROM iam_roles WHERE account_id = $1 AND role_id = $2",
-        params![account, id],
+        params![account, unique_id],
     )?;
     tx.execute(
         "DELETE FROM iam_entities WHERE account_id = $1 AND kind = $2 AND name_key = $3",
@@ -387,6 +398,7 @@ pub fn rename(
 /// # Errors
 /// [`Error::NoSuchEntity`] for the entity, or for a policy that cannot bound it.
 pub fn set_boundary(tx: &mut Tx<'_>, entity: &Entity, boundary: Option<&str>) -> Result<()> {
+    linked_role::check_modifiable(entity)?;
     if let Some(arn) = boundary {
         managed::find_boundary(tx, &entity.account, arn)?;
     }

@@ -27,6 +27,24 @@ pub enum Error {
         /// Which quota.
         message: String,
     },
+    /// `UnmodifiableEntity`: only a service may change it.
+    #[error("{message}")]
+    UnmodifiableEntity {
+        /// What cannot be changed.
+        message: String,
+    },
+    /// `PasswordPolicyViolation`.
+    #[error("{message}")]
+    PasswordPolicyViolation {
+        /// What the password lacks; never the password.
+        message: String,
+    },
+    /// `PolicyNotAttachable`: a policy of service-linked roles.
+    #[error("{message}")]
+    PolicyNotAttachable {
+        /// Which.
+        message: String,
+    },
     /// `MalformedPolicyDocument`.
     #[error("{message}")]
     MalformedPolicy {

@@ -3,6 +3,7 @@
 use crate::document::{self, quota_bytes};
 use crate::entity::Entity;
 use crate::error::{Error, Result};
+use crate::linked_role;
 use crate::name::check_name;
 use iam::PolicyKind;
 use meta::{Tx, params};
@@ -21,6 +22,7 @@ pub struct InlinePolicy {
 /// # Errors
 /// The name's and the document's; [`Error::LimitExceeded`] when all together are too long.
 pub fn put(tx: &mut Tx<'_>, entity: &Entity, name: &str, document: &str) -> Result<()> {
+    linked_role::check_modifiable(entity)?;
     check_name("policyName", name, 128)?;
     document::check(document, PolicyKind::Identity)?;
     tx.execute(
@@ -71,6 +73,7 @@ fn not_found(entity: &Entity, name: &str) -> Error {
 /// # Errors
 /// [`Error::NoSuchEntity`].
 pub fn delete(tx: &mut Tx<'_>, entity: &Entity, name: &str) -> Result<()> {
+    linked_role::check_modifiable(entity)?;
     let deleted = tx.execute(
         "DELETE FROM iam_inline_policies \
          WHERE account_id = $1 AND entity_id = $2 AND name_key = $3 AND name = $4",

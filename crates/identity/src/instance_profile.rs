@@ -3,13 +3,14 @@
 use crate::Identity;
 use crate::entity::{self, Entity, Kind};
 use crate::error::{Error, Result};
+use crate::linked_role;
 use crate::name::{Listed, Page, UNIQUE_ID_TAIL, check_name, check_path, end_of_prefix, unique_id};
 use crate::tag::{self, Tags};
 use base::{AccountId, Arn, Timestamp};
 use meta::{Row, Tx, params};
 
 /// How many an account may have (IAM guide, "IAM quotas").
-const PROFILES_MAX: u64 = 1000;
+pub(crate) const PROFILES_MAX: u64 = 1000;
 
 /// An instance profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +175,7 @@ pub fn of_role(tx: &mut Tx<'_>, role: &Entity, page: &Page) -> Result<Listed<Ins
 /// [`Error::LimitExceeded`] when there is one already, also the same.
 pub fn add_role(tx: &mut Tx<'_>, profile: &InstanceProfile, role: &Entity) -> Result<()> {
     assert_eq!(role.kind, Kind::Role, "an instance profile holds roles");
+    linked_role::check_modifiable(role)?;
     if profile.role_id.is_some() {
         let message = "Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1".to_owned();
         return Err(Error::LimitExceeded { message });

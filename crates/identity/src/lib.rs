@@ -11,6 +11,7 @@
 
 pub mod access_key;
 pub mod account;
+pub mod alias;
 pub mod attachment;
 mod aws_managed;
 mod credential;
@@ -21,13 +22,18 @@ mod error;
 pub mod group;
 pub mod inline;
 pub mod instance_profile;
+pub mod last_use;
 mod layers;
+pub mod linked_role;
+pub mod login;
 pub mod managed;
 mod name;
+pub mod oidc;
 pub mod role;
 mod schema;
 mod seal;
 pub mod session;
+pub mod summary;
 pub mod tag;
 
 pub use credential::{Credential, host_principal};

@@ -6,7 +6,7 @@ use crate::name::{
     Listed, Page, UNIQUE_ID_TAIL, check_length, check_name, check_path, end_of_prefix, unique_id,
 };
 use crate::tag::{self, Tags};
-use crate::{Identity, aws_managed};
+use crate::{Identity, aws_managed, linked_role};
 use base::{AccountId, Timestamp};
 use iam::PolicyKind;
 use meta::{Row, Tx, params};
@@ -16,7 +16,7 @@ pub const DOCUMENT_BYTES_MAX: usize = 6144;
 /// How many versions a policy may have.
 pub const VERSIONS_MAX: usize = 5;
 /// How many policies an account may have.
-const POLICIES_MAX: u64 = 1500;
+pub(crate) const POLICIES_MAX: u64 = 1500;
 
 /// Whose a policy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,11 @@ impl ManagedPolicy {
             Owner::Customer(account) => account.as_str(),
         };
         format!("arn:aws:iam::{owner}:policy{}{}", self.path, self.name)
+    }
+
+    /// Whether an account may attach it: policies of service-linked roles are for these alone.
+    pub fn is_attachable(&self) -> bool {
+        self.owner != Owner::Aws || self.path != linked_role::PATH
     }
 }
 
@@ -301,12 +306,17 @@ pub(crate) fn find_attachable(
     account: &AccountId,
     arn: &str,
 ) -> Result<ManagedPolicy> {
-    find(tx, account, arn).map_err(|error| match error {
+    let policy = find(tx, account, arn).map_err(|error| match error {
         Error::NoSuchEntity { .. } => {
             Error::missing(format!("Policy {arn} does not exist or is not attachable."))
         }
         other => other,
-    })
+    })?;
+    if !policy.is_attachable() {
+        let message = format!("Cannot attach a Service Role Policy to a Customer Role: {arn}");
+        return Err(Error::PolicyNotAttachable { message });
+    }
+    Ok(policy)
 }
 
 /// A policy that is to bound something.

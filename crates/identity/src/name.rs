@@ -16,6 +16,8 @@ pub(crate) fn unique_id(rng: &dyn Rng, prefix: &str, length: usize) -> String {
 
 /// Letters of a unique id behind its prefix.
 pub(crate) const UNIQUE_ID_TAIL: usize = 17;
+/// Longest id of a deletion task (IAM API, `DeletionTaskId`).
+pub(crate) const TASK_ID_MAX: usize = 1000;
 /// Letters of an access key id behind its prefix.
 pub(crate) const ACCESS_KEY_TAIL: usize = 16;
 

@@ -4,7 +4,7 @@ use crate::document::{self, quota_bytes};
 use crate::entity::{self, Entity, Kind, New};
 use crate::error::{Error, Result};
 use crate::name::{Listed, Page, check_length};
-use crate::{Identity, directory};
+use crate::{Identity, directory, linked_role};
 use base::AccountId;
 use iam::{Bindings, Policy, PolicyKind, ResourceLayer};
 use meta::{Tx, params};
@@ -51,6 +51,16 @@ impl Identity {
     /// # Errors
     /// As for users, and [`Error::MalformedPolicy`] for the trust policy.
     pub fn create_role(&self, tx: &mut Tx<'_>, new: &NewRole<'_>) -> Result<Role> {
+        if new.entity.path.is_some_and(|path| path.starts_with(linked_role::PATH)) {
+            return Err(Error::validation(
+                "The specified value for path is invalid: paths of service-linked roles are reserved.",
+            ));
+        }
+        self.create_any_role(tx, new)
+    }
+
+    /// Makes a role under any path.
+    pub(crate) fn create_any_role(&self, tx: &mut Tx<'_>, new: &NewRole<'_>) -> Result<Role> {
         assert_eq!(new.entity.kind, Kind::Role, "only roles have trust policies");
         let seconds = new.max_session_seconds.unwrap_or(SESSION_SECONDS_DEFAULT);
         check_settings(new.description, seconds)?;
@@ -175,6 +185,7 @@ pub fn list(
 /// # Errors
 /// [`Error::MalformedPolicy`].
 pub fn set_trust(tx: &mut Tx<'_>, role: &Role, text: &str) -> Result<()> {
+    linked_role::check_modifiable(&role.entity)?;
     let bindings = check_trust(tx, text)?;
     tx.execute(
         "UPDATE iam_roles SET trust = $1, bindings = $2 WHERE account_id = $3 AND role_id = $4",
@@ -194,6 +205,10 @@ pub fn update(
     max_session_seconds: i64,
 ) -> Result<()> {
     check_settings(description, max_session_seconds)?;
+    if max_session_seconds != role.max_session_seconds {
+        // The description alone may be edited (IAM guide, "Service-linked roles").
+        linked_role::check_modifiable(&role.entity)?;
+    }
     tx.execute(
         "UPDATE iam_roles SET description = $1, max_session_seconds = $2 \
          WHERE account_id = $3 AND role_id = $4",

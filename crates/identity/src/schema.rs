@@ -10,7 +10,48 @@ use meta::Migration;
 pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "identity-001-entities", sql: ENTITIES },
     Migration { name: "identity-002-instance-profiles", sql: INSTANCE_PROFILES },
+    Migration { name: "identity-003-sign-in", sql: SIGN_IN },
 ];
+
+/// Aliases, passwords, deleted service-linked roles, uses of access keys, token issuers. `settings`
+/// is JSON; `keys` a JSON web key set that was handed over.
+const SIGN_IN: &str = "
+CREATE TABLE iam_aliases (
+    alias TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    PRIMARY KEY (alias)
+);
+CREATE UNIQUE INDEX iam_aliases_by_account ON iam_aliases (account_id);
+CREATE TABLE iam_login_profiles (
+    account_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    hash BYTES NOT NULL,
+    reset_required BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, user_id)
+);
+CREATE TABLE iam_role_deletions (
+    account_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, task_id)
+);
+CREATE TABLE iam_access_key_uses (
+    account_id TEXT NOT NULL,
+    access_key_id TEXT NOT NULL,
+    used_at BIGINT NOT NULL,
+    service TEXT NOT NULL,
+    region TEXT NOT NULL,
+    PRIMARY KEY (account_id, access_key_id)
+);
+CREATE TABLE iam_oidc_providers (
+    account_id TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    keys TEXT,
+    PRIMARY KEY (account_id, issuer)
+);";
 
 const INSTANCE_PROFILES: &str = "
 CREATE TABLE iam_instance_profiles (

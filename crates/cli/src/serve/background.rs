@@ -17,6 +17,7 @@ const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 
 /// The running tasks.
 pub(crate) struct Background {
+    world: Arc<World>,
     jobs: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     rewrapping: JoinHandle<()>,
@@ -63,7 +64,7 @@ pub(crate) fn start(
     });
     let housekeeping = tokio::spawn(housekeep(Arc::clone(world)));
     let rewrapping = tokio::spawn(rewrap_materials(Arc::clone(world), rewrap));
-    Background { jobs, housekeeping, rewrapping }
+    Background { world: Arc::clone(world), jobs, housekeeping, rewrapping }
 }
 
 /// Moves key material to new domain keys: what an earlier run had begun, then whenever it is woken.
@@ -107,10 +108,14 @@ async fn housekeep(world: Arc<World>) {
 }
 
 impl Background {
-    /// Waits for the jobs to reach a safe place. `stopped` must be true already.
+    /// Waits for the jobs to reach a safe place, and writes what was to be written later. `stopped`
+    /// must be true already, and no request under way.
     pub(crate) async fn stop(self) {
         self.housekeeping.abort();
         self.rewrapping.abort();
+        if let Err(error) = self.world.write_last_uses().await {
+            tracing::error!(%error, "the last uses of access keys could not be written");
+        }
         if let Err(error) = self.jobs.await {
             tracing::error!(%error, "the jobs ended badly");
         }

@@ -8,7 +8,17 @@
 #[path = "shared/instance_profile.rs"]
 mod instance_profile;
 
+#[path = "shared/issuer.rs"]
+mod issuer;
+#[path = "shared/login.rs"]
+mod login;
+#[path = "shared/simulation.rs"]
+mod simulation;
+
 pub(crate) use instance_profile::{InstanceProfile, Profile};
+pub(crate) use issuer::Issuer;
+pub(crate) use login::{LoginProfile, hash, is_password, named_or_own_user, reset};
+pub(crate) use simulation::{Circumstances, ContextEntry, Simulation, SimulationOutput, invalid};
 
 use crate::pipeline::Ask;
 use crate::{Call, Error};
@@ -329,7 +339,7 @@ pub(crate) struct Boundary {
     permissions_boundary_arn: String,
 }
 
-fn boundary(entity: &Entity) -> Option<Boundary> {
+pub(crate) fn boundary(entity: &Entity) -> Option<Boundary> {
     let arn = entity.boundary.clone()?;
     // The one type there is, spelled as the service does, not as its model.
     let permissions_boundary_type = "Policy".to_owned();
@@ -483,7 +493,7 @@ impl Policy {
             default_version_id: format!("v{}", policy.default_version),
             attachment_count: count(Usage::PermissionsPolicy)?,
             permissions_boundary_usage_count: count(Usage::PermissionsBoundary)?,
-            is_attachable: true,
+            is_attachable: policy.is_attachable(),
             description: None,
             create_date: policy.created_at,
             update_date: policy.updated_at,

@@ -2,66 +2,20 @@
 //!
 //! The evaluator is the one that decides real requests; only the circumstances are those given.
 
-use super::shared::{self, Subject};
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
-use awsproto::{ErrorSpec, Shape, string_enum};
-use base::Arn;
-use iam::{
-    AttachedPolicy, Context, Decision, Effect, Layer, Layers, Mismatch, Outcome, Policy,
-    PolicyKind, Principal, Reason,
+use super::shared::{
+    self, Circumstances, ContextEntry, Simulation, SimulationOutput, Subject, invalid,
 };
-use identity::{Entity, Kind, Listed, Page, tag};
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::Shape;
+use base::Arn;
+use iam::Principal;
+use identity::{Entity, Kind, tag};
 use meta::Tx;
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 pub(crate) struct SimulatePrincipalPolicy;
 
-const INVALID_INPUT: ErrorSpec = ErrorSpec::sender("InvalidInput", 400);
-
-/// How many actions on how many resources one request may ask about.
-const PAIRS_MAX: usize = 10_000;
-
-string_enum! {
-    /// What the values of a condition key are.
-    pub(crate) enum ContextKeyType {
-        /// A text.
-        String = "string",
-        /// Texts.
-        StringList = "stringList",
-        /// A number.
-        Numeric = "numeric",
-        /// Numbers.
-        NumericList = "numericList",
-        /// `true` or `false`.
-        Boolean = "boolean",
-        /// Several of them.
-        BooleanList = "booleanList",
-        /// An address.
-        Ip = "ip",
-        /// Addresses.
-        IpList = "ipList",
-        /// Base 64.
-        Binary = "binary",
-        /// Several of them.
-        BinaryList = "binaryList",
-        /// An instant.
-        Date = "date",
-        /// Instants.
-        DateList = "dateList",
-    }
-}
-
 #[derive(Shape)]
-#[shape(input)]
-pub(crate) struct ContextEntry {
-    context_key_name: Option<String>,
-    context_key_values: Vec<String>,
-    context_key_type: Option<ContextKeyType>,
-}
-
-#[derive(Shape)]
-#[shape(input, unsupported(ResourcePolicy, ResourceOwner, CallerArn, ResourceHandlingOption))]
+#[shape(input, unsupported(ResourceHandlingOption))]
 pub(crate) struct Input {
     policy_source_arn: String,
     policy_input_list: Vec<String>,
@@ -69,76 +23,50 @@ pub(crate) struct Input {
     #[shape(required)]
     action_names: Vec<String>,
     resource_arns: Vec<String>,
+    resource_policy: Option<String>,
+    resource_owner: Option<String>,
+    caller_arn: Option<String>,
     context_entries: Vec<ContextEntry>,
     max_items: Option<i32>,
-    marker: Option<String>,
-}
-
-#[derive(Shape)]
-#[shape(output, omitted(StartPosition, EndPosition))]
-pub(crate) struct Statement {
-    source_policy_id: String,
-    source_policy_type: &'static str,
-}
-
-#[derive(Shape)]
-#[shape(output)]
-pub(crate) struct BoundaryDetail {
-    allowed_by_permissions_boundary: bool,
-}
-
-#[derive(Shape)]
-#[shape(output, omitted(EvalDecisionDetails, OrganizationsDecisionDetail, ResourceSpecificResults))]
-pub(crate) struct EvaluationResult {
-    eval_action_name: String,
-    eval_resource_name: String,
-    eval_decision: &'static str,
-    matched_statements: Vec<Statement>,
-    missing_context_values: Vec<String>,
-    permissions_boundary_decision_detail: Option<BoundaryDetail>,
-}
-
-#[derive(Shape)]
-#[shape(output)]
-pub(crate) struct Output {
-    evaluation_results: Vec<EvaluationResult>,
-    is_truncated: bool,
     marker: Option<String>,
 }
 
 pub(crate) struct Plan {
     source: Subject,
     source_arn: String,
-    added: Vec<AttachedPolicy>,
-    boundary: Option<AttachedPolicy>,
-    pairs: Listed<(usize, String, String)>,
-    context: Context,
+    simulation: Simulation,
 }
 
 impl Operation for SimulatePrincipalPolicy {
     const SPEC: Spec = Spec::reads(Service::Iam, "SimulatePrincipalPolicy");
     type Input = Input;
     type Plan = Plan;
-    type Output = Output;
+    type Output = SimulationOutput;
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let page = shared::page(input.marker.as_ref(), input.max_items)?;
-        let added = policies("PolicyInputList", Layer::Identity, &input.policy_input_list)?;
-        let name = "PermissionsBoundaryPolicyInputList";
-        let mut bounds =
-            policies(name, Layer::Boundary, &input.permissions_boundary_policy_input_list)?;
-        if bounds.len() > 1 {
-            return Err(invalid(format!("{name} can hold one policy only.")));
+        let source = source(call, &input.policy_source_arn).await?;
+        if source.kind == Kind::Role
+            && input.resource_policy.is_some()
+            && input.caller_arn.is_none()
+        {
+            // IAM API, `CallerArn`: required when the source is no user and there is a resource policy.
+            return Err(invalid("A ResourcePolicy for a role needs a CallerArn.".to_owned()));
         }
-        let mut context = Context::new();
-        context.set_now(call.now).extend(&given(&input.context_entries)?);
+        let circumstances = Circumstances {
+            policy_input_list: input.policy_input_list,
+            boundary_input_list: input.permissions_boundary_policy_input_list,
+            action_names: input.action_names,
+            resource_arns: input.resource_arns,
+            resource_policy: input.resource_policy,
+            resource_owner: input.resource_owner,
+            context_entries: input.context_entries,
+            caller_arn: input.caller_arn,
+        };
         Ok(Plan {
-            source: source(call, &input.policy_source_arn).await?,
+            source,
             source_arn: input.policy_source_arn,
-            added,
-            boundary: bounds.pop(),
-            pairs: pairs(&input.action_names, input.resource_arns, &page)?,
-            context,
+            simulation: Simulation::read(call, circumstances, &page)?,
         })
     }
 
@@ -146,10 +74,10 @@ impl Operation for SimulatePrincipalPolicy {
         vec![plan.source.ask("iam:SimulatePrincipalPolicy")]
     }
 
-    async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let Plan { source, source_arn, added, boundary, pairs, context } = plan.into_inner();
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<SimulationOutput, Error> {
+        let Plan { source, source_arn, simulation } = plan.into_inner();
         let identity = call.world.identity.clone();
-        let (principal, mut layers) = shared::read(call, move |tx| {
+        let (principal, layers) = shared::read(call, move |tx| {
             let entity = source.find(tx)?;
             if entity.arn().to_string() != source_arn {
                 let message = format!("The entity with ARN {source_arn} cannot be found.");
@@ -160,28 +88,8 @@ impl Operation for SimulatePrincipalPolicy {
             Ok((principal, layers))
         })
         .await?;
-        layers.identity.extend(added);
-        layers.boundary = boundary.or(layers.boundary);
-        let shown = pairs.items.iter().map(|(_, action, resource)| {
-            let request = iam::Request {
-                principal: &principal,
-                action,
-                resource,
-                resource_account: None,
-                context: &context,
-            };
-            result(&principal, &layers, &iam::evaluate(&request, &layers))
-        });
-        Ok(Output {
-            evaluation_results: shown.collect(),
-            is_truncated: pairs.next.is_some(),
-            marker: shared::marker(pairs.next.as_ref()),
-        })
+        simulation.decide(principal, layers)
     }
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(INVALID_INPUT, message)
 }
 
 /// The user or role whose policies are asked about.
@@ -202,66 +110,6 @@ async fn source(call: &Call, arn: &str) -> Result<Subject, Error> {
     Subject::named(call, kind, name).await
 }
 
-fn policies(list: &str, layer: Layer, texts: &[String]) -> Result<Vec<AttachedPolicy>, Error> {
-    let policy = |(index, text): (usize, &String)| {
-        let name_or_arn = format!("{list}.{}", index + 1);
-        let policy = Policy::parse(text, PolicyKind::Identity)
-            .map_err(|error| invalid(format!("{name_or_arn}: {error}")))?;
-        Ok(AttachedPolicy { layer, name_or_arn, policy: Arc::new(policy) })
-    };
-    texts.iter().enumerate().map(policy).collect()
-}
-
-/// The condition keys that the request gives.
-fn given(entries: &[ContextEntry]) -> Result<Context, Error> {
-    use ContextKeyType as Type;
-    let mut context = Context::new();
-    for ContextEntry { context_key_name, context_key_values: values, context_key_type } in entries {
-        let Some(key) = context_key_name else {
-            return Err(invalid("A context entry needs a ContextKeyName.".to_owned()));
-        };
-        // Without a type, a value is a text.
-        let kind = context_key_type.as_ref().unwrap_or(&Type::String);
-        match (kind, values.as_slice()) {
-            (
-                Type::StringList
-                | Type::NumericList
-                | Type::BooleanList
-                | Type::IpList
-                | Type::BinaryList
-                | Type::DateList,
-                values,
-            ) => context.set_multi(key, values.to_vec()),
-            (
-                Type::String | Type::Numeric | Type::Boolean | Type::Ip | Type::Binary | Type::Date,
-                [value],
-            ) => context.set(key, value.as_str()),
-            (_, _) => return Err(invalid(format!("The context key {key} needs one value."))),
-        };
-    }
-    Ok(context)
-}
-
-/// Every action on every resource, numbered, as far as the page reaches.
-fn pairs(
-    actions: &[String],
-    mut resources: Vec<String>,
-    page: &Page,
-) -> Result<Listed<(usize, String, String)>, Error> {
-    if resources.is_empty() {
-        resources.push("*".to_owned());
-    }
-    if let Some(bad) = actions.iter().find(|action| !action.contains(':')) {
-        return Err(invalid(format!("Invalid action name: {bad}")));
-    }
-    if actions.len().saturating_mul(resources.len()) > PAIRS_MAX {
-        return Err(invalid(format!("More than {PAIRS_MAX} combinations are asked about.")));
-    }
-    let both = actions.iter().flat_map(|a| resources.iter().map(move |r| (a.clone(), r.clone())));
-    let all = both.enumerate().map(|(index, (action, resource))| (index, action, resource));
-    Ok(shared::part(all.collect(), page, |(index, _, _)| format!("{index:08}")))
-}
-
 /// The user, or a session of the role.
 fn principal(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Principal> {
     let Entity { account, path, name, unique_id, .. } = entity;
@@ -271,69 +119,6 @@ fn principal(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Principal> {
     };
     principal.tags = tag::of(tx, account, unique_id)?;
     Ok(principal)
-}
-
-fn result(principal: &Principal, layers: &Layers, decision: &Decision) -> EvaluationResult {
-    let trace = &decision.trace;
-    let (eval_decision, effect) = match decision.reason {
-        Reason::ExplicitDeny(_) => ("explicitDeny", Some(Effect::Deny)),
-        Reason::ImplicitDeny(_) => ("implicitDeny", None),
-        Reason::AllowedByStatement(_) | Reason::AllowedByGrant { .. } | Reason::AllowedAsRoot => {
-            ("allowed", Some(Effect::Allow))
-        }
-    };
-    let mut matched = Vec::new();
-    let mut missing = BTreeSet::new();
-    let (mut bound_allows, mut bound_denies) = (false, false);
-    for policy in &trace.policies {
-        for statement in &policy.statements {
-            match &statement.outcome {
-                Outcome::Applies(_) => {
-                    if policy.layer == Layer::Boundary {
-                        bound_allows |= statement.effect == Effect::Allow;
-                        bound_denies |= statement.effect == Effect::Deny;
-                    }
-                    if Some(statement.effect) == effect {
-                        matched.push(Statement {
-                            source_policy_id: policy.policy.clone(),
-                            source_policy_type: policy_type(principal, &policy.policy),
-                        });
-                    }
-                }
-                Outcome::Misses(Mismatch::Condition { key, found: None, .. }) => {
-                    missing.insert(key.clone());
-                }
-                Outcome::Misses(_) => {}
-            }
-        }
-    }
-    EvaluationResult {
-        eval_action_name: trace.action.clone(),
-        eval_resource_name: trace.resource.clone(),
-        eval_decision,
-        matched_statements: matched,
-        missing_context_values: missing.into_iter().collect(),
-        permissions_boundary_decision_detail: layers.boundary.as_ref().map(|_| BoundaryDetail {
-            allowed_by_permissions_boundary: bound_allows && !bound_denies,
-        }),
-    }
-}
-
-/// Where a policy comes from, by its name in the layers: names of inline policies hold no spaces.
-fn policy_type(principal: &Principal, name: &str) -> &'static str {
-    if name.starts_with("arn:aws:iam::aws:") {
-        "aws-managed"
-    } else if name.starts_with("arn:") {
-        "user-managed"
-    } else if name.contains("InputList.") {
-        "none"
-    } else if name.contains(" of group ") {
-        "group"
-    } else if matches!(principal.kind, iam::PrincipalKind::AssumedRole { .. }) {
-        "role"
-    } else {
-        "user"
-    }
 }
 
 #[cfg(test)]

@@ -128,6 +128,8 @@ fn text(name: &str) -> String {
         ("ClientToken", "2f1f0e9e-0000-4000-8000-000000000002"),
         ("Checksum", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
         ("ChecksumAlgorithm", "SHA256"),
+        ("ThumbprintList", "0123456789abcdef0123456789abcdef01234567"),
+        ("ThumbprintList 2", "89abcdef0123456789abcdef0123456789abcdef"),
     ];
     match known.iter().find(|(known, _)| *known == name) {
         Some((_, text)) => (*text).to_owned(),

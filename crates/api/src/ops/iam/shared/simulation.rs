@@ -1,0 +1,396 @@
+//! What both simulations share: circumstances as requests give them, and decisions as replies show
+//! them. The evaluator is the one that decides real requests.
+
+use super::{marker, part};
+use crate::{Call, Error};
+use awsproto::{ErrorSpec, Shape, string_enum};
+use base::{AccountId, Arn};
+use iam::{
+    AttachedPolicy, Context, ContextValue, Decision, Effect, Layer, Layers, Mismatch, Outcome,
+    Policy, PolicyKind, Principal, PrincipalKind, Reason, ResourceLayer, Trace,
+};
+use identity::{Listed, Page};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const INVALID_INPUT: ErrorSpec = ErrorSpec::sender("InvalidInput", 400);
+
+/// How many actions on how many resources one request may ask about.
+const PAIRS_MAX: usize = 10_000;
+/// How many policies one list may have; each has its own limit of length.
+const POLICIES_MAX: usize = 100;
+
+string_enum! {
+    /// What the values of a condition key are.
+    pub(crate) enum ContextKeyType {
+        /// A text.
+        String = "string",
+        /// Texts.
+        StringList = "stringList",
+        /// A number.
+        Numeric = "numeric",
+        /// Numbers.
+        NumericList = "numericList",
+        /// `true` or `false`.
+        Boolean = "boolean",
+        /// Several of them.
+        BooleanList = "booleanList",
+        /// An address.
+        Ip = "ip",
+        /// Addresses.
+        IpList = "ipList",
+        /// Base 64.
+        Binary = "binary",
+        /// Several of them.
+        BinaryList = "binaryList",
+        /// An instant.
+        Date = "date",
+        /// Instants.
+        DateList = "dateList",
+    }
+}
+
+#[derive(Shape)]
+#[shape(input)]
+pub(crate) struct ContextEntry {
+    context_key_name: Option<String>,
+    context_key_values: Vec<String>,
+    context_key_type: Option<ContextKeyType>,
+}
+
+/// What both requests say of the circumstances.
+pub(crate) struct Circumstances {
+    pub(crate) policy_input_list: Vec<String>,
+    pub(crate) boundary_input_list: Vec<String>,
+    pub(crate) action_names: Vec<String>,
+    pub(crate) resource_arns: Vec<String>,
+    pub(crate) resource_policy: Option<String>,
+    pub(crate) resource_owner: Option<String>,
+    pub(crate) context_entries: Vec<ContextEntry>,
+    pub(crate) caller_arn: Option<String>,
+}
+
+/// What is to be decided, read and checked.
+pub(crate) struct Simulation {
+    added: Vec<AttachedPolicy>,
+    boundary: Option<AttachedPolicy>,
+    resource_policy: Option<String>,
+    resource_owner: Option<AccountId>,
+    caller: Option<Principal>,
+    pairs: Listed<(usize, String, String)>,
+    context: Context,
+}
+
+#[derive(Shape)]
+#[shape(output, omitted(StartPosition, EndPosition))]
+pub(crate) struct Statement {
+    source_policy_id: String,
+    source_policy_type: &'static str,
+}
+
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct BoundaryDetail {
+    allowed_by_permissions_boundary: bool,
+}
+
+#[derive(Shape)]
+#[shape(output, omitted(OrganizationsDecisionDetail, ResourceSpecificResults))]
+pub(crate) struct EvaluationResult {
+    eval_action_name: String,
+    eval_resource_name: String,
+    eval_decision: &'static str,
+    matched_statements: Vec<Statement>,
+    missing_context_values: Vec<String>,
+    permissions_boundary_decision_detail: Option<BoundaryDetail>,
+    eval_decision_details: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct SimulationOutput {
+    evaluation_results: Vec<EvaluationResult>,
+    is_truncated: bool,
+    marker: Option<String>,
+}
+
+impl Simulation {
+    /// Reads what a request says.
+    pub(crate) fn read(call: &Call, given_by: Circumstances, page: &Page) -> Result<Self, Error> {
+        let added = policies("PolicyInputList", Layer::Identity, &given_by.policy_input_list)?;
+        let name = "PermissionsBoundaryPolicyInputList";
+        let mut bounds = policies(name, Layer::Boundary, &given_by.boundary_input_list)?;
+        if bounds.len() > 1 {
+            return Err(invalid(format!("{name} can hold one policy only.")));
+        }
+        let mut context = Context::new();
+        context.set_now(call.now).extend(&given(&given_by.context_entries)?);
+        let caller = given_by.caller_arn.as_deref().map(user).transpose()?;
+        let resource_owner = given_by.resource_owner.as_deref().map(account).transpose()?;
+        Ok(Self {
+            added,
+            boundary: bounds.pop(),
+            resource_policy: given_by.resource_policy,
+            resource_owner,
+            caller,
+            pairs: pairs(&given_by.action_names, given_by.resource_arns, page)?,
+            context,
+        })
+    }
+
+    /// Decides every pair for a principal with the policies that it has already.
+    pub(crate) fn decide(
+        self,
+        principal: Principal,
+        mut layers: Layers,
+    ) -> Result<SimulationOutput, Error> {
+        let Self { added, boundary, resource_policy, resource_owner, caller, pairs, context } =
+            self;
+        layers.identity.extend(added);
+        layers.boundary = boundary.or(layers.boundary);
+        let mut principal = caller.unwrap_or(principal);
+        describe(&mut principal, &context);
+        let mut results = Vec::new();
+        for (_, action, resource) in &pairs.items {
+            let owner = owner_of(resource).or_else(|| resource_owner.clone());
+            layers.resource = match &resource_policy {
+                Some(text) => Some(resource_layer(text, resource)?),
+                None => None,
+            };
+            let request = iam::Request {
+                principal: &principal,
+                action,
+                resource,
+                resource_account: owner.as_ref(),
+                context: &context,
+            };
+            results.push(result(&principal, &layers, &iam::evaluate(&request, &layers)));
+        }
+        Ok(SimulationOutput {
+            evaluation_results: results,
+            is_truncated: pairs.next.is_some(),
+            marker: marker(pairs.next.as_ref()),
+        })
+    }
+}
+
+pub(crate) fn invalid(message: String) -> Error {
+    Error::new(INVALID_INPUT, message)
+}
+
+/// The user that is to be the caller (IAM API: `CallerArn` is the ARN of a user, of nothing else).
+fn user(arn: &str) -> Result<Principal, Error> {
+    let parsed = Arn::parse(arn).filter(|arn| arn.service == "iam");
+    let found = parsed.and_then(|arn| {
+        let account = AccountId::parse(&arn.account).ok()?;
+        let path_and_name = arn.resource.strip_prefix("user")?;
+        let (path, name) = path_and_name.split_at(path_and_name.rfind('/')? + 1);
+        // The policies given name users by ARN, so an id of its own is never compared.
+        (!name.is_empty())
+            .then(|| Principal::user(&account, path, name, &format!("simulated:{arn}")))
+    });
+    found.ok_or_else(|| invalid(format!("Invalid CallerArn: {arn} is not the ARN of a user.")))
+}
+
+/// An account by its number or by the ARN of its root.
+fn account(text: &str) -> Result<AccountId, Error> {
+    let root = text.strip_prefix("arn:aws:iam::").and_then(|rest| rest.strip_suffix(":root"));
+    AccountId::parse(root.unwrap_or(text)).map_err(|_| {
+        invalid(format!("Invalid ResourceOwner: {text} is not the ARN of an account."))
+    })
+}
+
+/// The account that a resource's ARN names.
+fn owner_of(resource: &str) -> Option<AccountId> {
+    Arn::parse(resource).and_then(|arn| AccountId::parse(&arn.account).ok())
+}
+
+/// The resource's policy. Those of keys and of roles are mandatory (spec 20, A.3).
+fn resource_layer(text: &str, resource: &str) -> Result<ResourceLayer, Error> {
+    let arn = Arn::parse(resource);
+    let is = |service: &str, kind: &str| {
+        arn.as_ref().is_some_and(|arn| arn.service == service && arn.resource.starts_with(kind))
+    };
+    let kind = if is("iam", "role/") { PolicyKind::Trust } else { PolicyKind::KeyPolicy };
+    let policy =
+        Policy::parse(text, kind).map_err(|error| invalid(format!("ResourcePolicy: {error}")))?;
+    Ok(ResourceLayer {
+        policy: Arc::new(policy),
+        name: "ResourcePolicy".to_owned(),
+        mandatory: kind == PolicyKind::Trust || is("kms", "key/"),
+    })
+}
+
+/// What the context says of the caller is the caller's: the evaluator takes these keys from it alone.
+fn describe(principal: &mut Principal, context: &Context) {
+    for (key, value) in context.iter() {
+        let ContextValue::Single(value) = value else { continue };
+        match key {
+            "aws:userid" => principal.user_id.clone_from(value),
+            "aws:principalarn" => principal.principal_arn.clone_from(value),
+            "aws:sourceidentity" => principal.source_identity = Some(value.clone()),
+            "aws:username" => {
+                if let PrincipalKind::User { name, .. } = &mut principal.kind {
+                    name.clone_from(value);
+                }
+            }
+            _ => {
+                if let Some(tag) = key.strip_prefix("aws:principaltag/") {
+                    principal.tags.retain(|known, _| known.to_lowercase() != tag);
+                    principal.tags.insert(tag.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+}
+
+fn policies(list: &str, layer: Layer, texts: &[String]) -> Result<Vec<AttachedPolicy>, Error> {
+    if texts.len() > POLICIES_MAX {
+        return Err(invalid(format!("{list} has more than {POLICIES_MAX} policies.")));
+    }
+    let policy = |(index, text): (usize, &String)| {
+        let name_or_arn = format!("{list}.{}", index + 1);
+        let policy = Policy::parse(text, PolicyKind::Identity)
+            .map_err(|error| invalid(format!("{name_or_arn}: {error}")))?;
+        Ok(AttachedPolicy { layer, name_or_arn, policy: Arc::new(policy) })
+    };
+    texts.iter().enumerate().map(policy).collect()
+}
+
+/// The condition keys that the request gives.
+fn given(entries: &[ContextEntry]) -> Result<Context, Error> {
+    use ContextKeyType as Type;
+    let mut context = Context::new();
+    for ContextEntry { context_key_name, context_key_values: values, context_key_type } in entries {
+        let Some(key) = context_key_name else {
+            return Err(invalid("A context entry needs a ContextKeyName.".to_owned()));
+        };
+        // Without a type, a value is a text.
+        let kind = context_key_type.as_ref().unwrap_or(&Type::String);
+        match (kind, values.as_slice()) {
+            (
+                Type::StringList
+                | Type::NumericList
+                | Type::BooleanList
+                | Type::IpList
+                | Type::BinaryList
+                | Type::DateList,
+                values,
+            ) => context.set_multi(key, values.to_vec()),
+            (
+                Type::String | Type::Numeric | Type::Boolean | Type::Ip | Type::Binary | Type::Date,
+                [value],
+            ) => context.set(key, value.as_str()),
+            (_, _) => return Err(invalid(format!("The context key {key} needs one value."))),
+        };
+    }
+    Ok(context)
+}
+
+/// Every action on every resource, numbered, as far as the page reaches.
+fn pairs(
+    actions: &[String],
+    mut resources: Vec<String>,
+    page: &Page,
+) -> Result<Listed<(usize, String, String)>, Error> {
+    if resources.is_empty() {
+        resources.push("*".to_owned());
+    }
+    if let Some(bad) = actions.iter().find(|action| !action.contains(':')) {
+        return Err(invalid(format!("Invalid action name: {bad}")));
+    }
+    if actions.len().saturating_mul(resources.len()) > PAIRS_MAX {
+        return Err(invalid(format!("More than {PAIRS_MAX} combinations are asked about.")));
+    }
+    let both = actions.iter().flat_map(|a| resources.iter().map(move |r| (a.clone(), r.clone())));
+    let all = both.enumerate().map(|(index, (action, resource))| (index, action, resource));
+    Ok(part(all.collect(), page, |(index, _, _)| format!("{index:08}")))
+}
+
+/// What one kind of policies says by itself.
+fn verdict(trace: &Trace, layer: Layer) -> &'static str {
+    let policies = trace.policies.iter().filter(|policy| policy.layer == layer);
+    let applying = policies.flat_map(|policy| &policy.statements);
+    let effects: Vec<Effect> = applying
+        .filter(|statement| matches!(statement.outcome, Outcome::Applies(_)))
+        .map(|statement| statement.effect)
+        .collect();
+    if effects.contains(&Effect::Deny) {
+        "explicitDeny"
+    } else if effects.contains(&Effect::Allow) {
+        "allowed"
+    } else {
+        "implicitDeny"
+    }
+}
+
+fn result(principal: &Principal, layers: &Layers, decision: &Decision) -> EvaluationResult {
+    let trace = &decision.trace;
+    let (eval_decision, effect) = match decision.reason {
+        Reason::ExplicitDeny(_) => ("explicitDeny", Some(Effect::Deny)),
+        Reason::ImplicitDeny(_) => ("implicitDeny", None),
+        Reason::AllowedByStatement(_) | Reason::AllowedByGrant { .. } | Reason::AllowedAsRoot => {
+            ("allowed", Some(Effect::Allow))
+        }
+    };
+    let mut matched = Vec::new();
+    let mut missing = BTreeSet::new();
+    for policy in &trace.policies {
+        for statement in &policy.statements {
+            match &statement.outcome {
+                Outcome::Applies(_) if Some(statement.effect) == effect => {
+                    matched.push(Statement {
+                        source_policy_id: policy.policy.clone(),
+                        source_policy_type: policy_type(principal, policy.layer, &policy.policy),
+                    })
+                }
+                Outcome::Misses(Mismatch::Condition { key, found: None, .. }) => {
+                    missing.insert(key.clone());
+                }
+                Outcome::Applies(_) | Outcome::Misses(_) => {}
+            }
+        }
+    }
+    // IAM API, EvaluationResult: the details are there for cross-account requests only.
+    let details = trace.cross_account.then(|| {
+        let mut details = BTreeMap::from([
+            ("IAM Policy".to_owned(), verdict(trace, Layer::Identity).to_owned()),
+            ("Resource Policy".to_owned(), verdict(trace, Layer::Resource).to_owned()),
+        ]);
+        if layers.boundary.is_some() {
+            let bound = verdict(trace, Layer::Boundary).to_owned();
+            details.insert("Permissions Boundary Policy".to_owned(), bound);
+        }
+        details
+    });
+    EvaluationResult {
+        eval_action_name: trace.action.clone(),
+        eval_resource_name: trace.resource.clone(),
+        eval_decision,
+        matched_statements: matched,
+        missing_context_values: missing.into_iter().collect(),
+        permissions_boundary_decision_detail: layers.boundary.as_ref().map(|_| BoundaryDetail {
+            allowed_by_permissions_boundary: verdict(trace, Layer::Boundary) == "allowed",
+        }),
+        eval_decision_details: details,
+    }
+}
+
+/// Where a policy comes from, by its name in the layers: names of inline policies hold no spaces.
+fn policy_type(principal: &Principal, layer: Layer, name: &str) -> &'static str {
+    if layer == Layer::Resource {
+        "resource"
+    } else if name.starts_with("arn:aws:iam::aws:") {
+        "aws-managed"
+    } else if name.starts_with("arn:") {
+        "user-managed"
+    } else if name.contains("InputList.") {
+        "none"
+    } else if name.contains(" of group ") {
+        "group"
+    } else if matches!(principal.kind, PrincipalKind::AssumedRole { .. }) {
+        "role"
+    } else {
+        "user"
+    }
+}

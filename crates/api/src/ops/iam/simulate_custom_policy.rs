@@ -1,0 +1,154 @@
+//! `iam:SimulateCustomPolicy`: tells what policies would decide that are attached to nothing yet.
+
+use super::shared::{self, Circumstances, ContextEntry, Simulation, SimulationOutput, invalid};
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::Shape;
+use iam::{Layers, Principal};
+
+pub(crate) struct SimulateCustomPolicy;
+
+/// The caller when none is given: no policy names it, and nobody has its id.
+const SIMULATED: &str = "simulated";
+
+#[derive(Shape)]
+#[shape(input, unsupported(ResourceHandlingOption))]
+pub(crate) struct Input {
+    #[shape(required)]
+    policy_input_list: Vec<String>,
+    permissions_boundary_policy_input_list: Vec<String>,
+    #[shape(required)]
+    action_names: Vec<String>,
+    resource_arns: Vec<String>,
+    resource_policy: Option<String>,
+    resource_owner: Option<String>,
+    caller_arn: Option<String>,
+    context_entries: Vec<ContextEntry>,
+    max_items: Option<i32>,
+    marker: Option<String>,
+}
+
+impl Operation for SimulateCustomPolicy {
+    const SPEC: Spec = Spec::reads(Service::Iam, "SimulateCustomPolicy");
+    type Input = Input;
+    type Plan = Simulation;
+    type Output = SimulationOutput;
+
+    async fn plan(call: &Call, input: Input) -> Result<Simulation, Error> {
+        let page = shared::page(input.marker.as_ref(), input.max_items)?;
+        if input.resource_policy.is_some() && input.caller_arn.is_none() {
+            return Err(invalid("A ResourcePolicy needs a CallerArn.".to_owned()));
+        }
+        let circumstances = Circumstances {
+            policy_input_list: input.policy_input_list,
+            boundary_input_list: input.permissions_boundary_policy_input_list,
+            action_names: input.action_names,
+            resource_arns: input.resource_arns,
+            resource_policy: input.resource_policy,
+            resource_owner: input.resource_owner,
+            context_entries: input.context_entries,
+            caller_arn: input.caller_arn,
+        };
+        Simulation::read(call, circumstances, &page)
+    }
+
+    fn asks(_plan: &Simulation) -> Vec<Ask> {
+        vec![Ask::any("iam:SimulateCustomPolicy")]
+    }
+
+    async fn act(call: &Call, plan: Granted<Simulation>) -> Result<SimulationOutput, Error> {
+        let caller = Principal::user(call.account(), "/", SIMULATED, SIMULATED);
+        plan.into_inner().decide(caller, Layers::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, bench, run};
+    use serde_json::{Value as Json, json};
+
+    const KEY: &str = "arn:aws:kms:us-east-1:222222222222:key/k1";
+
+    fn policy(statement: &Json) -> String {
+        json!({ "Version": "2012-10-17", "Statement": statement }).to_string()
+    }
+
+    #[tokio::test]
+    async fn both_sides_of_a_foreign_key_are_told_apart() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let allow = json!({ "Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*" });
+        let key = |principal: &str| {
+            policy(&json!({ "Effect": "Allow", "Principal": { "AWS": principal },
+                "Action": "kms:*", "Resource": "*" }))
+        };
+        let mut input = json!({ "PolicyInputList": [policy(&allow)], "ActionNames": ["kms:Decrypt"],
+            "ResourceArns": [KEY], "ResourcePolicy": key("111111111111") });
+        let error = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect_err("no caller");
+        assert_eq!(error.code(), "InvalidInput");
+        input["CallerArn"] = json!("arn:aws:iam::111111111111:user/dev/amy");
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("both allow");
+        let result = &reply["EvaluationResults"][0];
+        assert_eq!(result["EvalDecision"], "allowed");
+        assert_eq!(
+            result["EvalDecisionDetails"],
+            json!({ "IAM Policy": "allowed", "Resource Policy": "allowed" })
+        );
+        let types: Vec<_> = result["MatchedStatements"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["SourcePolicyType"].as_str().expect("a text"))
+            .collect();
+        assert_eq!(types, ["none", "resource"]);
+        input["ResourcePolicy"] = json!(key("333333333333"));
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let result = &reply["EvaluationResults"][0];
+        assert_eq!(result["EvalDecision"], "implicitDeny");
+        assert_eq!(
+            result["EvalDecisionDetails"],
+            json!({ "IAM Policy": "allowed", "Resource Policy": "implicitDeny" })
+        );
+        input["CallerArn"] = json!("arn:aws:iam::111111111111:role/dev");
+        let error = run::<SimulateCustomPolicy>(&root, input).await.expect_err("no user");
+        assert_eq!(error.code(), "InvalidInput");
+    }
+
+    #[tokio::test]
+    async fn context_entries_describe_the_caller_too() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let statement = json!([
+            { "Effect": "Allow", "Action": "iam:GetUser",
+              "Resource": "arn:aws:iam::111111111111:user/${aws:username}" },
+            { "Effect": "Allow", "Action": "iam:TagUser", "Resource": "*",
+              "Condition": { "StringEquals": { "aws:PrincipalTag/Team": "red", "aws:RequestedRegion": "eu" } } },
+        ]);
+        let entry = |key: &str, value: &str| {
+            json!({ "ContextKeyName": key,
+            "ContextKeyType": "string", "ContextKeyValues": [value] })
+        };
+        let mut input = json!({ "PolicyInputList": [policy(&statement)],
+            "ActionNames": ["iam:GetUser", "iam:TagUser"],
+            "ResourceArns": ["arn:aws:iam::111111111111:user/amy"],
+            "ContextEntries": [entry("aws:username", "amy"), entry("aws:PrincipalTag/team", "red")] });
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let results = &reply["EvaluationResults"];
+        assert_eq!(results[0]["EvalDecision"], "allowed");
+        assert_eq!(results[1]["EvalDecision"], "implicitDeny");
+        assert_eq!(results[1]["MissingContextValues"], json!(["aws:RequestedRegion"]));
+        assert_eq!(results[1]["EvalDecisionDetails"], Json::Null);
+        input["PermissionsBoundaryPolicyInputList"] =
+            json!([policy(&json!({ "Effect": "Allow", "Action": "kms:*", "Resource": "*" }))]);
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let first = &reply["EvaluationResults"][0];
+        assert_eq!(first["EvalDecision"], "implicitDeny");
+        assert_eq!(
+            first["PermissionsBoundaryDecisionDetail"]["AllowedByPermissionsBoundary"],
+            false
+        );
+        input["PolicyInputList"] = json!(["{}"]);
+        let error = run::<SimulateCustomPolicy>(&root, input).await.expect_err("no policy");
+        assert_eq!(error.code(), "InvalidInput");
+    }
+}
