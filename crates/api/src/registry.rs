@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::pipeline::{self, Operation, Spec};
 use crate::service::Service;
 use awsproto::{FromWire, OperationInfo, ParameterError, Router, Shape, ToWire, Value};
+use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -84,7 +85,13 @@ pub fn of_aws() -> impl Iterator<Item = &'static dyn AnyOperation> {
 
 /// Finds an operation.
 pub fn find(service: Service, name: &str) -> Option<&'static dyn AnyOperation> {
-    all().iter().copied().find(|op| op.spec().service == service && op.spec().name == name)
+    type Named = HashMap<(&'static str, &'static str), &'static dyn AnyOperation>;
+    static NAMED: OnceLock<Named> = OnceLock::new();
+    let named = NAMED.get_or_init(|| {
+        let name = |op: &&'static dyn AnyOperation| (op.info().service, op.info().name);
+        all().iter().map(|op| (name(op), *op)).collect()
+    });
+    named.get(&(service.info().name, name)).copied()
 }
 
 /// Finds the operation a request asks for.

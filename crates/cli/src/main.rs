@@ -15,14 +15,15 @@ mod trail;
 
 use args::{Cli, Command};
 use clap::Parser;
-use std::alloc::System;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes what is freed: buffers with a guest's data, keys on their way, parsed requests. What a volume
-/// held cannot be found in the memory of a server that has detached it.
+/// held cannot be found in the memory of a server that has detached it. Below the wiping lies mimalloc: a
+/// request makes hundreds of small allocations, a fifth of its processor time with the system's.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -59,15 +59,15 @@ impl Kms {
         let context = condition::of_key(tx, &origin, key, question.request_alias, question.facts)?;
         let (policy, grants) = match question.facts {
             // No policy of the key allows what would have no effect on a key of another account.
-            _ if foreign && !action.works_across_accounts() => (nothing(), Vec::new()),
-            _ => (key.parsed_policy()?, matching_grants(tx, question)?),
+            _ if foreign && !action.works_across_accounts() => (Arc::new(nothing()), Vec::new()),
+            _ => (self.policy_of(key)?, matching_grants(tx, question)?),
         };
         Ok(Guard {
             action: action.iam_name(),
             resource: key.arn(),
             resource_account: key.account.clone(),
             layer: ResourceLayer {
-                policy: Arc::new(policy),
+                policy,
                 name: format!("{POLICY_NAME} policy of {}", key.arn()),
                 mandatory: true,
             },

@@ -35,7 +35,9 @@ impl MaterialId {
 
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        let mut text = [0; 64];
+        hex::encode_to_slice(self.0, &mut text).expect("an id has 32 bytes");
+        f.write_str(str::from_utf8(&text).expect("digits are ASCII"))
     }
 }
 

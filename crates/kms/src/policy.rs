@@ -9,7 +9,8 @@ use iam::{
     ResourceLayer, StatementPrincipal,
 };
 use meta::{Tx, params};
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
 
 /// The only name a key policy can have.
 pub const POLICY_NAME: &str = "default";
@@ -163,16 +164,46 @@ fn check_lockout(policy: Policy, key: &Arn, writer: &PolicyWriter<'_>) -> Result
     }
 }
 
-impl Key {
-    /// The key's policy, ready to be evaluated.
-    pub(crate) fn parsed_policy(&self) -> Result<Policy> {
-        let damaged = || Error::RowDamaged { arn: self.arn().to_string(), what: "policy" };
-        let policy = Policy::parse(&self.policy, PolicyKind::KeyPolicy).map_err(|_| damaged())?;
-        Ok(policy.bind(&self.bindings))
+/// Key policies ready to be evaluated, by their text and what its principals meant. A policy that was changed
+/// has another text or other bindings, so nothing here can be stale.
+#[derive(Default)]
+pub(crate) struct Parsed(Mutex<ByText>);
+
+type ByText = HashMap<String, Vec<(Bindings, Arc<Policy>)>>;
+
+/// Policies kept parsed; when there are more, all are forgotten.
+const PARSED_MAX: usize = 4096;
+
+impl Parsed {
+    fn get(&self, key: &Key) -> Result<Arc<Policy>> {
+        let lock = || self.0.lock().expect("no code panics while it holds the policies");
+        let known = |parsed: &ByText| {
+            let same = parsed.get(&key.policy)?;
+            let found = same.iter().find(|(bindings, _)| *bindings == key.bindings);
+            found.map(|(_, policy)| Arc::clone(policy))
+        };
+        if let Some(policy) = known(&lock()) {
+            return Ok(policy);
+        }
+        let damaged = || Error::RowDamaged { arn: key.arn().to_string(), what: "policy" };
+        let policy = Policy::parse(&key.policy, PolicyKind::KeyPolicy).map_err(|_| damaged())?;
+        let policy = Arc::new(policy.bind(&key.bindings));
+        let mut parsed = lock();
+        if parsed.values().map(Vec::len).sum::<usize>() >= PARSED_MAX {
+            parsed.clear();
+        }
+        let same = parsed.entry(key.policy.clone()).or_default();
+        same.push((key.bindings.clone(), Arc::clone(&policy)));
+        Ok(policy)
     }
 }
 
 impl Kms {
+    /// The key's policy, ready to be evaluated.
+    pub(crate) fn policy_of(&self, key: &Key) -> Result<Arc<Policy>> {
+        self.parsed_policies().get(key)
+    }
+
     /// PutKeyPolicy.
     ///
     /// # Errors

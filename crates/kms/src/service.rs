@@ -1,6 +1,7 @@
 //! The key service: what every operation needs besides its transaction.
 
 use crate::domain_key::DomainKeys;
+use crate::policy::Parsed;
 use crate::seal::Root;
 use base::{AccountId, Clock, Region, Rng, Secret};
 use meta::{Db, Tx};
@@ -87,6 +88,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     directory: Arc<dyn Directory>,
+    parsed_policies: Parsed,
 }
 
 impl Kms {
@@ -98,7 +100,8 @@ impl Kms {
         let Config { root, regions, clock, rng, directory } = config;
         let grant_token_key = root.service_key("kms-grant-token1");
         let domain_keys = DomainKeys::open(db, root, regions, &clock, &rng).await?;
-        let inner = Inner { domain_keys, grant_token_key, clock, rng, directory };
+        let parsed_policies = Parsed::default();
+        let inner = Inner { domain_keys, grant_token_key, clock, rng, directory, parsed_policies };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -121,6 +124,10 @@ impl Kms {
 
     pub(crate) fn grant_token_key(&self) -> &[u8; 32] {
         self.inner.grant_token_key.expose()
+    }
+
+    pub(crate) fn parsed_policies(&self) -> &Parsed {
+        &self.inner.parsed_policies
     }
 
     pub(crate) fn now(&self) -> base::Timestamp {

@@ -39,7 +39,7 @@ const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// When so many calls shared a flush, the next flush waits for as many.
 const GATHER_FROM: usize = 4;
 /// How long it waits for them.
-const GATHER_TIME: Duration = Duration::from_micros(500);
+const GATHER_TIME: Duration = Duration::from_millis(1);
 
 /// Why a record is not in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,34 +14,53 @@ pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
+/// Room for a usual request.
+const REQUEST_BYTES: usize = 1024;
+
 /// The canonical request.
 pub(super) fn request(
     parts: &Parts<'_>,
     query: &[(String, String)],
-    signed_headers: &[String],
+    signed_headers: &[impl AsRef<str>],
     payload_hash: &str,
 ) -> String {
-    let headers: String = signed_headers.iter().map(|name| header_line(parts, name)).collect();
-    format!(
-        "{}\n{}\n{}\n{headers}\n{}\n{payload_hash}",
-        parts.method,
-        path(parts.path),
-        query_string(query),
-        signed_headers.join(";"),
-    )
+    let mut out = String::with_capacity(REQUEST_BYTES);
+    for line in [parts.method, &path(parts.path), &query_string(query)] {
+        out.push_str(line);
+        out.push('\n');
+    }
+    for name in signed_headers {
+        header_line(&mut out, parts, name.as_ref());
+    }
+    out.push('\n');
+    for (number, name) in signed_headers.iter().enumerate() {
+        out.push_str(if number > 0 { ";" } else { "" });
+        out.push_str(name.as_ref());
+    }
+    out.push('\n');
+    out.push_str(payload_hash);
+    out
 }
 
-fn header_line(parts: &Parts<'_>, name: &str) -> String {
-    // Runs of white space become one space each, and repeated headers one line.
-    let values: Vec<String> = parts
-        .header_values(name)
-        .map(|v| v.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    format!("{name}:{}\n", values.join(","))
+/// Runs of white space become one space each, and repeated headers one line.
+fn header_line(out: &mut String, parts: &Parts<'_>, name: &str) {
+    out.push_str(name);
+    out.push(':');
+    for (number, value) in parts.header_values(name).enumerate() {
+        out.push_str(if number > 0 { "," } else { "" });
+        for (number, word) in value.split_ascii_whitespace().enumerate() {
+            out.push_str(if number > 0 { " " } else { "" });
+            out.push_str(word);
+        }
+    }
+    out.push('\n');
 }
 
 /// Resolves `.`, `..` and empty segments, then encodes each segment once more.
 fn path(received: &str) -> String {
+    if received == "/" {
+        return received.to_owned();
+    }
     let mut segments: Vec<&str> = Vec::new();
     for segment in received.split('/') {
         match segment {

@@ -195,7 +195,10 @@ pub enum Rejection {
 
 /// The lower-case hexadecimal SHA-256 of some bytes.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, bytes))
+    let mut text = [0; 64];
+    hex::encode_to_slice(digest::digest(&digest::SHA256, bytes), &mut text)
+        .expect("a digest has 32 bytes");
+    str::from_utf8(&text).expect("digits are ASCII").to_owned()
 }
 
 /// The text that is signed for a canonical request.

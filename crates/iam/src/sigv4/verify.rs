@@ -231,19 +231,20 @@ fn check_times(
 /// Headers that decide what a request means and therefore have to be signed when present.
 const MUST_BE_SIGNED: &[&str] = &["host", "x-amz-date", "x-amz-target", "x-amz-content-sha256"];
 
-fn signed_headers(parts: &Parts<'_>, list: &str) -> Result<Vec<String>, Rejection> {
-    let names: Vec<String> = list.split(';').map(str::to_owned).collect();
+fn signed_headers<'l>(parts: &Parts<'_>, list: &'l str) -> Result<Vec<&'l str>, Rejection> {
+    let names: Vec<&str> = list.split(';').collect();
     limit("SignedHeaders", names.len(), SIGNED_HEADERS_MAX)?;
-    let canonical = |name: &String| !name.is_empty() && *name == name.to_ascii_lowercase();
+    let canonical =
+        |name: &&str| !name.is_empty() && name.bytes().all(|byte| !byte.is_ascii_uppercase());
     if !names.iter().all(canonical) || !names.is_sorted_by(|a, b| a < b) {
         return Err(Rejection::Incomplete(Part::Malformed("SignedHeaders")));
     }
     if let Some(absent) = names.iter().find(|n| parts.header_values(n).next().is_none()) {
-        return Err(Rejection::Incomplete(Part::Absent(absent.clone())));
+        return Err(Rejection::Incomplete(Part::Absent((*absent).to_owned())));
     }
     for name in MUST_BE_SIGNED {
         let needed = *name == "host" || parts.header_values(name).next().is_some();
-        if needed && !names.iter().any(|n| n == name) {
+        if needed && !names.contains(name) {
             return Err(Rejection::Incomplete(Part::NotSigned((*name).to_owned())));
         }
     }
