@@ -109,7 +109,7 @@ fn measure(folder: &Path, gib: u64, root: &SnapshotRoot) -> Result<(), Failure> 
 
     let begun = Instant::now();
     let reader = Arc::new(SnapshotReader::open(&store, root)?);
-    let base = Some(Base { id: base_id, reader });
+    let base = Some(Base { id: base_id, reader, key: None });
     let volume =
         volumes.open_volume(&id, OpenOptions { data_key: Some(key()), base, writer: None })?;
     let opened = begun.elapsed();

@@ -20,7 +20,26 @@ pub(crate) fn note_snapshot(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -
 /// Notes what a volume's row names, before it goes or stops naming it.
 pub(crate) fn note_volume(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<()> {
     note(tx, "ebs_volumes", "volume_id", "base_root", params![region, id])?;
+    note_checkpoint(tx, region, id)
+}
+
+/// Notes how far work on a volume's base has come, before the row stops naming it.
+pub(crate) fn note_checkpoint(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<()> {
     note(tx, "ebs_volumes", "volume_id", "checkpoint_root", params![region, id])
+}
+
+/// Notes what a volume's base was, before the row that names it goes.
+pub(crate) fn note_former(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<()> {
+    note(tx, "ebs_foreign_bases", "volume_id", "former_root", params![region, id])
+}
+
+/// Notes a root that was made for a row that is gone.
+pub(crate) fn note_root(tx: &mut Tx<'_>, region: &Region, root: &[u8]) -> Result<()> {
+    tx.execute(
+        "INSERT INTO ebs_deleted_roots (region, root) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        params![region, root],
+    )?;
+    Ok(())
 }
 
 /// Notes the root in one column of the row of a region and id.

@@ -19,6 +19,7 @@ pub mod encryption;
 mod error;
 pub mod fence;
 pub mod filter;
+pub mod foreign_base;
 pub mod garbage;
 pub mod initialization;
 pub mod instance;
@@ -39,6 +40,7 @@ pub mod volume_type;
 
 pub use attachment::{Attachment, AttachmentKey, AttachmentState};
 pub use error::{Error, Result};
+pub use foreign_base::ForeignBase;
 pub use initialization::Initialization;
 pub use instance::Instance;
 pub use key::WrappedKey;

@@ -13,5 +13,6 @@ use std::collections::BTreeSet;
 pub fn live_roots(tx: &mut Tx<'_>, region: &Region) -> Result<BTreeSet<Vec<u8>>> {
     let mut roots: BTreeSet<Vec<u8>> = crate::snapshot::roots(tx, region)?.into_iter().collect();
     roots.extend(crate::volume::base_roots(tx, region)?);
+    roots.extend(crate::foreign_base::former_roots(tx, region)?);
     Ok(roots)
 }

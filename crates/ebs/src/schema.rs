@@ -4,7 +4,7 @@ use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
 pub const MIGRATIONS: &[Migration] =
-    &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS, REMOTE_HOSTS];
+    &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS, REMOTE_HOSTS, FOREIGN_BASES];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -217,5 +217,26 @@ CREATE TABLE ebs_fences (
     epoch BIGINT NOT NULL,
     PRIMARY KEY (region, volume_id)
 );
+",
+};
+
+const FOREIGN_BASES: Migration = Migration {
+    name: "ebs-0007-foreign-bases",
+    sql: "
+CREATE TABLE ebs_foreign_bases (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    wrapped_key BYTES NOT NULL,
+    context_id TEXT NOT NULL,
+    lineage TEXT NOT NULL,
+    guard TEXT NOT NULL,
+    grant_id TEXT NOT NULL,
+    former_root BYTES,
+    waits_for TEXT,
+    given_up BIGINT NOT NULL,
+    PRIMARY KEY (region, volume_id)
+);
+ALTER TABLE ebs_volumes ADD COLUMN first_base_root BYTES;
 ",
 };

@@ -14,7 +14,7 @@ use meta::{Param, Row, Tx, params};
 const TABLE: &str = "ebs_volumes";
 const COLUMNS: &str = "account_id, region, volume_id, zone, size_gib, volume_type, iops, \
     throughput_mib, state, kms_key_arn, wrapped_key, context_id, lineage, snapshot_id, base_root, \
-    continues_snapshot, latest_snapshot_id, created_ms";
+    continues_snapshot, latest_snapshot_id, created_ms, first_base_root";
 
 /// Where a volume is in its life (spec 01, "States"). A deleted volume has no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +79,11 @@ pub struct Volume {
     /// The snapshot it was created from.
     pub snapshot_id: Option<SnapshotId>,
     /// What it reads where it was never written: the root of a snapshot sealed under `data_key`'s
-    /// lineage. While the volume is being created, the root of the snapshot as it is.
+    /// lineage, or under the key of its [`foreign_base`](crate::foreign_base). While the volume is being
+    /// created, the root of the snapshot as it is.
     pub base_root: Option<Vec<u8>>,
+    /// What `base_root` was before it was sealed anew; the volume's log knows its base by this name.
+    pub first_base_root: Option<Vec<u8>>,
     /// Whether the first snapshot of this volume is incremental to `snapshot_id`: same owner and
     /// same data key (spec 02, "Incremental rules").
     pub continues_snapshot: bool,
@@ -110,6 +113,7 @@ impl Volume {
             continues_snapshot: columns.take()?,
             latest_snapshot_id: columns.take()?,
             created: columns.take()?,
+            first_base_root: columns.take()?,
         })
     }
 
@@ -134,7 +138,7 @@ pub fn insert(tx: &mut Tx<'_>, volume: &Volume) -> Result<()> {
     tx.execute(
         &format!(
             "INSERT INTO {TABLE} ({COLUMNS}) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
         ),
         params![
             &volume.account,
@@ -155,6 +159,7 @@ pub fn insert(tx: &mut Tx<'_>, volume: &Volume) -> Result<()> {
             volume.continues_snapshot,
             volume.latest_snapshot_id.as_ref(),
             volume.created,
+            volume.first_base_root.clone(),
         ],
     )?;
     Ok(())
@@ -217,7 +222,7 @@ pub fn list_in_state(tx: &mut Tx<'_>, state: VolumeState) -> Result<Vec<Volume>>
 pub struct Created {
     /// Its data key, wrapped for it.
     pub data_key: WrappedKey,
-    /// Its base, sealed under that data key's lineage.
+    /// Its base, sealed under that data key's lineage or that of its foreign base.
     pub base_root: Option<Vec<u8>>,
     /// Whether its first snapshot continues the one it came from.
     pub continues_snapshot: bool,
@@ -253,26 +258,23 @@ pub fn set_created(
     Ok(changed == 1)
 }
 
-/// Gives a volume that is being created its data key before anything is sealed under it.
-///
-/// # Errors
-/// When the database fails.
-pub fn set_data_key(
+/// Gives a volume a base that holds what its base holds.
+pub(crate) fn replace_base(
     tx: &mut Tx<'_>,
     region: &Region,
     id: &VolumeId,
-    key: &WrappedKey,
-) -> Result<bool> {
-    let changed = tx.execute(
-        "UPDATE ebs_volumes SET wrapped_key = $3, context_id = $4, lineage = $5 \
-         WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
-        params![region, id, key.wrapped.clone(), &key.context_id, &key.lineage],
+    root: &[u8],
+) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volumes SET first_base_root = COALESCE(first_base_root, base_root), \
+         base_root = $3, checkpoint = NULL, checkpoint_root = NULL \
+         WHERE region = $1 AND volume_id = $2",
+        params![region, id, root],
     )?;
-    Ok(changed == 1)
+    Ok(())
 }
 
-/// Keeps how far the base of a volume that is being created has come. `root` stays alive until the
-/// volume is created.
+/// Keeps how far a volume's base has been sealed anew. `root` stays alive until all of it is.
 ///
 /// # Errors
 /// When the database fails.
@@ -285,13 +287,13 @@ pub fn set_checkpoint(
 ) -> Result<bool> {
     let changed = tx.execute(
         "UPDATE ebs_volumes SET checkpoint = $3, checkpoint_root = $4 \
-         WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
+         WHERE region = $1 AND volume_id = $2 AND state IN ('available', 'in-use')",
         params![region, id, state, root],
     )?;
     Ok(changed == 1)
 }
 
-/// How far the base of a volume that is being created had come.
+/// How far a volume's base had been sealed anew.
 ///
 /// # Errors
 /// When the database fails.
@@ -378,6 +380,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
         crate::tag::remove_all(tx, region, id.as_str())?;
         crate::modification::remove_all(tx, region, id)?;
         crate::initialization::remove(tx, region, id)?;
+        crate::foreign_base::remove(tx, region, id)?;
         crate::fence::remove(tx, region, id)?;
     }
     Ok(removed == 1)

@@ -54,7 +54,8 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
         attached: Timestamp(0),
         epoch: 1,
         size_bytes: bytes,
-        base_root: None,
+        base: None,
+        base_key: None,
         key: Secret::new([3; 64]),
     };
     let volume = cells.get(&region).ok_or("the region is there")?.open(&request)?;
@@ -66,7 +67,7 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
     volume.flush()?;
 
     let quiet = guest(&volume, bytes, time)?;
-    let blocks = VolumeBlocks { region, volume: id, size_bytes: bytes, base_root: None };
+    let blocks = VolumeBlocks { region, volume: id, size_bytes: bytes, base: None };
     let snapshot = SnapshotId::generate(&OsRng);
     cells.cut(&blocks, &snapshot).await?;
     let watch = Arc::new(Stop::default());

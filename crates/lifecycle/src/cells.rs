@@ -3,14 +3,16 @@
 //! A region is a cell of its own: its live volumes, its snapshots, nothing shared. A volume's log is
 //! made when it is first opened or cut; until then the volume is all base.
 
+use crate::base_switch::BaseSwitches;
 use crate::fair::{BandwidthLimits, Fairness, MoverKind, Share, in_background};
 use crate::filling::Filling;
 use crate::port::BoxFuture;
 use crate::port::blocks::{
-    BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled, Reseal,
-    Saved, Stored, VolumeBlocks, Watch,
+    BaseRoot, BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled,
+    Reseal, ResealBase, Resealed, Saved, Stored, VolumeBlocks, Watch,
 };
 use crate::port::host::{LendVolume, OpenVolume};
+use crate::resealing::reseal_for_a_turn;
 use crate::workflow::collect::Schedule;
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
@@ -26,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// Threads that open and seal pages of one copy.
-const RESEAL_THREADS: usize = 2;
+pub(crate) const RESEAL_THREADS: usize = 2;
 /// Jobs that move bytes at a time. More would only share what there is, and each takes memory.
 const MOVERS_MAX: usize = 3;
 /// Bytes in a MiB.
@@ -39,6 +41,8 @@ pub struct Cell {
     pub live: Store,
     /// The snapshots.
     pub snapshots: SnapshotStore,
+    /// The bases of open volumes.
+    bases: BaseSwitches,
     /// Held by a collection: one at a time may run on a store.
     collecting: Arc<Mutex<()>>,
 }
@@ -122,12 +126,12 @@ struct RegionNotServed {
 #[error("a stored root is damaged")]
 struct RootDamaged(#[source] snapshot::Error);
 
-fn root_of(bytes: &[u8]) -> Result<SnapshotRoot, BlockError> {
+pub(crate) fn root_of(bytes: &[u8]) -> Result<SnapshotRoot, BlockError> {
     SnapshotRoot::from_bytes(bytes)
         .map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
 }
 
-fn checkpoint_of(bytes: &[u8]) -> Result<Checkpoint, BlockError> {
+pub(crate) fn checkpoint_of(bytes: &[u8]) -> Result<Checkpoint, BlockError> {
     Checkpoint::from_bytes(bytes).map_err(|error| BlockError::Damaged(Box::new(RootDamaged(error))))
 }
 
@@ -160,7 +164,7 @@ pub(crate) fn of_store(error: StoreError) -> BlockError {
     }
 }
 
-fn stored(root: &SnapshotRoot) -> Stored {
+pub(crate) fn stored(root: &SnapshotRoot) -> Stored {
     Stored { root: root.to_bytes(), full_bytes: root.full_bytes() }
 }
 
@@ -169,8 +173,13 @@ fn cut_id(snapshot: &SnapshotId) -> CutId {
     CutId::new(snapshot.as_str()).expect("a snapshot id is short and visible ASCII")
 }
 
-/// The name a volume's log knows its base by: the root's id in hexadecimal.
-pub(crate) fn base_id(root: &SnapshotRoot) -> CutId {
+/// The name a volume's log knows its base by: the id of its first root in hexadecimal.
+fn base_id(base: &BaseRoot) -> Result<CutId, BlockError> {
+    Ok(name_of(&root_of(base.first.as_ref().unwrap_or(&base.root))?))
+}
+
+/// The name of a base that was not sealed anew.
+pub(crate) fn name_of(root: &SnapshotRoot) -> CutId {
     let digits: String = root.id().iter().map(|byte| format!("{byte:02x}")).collect();
     CutId::new(&digits).expect("16 bytes are 32 hexadecimal digits")
 }
@@ -178,7 +187,7 @@ pub(crate) fn base_id(root: &SnapshotRoot) -> CutId {
 impl Cell {
     /// Puts a region's stores together.
     pub fn new(live: Store, snapshots: SnapshotStore) -> Self {
-        Self { live, snapshots, collecting: Arc::default() }
+        Self { live, snapshots, bases: BaseSwitches::default(), collecting: Arc::default() }
     }
 
     fn collect(
@@ -220,15 +229,16 @@ impl Cell {
         &self,
         id: &VolumeId,
         size_bytes: u64,
-        base: Option<&SnapshotRoot>,
-    ) -> Result<(), StoreError> {
+        base: Option<&BaseRoot>,
+    ) -> Result<(), BlockError> {
         if self.live.contains(id) {
             return Ok(());
         }
-        let options = VolumeOptions { size_bytes, key_check: None, base: base.map(base_id) };
+        let base = base.map(base_id).transpose()?;
+        let options = VolumeOptions { size_bytes, key_check: None, base };
         match self.live.create_volume(id, &options) {
-            Err(StoreError::Exists { .. }) => Ok(()),
-            made => made,
+            Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
+            Err(error) => Err(of_store(error)),
         }
     }
 
@@ -237,9 +247,10 @@ impl Cell {
     /// # Errors
     /// When the key or the base is not the volume's own, or the storage fails.
     pub fn open(&self, request: &OpenVolume) -> Result<VolumeHandle, BlockError> {
-        let base = request.base_root.as_deref().map(root_of).transpose()?;
-        self.ensure_volume(&request.volume, request.size_bytes, base.as_ref()).map_err(of_store)?;
-        let base = base.as_ref().map(|root| self.base(root)).transpose()?;
+        self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
+        let key = request.base_key.as_ref().map(|key| Arc::new(DataKey::new(key)));
+        let base = request.base.as_ref().map(|base| self.base(&request.volume, base, key));
+        let base = base.transpose()?;
         let options = OpenOptions {
             data_key: Some(DataKey::new(&request.key)),
             base,
@@ -257,21 +268,46 @@ impl Cell {
         request: &LendVolume,
         borrower: Arc<dyn Borrower>,
     ) -> Result<(Loan, Option<Base>), BlockError> {
-        let root = request.base_root.as_deref().map(root_of).transpose()?;
-        self.ensure_volume(&request.volume, request.size_bytes, root.as_ref()).map_err(of_store)?;
-        let base = root.as_ref().map(|root| self.base(root)).transpose()?;
+        self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
+        // Its keys are the borrower's business.
+        let base = request.base.as_ref().map(|base| self.base(&request.volume, base, None));
+        let base = base.transpose()?;
         let loan = self.live.lend(&request.volume, borrower).map_err(of_store)?;
         Ok((loan, base))
     }
 
-    fn base(&self, root: &SnapshotRoot) -> Result<Base, BlockError> {
-        let reader = SnapshotReader::open(&self.snapshots, root).map_err(of_snapshot)?;
-        Ok(Base { id: base_id(root), reader: Arc::new(reader) })
+    fn base(
+        &self,
+        volume: &VolumeId,
+        base: &BaseRoot,
+        key: Option<Arc<DataKey>>,
+    ) -> Result<Base, BlockError> {
+        let root = root_of(&base.root)?;
+        let reader = SnapshotReader::open(&self.snapshots, &root).map_err(of_snapshot)?;
+        if let Some(key) = &key {
+            reader.check_key(key).map_err(of_snapshot)?;
+        }
+        let reader = Arc::new(self.bases.serve(volume, reader));
+        Ok(Base { id: base_id(base)?, reader, key })
+    }
+
+    fn switch_base(&self, volume: &VolumeBlocks) -> Result<(), BlockError> {
+        let Some(base) = &volume.base else { return Ok(()) };
+        let root = root_of(&base.root)?;
+        let reader = SnapshotReader::open(&self.snapshots, &root).map_err(of_snapshot)?;
+        self.bases.switch(&volume.volume, reader);
+        let forget = |engine: &mut blockstore::live::Engine| {
+            engine.forget_base_key();
+            Ok(())
+        };
+        match self.live.with_open(&volume.volume, forget) {
+            Ok(_) | Err(StoreError::Closed { .. }) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
     }
 
     fn cut(&self, volume: &VolumeBlocks, cut: CutId) -> Result<(), BlockError> {
-        let base = volume.base_root.as_deref().map(root_of).transpose()?;
-        self.ensure_volume(&volume.volume, volume.size_bytes, base.as_ref()).map_err(of_store)?;
+        self.ensure_volume(&volume.volume, volume.size_bytes, volume.base.as_ref())?;
         match self.live.cut(&volume.volume, cut) {
             Ok(_) | Err(StoreError::Volume(live::Error::CutExists { .. })) => Ok(()),
             Err(error) => Err(of_store(error)),
@@ -285,12 +321,11 @@ impl Cell {
         for (blocks, snapshot) in members {
             let volume = &blocks.volume;
             let of_volume = |cause| CutError { volume: volume.clone(), cause };
-            let base = blocks.base_root.as_deref().map(root_of).transpose().map_err(of_volume)?;
             let ready = || {
-                self.ensure_volume(volume, blocks.size_bytes, base.as_ref())?;
-                self.live.cuts(volume)
+                self.ensure_volume(volume, blocks.size_bytes, blocks.base.as_ref())?;
+                self.live.cuts(volume).map_err(of_store)
             };
-            let cuts = ready().map_err(of_store).map_err(of_volume)?;
+            let cuts = ready().map_err(of_volume)?;
             let cut = cut_id(snapshot);
             if cuts.iter().any(|known| known.id == cut) {
                 present.push((volume, cut));
@@ -317,8 +352,7 @@ impl Cell {
     }
 
     fn resize(&self, volume: &VolumeBlocks, size_bytes: u64) -> Result<(), BlockError> {
-        let base = volume.base_root.as_deref().map(root_of).transpose()?;
-        self.ensure_volume(&volume.volume, volume.size_bytes, base.as_ref()).map_err(of_store)?;
+        self.ensure_volume(&volume.volume, volume.size_bytes, volume.base.as_ref())?;
         let size = self.live.with(&volume.volume, |engine| Ok(engine.size())).map_err(of_store)?;
         if size >= size_bytes {
             return Ok(());
@@ -357,7 +391,8 @@ impl Cell {
                 return Ok((Some(root), Some(since)));
             }
         }
-        Ok((export.volume.base_root.as_deref().map(root_of).transpose()?, None))
+        let base = export.volume.base.as_ref();
+        Ok((base.map(|base| root_of(&base.root)).transpose()?, None))
     }
 
     fn release_cut(&self, volume: &VolumeId, cut: CutId) -> Result<(), BlockError> {
@@ -379,9 +414,9 @@ impl Cell {
 }
 
 /// Turns blocks done into percent, and checkpoints into bytes.
-struct Watched<'a> {
-    watch: &'a dyn Watch,
-    share: &'a Share<'a>,
+pub(crate) struct Watched<'a> {
+    pub(crate) watch: &'a dyn Watch,
+    pub(crate) share: &'a Share<'a>,
 }
 
 impl Observer for Watched<'_> {
@@ -518,8 +553,8 @@ impl Blocks for Cells {
     ) -> BoxFuture<'a, Result<Filled, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(&fill.volume.region)?;
-            let Some(base) = &fill.volume.base_root else { return Ok(Filled::Wholly) };
-            let root = root_of(base)?;
+            let Some(base) = &fill.volume.base else { return Ok(Filled::Wholly) };
+            let root = root_of(&base.root)?;
             let turn = |share: &Share<'_>| {
                 let volume = &fill.volume.volume;
                 let filling = Filling { cell: &cell, volume, root: &root, share, watch };
@@ -527,6 +562,31 @@ impl Blocks for Cells {
             };
             let rate = fill.rate_mib.map(|rate| u64::from(rate) * MIB);
             self.moving(MoverKind::Initialize, rate, turn).await
+        })
+    }
+
+    fn reseal_base<'a>(
+        &'a self,
+        reseal: &'a ResealBase,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Resealed, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&reseal.volume.region)?;
+            let turn = |share: &Share<'_>| {
+                reseal_for_a_turn(&cell.snapshots, reseal, &Watched { watch, share })
+            };
+            let rate = reseal.rate_mib.map(|rate| u64::from(rate) * MIB);
+            self.moving(MoverKind::Initialize, rate, turn).await
+        })
+    }
+
+    fn switch_base<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&volume.region)?;
+            blocking(|| cell.switch_base(volume)).await
         })
     }
 

@@ -4,7 +4,7 @@
 //! at hand: a volume's while it is attached, and those of plain snapshots, which the service holds.
 //! No call is made to KMS.
 
-use crate::cells::{Cell, Cells, base_id};
+use crate::cells::{Cell, Cells, name_of};
 use crate::services::{Services, Trouble};
 use base::{Region, SnapshotId, VolumeId};
 use blockstore::check::{CheckWatch, Fault, Finding, Findings, Stopped};
@@ -340,7 +340,8 @@ impl RegionCheck<'_> {
                 None => self.plain_key(row.data_key.as_ref()),
             };
             self.root(root, key.as_ref(), checker, &mut subject)?;
-            base = SnapshotRoot::from_bytes(root).ok().map(|root| base_id(&root));
+            let first = row.first_base_root.as_ref().unwrap_or(root);
+            base = SnapshotRoot::from_bytes(first).ok().map(|root| name_of(&root));
         }
         let (live, watch) = (&self.cell.live, self.watch);
         let checked = match self.mode {

@@ -7,7 +7,7 @@ use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
-use crate::workflow::initialize_volume::{self, InitializeVolume, Turn};
+use crate::workflow::initialize_volume::{self, InitializeVolume, OpenKeys, Turn};
 use crate::workflow::modify_volume::{self, ModifyVolume};
 use crate::workflow::progress::interruptible;
 use crate::workflow::watch_upload::{self, WatchUpload};
@@ -26,13 +26,17 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(ModifyVolumeKind(Arc::clone(services)))
         .with(CollectKind(Arc::clone(services)))
         .with(WatchUploadKind(Arc::clone(services)))
-        .with(InitializeVolumeKind(Arc::clone(services)))
+        .with(InitializeVolumeKind(Arc::clone(services), OpenKeys::default()))
         .with(ReleaseCutKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
     fn from(trouble: Trouble) -> Self {
-        if trouble.is_transient() { Self::retry(trouble) } else { Self::permanent(trouble) }
+        match trouble {
+            Trouble::NotYet { .. } => Self::Waiting { cause: trouble.to_string() },
+            trouble if trouble.is_transient() => Self::retry(trouble),
+            trouble => Self::permanent(trouble),
+        }
     }
 }
 
@@ -408,7 +412,7 @@ pub fn enqueue_watch_upload(
     enqueue::<WatchUploadKind>(tx, &job, payload).map(drop)
 }
 
-struct InitializeVolumeKind(Arc<Services>);
+struct InitializeVolumeKind(Arc<Services>, OpenKeys);
 
 impl JobKind for InitializeVolumeKind {
     const KIND: &'static str = "lifecycle.initialize-volume";
@@ -416,23 +420,29 @@ impl JobKind for InitializeVolumeKind {
     type Payload = InitializeVolume;
 
     async fn run(&self, ctx: &JobContext, payload: InitializeVolume) -> Result<Done, JobError> {
-        let work = initialize_volume::run(&self.0, &payload);
+        let work = initialize_volume::run(&self.0, &self.1, &payload);
         match unless_interrupted(ctx, work).await? {
             Turn::Last => Ok(Done::now()),
             Turn::More => Err(JobError::Yielded),
+            Turn::Waits(until) => {
+                // A job of its own: waiting for somebody's key is no failed attempt.
+                let now = ctx.clock().now();
+                let payload = InitializeVolume { look: payload.look + 1, ..payload };
+                Ok(Done::with(move |tx| Ok(enqueue_initialization(tx, &payload, now, until)?)))
+            }
         }
     }
 
     fn give_up(
         &self,
-        _tx: &mut Tx<'_>,
+        tx: &mut Tx<'_>,
         _job: &Job,
         payload: &InitializeVolume,
         cause: &str,
     ) -> meta::Result<()> {
         // The volume goes on reading through to its base; what is damaged there fails its reads.
         tracing::error!(volume = %payload.volume, cause, "a volume is not filled any further");
-        Ok(())
+        ebs::foreign_base::give_up(tx, &payload.region, &payload.volume, cause).map_err(rows_error)
     }
 }
 
@@ -440,13 +450,25 @@ impl JobKind for InitializeVolumeKind {
 ///
 /// # Errors
 /// When the database fails.
-pub(crate) fn enqueue_initialize_volume(
+pub fn enqueue_initialize_volume(
     tx: &mut Tx<'_>,
     payload: &InitializeVolume,
     now: Timestamp,
 ) -> meta::Result<()> {
-    let id = format!("initialize-{}", payload.volume);
-    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue_initialization(tx, payload, now, now)
+}
+
+fn enqueue_initialization(
+    tx: &mut Tx<'_>,
+    payload: &InitializeVolume,
+    now: Timestamp,
+    run_after: Timestamp,
+) -> meta::Result<()> {
+    let id = match payload.look {
+        0 => format!("initialize-{}", payload.volume),
+        look => format!("initialize-{}-{look}", payload.volume),
+    };
+    let job = NewJob { run_after, ..new_job(&payload.account, &payload.region, id, now) };
     enqueue::<InitializeVolumeKind>(tx, &job, payload).map(drop)
 }
 

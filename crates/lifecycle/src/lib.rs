@@ -4,6 +4,7 @@
 //! the hosts. It knows no wire and no policy; a call it makes for a user carries the user's identity
 //! and is decided where all calls are decided.
 
+mod base_switch;
 pub mod cells;
 pub mod check;
 pub mod collections;
@@ -13,6 +14,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod plain_key;
 pub mod port;
+mod resealing;
 pub mod services;
 pub mod workflow;
 

@@ -104,7 +104,7 @@ impl NewSnapshot {
             region: row.region.clone(),
             snapshot: row.id.clone(),
             size_bytes: blocks.size_bytes,
-            base_root: blocks.base_root.clone(),
+            base_root: volume.base_root.clone(),
         };
         let Volume { account, region, id, .. } = volume;
         let pending = snapshot::count_pending_of_volume(tx, account, region, id)?;

@@ -46,6 +46,9 @@ pub struct Base {
     pub id: CutId,
     /// What reads it.
     pub reader: Arc<dyn BaseReader>,
+    /// The data key of its pages, when that is not the volume's. Pages may come sealed under either: a
+    /// base is sealed anew, page by page, while the volume is open. Each page's tag tells.
+    pub key: Option<Arc<DataKey>>,
 }
 
 /// With what a volume is opened. Everything may be absent: then it can be cut, exported and
@@ -113,6 +116,8 @@ pub struct Engine {
     /// The newest layer that is part of the committed root.
     pub(super) merged: u64,
     pub(super) base: Option<Arc<dyn BaseReader>>,
+    /// The data key of the base's pages, where it is another than the volume's.
+    pub(super) base_key: Option<Arc<DataKey>>,
     pub(super) openers: Cache<SegmentIndex, Arc<PageOpener>>,
     pub(super) base_openers: Cache<Salt, PageOpener>,
     /// Opened pages, while the data key is present and memory for them can be locked.
@@ -261,6 +266,7 @@ impl Engine {
             merge: None,
             merged: 0,
             base: None,
+            base_key: None,
             openers: Cache::new(config.key_cache_count),
             base_openers: Cache::new(BASE_KEY_COUNT),
             pages: None,
@@ -320,6 +326,7 @@ impl Engine {
     /// exports go on. Plans of reads must have been carried out.
     pub fn lock(&mut self) {
         self.ctx.data = None;
+        self.base_key = None;
         self.pages = None;
         self.log.forget_key();
         self.cold.close();
@@ -337,7 +344,15 @@ impl Engine {
             return Err(Error::WrongBase);
         }
         self.base = Some(base.reader);
+        self.base_key = base.key;
+        self.base_openers.clear();
         Ok(())
+    }
+
+    /// Wipes the base's data key: from now on the base gives pages under the volume's own.
+    pub fn forget_base_key(&mut self) {
+        self.base_key = None;
+        self.base_openers.clear();
     }
 
     /// Writes everything out and merges it, so that the next opening replays nothing.

@@ -382,7 +382,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens a page of the base under this volume's data key, which is that of its lineage.
+    /// Opens a page of the base: under the base's data key if it has one of its own, otherwise under
+    /// the volume's. A salt belongs to one key, which the tag of its first page tells.
     pub(super) fn open_base_page(
         &mut self,
         lba: Lba,
@@ -391,12 +392,21 @@ impl Engine {
     ) -> Result<(), Error> {
         let key = self.ctx.data.as_ref().ok_or(Error::KeyAbsent)?;
         let salt = page.origin.salt;
-        if self.base_openers.get(salt).is_none() {
-            self.base_openers.insert(salt, key.opener(salt));
+        let damaged = |_| Error::corrupt("page of the base", lba);
+        if let Some(opener) = self.base_openers.get(salt) {
+            return page.open(opener, lba, target).map_err(damaged);
         }
-        let damaged = || Error::corrupt("page of the base", lba);
-        let opener = self.base_openers.get(salt).ok_or_else(damaged)?;
-        page.open(opener, lba, target).map_err(|_| damaged())
+        if let Some(base_key) = &self.base_key {
+            let opener = base_key.opener(salt);
+            if page.open(&opener, lba, target).is_ok() {
+                self.base_openers.insert(salt, opener);
+                return Ok(());
+            }
+        }
+        let opener = key.opener(salt);
+        page.open(&opener, lba, target).map_err(damaged)?;
+        self.base_openers.insert(salt, opener);
+        Ok(())
     }
 }
 

@@ -61,7 +61,7 @@ pub struct CopyJob<'a> {
 ///
 /// # Errors
 /// [`Error::WrongKey`], [`Error::Unrelated`] when the earlier copy is of another series,
-/// [`Error::Cancelled`], or what reading and writing give. Repeating with the last checkpoint
+/// [`Error::Cancelled`], also at the end of a turn, or what reading and writing give. Repeating with the last checkpoint
 /// goes on from there.
 pub fn copy(
     source: &SnapshotStore,
@@ -79,10 +79,15 @@ pub fn copy(
     let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done);
     let mover = Mover { source, target, keys: &job.keys, observer };
     mover.with_threads(job.threads, |movers| {
+        let mut stops = false;
         loop {
-            while movers.have_room() {
+            while !stops && movers.have_room() {
+                stops = observer.is_turn_over();
                 let batch = batch(source, earlier.as_ref(), &record, next)?;
-                let Some((last, _)) = batch.last() else { break };
+                let Some((last, _)) = batch.last() else {
+                    stops = false;
+                    break;
+                };
                 next = last + 1;
                 movers.send(writer.pack_id(), batch);
             }
@@ -98,6 +103,10 @@ pub fn copy(
             if pace.advance(count)? {
                 pace.checkpoint(writer.commit()?, end.unwrap_or(next))?;
             }
+        }
+        if stops {
+            pace.checkpoint(writer.commit()?, next)?;
+            return Err(Error::Cancelled);
         }
         writer.commit()
     })

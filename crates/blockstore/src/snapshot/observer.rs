@@ -22,6 +22,12 @@ pub trait Observer: Sync {
     /// Whether the work should stop. Asked after every block.
     fn is_cancelled(&self) -> bool;
 
+    /// Whether a copy should begin nothing more, store a checkpoint of all it has begun, and then stop as
+    /// if cancelled: nothing of it is done twice.
+    fn is_turn_over(&self) -> bool {
+        false
+    }
+
     /// Waits until `bytes` more may be read or written. Called from every thread of the work, before
     /// each block.
     fn admit(&self, bytes: u64);

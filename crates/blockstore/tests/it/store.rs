@@ -1,9 +1,14 @@
 //! Opening, sharing, cutting and closing volumes.
 
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{Base, CutId, EngineConfig, Error, ExtentState, OpenOptions, VolumeOptions};
+use blockstore::live::{
+    Base, CutId, Engine, EngineConfig, Error, ExtentState, OpenOptions, VolumeOptions,
+};
 use blockstore::page::{BLOCK_BYTES, DataKey, PAGE_BYTES};
-use blockstore::snapshot::{self, Export, SnapshotReader, SnapshotRoot, SnapshotStore, Unobserved};
+use blockstore::snapshot::{
+    self, Checkpoint, CopyJob, CopyKeys, Export, Observer, SnapshotReader, SnapshotRoot,
+    SnapshotStore, Unobserved, copy,
+};
 use blockstore::store::{Store, StoreConfig, StoreError, Twin, TwinError, Volume};
 use objstore::MemoryStore;
 use std::sync::{Arc, mpsc};
@@ -181,7 +186,7 @@ fn snapshots_need_no_data_key_and_become_volumes() {
         let base_id = cut_id("snap-base");
         let id = house.volume_on(name, Some(base_id));
         let reader = Arc::new(SnapshotReader::open(&house.snapshots, root).unwrap());
-        let base = Some(Base { id: base_id, reader });
+        let base = Some(Base { id: base_id, reader, key: None });
         let options = OpenOptions { data_key: Some(key(1)), base, ..OpenOptions::default() };
         let volume = house.store.open_volume(&id, options).unwrap();
         assert_eq!(volume.read(BLOCK_BYTES as u64, expected.len()).unwrap(), expected);
@@ -196,6 +201,134 @@ fn snapshots_need_no_data_key_and_become_volumes() {
     expected[4096..4096 + new.len()].copy_from_slice(&new);
     expected[BLOCK_BYTES..BLOCK_BYTES + 8192].fill(0);
     restored(&second, "vol-00000003", &expected);
+}
+
+/// Copies every block under another key.
+fn resealed(house: &House, root: &SnapshotRoot, from: u8, to: u8) -> SnapshotRoot {
+    let (source, target) = (key(from), key(to));
+    let job = CopyJob {
+        source: root,
+        keys: CopyKeys::Change { source: &source, target: &target },
+        earlier: None,
+        resume: None,
+        checkpoint_blocks: 1,
+        threads: 1,
+    };
+    copy(&house.snapshots, &house.snapshots, &job, &Unobserved).unwrap()
+}
+
+#[test]
+fn a_base_under_another_key_is_read_and_never_written_under() {
+    let house = House::new();
+    let source = house.volume("vol-00000001");
+    let handle = house.store.open_volume(&source, with_key(1)).unwrap();
+    for block in 0..3 {
+        handle.write((block * BLOCK_BYTES) as u64, pattern(block as u8, PAGE_BYTES)).unwrap();
+    }
+    handle.close().unwrap();
+    house.store.cut(&source, cut_id("snap")).unwrap();
+    let root = house.export(&source, cut_id("snap"), None, None);
+
+    let base_id = cut_id("snap-base");
+    let id = house.volume_on("vol-00000002", Some(base_id));
+    let on = |root: &SnapshotRoot, base_key: Option<u8>| {
+        let reader = Arc::new(SnapshotReader::open(&house.snapshots, root).unwrap());
+        let base = Base { id: base_id, reader, key: base_key.map(|seed| Arc::new(key(seed))) };
+        OpenOptions { data_key: Some(key(2)), base: Some(base), ..OpenOptions::default() }
+    };
+    let at = |block: usize| (block * BLOCK_BYTES) as u64;
+    let volume = house.store.open_volume(&id, on(&root, Some(1))).unwrap();
+    for block in 0..3 {
+        assert_eq!(volume.read(at(block), PAGE_BYTES).unwrap(), pattern(block as u8, PAGE_BYTES));
+    }
+    // A part of a page is completed from the base; what is written is under the volume's key.
+    volume.write(at(1) + 512, vec![0xaa; 512]).unwrap();
+    volume.ask(|engine| engine.hydrate(2)).unwrap().unwrap();
+    volume.close().unwrap();
+
+    // Without the base's key, what the volume has itself is there, and what it has not is refused.
+    let volume = house.store.open_volume(&id, on(&root, None)).unwrap();
+    assert_eq!(volume.read(at(1), PAGE_BYTES).unwrap()[512..1024], [0xaa; 512]);
+    assert_eq!(volume.read(at(2), PAGE_BYTES).unwrap(), pattern(2, PAGE_BYTES));
+    assert!(volume.read(at(0), PAGE_BYTES).is_err(), "the base is under another key");
+    volume.close().unwrap();
+
+    // Sealed anew under the volume's key, the base needs no other, and may be had with both.
+    let own = resealed(&house, &root, 1, 2);
+    for base_key in [Some(1), None] {
+        let volume = house.store.open_volume(&id, on(&own, base_key)).unwrap();
+        assert_eq!(volume.read(at(0), PAGE_BYTES).unwrap(), pattern(0, PAGE_BYTES));
+        volume.ask(Engine::forget_base_key).unwrap();
+        assert_eq!(volume.read(at(0), PAGE_BYTES).unwrap(), pattern(0, PAGE_BYTES));
+        volume.close().unwrap();
+    }
+    // A snapshot of the volume on top of that base has pages of one key.
+    house.store.cut(&id, cut_id("snap2")).unwrap();
+    let made = house.export(&id, cut_id("snap2"), Some(&own), None);
+    let reader = SnapshotReader::open(&house.snapshots, &made).unwrap();
+    for block in 0..3 {
+        assert!(reader.read_block(block, &key(2)).unwrap().is_some(), "{block}");
+    }
+}
+
+#[test]
+fn a_turn_of_a_copy_ends_with_all_it_began() {
+    struct OneTurn(std::sync::Mutex<Vec<Checkpoint>>);
+    impl Observer for OneTurn {
+        fn progress(&self, _done: u64, _total: u64) {}
+        fn checkpoint(
+            &self,
+            checkpoint: &Checkpoint,
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            self.0.lock().unwrap().push(*checkpoint);
+            Ok(())
+        }
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+        fn is_turn_over(&self) -> bool {
+            true
+        }
+        fn admit(&self, _bytes: u64) {}
+    }
+    let house = House::new();
+    let source = house.volume("vol-00000001");
+    let handle = house.store.open_volume(&source, with_key(1)).unwrap();
+    for block in 0..100 {
+        handle.write((block * BLOCK_BYTES) as u64, pattern(block as u8, PAGE_BYTES)).unwrap();
+    }
+    handle.close().unwrap();
+    house.store.cut(&source, cut_id("snap")).unwrap();
+    let root = house.export(&source, cut_id("snap"), None, None);
+    let (from, to) = (key(1), key(2));
+    let (mut resume, mut turns) = (None, 0);
+    let copied = loop {
+        let job = CopyJob {
+            source: &root,
+            keys: CopyKeys::Change { source: &from, target: &to },
+            earlier: None,
+            resume: resume.as_ref(),
+            checkpoint_blocks: 1 << 40,
+            threads: 2,
+        };
+        let turn = OneTurn(std::sync::Mutex::default());
+        match copy(&house.snapshots, &house.snapshots, &job, &turn) {
+            Ok(root) => break root,
+            Err(snapshot::Error::Cancelled) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let reached = turn.0.into_inner().unwrap().pop().unwrap();
+        // A turn that is over still does one batch.
+        let before = resume.map_or(0, |checkpoint: Checkpoint| checkpoint.blocks_done());
+        assert!(reached.blocks_done() > before);
+        (resume, turns) = (Some(reached), turns + 1);
+    };
+    assert!(turns >= 2, "{turns}");
+    let reader = SnapshotReader::open(&house.snapshots, &copied).unwrap();
+    for block in 0..100 {
+        let read = reader.read_block(block, &to).unwrap().unwrap();
+        assert_eq!(read.bytes[..PAGE_BYTES], pattern(block as u8, PAGE_BYTES)[..], "{block}");
+    }
 }
 
 /// A cut waits for nobody's key: it is taken, exported and dropped while the volume is attached,
@@ -367,7 +500,7 @@ fn volumes_are_cloned_from_a_twin_and_not_tied_to_it() {
     let base_id = cut_id("snap-base");
     let on_snapshot = || {
         let reader = Arc::new(SnapshotReader::open(&house.snapshots, &root).unwrap());
-        Base { id: base_id, reader }
+        Base { id: base_id, reader, key: None }
     };
     let twin_id = house.volume_on("vol-00000002", Some(base_id));
     let make = |goes_on: &dyn Fn(u64) -> bool| {
@@ -381,7 +514,7 @@ fn volumes_are_cloned_from_a_twin_and_not_tied_to_it() {
     let twin = Arc::new(Twin::open(&house.store, &twin_id, cut_id("twin")).unwrap());
 
     let clone = house.volume_on("vol-00000003", Some(base_id));
-    let base = Some(Base { id: base_id, reader: Arc::clone(&twin) as _ });
+    let base = Some(Base { id: base_id, reader: Arc::clone(&twin) as _, key: None });
     let open = OpenOptions { data_key: Some(key(1)), base, writer: None };
     let handle = house.store.open_volume(&clone, open).unwrap();
     for (at, seed) in written {

@@ -28,17 +28,25 @@ pub(crate) struct Opened {
     encryption_context: Value,
     kms_key_id: Option<String>,
     wrapped_key: Option<String>,
+    base_wrapped_key: Option<String>,
 }
 
 impl Opened {
     /// What KMS is asked to decrypt; `None` for a volume without a KMS key.
     pub(crate) fn unwrap_with(&self) -> Option<Value> {
-        self.wrapped_key.as_ref().map(|wrapped| {
-            json!({
-                "CiphertextBlob": wrapped,
-                "KeyId": self.kms_key_id,
-                "EncryptionContext": self.encryption_context,
-            })
+        self.wrapped_key.as_deref().map(|wrapped| self.decrypt_of(wrapped))
+    }
+
+    /// The same for the key of a base that is not yet sealed under the volume's.
+    pub(crate) fn unwrap_base_with(&self) -> Option<Value> {
+        self.base_wrapped_key.as_deref().map(|wrapped| self.decrypt_of(wrapped))
+    }
+
+    fn decrypt_of(&self, wrapped: &str) -> Value {
+        json!({
+            "CiphertextBlob": wrapped,
+            "KeyId": self.kms_key_id,
+            "EncryptionContext": self.encryption_context,
         })
     }
 }

@@ -72,10 +72,15 @@ async fn attach_and_serve(
             (Some(key), Some(protection))
         }
     };
+    let base_key = match opened.unwrap_base_with() {
+        None => None,
+        Some(wrapped) => Some(keep(api.decrypt(wrapped).await?)?.0),
+    };
     let dial = Arc::clone(&api).dialler(&opened);
     let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
     say("opening the volume");
-    let volume = Opening { link: link.clone(), id: options.volume.clone(), welcome, data_key };
+    let id = options.volume.clone();
+    let volume = Opening { link: link.clone(), id, welcome, data_key, base_key };
     let (handle, protection) =
         spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
     let calls = handle.clone();
@@ -106,23 +111,30 @@ struct Opening {
     id: VolumeId,
     welcome: Welcome,
     data_key: Option<DataKey>,
+    /// That of the base, if it is another and under the same KMS key.
+    base_key: Option<DataKey>,
 }
 
 impl Opening {
-    /// Opens the engine. The key of a volume that is not encrypted under a KMS key came with the
-    /// welcome.
+    /// Opens the engine. A key that no KMS key guards came with the welcome: that of a plain volume, or
+    /// that of the plain snapshot an encrypted volume came from.
     fn open(self, protection: Option<Protection>) -> Result<(VolumeHandle, Protection), Failure> {
-        let Self { link, id, welcome, data_key } = self;
+        let Self { link, id, welcome, data_key, base_key } = self;
         let Welcome { epoch, structure, base, plain_key, .. } = welcome;
+        let mut base_key = base_key;
         let (data_key, protection) = match (data_key, protection, plain_key) {
             (Some(key), Some(protection), None) => (key, protection),
+            (Some(key), Some(protection), Some(of_base)) if base_key.is_none() => {
+                base_key = Some(keep(of_base)?.0);
+                (key, protection)
+            }
             (None, None, Some(bytes)) => keep(bytes)?,
             _ => return Err(Failure::failed("the server gave no data key, or two")),
         };
         let reader = Arc::new(RemoteBase::new(link.clone()));
         let options = OpenOptions {
             data_key: Some(data_key),
-            base: base.map(|id| Base { id, reader }),
+            base: base.map(|id| Base { id, reader, key: base_key.map(Arc::new) }),
             writer: Some(epoch),
         };
         let engine = Engine::open(

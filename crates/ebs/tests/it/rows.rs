@@ -53,6 +53,7 @@ fn volume() -> Volume {
         data_key: None,
         snapshot_id: Some(SnapshotId::parse("snap-00000001").unwrap()),
         base_root: Some(vec![9]),
+        first_base_root: None,
         continues_snapshot: false,
         latest_snapshot_id: None,
         created: Timestamp(1_000),

@@ -81,6 +81,13 @@ pub enum JobError {
         /// What was in the way.
         cause: String,
     },
+    /// Something else has to happen first: the job looks again, rarer the longer it waits, and no attempt
+    /// counts. [`hasten`](crate::jobs::hasten) has it look at once.
+    #[error("{cause}")]
+    Waiting {
+        /// What it waits for.
+        cause: String,
+    },
     /// It will never work: the job is given up.
     #[error("{cause}")]
     Permanent {

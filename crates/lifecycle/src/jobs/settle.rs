@@ -10,6 +10,16 @@ const BACKOFF_SECONDS: i64 = 1;
 /// The longest wait.
 const BACKOFF_SECONDS_MAX: i64 = 300;
 
+/// The longest time between two looks at what a job waits for.
+const LOOK_SECONDS_MAX: i64 = 60;
+
+/// Whether a run was an attempt that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Counts,
+    DoesNot,
+}
+
 /// Runs a claimed job and writes what became of it.
 ///
 /// # Errors
@@ -48,7 +58,12 @@ pub(crate) async fn settle_failure(
     }
     match error {
         JobError::LeaseLost => Err(JobError::LeaseLost),
-        JobError::Stopped | JobError::Yielded => put_back(ctx, 0, None).await,
+        JobError::Stopped | JobError::Yielded => put_back(ctx, 0, None, Attempt::DoesNot).await,
+        JobError::Waiting { cause } => {
+            let waited = (ctx.clock.now().0 - job.created.0) / 1000;
+            let wait = (waited / 4).clamp(1, LOOK_SECONDS_MAX);
+            put_back(ctx, wait, Some(cause), Attempt::DoesNot).await
+        }
         JobError::Retry { cause } => {
             // Progress may have begun the attempts anew, so the row decides.
             let attempts = attempts(ctx).await?;
@@ -56,7 +71,8 @@ pub(crate) async fn settle_failure(
                 return give_up(kind, ctx, JobState::Failed, last_words(Some(&cause))).await;
             }
             let wait = BACKOFF_SECONDS << (attempts.clamp(1, 16) - 1);
-            put_back(ctx, wait.min(BACKOFF_SECONDS_MAX), Some(cause)).await
+            let wait = wait.min(BACKOFF_SECONDS_MAX);
+            put_back(ctx, wait, Some(cause), Attempt::Counts).await
         }
         JobError::Permanent { cause } => give_up(kind, ctx, JobState::Failed, cause).await,
         JobError::Cancelled => {
@@ -106,11 +122,12 @@ async fn attempts(ctx: &JobContext) -> Result<u32, JobError> {
     row.map(|row| row.attempts).ok_or(JobError::LeaseLost)
 }
 
-/// Puts the job back. A run that was stopped, without a cause, does not count as an attempt.
+/// Puts the job back.
 async fn put_back(
     ctx: &JobContext,
     wait_seconds: i64,
     cause: Option<String>,
+    attempt: Attempt,
 ) -> Result<(), JobError> {
     let (job, due) = (ctx.job.clone(), ctx.clock.now().plus_seconds(wait_seconds));
     ctx.db
@@ -118,8 +135,8 @@ async fn put_back(
             let Some(row) = rows::get(tx, &job.account, &job.region, &job.id)? else {
                 return Err(JobError::LeaseLost);
             };
-            let stopped = u32::from(cause.is_none());
-            let attempts = row.attempts.saturating_sub(stopped);
+            let uncounted = u32::from(attempt == Attempt::DoesNot);
+            let attempts = row.attempts.saturating_sub(uncounted);
             let error = cause.as_deref().or(row.error.as_deref());
             Ok(rows::put_back(tx, &job, due, attempts, error)?)
         })

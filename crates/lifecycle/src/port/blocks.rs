@@ -9,6 +9,16 @@ use std::collections::BTreeSet;
 /// What names a snapshot's blocks.
 pub type Root = Vec<u8>;
 
+/// What a volume reads where it was never written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseRoot {
+    /// The blocks.
+    pub root: Root,
+    /// What they were called when the volume was made, if that was something else: they were sealed
+    /// anew since. The volume's log knows its base by the first name.
+    pub first: Option<Root>,
+}
+
 /// Why the block store could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
@@ -48,7 +58,7 @@ pub struct VolumeBlocks {
     /// Bytes in it.
     pub size_bytes: u64,
     /// What it reads where it was never written. A volume that was never opened is all base.
-    pub base_root: Option<Root>,
+    pub base: Option<BaseRoot>,
 }
 
 /// A cut to be made into a snapshot.
@@ -94,6 +104,33 @@ pub struct EarlierReseal {
     pub source_root: Root,
     /// The root in the target region.
     pub target_root: Root,
+}
+
+/// A base to be sealed anew under its volume's data key.
+#[derive(Debug)]
+pub struct ResealBase {
+    /// The volume; its base is under another data key.
+    pub volume: VolumeBlocks,
+    /// The base's data key.
+    pub base_key: VolumeKey,
+    /// The volume's data key.
+    pub volume_key: VolumeKey,
+    /// MiB of snapshot data per second, if the volume's user asked for a rate.
+    pub rate_mib: Option<u32>,
+    /// The last checkpoint of an earlier call.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// How far a base has been sealed anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resealed {
+    /// All of it.
+    Wholly(Stored),
+    /// Others shall have their turn; the work goes on from the last checkpoint.
+    UpTo {
+        /// Percent done.
+        percent: u8,
+    },
 }
 
 /// How far interrupted work had come.
@@ -230,6 +267,19 @@ pub trait Blocks: Send + Sync {
         fill: &'a FillVolume,
         watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Filled, BlockError>>;
+
+    /// Seals a volume's base anew for a few seconds, as the root of a snapshot of its own. The volume
+    /// reads its old base meanwhile. May be repeated.
+    fn reseal_base<'a>(
+        &'a self,
+        reseal: &'a ResealBase,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Resealed, BlockError>>;
+
+    /// Has whoever has the volume open read its base from this root from now on, and forget the data key
+    /// of what it was. Nothing is to be done for a volume that is not open.
+    fn switch_base<'a>(&'a self, volume: &'a VolumeBlocks)
+    -> BoxFuture<'a, Result<(), BlockError>>;
 
     /// Removes a volume's own blocks. Removing what is gone succeeds.
     fn remove_volume<'a>(

@@ -1,6 +1,7 @@
 //! The machines' side of an attachment: opening a volume as a device, and closing it.
 
 use super::BoxFuture;
+use super::blocks::BaseRoot;
 use super::kms::VolumeKey;
 use base::{AccountId, InstanceId, Region, Secret, Timestamp, VolumeId};
 
@@ -22,11 +23,13 @@ pub struct OpenVolume {
     /// Bytes in the volume.
     pub size_bytes: u64,
     /// What the volume reads where it was never written.
-    pub base_root: Option<Vec<u8>>,
+    pub base: Option<BaseRoot>,
     /// The attachment's fencing epoch.
     pub epoch: u64,
     /// The plaintext data key. The host keeps it while the volume is open and wipes it after.
     pub key: VolumeKey,
+    /// That of the base, when it is another.
+    pub base_key: Option<VolumeKey>,
 }
 
 /// Whether a lease of a lent volume may be running.
@@ -48,12 +51,13 @@ pub struct LendVolume {
     /// Bytes in the volume.
     pub size_bytes: u64,
     /// What the volume reads where it was never written.
-    pub base_root: Option<Vec<u8>>,
+    pub base: Option<BaseRoot>,
     /// The attachment's fencing epoch.
     pub epoch: u64,
     /// Whether a machine may hold this epoch already.
     pub tenure: Tenure,
-    /// The plaintext data key of a volume that is not encrypted under a KMS key.
+    /// The key among the volume's that no KMS key guards: the data key of a plain volume, or the base's
+    /// of an encrypted volume that came from a plain snapshot.
     pub plain_key: Option<VolumeKey>,
 }
 

@@ -4,8 +4,10 @@
 //! do so again after a restart without the user (spec 20, C.3). An attachment whose key is out of
 //! reach after a restart stays in the rows, without a device (spec 04, last line of "IAM").
 
+use super::export_snapshot::{base_of, blocks_of};
 use super::keys::{EBS_BACK_END, FRONT_END};
 use super::remote;
+use crate::port::blocks::BlockError;
 use crate::port::host::{CloseVolume, Force, HostError, OpenVolume};
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
@@ -14,8 +16,10 @@ use crate::port::kms::{
 use crate::services::{INTERNAL_CAUSE, Services};
 use base::{GIB, InstanceId};
 use ebs::arns::{ec2_service_principal, infrastructure_session_arn};
+use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::{
-    Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, attachment, fence, volume,
+    Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, WrappedKey, attachment, fence,
+    volume,
 };
 use events::notification::{self, Attachment as AttachEvent};
 use events::put_event;
@@ -38,6 +42,9 @@ pub enum AttachFailure {
     /// The stored key of a plain volume is damaged.
     #[error("the volume's stored key is damaged")]
     PlainKey(#[from] crate::plain_key::PlainKeyError),
+    /// The base the volume was given meanwhile could not be opened.
+    #[error("the base of the volume failed")]
+    Base(#[from] BlockError),
     /// The device could not be opened or closed.
     #[error("the device failed")]
     Host(#[from] HostError),
@@ -191,7 +198,13 @@ async fn open(
     attachment: &Attachment,
     request_id: Option<String>,
 ) -> Result<(), AttachFailure> {
-    let key = data_key(services, volume, &attachment.instance, request_id).await?;
+    let (volume, foreign) = &opened_with(services, volume).await?;
+    let opener = Opener { services, volume, instance: &attachment.instance, request_id };
+    let key = opener.data_key().await?;
+    let base_key = match foreign {
+        Some(foreign) => Some(opener.base_key(foreign).await?),
+        None => None,
+    };
     let (region, id) = (volume.region.clone(), volume.id.clone());
     let epoch = services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
     let request = OpenVolume {
@@ -202,34 +215,85 @@ async fn open(
         device: attachment.device.clone(),
         attached: attachment.attached,
         size_bytes: u64::from(volume.size_gib) * GIB,
-        base_root: volume.base_root.clone(),
+        base: base_of(volume),
         epoch,
         key,
+        base_key,
     };
-    Ok(services.host.open(request).await?)
+    services.host.open(request).await?;
+    switch_if_resealed(services, volume).await
 }
 
-async fn data_key(
+/// The volume with its foreign base, as they are now. The base's key is not needed any more where the
+/// volume has a base of its own.
+pub(super) async fn opened_with(
     services: &Services,
     volume: &Volume,
-    instance: &InstanceId,
-    request_id: Option<String>,
-) -> Result<VolumeKey, AttachFailure> {
-    let Some(key) = &volume.data_key else {
-        let (table, column) = ("ebs_volumes", "wrapped_key");
-        return Err(ebs::Error::Corrupt { table, column }.into());
+) -> Result<(Volume, Option<ForeignBase>), AttachFailure> {
+    let before = volume.clone();
+    let read = move |tx: &mut meta::Tx<'_>| {
+        let foreign = foreign_base::get(tx, &before.region, &before.id)?;
+        let row = volume::get(tx, &before.region, &before.id)?;
+        Ok::<_, ebs::Error>((row, foreign))
     };
-    if !volume.is_encrypted() {
-        return Ok(services.plain.open(key)?);
+    match services.db.read(read).await? {
+        (Some(row), foreign) => Ok((row, foreign.filter(ForeignBase::is_under_its_key))),
+        (None, _) => Err(AttachFailure::NotAvailable),
     }
-    let call = KmsCall {
-        authority: Authority::Host(volume.account.clone(), instance.clone()),
-        region: volume.region.clone(),
-        invoked_by: AWS_INTERNAL.to_owned(),
-        request_id,
-    };
-    let opened = services.kms.decrypt(call, &key.wrapped, &key.context_id).await;
-    opened.map_err(AttachFailure::Key)
+}
+
+/// The volume's base may have been sealed anew between the reading of its row and now. Who seals it
+/// changes the row first and open volumes after, so that one of the two sees the other.
+pub(super) async fn switch_if_resealed(
+    services: &Services,
+    opened: &Volume,
+) -> Result<(), AttachFailure> {
+    let (region, id) = (opened.region.clone(), opened.id.clone());
+    let row = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
+    if let Some(row) = row.filter(|row| row.base_root != opened.base_root) {
+        services.blocks.switch_base(&blocks_of(&row)).await?;
+    }
+    Ok(())
+}
+
+/// Opens keys as the host.
+struct Opener<'a> {
+    services: &'a Services,
+    volume: &'a Volume,
+    instance: &'a InstanceId,
+    request_id: Option<String>,
+}
+
+impl Opener<'_> {
+    async fn data_key(&self) -> Result<VolumeKey, AttachFailure> {
+        let Some(key) = &self.volume.data_key else {
+            let (table, column) = ("ebs_volumes", "wrapped_key");
+            return Err(ebs::Error::Corrupt { table, column }.into());
+        };
+        if self.volume.is_encrypted() {
+            self.decrypt(key).await
+        } else {
+            Ok(self.services.plain.open(key)?)
+        }
+    }
+
+    async fn base_key(&self, foreign: &ForeignBase) -> Result<VolumeKey, AttachFailure> {
+        match foreign.guard {
+            Guard::Kms => self.decrypt(&foreign.key).await,
+            Guard::Service => Ok(self.services.plain.open(&foreign.key)?),
+        }
+    }
+
+    async fn decrypt(&self, key: &WrappedKey) -> Result<VolumeKey, AttachFailure> {
+        let call = KmsCall {
+            authority: Authority::Host(self.volume.account.clone(), self.instance.clone()),
+            region: self.volume.region.clone(),
+            invoked_by: AWS_INTERNAL.to_owned(),
+            request_id: self.request_id.clone(),
+        };
+        let opened = self.services.kms.decrypt(call, &key.wrapped, &key.context_id).await;
+        opened.map_err(AttachFailure::Key)
+    }
 }
 
 /// Undoes what [`attach`] did so far: device, grant, rows.
@@ -378,6 +442,7 @@ fn cause(failure: &AttachFailure) -> String {
         AttachFailure::NotAvailable
         | AttachFailure::DeviceInUse
         | AttachFailure::PlainKey(_)
+        | AttachFailure::Base(_)
         | AttachFailure::Host(_)
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => INTERNAL_CAUSE.to_owned(),

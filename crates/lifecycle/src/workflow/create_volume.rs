@@ -1,16 +1,16 @@
-//! Makes a volume that was accepted usable: its data key, and its base under that key.
+//! Makes a volume that was accepted usable: its data key, and what opens its base. No block is read, so
+//! it takes as long for a snapshot of 64 TiB as for an empty one.
 //!
 //! The calls are those of spec 20 §C.3 in their order, in the name of the user who asked. When one
 //! fails for good the volume vanishes, and only events say why (spec 20, C.6).
 
 use super::initialize_volume::InitializeVolume;
-use super::keys::{EBS_BACK_END, FRONT_END, Keys};
-use super::progress::{Target, reported, resume};
+use super::keys::{EBS_BACK_END, FRONT_END, Keys, OpenGrant};
 use crate::kinds::enqueue_initialize_volume;
-use crate::port::blocks::Reseal;
-use crate::port::kms::{CapturedIdentity, GrantConstraint, GrantOperation, KmsFailure};
+use crate::port::kms::{CapturedIdentity, GrantConstraint, GrantOperation};
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
+use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::volume::{self, Created};
 use ebs::{Volume, VolumeState, WrappedKey, initialization};
 use events::notification::{self, Outcome};
@@ -55,13 +55,26 @@ pub async fn run(services: &Services, job: &CreateVolume) -> Result<(), Trouble>
     let row = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
     let Some(row) = row.filter(|row| row.state == VolumeState::Creating) else { return Ok(()) };
     match make(services, job, &row).await {
-        Ok(created) => finish(services, job, created).await,
+        Ok(made) => finish(services, job, made).await,
         Err(trouble) if trouble.is_transient() => Err(trouble),
         Err(trouble) => vanish(services, job, &trouble).await,
     }
 }
 
-async fn make(services: &Services, job: &CreateVolume, row: &Volume) -> Result<Created, Trouble> {
+/// What a volume becomes.
+struct Made {
+    created: Created,
+    /// Present when its base is under another data key.
+    foreign: Option<ForeignBase>,
+}
+
+impl Made {
+    fn of(created: Created) -> Self {
+        Self { created, foreign: None }
+    }
+}
+
+async fn make(services: &Services, job: &CreateVolume, row: &Volume) -> Result<Made, Trouble> {
     let keys = Keys {
         services,
         account: &job.account,
@@ -69,22 +82,23 @@ async fn make(services: &Services, job: &CreateVolume, row: &Volume) -> Result<C
         service_name: EBS_BACK_END.to_owned(),
     };
     match (&row.kms_key_arn, &job.source) {
-        (None, None) => Ok(plain_blank(services, job)),
-        (None, Some(source)) => Ok(Created {
+        (None, None) => Ok(Made::of(plain_blank(services, job))),
+        (None, Some(source)) => Ok(Made::of(Created {
             // A plain volume reads a plain snapshot as it is: the service holds both keys.
             data_key: source.data_key.clone(),
             base_root: row.base_root.clone(),
             continues_snapshot: source.owned,
-        }),
+        })),
         (Some(key_arn), Some(source))
             if source.owned && source.kms_key_arn.as_ref() == Some(key_arn) =>
         {
             let context_id = job.volume.as_str();
             let data_key = keys.rewrap(&job.region, &source.data_key, key_arn, context_id).await?;
             let base_root = row.base_root.clone();
-            Ok(Created { data_key, base_root, continues_snapshot: true })
+            Ok(Made::of(Created { data_key, base_root, continues_snapshot: true }))
         }
-        (Some(key_arn), source) => under_new_key(&keys, job, row, key_arn, source.as_ref()).await,
+        (Some(key_arn), None) => blank(&keys, job, key_arn).await,
+        (Some(key_arn), Some(source)) => above_foreign_base(&keys, job, row, key_arn, source).await,
     }
 }
 
@@ -93,91 +107,77 @@ fn plain_blank(services: &Services, job: &CreateVolume) -> Created {
     Created { data_key, base_root: None, continues_snapshot: false }
 }
 
-/// A new data key; a base under another key or owner is opened and sealed again.
-async fn under_new_key(
+/// A new data key under the volume's KMS key, with nothing below it. The service opens it once, so that
+/// a key that cannot be used fails the creation and not the first attachment.
+async fn blank(keys: &Keys<'_>, job: &CreateVolume, key_arn: &str) -> Result<Made, Trouble> {
+    let (data_key, grant) = new_key(keys, job, key_arn).await?;
+    let opened = keys.open(&job.region, &data_key).await;
+    keys.retire([grant]).await;
+    opened?;
+    Ok(Made::of(Created { data_key, base_root: None, continues_snapshot: false }))
+}
+
+/// A new data key above a base under another: the base's is wrapped for the volume, and the service is
+/// granted what it needs to seal the base anew. Nothing is opened yet and no block is read.
+async fn above_foreign_base(
     keys: &Keys<'_>,
     job: &CreateVolume,
     row: &Volume,
     key_arn: &str,
-    source: Option<&SourceSnapshot>,
-) -> Result<Created, Trouble> {
+    source: &SourceSnapshot,
+) -> Result<Made, Trouble> {
+    let (key, guard) = match source.kms_key_arn {
+        Some(_) => {
+            let context_id = job.volume.as_str();
+            let key = keys.rewrap(&job.region, &source.data_key, key_arn, context_id).await?;
+            (key, Guard::Kms)
+        }
+        None => (source.data_key.clone(), Guard::Service),
+    };
+    let (data_key, grant) = new_key(keys, job, key_arn).await?;
+    let foreign = ForeignBase {
+        account: job.account.clone(),
+        region: job.region.clone(),
+        volume: job.volume.clone(),
+        key,
+        guard,
+        grant_id: grant.id,
+        former_root: None,
+        waits_for: None,
+        given_up: false,
+    };
+    let base_root = row.base_root.clone();
+    let created = Created { data_key, base_root, continues_snapshot: false };
+    Ok(Made { created, foreign: Some(foreign) })
+}
+
+/// F GenerateDataKeyWithoutPlaintext and F CreateGrant for the service. Repeated after a crash, the first
+/// makes another key, under which nothing was sealed, and the second finds the grant it made.
+async fn new_key(
+    keys: &Keys<'_>,
+    job: &CreateVolume,
+    key_arn: &str,
+) -> Result<(WrappedKey, OpenGrant), Trouble> {
     let (region, context_id) = (&job.region, job.volume.as_str());
-    let rewrapped = match source {
-        Some(source) if source.kms_key_arn.is_some() => {
-            Some(keys.rewrap(region, &source.data_key, key_arn, context_id).await?)
-        }
-        Some(_) | None => None,
-    };
-    // Work that was interrupted goes on under the data key it began with.
-    let data_key = match &row.data_key {
-        Some(data_key) => data_key.clone(),
-        None => {
-            let data_key = keys.generate(region, key_arn, context_id).await?;
-            remember_key(keys.services, job, data_key.clone()).await?;
-            data_key
-        }
-    };
+    let data_key = keys.generate(region, key_arn, context_id).await?;
     let constraint = GrantConstraint::Subset(context_id.to_owned());
     let grant = keys.grant(region, FRONT_END, key_arn, GrantOperation::Decrypt, constraint).await?;
-    let opened = async {
-        let source_key = match &rewrapped {
-            Some(rewrapped) => Some(keys.open(region, rewrapped).await?),
-            None => None,
-        };
-        Ok::<_, KmsFailure>((keys.open(region, &data_key).await?, source_key))
-    }
-    .await;
-    keys.retire([grant]).await;
-    let (target_key, source_key) = opened?;
-    let source_key = match (source_key, source) {
-        (Some(key), _) => Some(key),
-        (None, Some(source)) => Some(keys.services.plain.open(&source.data_key)?),
-        (None, None) => None,
-    };
-    let base_root = match (source_key, &row.base_root) {
-        (Some(source_key), Some(root)) => {
-            let target = Target::Volume(job.volume.clone());
-            let reseal = Reseal {
-                source_region: region.clone(),
-                source_root: root.clone(),
-                source_key,
-                target_region: region.clone(),
-                target_key,
-                target_id: context_id.to_owned(),
-                earlier: None,
-                resume: resume(keys.services, region, &target).await?,
-            };
-            let stored = reported(keys.services, region, target, |reporter| {
-                let (blocks, reseal) = (&keys.services.blocks, &reseal);
-                async move { blocks.reseal(reseal, &reporter).await }
-            });
-            Some(stored.await?.root)
-        }
-        (Some(_), None) | (None, Some(_)) | (None, None) => None,
-    };
-    Ok(Created { data_key, base_root, continues_snapshot: false })
+    Ok((data_key, grant))
 }
 
-async fn remember_key(
-    services: &Services,
-    job: &CreateVolume,
-    data_key: WrappedKey,
-) -> Result<(), Trouble> {
-    let (region, id) = (job.region.clone(), job.volume.clone());
-    services.db.write(move |tx| volume::set_data_key(tx, &region, &id, &data_key)).await?;
-    Ok(())
-}
-
-async fn finish(services: &Services, job: &CreateVolume, created: Created) -> Result<(), Trouble> {
+async fn finish(services: &Services, job: &CreateVolume, made: Made) -> Result<(), Trouble> {
     let (job, envelope) = (job.clone(), services.envelope(&job.account, &job.region));
     let (filling, now) = (filling_of(&job), services.clock.now());
-    let made =
+    let told =
         notification::create_volume(envelope, &job.volume, &job.request_id, &Outcome::Succeeded);
     services
         .db
         .write(move |tx| {
-            if volume::set_created(tx, &job.region, &job.volume, &created)? {
-                put_event(tx, &made)?;
+            if volume::set_created(tx, &job.region, &job.volume, &made.created)? {
+                if let Some(foreign) = &made.foreign {
+                    foreign_base::insert(tx, foreign)?;
+                }
+                put_event(tx, &told)?;
                 if initialization::get(tx, &job.region, &job.volume)?.is_some() {
                     enqueue_initialize_volume(tx, &filling, now)?;
                 }
@@ -193,6 +193,7 @@ fn filling_of(job: &CreateVolume) -> InitializeVolume {
         region: job.region.clone(),
         account: job.account.clone(),
         volume: job.volume.clone(),
+        look: 0,
     }
 }
 

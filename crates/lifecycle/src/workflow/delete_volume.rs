@@ -1,10 +1,12 @@
 //! Removes a volume that was accepted for deletion: its bytes, then its row.
 
 use super::collect::{Collect, Scope};
+use super::initialize_volume::grant_of;
+use super::keys::{EBS_BACK_END, ServiceKeys};
 use crate::kinds::enqueue_collect;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
-use ebs::{VolumeState, snapshot, volume};
+use ebs::{VolumeState, foreign_base, snapshot, volume};
 use events::{notification, put_event};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,7 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
     if pending > 0 {
         return Err(Trouble::NotYet { what: "snapshots of the volume" });
     }
+    retire_grant(services, job).await?;
     services.blocks.remove_volume(&job.region, &job.volume).await?;
     let job = job.clone();
     let now = services.clock.now();
@@ -54,4 +57,19 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
             Ok(())
         })
         .await
+}
+
+/// Gives back what the volume's initialization would have needed.
+async fn retire_grant(services: &Services, job: &DeleteVolume) -> Result<(), Trouble> {
+    let (region, id) = (job.region.clone(), job.volume.clone());
+    let read = move |tx: &mut meta::Tx<'_>| {
+        let row = volume::get(tx, &region, &id)?;
+        Ok::<_, ebs::Error>(row.zip(foreign_base::get(tx, &region, &id)?))
+    };
+    let found = services.db.read(read).await?;
+    if let Some(grant) = found.and_then(|(row, foreign)| grant_of(&row, &foreign)) {
+        let service_name = EBS_BACK_END.to_owned();
+        ServiceKeys { services, account: &job.account, service_name }.retire(&grant).await;
+    }
+    Ok(())
 }

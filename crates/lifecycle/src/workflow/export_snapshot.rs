@@ -6,11 +6,11 @@
 use super::progress::{Target, reported, resume};
 use super::remote;
 use crate::jobs;
-use crate::port::blocks::{ExportCut, Root, Stored, VolumeBlocks};
+use crate::port::blocks::{BaseRoot, BlockError, ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use base::{GIB, Region, SnapshotId, Timestamp};
 use ebs::snapshot_set::{self, SetOutcome};
-use ebs::{Snapshot, SnapshotState, Volume, snapshot, volume};
+use ebs::{ForeignBase, Snapshot, SnapshotState, Volume, foreign_base, snapshot, volume};
 use events::event::Envelope;
 use events::notification::{self, ArnForm, Outcome, SetMember, Span};
 use events::{ServiceEvent, put_event};
@@ -40,9 +40,8 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
     let Some(row) = row else { return Ok(()) };
-    let volume = volume_of(job, &row);
     if matches!(row.state, SnapshotState::Pending(_)) {
-        match export(services, job, &row, &volume).await {
+        match export(services, job, &row).await {
             Ok(stored) => finish(services, &row, Ok(stored)).await?,
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
@@ -67,32 +66,46 @@ pub async fn release(services: &Services, job: &ExportSnapshot) -> Result<(), Tr
 }
 
 async fn let_go(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {
-    services.blocks.release_cut(&volume_of(job, row), &job.snapshot).await?;
+    let volume = volume_of(services, job, row).await?;
+    services.blocks.release_cut(&volume, &job.snapshot).await?;
     let row = row.clone();
     services.db.write(move |tx| remove_if_deleted(tx, &row)).await?;
     Ok(())
 }
 
-fn volume_of(job: &ExportSnapshot, row: &Snapshot) -> VolumeBlocks {
-    VolumeBlocks {
+/// The volume as it was cut; its base as it is now, which holds the same.
+async fn volume_of(
+    services: &Services,
+    job: &ExportSnapshot,
+    row: &Snapshot,
+) -> Result<VolumeBlocks, Trouble> {
+    let (region, id) = (job.region.clone(), row.volume_id.clone());
+    let volume = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
+    let base = match &volume {
+        Some(volume) => base_of(volume),
+        None => job.base_root.clone().map(|root| BaseRoot { root, first: None }),
+    };
+    Ok(VolumeBlocks {
         region: job.region.clone(),
         volume: row.volume_id.clone(),
         size_bytes: job.size_bytes,
-        base_root: job.base_root.clone(),
-    }
+        base,
+    })
 }
 
 async fn export(
     services: &Services,
     job: &ExportSnapshot,
     row: &Snapshot,
-    volume: &VolumeBlocks,
 ) -> Result<Stored, Trouble> {
-    services.blocks.cut(volume, &row.id).await?;
+    services.blocks.cut(&volume_of(services, job, row).await?, &row.id).await?;
+    until_under_own_key(services, row).await?;
+    // Not before: what the volume's base is may have changed until now.
+    let volume = volume_of(services, job, row).await?;
     let parent_root = parent_root(services, row).await?;
     let target = Target::Snapshot(job.snapshot.clone());
     let export = ExportCut {
-        volume: volume.clone(),
+        volume,
         snapshot: job.snapshot.clone(),
         parent_root,
         resume: resume(services, &job.region, &target).await?,
@@ -102,6 +115,22 @@ async fn export(
         async move { blocks.export(export, &reporter).await }
     });
     Ok(stored.await?)
+}
+
+/// The volume has a base that cannot be sealed under the volume's key.
+#[derive(Debug, thiserror::Error)]
+#[error("the base of the volume is damaged")]
+struct BaseDamaged;
+
+/// A snapshot has pages of one data key: its volume's base must be sealed under the volume's first.
+async fn until_under_own_key(services: &Services, row: &Snapshot) -> Result<(), Trouble> {
+    let (region, id) = (row.region.clone(), row.volume_id.clone());
+    let foreign = services.db.read(move |tx| foreign_base::get(tx, &region, &id)).await?;
+    match foreign.filter(ForeignBase::is_under_its_key) {
+        None => Ok(()),
+        Some(base) if base.given_up => Err(BlockError::Damaged(Box::new(BaseDamaged)).into()),
+        Some(_) => Err(Trouble::NotYet { what: "the initialization of the volume" }),
+    }
 }
 
 /// Makes the cuts of snapshots that were accepted just before the server stopped, in their order
@@ -154,8 +183,14 @@ pub fn blocks_of(volume: &Volume) -> VolumeBlocks {
         region: volume.region.clone(),
         volume: volume.id.clone(),
         size_bytes: u64::from(volume.size_gib) * GIB,
-        base_root: volume.base_root.clone(),
+        base: base_of(volume),
     }
+}
+
+/// What a volume reads where it was never written.
+pub(crate) fn base_of(volume: &Volume) -> Option<BaseRoot> {
+    let root = volume.base_root.clone()?;
+    Some(BaseRoot { root, first: volume.first_base_root.clone() })
 }
 
 /// The root of the snapshot to be incremental to, pinned for as long as the export reads it.

@@ -2,16 +2,33 @@
 //!
 //! The volume is usable all the while; what is not there yet is read through. Its row keeps the
 //! snapshot's blocks alive, so the snapshot may be deleted meanwhile.
+//!
+//! A base under another data key is sealed anew under the volume's. The service opens both keys on the
+//! grant of the volume's creation. Then, each step safe to be done again: the row gets the new root and
+//! keeps the old one alive; whoever has the volume open reads from the new one; the grant is given back;
+//! the row forgets the base's key and the old root.
 
 use super::export_snapshot::blocks_of;
-use super::progress::Wanted;
-use crate::port::blocks::{FillVolume, Filled};
+use super::keys::{EBS_BACK_END, OpenGrant, ServiceKeys};
+use super::progress::{Target, Wanted, reported, resume};
+use crate::jobs;
+use crate::port::blocks::{FillVolume, Filled, ResealBase, Resealed};
+use crate::port::kms::VolumeKey;
 use crate::services::{Services, Trouble};
-use base::{AccountId, Region, VolumeId};
-use ebs::{VolumeState, initialization, volume};
+use base::{AccountId, Region, Timestamp, VolumeId};
+use ebs::foreign_base::{self, ForeignBase, Guard};
+use ebs::{Initialization, Volume, VolumeState, initialization, volume};
 use events::notification;
 use events::put_event;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// How long opened keys serve further turns before the grant is used again: a key that is disabled or
+/// whose grant is revoked stops the work no later than this.
+const KEYS_OPEN_SECONDS: i64 = 300;
+/// When work that waits for a key looks again.
+const LOOK_AGAIN_SECONDS: i64 = 60;
 
 /// A volume to be filled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +39,9 @@ pub struct InitializeVolume {
     pub account: AccountId,
     /// Which.
     pub volume: VolumeId,
+    /// How often it has waited for a key.
+    #[serde(default)]
+    pub look: u32,
 }
 
 /// Whether a turn was the last.
@@ -31,48 +51,223 @@ pub enum Turn {
     Last,
     /// There is more.
     More,
+    /// A key cannot be used at present; look again then.
+    Waits(Timestamp),
+}
+
+/// Keys of volumes whose bases are being sealed anew, between two turns. They are wiped when the work
+/// ends or waits, and with the process.
+#[derive(Default)]
+pub struct OpenKeys(Mutex<BTreeMap<VolumeId, KeyPair>>);
+
+struct KeyPair {
+    volume: VolumeKey,
+    base: VolumeKey,
+    until: Timestamp,
+}
+
+impl OpenKeys {
+    fn take(&self, volume: &VolumeId, now: Timestamp) -> Option<KeyPair> {
+        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A job that another server has taken over leaves its keys behind.
+        pairs.retain(|_, pair| pair.until > now);
+        pairs.remove(volume)
+    }
+
+    fn keep(&self, volume: &VolumeId, pair: KeyPair) {
+        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pairs.insert(volume.clone(), pair);
+    }
 }
 
 /// Does a turn of the work.
 ///
 /// # Errors
 /// When the rows or the block store fail.
-pub async fn run(services: &Services, job: &InitializeVolume) -> Result<Turn, Trouble> {
+pub async fn run(
+    services: &Services,
+    open_keys: &OpenKeys,
+    job: &InitializeVolume,
+) -> Result<Turn, Trouble> {
     let (region, id) = (job.region.clone(), job.volume.clone());
     let found = services
         .db
         .read(move |tx| {
             let row = volume::get(tx, &region, &id)?;
-            Ok::<_, ebs::Error>((row, initialization::get(tx, &region, &id)?))
+            let foreign = foreign_base::get(tx, &region, &id)?;
+            Ok::<_, ebs::Error>((row, initialization::get(tx, &region, &id)?, foreign))
         })
         .await?;
-    let (Some(row), Some(filling)) = found else { return Ok(Turn::Last) };
+    let (Some(row), Some(filling), foreign) = found else { return Ok(Turn::Last) };
     if row.state == VolumeState::Deleting || filling.completed.is_some() {
         return Ok(Turn::Last);
     }
+    match foreign {
+        None => fill(services, job, &row, filling).await,
+        Some(foreign) if foreign.is_under_its_key() => {
+            let sealing = Sealing { services, job, row: &row, foreign: &foreign };
+            sealing.turn(open_keys, &filling).await
+        }
+        Some(foreign) => Sealing { services, job, row: &row, foreign: &foreign }.end().await,
+    }
+}
+
+async fn fill(
+    services: &Services,
+    job: &InitializeVolume,
+    row: &Volume,
+    filling: Initialization,
+) -> Result<Turn, Trouble> {
     let fill = FillVolume {
-        volume: blocks_of(&row),
+        volume: blocks_of(row),
         rate_mib: filling.rate_mib,
         resume: filling.checkpoint,
     };
-    let filled = services.blocks.fill_volume(&fill, &Wanted::of_this_job()).await?;
+    match services.blocks.fill_volume(&fill, &Wanted::of_this_job()).await? {
+        Filled::Wholly => {
+            complete(services, job).await?;
+            Ok(Turn::Last)
+        }
+        Filled::UpTo { resume, percent } => advance(services, job, percent, resume).await,
+    }
+}
+
+async fn advance(
+    services: &Services,
+    job: &InitializeVolume,
+    percent: u8,
+    resume: Vec<u8>,
+) -> Result<Turn, Trouble> {
+    let job = job.clone();
+    let advance = move |tx: &mut meta::Tx<'_>| {
+        let (region, volume, percent) = (&job.region, &job.volume, u32::from(percent));
+        let wanted = initialization::advance(tx, region, volume, percent, &resume)?;
+        Ok(if wanted { Turn::More } else { Turn::Last })
+    };
+    services.db.write(advance).await
+}
+
+/// Ends the initialization, and with it whatever the volume knew of a foreign base.
+async fn complete(services: &Services, job: &InitializeVolume) -> Result<(), Trouble> {
     let (job, now) = (job.clone(), services.clock.now());
     let told =
         notification::initialize_volume(services.envelope(&job.account, &job.region), &job.volume);
-    services
-        .db
-        .write(move |tx| match &filled {
-            Filled::Wholly => {
-                if initialization::complete(tx, &job.region, &job.volume, now)? {
-                    put_event(tx, &told)?;
+    let complete = move |tx: &mut meta::Tx<'_>| {
+        foreign_base::remove(tx, &job.region, &job.volume)?;
+        if initialization::complete(tx, &job.region, &job.volume, now)? {
+            put_event(tx, &told)?;
+        }
+        Ok(())
+    };
+    services.db.write(complete).await
+}
+
+/// A base to be sealed anew.
+struct Sealing<'a> {
+    services: &'a Services,
+    job: &'a InitializeVolume,
+    row: &'a Volume,
+    foreign: &'a ForeignBase,
+}
+
+impl Sealing<'_> {
+    async fn turn(&self, open_keys: &OpenKeys, filling: &Initialization) -> Result<Turn, Trouble> {
+        let now = self.services.clock.now();
+        let keys = match open_keys.take(&self.job.volume, now) {
+            Some(keys) => keys,
+            None => match self.open_keys(now).await {
+                Ok(keys) => keys,
+                Err(Trouble::Kms(failure)) if !failure.is_transient() => {
+                    return self.wait(failure.to_string(), now).await;
                 }
-                Ok(Turn::Last)
+                Err(trouble) => return Err(trouble),
+            },
+        };
+        let (region, target) = (&self.job.region, Target::Volume(self.job.volume.clone()));
+        let reseal = ResealBase {
+            volume: blocks_of(self.row),
+            base_key: keys.base.duplicate(),
+            volume_key: keys.volume.duplicate(),
+            rate_mib: filling.rate_mib,
+            resume: resume(self.services, region, &target).await?,
+        };
+        let resealed = reported(self.services, region, target, |reporter| {
+            let (blocks, reseal) = (&self.services.blocks, &reseal);
+            async move { blocks.reseal_base(reseal, &reporter).await }
+        });
+        match resealed.await? {
+            Resealed::UpTo { percent } => {
+                open_keys.keep(&self.job.volume, keys);
+                advance(self.services, self.job, percent, Vec::new()).await
             }
-            Filled::UpTo { resume, percent } => {
-                let (region, volume, percent) = (&job.region, &job.volume, u32::from(*percent));
-                let wanted = initialization::advance(tx, region, volume, percent, resume)?;
-                Ok(if wanted { Turn::More } else { Turn::Last })
+            Resealed::Wholly(stored) => {
+                let (job, root) = (self.job.clone(), stored.root);
+                let set = move |tx: &mut meta::Tx<'_>| {
+                    foreign_base::set_resealed(tx, &job.region, &job.volume, &root)
+                };
+                if self.services.db.write(set).await? { self.end().await } else { Ok(Turn::Last) }
             }
-        })
-        .await
+        }
+    }
+
+    /// S Decrypt of both keys; that of a plain base is the service's own.
+    async fn open_keys(&self, now: Timestamp) -> Result<KeyPair, Trouble> {
+        let Some(own) = &self.row.data_key else {
+            let (table, column) = ("ebs_volumes", "wrapped_key");
+            return Err(ebs::Error::Corrupt { table, column }.into());
+        };
+        let (kms, region) = (self.service_keys(), &self.job.region);
+        let base = match self.foreign.guard {
+            Guard::Kms => kms.open(region, &self.foreign.key).await?,
+            Guard::Service => self.services.plain.open(&self.foreign.key)?,
+        };
+        let volume = kms.open(region, own).await?;
+        if self.foreign.waits_for.is_some() {
+            self.say(None).await?;
+        }
+        Ok(KeyPair { volume, base, until: now.plus_seconds(KEYS_OPEN_SECONDS) })
+    }
+
+    /// The volume stays usable where its own attachment has its keys; only this work waits.
+    async fn wait(&self, cause: String, now: Timestamp) -> Result<Turn, Trouble> {
+        tracing::warn!(volume = %self.job.volume, cause, "the base of a volume waits for its key");
+        self.say(Some(cause)).await?;
+        Ok(Turn::Waits(now.plus_seconds(LOOK_AGAIN_SECONDS)))
+    }
+
+    async fn say(&self, cause: Option<String>) -> Result<(), Trouble> {
+        let job = self.job.clone();
+        let say = move |tx: &mut meta::Tx<'_>| {
+            foreign_base::set_waits_for(tx, &job.region, &job.volume, cause.as_deref())
+        };
+        Ok(self.services.db.write(say).await?)
+    }
+
+    /// The volume has a base of its own: whatever still points to the other is taken back.
+    async fn end(&self) -> Result<Turn, Trouble> {
+        let (region, id) = (self.job.region.clone(), self.job.volume.clone());
+        let row = self.services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
+        let Some(row) = row else { return Ok(Turn::Last) };
+        self.services.blocks.switch_base(&blocks_of(&row)).await?;
+        if let Some(grant) = grant_of(&row, self.foreign) {
+            self.service_keys().retire(&grant).await;
+        }
+        complete(self.services, self.job).await?;
+        let (account, region) = (self.job.account.clone(), self.job.region.clone());
+        let now = self.services.clock.now();
+        // Snapshots of the volume wait for this.
+        self.services.db.write(move |tx| jobs::hasten(tx, &account, &region, now)).await?;
+        Ok(Turn::Last)
+    }
+
+    fn service_keys(&self) -> ServiceKeys<'_> {
+        let (services, account) = (self.services, &self.job.account);
+        ServiceKeys { services, account, service_name: EBS_BACK_END.to_owned() }
+    }
+}
+
+/// The service's grant on the key of a volume with a foreign base.
+pub(super) fn grant_of(row: &Volume, foreign: &ForeignBase) -> Option<OpenGrant> {
+    let key_arn = row.kms_key_arn.clone()?;
+    Some(OpenGrant { key_arn, region: row.region.clone(), id: foreign.grant_id.clone() })
 }

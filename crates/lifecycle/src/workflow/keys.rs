@@ -30,9 +30,47 @@ pub(crate) struct Keys<'a> {
 
 /// A grant that was made for the service and must be given back.
 pub(crate) struct OpenGrant {
-    key_arn: String,
-    region: Region,
-    id: String,
+    pub(crate) key_arn: String,
+    pub(crate) region: Region,
+    pub(crate) id: String,
+}
+
+/// Makes the service's own calls for an account, on grants, long after the user's request.
+pub(crate) struct ServiceKeys<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) account: &'a AccountId,
+    /// The trail's name for the calls.
+    pub(crate) service_name: String,
+}
+
+impl ServiceKeys<'_> {
+    fn call(&self, region: &Region) -> KmsCall {
+        KmsCall {
+            authority: Authority::Service(self.account.clone()),
+            region: region.clone(),
+            invoked_by: self.service_name.clone(),
+            request_id: None,
+        }
+    }
+
+    /// S Decrypt, on a grant.
+    pub(crate) async fn open(
+        &self,
+        region: &Region,
+        key: &WrappedKey,
+    ) -> Result<VolumeKey, KmsFailure> {
+        self.services.kms.decrypt(self.call(region), &key.wrapped, &key.context_id).await
+    }
+
+    /// S RetireGrant. A grant that cannot be given back is no reason to fail the work it was made for;
+    /// it stays visible in `ListGrants`.
+    pub(crate) async fn retire(&self, grant: &OpenGrant) {
+        let call = self.call(&grant.region);
+        let answer = self.services.kms.retire_grant(call, &grant.key_arn, &grant.id).await;
+        if let Err(failure) = answer {
+            tracing::warn!(key = grant.key_arn, grant = grant.id, %failure, "grant stays");
+        }
+    }
 }
 
 impl Keys<'_> {
@@ -51,13 +89,9 @@ impl Keys<'_> {
         self.services.kms.may(self.by_user(region, FRONT_END), probe).await
     }
 
-    fn by_service(&self, region: &Region) -> KmsCall {
-        KmsCall {
-            authority: Authority::Service(self.account.clone()),
-            region: region.clone(),
-            invoked_by: self.service_name.clone(),
-            request_id: None,
-        }
+    fn as_service(&self) -> ServiceKeys<'_> {
+        let service_name = self.service_name.clone();
+        ServiceKeys { services: self.services, account: self.account, service_name }
     }
 
     /// F GenerateDataKeyWithoutPlaintext: a new data key for `context_id`.
@@ -124,8 +158,7 @@ impl Keys<'_> {
         region: &Region,
         key: &WrappedKey,
     ) -> Result<VolumeKey, KmsFailure> {
-        let call = self.by_service(region);
-        self.services.kms.decrypt(call, &key.wrapped, &key.context_id).await
+        self.as_service().open(region, key).await
     }
 
     /// S Encrypt, on a grant: the same data key for another resource.
@@ -137,20 +170,15 @@ impl Keys<'_> {
         source: &WrappedKey,
         context_id: &str,
     ) -> Result<WrappedKey, KmsFailure> {
-        let call = self.by_service(region);
+        let call = self.as_service().call(region);
         let wrapped = self.services.kms.encrypt(call, key_arn, key, context_id).await?;
         Ok(source.rewrapped(wrapped, context_id))
     }
 
-    /// S RetireGrant of each. A grant that cannot be given back is no reason to fail the work it
-    /// was made for; it stays visible in `ListGrants`.
+    /// S RetireGrant of each.
     pub(crate) async fn retire(&self, grants: impl IntoIterator<Item = OpenGrant>) {
         for grant in grants {
-            let call = self.by_service(&grant.region);
-            let answer = self.services.kms.retire_grant(call, &grant.key_arn, &grant.id).await;
-            if let Err(failure) = answer {
-                tracing::warn!(key = grant.key_arn, grant = grant.id, %failure, "grant stays");
-            }
+            self.as_service().retire(&grant).await;
         }
     }
 }

@@ -4,12 +4,14 @@
 //! takes a new fencing epoch, and reports that its engine is open. The data key of an encrypted volume
 //! is unwrapped by the machine, on its grant, and never here.
 
-use super::attach::{AttachFailure, key_of};
+use super::attach::{AttachFailure, key_of, opened_with, switch_if_resealed};
+use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
 use crate::port::host::{CloseVolume, Force, LendVolume, Tenure};
 use crate::services::Services;
 use base::{GIB, Region, Secret, VolumeId};
-use ebs::{Attachment, AttachmentState, Volume, attachment, fence, instance, volume};
+use ebs::foreign_base::{ForeignBase, Guard};
+use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
 
 /// What a machine is given when it opens an attachment.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub struct Opened {
     pub epoch: u64,
     /// For its first connection.
     pub ticket: Secret<String>,
+    /// The base's data key, when it is another than the volume's: under the same KMS key, in the same
+    /// context.
+    pub base_key: Option<WrappedKey>,
 }
 
 /// Whether an attachment is at a machine that opens its volumes itself.
@@ -70,9 +75,14 @@ pub async fn open(
             Ok(fence::raise(tx, &row.region, &row.volume)?)
         })
         .await?;
-    services.host.lend(lend(services, volume, (epoch, Tenure::New))?).await?;
+    let (volume, foreign) = &opened_with(services, volume).await?;
+    let request = lend(services, volume, foreign.as_ref(), (epoch, Tenure::New))?;
+    services.host.lend(request).await?;
+    switch_if_resealed(services, volume).await?;
     let ticket = services.host.ticket(&volume.region, &volume.id, epoch);
-    Ok(Opened { epoch, ticket: ticket.ok_or(AttachFailure::NotAvailable)? })
+    let by_kms = foreign.as_ref().filter(|foreign| foreign.guard == Guard::Kms);
+    let base_key = by_kms.map(|foreign| foreign.key.clone());
+    Ok(Opened { epoch, ticket: ticket.ok_or(AttachFailure::NotAvailable)?, base_key })
 }
 
 /// A ticket for another connection of the machine that holds an epoch.
@@ -131,11 +141,13 @@ fn is_standing(tx: &mut meta::Tx<'_>, attachment: &Attachment) -> ebs::Result<bo
 fn lend(
     services: &Services,
     volume: &Volume,
+    foreign: Option<&ForeignBase>,
     (epoch, tenure): (u64, Tenure),
 ) -> Result<LendVolume, AttachFailure> {
+    let of_base = foreign.filter(|foreign| foreign.guard == Guard::Service);
     let plain_key = match &volume.data_key {
         Some(key) if !volume.is_encrypted() => Some(services.plain.open(key)?),
-        Some(_) => None,
+        Some(_) => of_base.map(|foreign| services.plain.open(&foreign.key)).transpose()?,
         None => {
             let (table, column) = ("ebs_volumes", "wrapped_key");
             return Err(ebs::Error::Corrupt { table, column }.into());
@@ -145,7 +157,7 @@ fn lend(
         region: volume.region.clone(),
         volume: volume.id.clone(),
         size_bytes: u64::from(volume.size_gib) * GIB,
-        base_root: volume.base_root.clone(),
+        base: base_of(volume),
         epoch,
         tenure,
         plain_key,
@@ -196,7 +208,10 @@ async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(),
         })
         .await?;
     if let (Some(volume), epoch) = found {
-        services.host.lend(lend(services, &volume, (epoch, Tenure::Standing))?).await?;
+        let (volume, foreign) = &opened_with(services, &volume).await?;
+        let request = lend(services, volume, foreign.as_ref(), (epoch, Tenure::Standing))?;
+        services.host.lend(request).await?;
+        switch_if_resealed(services, volume).await?;
     }
     Ok(())
 }

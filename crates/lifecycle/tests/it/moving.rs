@@ -7,7 +7,8 @@ use blockstore::snapshot::{SnapshotRoot, SnapshotStore};
 use blockstore::store::{Store, StoreConfig, VolumeHandle};
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::port::blocks::{
-    BlockError, Blocks, ExportCut, FillVolume, Filled, Root, Saved, Stored, VolumeBlocks, Watch,
+    BaseRoot, BlockError, Blocks, ExportCut, FillVolume, Filled, Root, Saved, Stored, VolumeBlocks,
+    Watch,
 };
 use lifecycle::port::host::OpenVolume;
 use lifecycle::{BandwidthLimits, MoverKind};
@@ -18,17 +19,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const BLOCK: u64 = 512 * 1024;
+pub(super) const BLOCK: u64 = 512 * 1024;
 const SIZE: u64 = 1 << 30;
 
-struct Place {
-    cells: Cells,
+pub(super) struct Place {
+    pub(super) cells: Cells,
     region: Region,
     directory: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(limits: &BandwidthLimits) -> Self {
+    pub(super) fn new(limits: &BandwidthLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let region = Region::parse("us-east-1").unwrap();
         let (rng, key) = (Arc::new(OsRng), Secret::new([7; 32]));
@@ -40,17 +41,21 @@ impl Place {
         Self { cells: Cells::new(cells, clock, limits), region, directory }
     }
 
-    fn cell(&self) -> &Cell {
+    pub(super) fn cell(&self) -> &Cell {
         self.cells.get(&self.region).unwrap()
     }
 
-    fn blocks_of(&self, volume: &VolumeId, base_root: Option<Root>) -> VolumeBlocks {
+    pub(super) fn blocks_of(&self, volume: &VolumeId, base_root: Option<Root>) -> VolumeBlocks {
         let (region, volume) = (self.region.clone(), volume.clone());
-        VolumeBlocks { region, volume, size_bytes: SIZE, base_root }
+        VolumeBlocks { region, volume, size_bytes: SIZE, base: base_root.map(of_root) }
     }
 
     fn open(&self, volume: &VolumeId, base_root: Option<Root>) -> VolumeHandle {
-        let request = OpenVolume {
+        self.cell().open(&self.request(volume, base_root.map(of_root))).unwrap()
+    }
+
+    pub(super) fn request(&self, volume: &VolumeId, base: Option<BaseRoot>) -> OpenVolume {
+        OpenVolume {
             account: AccountId::parse("111111111111").unwrap(),
             region: self.region.clone(),
             volume: volume.clone(),
@@ -59,10 +64,10 @@ impl Place {
             attached: Timestamp(0),
             epoch: 1,
             size_bytes: SIZE,
-            base_root,
+            base,
             key: Secret::new([3; 64]),
-        };
-        self.cell().open(&request).unwrap()
+            base_key: None,
+        }
     }
 
     /// A volume with a page in each of so many blocks, cut for a snapshot.
@@ -77,7 +82,7 @@ impl Place {
         ExportCut { volume, snapshot, parent_root: None, resume: None }
     }
 
-    async fn snapshot(&self, blocks: u64) -> Stored {
+    pub(super) async fn snapshot(&self, blocks: u64) -> Stored {
         let export = self.cut(blocks).await;
         self.cells.export(&export, &Watcher::default()).await.unwrap()
     }
@@ -95,17 +100,21 @@ impl Place {
     }
 }
 
-fn stamp(block: u64) -> [u8; 4096] {
+pub(super) fn of_root(root: Root) -> BaseRoot {
+    BaseRoot { root, first: None }
+}
+
+pub(super) fn stamp(block: u64) -> [u8; 4096] {
     std::array::from_fn(|at| (block as usize * 31 + at % 253 + 1) as u8)
 }
 
 /// Keeps what it is told, and stops the work after a number of checkpoints.
 #[derive(Default)]
-struct Watcher {
-    stop_after: Option<usize>,
-    stopped: AtomicBool,
-    saved: Mutex<Vec<Saved>>,
-    least_percent: AtomicU64,
+pub(super) struct Watcher {
+    pub(super) stop_after: Option<usize>,
+    pub(super) stopped: AtomicBool,
+    pub(super) saved: Mutex<Vec<Saved>>,
+    pub(super) least_percent: AtomicU64,
 }
 
 impl Watch for Watcher {

@@ -34,7 +34,8 @@ impl House {
                 Ok(())
             }
             (76..80, _, Some(at)) => self.compare(at),
-            (80..84, Some(at), _) => self.hydrate(at),
+            (80..82, Some(at), _) => self.hydrate(at),
+            (82..84, Some(at), _) => self.reseal(at),
             (84..94, ..) => self.upload(),
             (94..96, Some(at), _) => {
                 self.delete_volume(at);
@@ -47,6 +48,11 @@ impl House {
     /// A cut, and its export on top of the newest snapshot that the volume still knows.
     fn snapshot_of(&mut self, at: usize) -> Result<(), Refused> {
         if self.snapshots.len() >= SNAPSHOTS_MAX {
+            return Ok(());
+        }
+        // A snapshot has pages of one key.
+        self.reseal(at)?;
+        if self.volumes[at].base_key != self.volumes[at].key {
             return Ok(());
         }
         let id = CutId::new(&self.name("snap")).expect("it is short and ASCII");
@@ -133,7 +139,10 @@ impl House {
 
     /// Does long work until it is done or given up. Between attempts time passes, collections run
     /// and the process may have died. `None` when it was given up.
-    fn in_attempts(&mut self, work: &mut Work<'_>) -> Result<Option<SnapshotRoot>, Refused> {
+    pub(super) fn in_attempts(
+        &mut self,
+        work: &mut Work<'_>,
+    ) -> Result<Option<SnapshotRoot>, Refused> {
         let mut checkpoint: Option<Checkpoint> = None;
         for attempt in 0..ATTEMPTS {
             let more: Vec<_> = checkpoint.iter().map(|checkpoint| *checkpoint.root()).collect();

@@ -66,6 +66,8 @@ pub struct HouseOutcome {
     pub uploads: u64,
     /// Volumes made from snapshots.
     pub lazy_volumes: u64,
+    /// Bases of volumes sealed anew under the volume's key.
+    pub resealed: u64,
     /// Exports, copies and uploads that were stopped and went on later.
     pub resumed: u64,
     /// Snapshots that were read as a whole and compared.

@@ -1,12 +1,14 @@
 //! The volumes of a house: engines over disks of their own.
 
-use super::{House, PAGES, Pages, Refused, VOLUME_BYTES, reader, refused_by_volume, shown};
+use super::{
+    House, PAGES, Pages, Refused, VOLUME_BYTES, reader, refused, refused_by_volume, shown,
+};
 use crate::disk::SimDisk;
 use crate::model::{SECTORS, Violation, ZEROS, parse, render};
 use base::{Rng, Secret};
 use blockstore::live::{Base, CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
 use blockstore::page::{PAGE_BYTES, PAGES_PER_BLOCK, Page, StructureKey};
-use blockstore::snapshot::SnapshotRoot;
+use blockstore::snapshot::{CopyJob, CopyKeys, SnapshotRoot, copy};
 use std::sync::Arc;
 
 /// One volume.
@@ -17,6 +19,8 @@ pub(super) struct Volume {
     pub(super) engine: Option<Engine>,
     pub(super) key: usize,
     pub(super) base: Option<(CutId, SnapshotRoot)>,
+    /// The data key of the base, by number; another than the volume's until it is sealed anew.
+    pub(super) base_key: usize,
     pub(super) content: Pages,
     /// Snapshots made of it that still exist.
     pub(super) exported: Vec<SnapshotRoot>,
@@ -26,13 +30,16 @@ impl House {
     pub(super) fn create_volume(&mut self) -> Result<(), Refused> {
         let name = self.name("vol");
         let base = self.pick(self.snapshots.len() + 1).filter(|at| *at < self.snapshots.len());
-        let key = base.map_or(self.rng.below(2) as usize, |at| self.snapshots[at].key);
+        let base_key = base.map_or(self.rng.below(2) as usize, |at| self.snapshots[at].key);
+        let foreign = base.is_some() && self.rng.below(3) == 0;
+        let key = if foreign { (base_key + 1) % self.keys.len() } else { base_key };
         let base_id = CutId::new("snap-ba5e0000").expect("it is short and ASCII");
         let volume = Volume {
             disk: Arc::new(SimDisk::new()),
             engine: None,
             key,
             base: base.map(|at| (base_id, self.snapshots[at].root)),
+            base_key,
             content: base.map_or_else(Pages::new, |at| self.snapshots[at].content.clone()),
             exported: Vec::new(),
             name,
@@ -56,7 +63,11 @@ impl House {
         volume.engine = None;
         let base = match &volume.base {
             None => None,
-            Some((id, root)) => Some(Base { id: *id, reader: reader(&self.store, root)? }),
+            Some((id, root)) => {
+                let foreign = volume.base_key != volume.key;
+                let key = foreign.then(|| Arc::new(self.keys[volume.base_key].duplicate()));
+                Some(Base { id: *id, reader: reader(&self.store, root)?, key })
+            }
         };
         let options =
             OpenOptions { data_key: Some(self.keys[volume.key].duplicate()), base, writer: None };
@@ -132,6 +143,37 @@ impl House {
         let block = self.rng.below(PAGES / PAGES_PER_BLOCK as u64);
         let engine = self.engine(at)?;
         engine.hydrate(block).map(drop).map_err(refused_by_volume("hydrate"))
+    }
+
+    /// Seals the volume's base anew under the volume's key, and has the volume read it.
+    pub(super) fn reseal(&mut self, at: usize) -> Result<(), Refused> {
+        let (from, to) = (self.volumes[at].base_key, self.volumes[at].key);
+        let Some((id, base)) = self.volumes[at].base.filter(|_| from != to) else { return Ok(()) };
+        let made = self.in_attempts(&mut |house, resume, watch| {
+            let (source, target) = (&house.keys[from], &house.keys[to]);
+            let keys = CopyKeys::Change { source, target };
+            let job = CopyJob {
+                source: &base,
+                keys,
+                earlier: None,
+                resume,
+                checkpoint_blocks: 3,
+                threads: 1,
+            };
+            copy(&house.store, &house.store, &job, watch).map_err(refused("seal a base anew"))
+        });
+        self.held.clear();
+        let Some(root) = made? else { return Ok(()) };
+        let volume = &mut self.volumes[at];
+        (volume.base, volume.base_key) = (Some((id, root)), to);
+        self.outcome.resealed += 1;
+        // What is open still has the key of the old base; what must be opened first has not.
+        let Some(mut engine) = volume.engine.take() else { return Ok(()) };
+        let key = Some(Arc::new(self.keys[from].duplicate()));
+        let base = Base { id, reader: reader(&self.store, &root)?, key };
+        engine.attach_base(base).map_err(refused_by_volume("exchange a base"))?;
+        self.volumes[at].engine = Some(engine);
+        Ok(())
     }
 
     pub(super) fn delete_volume(&mut self, at: usize) {

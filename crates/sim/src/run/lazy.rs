@@ -42,5 +42,5 @@ pub(super) fn make_base(
         contents.insert(lba, content);
     }
     let id = CutId::new("snap-ba5e0000").expect("it is short and ASCII");
-    (Some(Base { id, reader: Arc::new(MemoryBase(pages)) }), contents)
+    (Some(Base { id, reader: Arc::new(MemoryBase(pages)), key: None }), contents)
 }

@@ -18,6 +18,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
         total.copies += outcome.copies;
         total.uploads += outcome.uploads;
         total.lazy_volumes += outcome.lazy_volumes;
+        total.resealed += outcome.resealed;
         total.resumed += outcome.resumed;
         total.packs_deleted += outcome.packs_deleted;
         total.packs_rewritten += outcome.packs_rewritten;
@@ -27,6 +28,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
     // The runs went where they should.
     assert!(total.exports > 20 && total.increments > 5 && total.copies > 5, "{total:?}");
     assert!(total.uploads > 5 && total.lazy_volumes > 10 && total.resumed > 5, "{total:?}");
+    assert!(total.resealed > 2, "{total:?}");
     assert!(total.packs_deleted > 50 && total.packs_rewritten > 2, "{total:?}");
     total
 }

@@ -136,6 +136,7 @@ fn refusal(failure: AttachFailure, id: &VolumeId, instance: &InstanceId, device:
         ),
         AttachFailure::Key(_)
         | AttachFailure::PlainKey(_)
+        | AttachFailure::Base(_)
         | AttachFailure::Host(_)
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => {

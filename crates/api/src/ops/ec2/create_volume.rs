@@ -347,6 +347,7 @@ fn row(call: &Call, plan: &Plan, kms_key_arn: Option<String>) -> Volume {
         data_key: None,
         snapshot_id: snapshot.map(|snapshot| snapshot.id.clone()),
         base_root: snapshot.and_then(|snapshot| snapshot.root.clone()),
+        first_base_root: None,
         continues_snapshot: false,
         latest_snapshot_id: None,
         created: call.now,

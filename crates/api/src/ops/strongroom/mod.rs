@@ -95,6 +95,7 @@ pub(crate) fn refusal(failure: AttachFailure) -> Error {
         AttachFailure::DeviceInUse
         | AttachFailure::Key(_)
         | AttachFailure::PlainKey(_)
+        | AttachFailure::Base(_)
         | AttachFailure::Host(_)
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => Error::internal(failure),

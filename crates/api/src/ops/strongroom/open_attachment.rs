@@ -19,6 +19,7 @@ pub(crate) struct Input {
 #[derive(Shape)]
 #[shape(output)]
 pub(crate) struct Output {
+    base_wrapped_key: Option<Blob>,
     device: String,
     encryption_context: BTreeMap<String, String>,
     epoch: i64,
@@ -50,7 +51,9 @@ impl Operation for OpenAttachment {
         let opened = opened.map_err(refusal)?;
         let key = volume.data_key.as_ref().filter(|_| volume.is_encrypted());
         let context = key.map(|key| ("aws:ebs:id".to_owned(), key.context_id.clone()));
+        let base_key = opened.base_key.as_ref();
         Ok(Output {
+            base_wrapped_key: base_key.map(|key| Blob::from(&key.wrapped[..])),
             device: attachment.device,
             encryption_context: context.into_iter().collect(),
             epoch: number(opened.epoch),

@@ -13,34 +13,34 @@ use serde_json::{Value, json};
 const DAY_SECONDS: i64 = 86_400;
 /// Blocks written where something must be there to be lost.
 const BLOCKS: u64 = 6;
-const BLOCK: u64 = 524_288;
+pub(super) const BLOCK: u64 = 524_288;
 
 /// A store that dies during its `call`th call from now.
-fn dies_at(call: u64) -> FaultPlan {
+pub(super) fn dies_at(call: u64) -> FaultPlan {
     FaultPlan { crash_at_call: Some(call), ..FaultPlan::default() }
 }
 
 impl Stage {
-    fn plan(&self, at: &str, plan: FaultPlan) {
+    pub(super) fn plan(&self, at: &str, plan: FaultPlan) {
         self.bench.objects[at].restart(plan);
     }
 
     /// A volume with some blocks of data, attached.
-    async fn filled(&mut self, host: &str) -> String {
+    pub(super) async fn filled(&mut self, host: &str) -> String {
         let volume = self.volume(1, HERE, json!({ "Size": 1 })).await;
         self.attach(1, HERE, &volume, host).await;
         self.fill(&volume, 0..BLOCKS, 1);
         volume
     }
 
-    fn fill(&self, volume: &str, blocks: std::ops::Range<u64>, stamp: u8) {
+    pub(super) fn fill(&self, volume: &str, blocks: std::ops::Range<u64>, stamp: u8) {
         for block in blocks {
             self.bench.host.write(volume, block * BLOCK, &[stamp + block as u8; 8192]);
         }
     }
 
     /// Lets the work that waits try again, under stores that work.
-    async fn recover(&mut self) {
+    pub(super) async fn recover(&mut self) {
         for at in [HERE, THERE] {
             self.plan(at, FaultPlan::default());
         }
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     /// Days pass, with everything that is due.
-    async fn days(&mut self, days: i64) {
+    pub(super) async fn days(&mut self, days: i64) {
         for _ in 0..days * 4 {
             self.bench.clock.advance_seconds(DAY_SECONDS / 4);
             self.bench.world.housekeep().await.unwrap();
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     /// The stores hold what live roots reach, and volumes the cuts of pending snapshots.
-    async fn assert_no_leak(&self, what: &str) {
+    pub(super) async fn assert_no_leak(&self, what: &str) {
         for at in [HERE, THERE] {
             assert_eq!(self.assert_whole(at).await, 0, "{what}: objects are left in {at}");
             let region = crate::testing::region(at);
@@ -115,11 +115,11 @@ impl Stage {
         }
     }
 
-    async fn delete(&self, snapshot: &str) {
+    pub(super) async fn delete(&self, snapshot: &str) {
         self.ec2("DeleteSnapshot", json!({ "SnapshotId": snapshot })).await;
     }
 
-    fn objects(&self, at: &str) -> usize {
+    pub(super) fn objects(&self, at: &str) -> usize {
         use objstore::ObjectStore;
         self.bench.objects[at].inner().list("packs").unwrap().len()
     }

@@ -1,6 +1,7 @@
 //! Storage as its users see it: whole requests through the pipeline, jobs run step by step.
 
 mod describing;
+mod foreign;
 mod keys;
 mod leaks;
 mod modifying;
