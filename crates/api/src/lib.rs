@@ -27,6 +27,7 @@ mod decision;
 mod direct;
 mod directory;
 mod error;
+mod forge;
 mod front;
 mod housekeeping;
 pub mod http;

@@ -5,6 +5,7 @@ use crate::decision::DecisionSealer;
 use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
+use crate::forge::Forge;
 use crate::kms_port::FrontDoor;
 use crate::last_use::LastUses;
 use crate::trail::{Keeper, Trail};
@@ -60,6 +61,8 @@ pub struct World {
     pub regions: Regions,
     /// Keys, grants and ciphertexts.
     pub kms: Kms,
+    /// Makes key pairs, off the threads that answer.
+    pub(crate) forge: Forge,
     /// This server's name in shared rows, the same at every start.
     pub server: String,
     /// What the storage workflows work with: KMS through the front door, blocks, hosts.
@@ -183,6 +186,7 @@ impl World {
         });
         let trail = Keeper::open(&db, trail, &*rng).await?;
         let decisions = DecisionSealer::new(&seal.service_key(DECISION_KEY_LABEL));
+        let forge = Forge::new(Arc::clone(&rng));
         let world = Arc::new_cyclic(|world| {
             let services = Arc::new(Services {
                 db: db.clone(),
@@ -202,6 +206,7 @@ impl World {
                 seal,
                 regions,
                 kms,
+                forge,
                 server,
                 identity,
                 last_uses: LastUses::default(),

@@ -4,7 +4,11 @@
 use crate::context::EncryptionContext;
 use crate::error::Result;
 use crate::grant::{Constraints, NewGrant};
-use crate::key::{KEY_ORIGIN, KEY_SPEC, KEY_USAGE, Key, KeyKind, LockoutCheck};
+use crate::key::{KEY_ORIGIN, Key, KeyKind, LockoutCheck};
+use crate::spec::{
+    EncryptionAlgorithm, KeyAgreementAlgorithm, KeySpec, Kind, MacAlgorithm, MessageType,
+    SigningAlgorithm,
+};
 use crate::{alias, tag};
 use base::AccountId;
 use iam::Context;
@@ -30,6 +34,8 @@ pub enum Facts {
     Crypto {
         /// The request's encryption context.
         context: EncryptionContext,
+        /// The algorithm asked for.
+        algorithm: EncryptionAlgorithm,
     },
     /// One side of ReEncrypt.
     ReEncrypt {
@@ -37,7 +43,27 @@ pub enum Facts {
         context: EncryptionContext,
         /// Whether both sides are the same key.
         same_key: bool,
+        /// The algorithm of this side.
+        algorithm: EncryptionAlgorithm,
     },
+    /// GenerateDataKeyPair and GenerateDataKeyPairWithoutPlaintext.
+    KeyPair {
+        /// The request's encryption context.
+        context: EncryptionContext,
+        /// What pair.
+        spec: KeySpec,
+    },
+    /// Sign and Verify.
+    Sign {
+        /// The algorithm asked for.
+        algorithm: SigningAlgorithm,
+        /// What kind of message.
+        message_type: MessageType,
+    },
+    /// GenerateMac and VerifyMac, with their algorithm.
+    Mac(MacAlgorithm),
+    /// DeriveSharedSecret, with its algorithm.
+    Agree(KeyAgreementAlgorithm),
     /// CreateGrant.
     CreateGrant(NewGrant),
     /// RetireGrant, with the constraints of the grant.
@@ -68,12 +94,13 @@ pub fn of_origin(origin: &Origin<'_>) -> Context {
 /// Keys of CreateKey.
 pub fn of_new_key(
     origin: &Origin<'_>,
-    kind: &KeyKind<'_>,
+    kind: Kind,
+    asked: &KeyKind<'_>,
     lockout: LockoutCheck,
     tags: &[tag::Tag],
 ) -> Context {
     let mut context = of_origin(origin);
-    set_kind(&mut context, kind);
+    set_kind(&mut context, kind, asked);
     context.set_flag("kms:BypassPolicyLockoutSafetyCheck", lockout == LockoutCheck::Bypassed);
     set_request_tags(&mut context, tags);
     context
@@ -88,7 +115,7 @@ pub(crate) fn of_key(
     facts: &Facts,
 ) -> Result<Context> {
     let mut context = of_origin(origin);
-    set_kind(&mut context, &KeyKind::default());
+    set_kind(&mut context, key.kind, &KeyKind::default());
     context.set_opt("kms:RequestAlias", request_alias);
     let limit = u32::try_from(alias::ALIASES_PER_KEY_MAX).expect("a small constant");
     let aliases = alias::of_key(tx, key, "", limit)?;
@@ -102,25 +129,41 @@ pub(crate) fn of_key(
     Ok(context)
 }
 
-fn set_kind(context: &mut Context, kind: &KeyKind<'_>) {
-    let spec = kind.key_spec.unwrap_or(KEY_SPEC);
-    let usage = kind.key_usage.unwrap_or(KEY_USAGE);
+fn set_kind(context: &mut Context, kind: Kind, asked: &KeyKind<'_>) {
+    let (spec, usage) = (kind.spec().as_str(), kind.usage().as_str());
     context.set("kms:KeySpec", spec).set("kms:CustomerMasterKeySpec", spec);
     context.set("kms:KeyUsage", usage).set("kms:CustomerMasterKeyUsage", usage);
-    context.set("kms:KeyOrigin", kind.origin.unwrap_or(KEY_ORIGIN));
-    context.set_flag("kms:MultiRegion", kind.multi_region.unwrap_or(false));
+    context.set("kms:KeyOrigin", asked.origin.unwrap_or(KEY_ORIGIN));
+    context.set_flag("kms:MultiRegion", asked.multi_region.unwrap_or(false));
 }
 
 fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
     let for_aws_resource = origin.via_service.is_some();
     match facts {
         Facts::None => {}
-        Facts::Crypto { context: pairs } => {
-            context.set("kms:EncryptionAlgorithm", KEY_SPEC);
+        Facts::Crypto { context: pairs, algorithm } => {
+            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
             set_encryption_context(context, pairs.pairs());
         }
-        Facts::ReEncrypt { context: pairs, same_key } => {
-            context.set("kms:EncryptionAlgorithm", KEY_SPEC);
+        Facts::KeyPair { context: pairs, spec } => {
+            // What encrypts the private half.
+            let algorithm = EncryptionAlgorithm::SymmetricDefault;
+            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
+            context.set("kms:DataKeyPairSpec", spec.as_str());
+            set_encryption_context(context, pairs.pairs());
+        }
+        Facts::Sign { algorithm, message_type } => {
+            context.set("kms:SigningAlgorithm", algorithm.as_str());
+            context.set("kms:MessageType", message_type.as_str());
+        }
+        Facts::Mac(algorithm) => {
+            context.set("kms:MacAlgorithm", algorithm.as_str());
+        }
+        Facts::Agree(algorithm) => {
+            context.set("kms:KeyAgreementAlgorithm", algorithm.as_str());
+        }
+        Facts::ReEncrypt { context: pairs, same_key, algorithm } => {
+            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
             context.set_flag("kms:ReEncryptOnSameKey", *same_key);
             set_encryption_context(context, pairs.pairs());
         }

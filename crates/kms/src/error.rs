@@ -70,6 +70,12 @@ pub enum Error {
         /// What does not fit.
         message: String,
     },
+    /// `KMSInvalidSignatureException`; KMS says no more.
+    #[error("")]
+    InvalidSignature,
+    /// `KMSInvalidMacException`; KMS says no more.
+    #[error("")]
+    InvalidMac,
     /// `UnsupportedOperationException`: legal in AWS, not offered here; named.
     #[error("{message}")]
     Unsupported {
@@ -129,6 +135,12 @@ pub enum Error {
     AccessDenied {
         /// Why.
         message: String,
+    },
+    /// `KMSInternalException`: the library failed at what cannot fail with sound inputs and a sound key.
+    #[error("the cryptographic library failed at {what}")]
+    Cryptography {
+        /// What it was doing.
+        what: &'static str,
     },
     /// `KMSInternalException`: a key's material does not open. The row is damaged, or belongs elsewhere.
     #[error("the key material of {arn} does not open under its domain key")]

@@ -12,6 +12,7 @@ use crate::context::EncryptionContext;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::service::Kms;
+use crate::spec::{KeyUsage, Kind};
 use crate::state::Action;
 use base::{AccountId, Region, Timestamp};
 use meta::Tx;
@@ -29,36 +30,48 @@ pub const NAME_CHARS_MAX: usize = 256;
 /// Grant tokens in one request.
 pub const TOKENS_MAX: usize = 10;
 
-/// An operation a grant can allow on a symmetric encryption key.
+/// An operation a grant can allow; which ones depends on the kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the variants are the API's operations, by name")]
 pub enum GrantOperation {
     CreateGrant,
     Decrypt,
+    DeriveSharedSecret,
     DescribeKey,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyPair,
     GenerateDataKeyPairWithoutPlaintext,
     GenerateDataKeyWithoutPlaintext,
+    GenerateMac,
+    GetPublicKey,
     ReEncryptFrom,
     ReEncryptTo,
     RetireGrant,
+    Sign,
+    Verify,
+    VerifyMac,
 }
 
 impl GrantOperation {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 17] = [
         Self::CreateGrant,
         Self::Decrypt,
+        Self::DeriveSharedSecret,
         Self::DescribeKey,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyPair,
         Self::GenerateDataKeyPairWithoutPlaintext,
         Self::GenerateDataKeyWithoutPlaintext,
+        Self::GenerateMac,
+        Self::GetPublicKey,
         Self::ReEncryptFrom,
         Self::ReEncryptTo,
         Self::RetireGrant,
+        Self::Sign,
+        Self::Verify,
+        Self::VerifyMac,
     ];
 
     /// The operation's name.
@@ -66,29 +79,56 @@ impl GrantOperation {
         match self {
             Self::CreateGrant => "CreateGrant",
             Self::Decrypt => "Decrypt",
+            Self::DeriveSharedSecret => "DeriveSharedSecret",
             Self::DescribeKey => "DescribeKey",
             Self::Encrypt => "Encrypt",
             Self::GenerateDataKey => "GenerateDataKey",
             Self::GenerateDataKeyPair => "GenerateDataKeyPair",
             Self::GenerateDataKeyPairWithoutPlaintext => "GenerateDataKeyPairWithoutPlaintext",
             Self::GenerateDataKeyWithoutPlaintext => "GenerateDataKeyWithoutPlaintext",
+            Self::GenerateMac => "GenerateMac",
+            Self::GetPublicKey => "GetPublicKey",
             Self::ReEncryptFrom => "ReEncryptFrom",
             Self::ReEncryptTo => "ReEncryptTo",
             Self::RetireGrant => "RetireGrant",
+            Self::Sign => "Sign",
+            Self::Verify => "Verify",
+            Self::VerifyMac => "VerifyMac",
+        }
+    }
+
+    /// Whether a key of this kind can do it (KMS guide, "Grant operations").
+    fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::CreateGrant | Self::DescribeKey | Self::RetireGrant => true,
+            Self::GetPublicKey => kind.spec().is_pair(),
+            Self::Encrypt | Self::Decrypt | Self::ReEncryptFrom | Self::ReEncryptTo => {
+                kind.usage() == KeyUsage::EncryptDecrypt
+            }
+            Self::GenerateDataKey
+            | Self::GenerateDataKeyPair
+            | Self::GenerateDataKeyPairWithoutPlaintext
+            | Self::GenerateDataKeyWithoutPlaintext => kind.is_symmetric(),
+            Self::Sign | Self::Verify => kind.usage() == KeyUsage::SignVerify,
+            Self::GenerateMac | Self::VerifyMac => kind.usage() == KeyUsage::GenerateVerifyMac,
+            Self::DeriveSharedSecret => kind.usage() == KeyUsage::KeyAgreement,
         }
     }
 
     /// Reads a list of operations; the order means nothing.
     ///
     /// # Errors
-    /// [`Error::Validation`] when it is empty or names what a symmetric key cannot do.
+    /// [`Error::Validation`] when it is empty or names what no grant allows.
     pub fn parse_list(names: &[String]) -> Result<Vec<Self>> {
         let mut operations = Vec::new();
         for name in names {
             let found = Self::ALL.into_iter().find(|operation| operation.as_str() == name);
             operations.push(found.ok_or_else(|| {
+                let known: Vec<_> = Self::ALL.iter().map(|operation| operation.as_str()).collect();
                 Error::validation(format!(
-                    "Grant operation {name} is not valid for a key with KeyUsage ENCRYPT_DECRYPT."
+                    "1 validation error detected: Value '{name}' at 'operations' failed to satisfy \
+                     constraint: Member must satisfy enum value set: [{}]",
+                    known.join(", ")
                 ))
             })?);
         }
@@ -193,6 +233,26 @@ impl NewGrant {
     }
 }
 
+/// Whether a key of this kind can be granted this. Asked after permission, as the answer tells the kind.
+///
+/// # Errors
+/// [`Error::Validation`] for an operation the key cannot do, or an encryption context where it takes none.
+pub fn check_kind(kind: Kind, new: &NewGrant) -> Result<()> {
+    let (spec, usage) = (kind.spec(), kind.usage());
+    if let Some(wrong) = new.operations.iter().find(|operation| !operation.fits(kind)) {
+        let name = wrong.as_str();
+        return Err(Error::validation(format!(
+            "Grant operation {name} is not valid for a key with KeySpec {spec} and KeyUsage {usage}."
+        )));
+    }
+    if new.constraints.kind().is_some() && !kind.is_symmetric() {
+        return Err(Error::validation(format!(
+            "Encryption context constraints are not valid for a key with KeySpec {spec}."
+        )));
+    }
+    Ok(())
+}
+
 /// A grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -260,13 +320,14 @@ impl Kms {
     /// token.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`].
+    /// As [`check_kind`], or [`Error::LimitExceeded`].
     pub fn create_grant(
         &self,
         tx: &mut Tx<'_>,
         key: &Key,
         new: &NewGrant,
     ) -> Result<(Grant, String)> {
+        check_kind(key.kind, new)?;
         if !new.name.is_empty()
             && let Some(same) =
                 rows::named(tx, key, &new.name)?.into_iter().find(|g| g.is_what_was_asked(new))
@@ -372,7 +433,7 @@ mod tests {
             parse(&["Encrypt", "Decrypt", "Encrypt"]).unwrap(),
             [GrantOperation::Decrypt, GrantOperation::Encrypt]
         );
-        for bad in [&["Sign"][..], &["decrypt"], &["Decrypt", "ListGrants"], &[]] {
+        for bad in [&["Signs"][..], &["decrypt"], &["Decrypt", "ListGrants"], &[]] {
             assert!(matches!(parse(bad), Err(Error::Validation { .. })), "{bad:?}");
         }
     }

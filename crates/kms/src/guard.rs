@@ -134,9 +134,9 @@ fn matching_grants(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Vec<Grant
     let fitting = candidates.into_iter().filter(|(grant, _)| {
         grant.operations.contains(&operation)
             && match question.facts {
-                Facts::Crypto { context } | Facts::ReEncrypt { context, .. } => {
-                    grant.constraints.accept(context)
-                }
+                Facts::Crypto { context, .. }
+                | Facts::ReEncrypt { context, .. }
+                | Facts::KeyPair { context, .. } => grant.constraints.accept(context),
                 // A grant that lets its grantee grant on gives away no more than itself.
                 Facts::CreateGrant(child) => child.is_within(grant),
                 // Constraints do not apply to DescribeKey.

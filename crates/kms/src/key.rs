@@ -1,20 +1,17 @@
 //! Key records: making, reading, enabling, scheduling for deletion.
 
 use crate::error::{Error, Result};
-use crate::material::{self, Binding, MaterialId};
+use crate::material::{self, Binding, Material, MaterialId, NewMaterial};
 use crate::policy;
 use crate::primitive;
 use crate::service::Kms;
+use crate::spec::{KeySpec, KeyUsage, Kind};
 use crate::state::KeyState;
 use crate::tag;
-use base::{AccountId, Arn, Region, Timestamp};
+use base::{AccountId, Arn, Region, Secret, Timestamp};
 use iam::{Bindings, Context, Principal};
 use meta::{Row, Tx, params};
 
-/// `KeySpec` of every key here; other specs are refused by name.
-pub const KEY_SPEC: &str = "SYMMETRIC_DEFAULT";
-/// `KeyUsage` of every key here.
-pub const KEY_USAGE: &str = "ENCRYPT_DECRYPT";
 /// `Origin` of every key here.
 pub const KEY_ORIGIN: &str = "AWS_KMS";
 /// Longest description, in characters (botocore: DescriptionType).
@@ -58,6 +55,8 @@ pub struct Key {
     pub region: Region,
     /// Its id: a UUID.
     pub id: String,
+    /// What it is and what it is for.
+    pub kind: Kind,
     /// Its state.
     pub state: KeyState,
     /// Who manages it.
@@ -115,6 +114,8 @@ pub struct NewKey<'a> {
     pub account: &'a AccountId,
     /// Where.
     pub region: &'a Region,
+    /// Its first material, made beforehand; it says what kind of key this is.
+    pub material: &'a NewMaterial,
     /// What its owner says about it.
     pub description: &'a str,
     /// Its tags.
@@ -142,32 +143,31 @@ pub struct KeyKind<'a> {
     pub xks_key_id: Option<&'a str>,
 }
 
-/// Refuses, by name, every kind of key but the one there is.
+/// The kind of key that is asked for. What this server does not make is refused by name.
 ///
 /// # Errors
-/// [`Error::Unsupported`].
-pub fn check_creatable(kind: &KeyKind<'_>) -> Result<()> {
-    let refuse = |what: String| Err(Error::Unsupported { message: what });
-    let text = |name: &str, value: Option<&str>, only: &str| match value {
-        Some(value) if value != only => {
-            refuse(format!("{name} {value} is not supported by this server; {only} is."))
-        }
-        _ => Ok(()),
-    };
-    text("KeySpec", kind.key_spec, KEY_SPEC)?;
-    text("KeyUsage", kind.key_usage, KEY_USAGE)?;
-    text("Origin", kind.origin, KEY_ORIGIN)?;
+/// As [`Kind::parse`], and [`Error::Unsupported`].
+pub fn check_creatable(kind: &KeyKind<'_>) -> Result<Kind> {
+    let refused = |message: String| Error::Unsupported { message };
+    let parsed = Kind::parse(kind.key_spec, kind.key_usage)?;
+    if let Some(origin) = kind.origin
+        && origin != KEY_ORIGIN
+    {
+        return Err(refused(format!(
+            "Origin {origin} is not supported by this server; {KEY_ORIGIN} is."
+        )));
+    }
     if kind.multi_region == Some(true) {
-        return refuse("Multi-Region keys are not supported by this server.".to_owned());
+        return Err(refused("Multi-Region keys are not supported by this server.".to_owned()));
     }
     if kind.custom_key_store_id.is_some() || kind.xks_key_id.is_some() {
-        return refuse("Custom key stores are not supported by this server.".to_owned());
+        return Err(refused("Custom key stores are not supported by this server.".to_owned()));
     }
-    Ok(())
+    Ok(parsed)
 }
 
 const COLUMNS: &str = "account_id, region, key_id, state, manager, description, created_at, \
-                       deletion_at, policy, bindings, material_id";
+                       deletion_at, policy, bindings, material_id, key_spec, key_usage";
 
 fn read(row: &Row) -> Result<Key> {
     let (account, region, id): (AccountId, Region, String) =
@@ -175,7 +175,12 @@ fn read(row: &Row) -> Result<Key> {
     let damaged =
         |what| Error::RowDamaged { arn: key_arn(&account, &region, &id).to_string(), what };
     let material: Vec<u8> = row.get(10)?;
+    let (spec, usage): (String, String) = (row.get(11)?, row.get(12)?);
+    let kind = KeySpec::parse(&spec).zip(KeyUsage::parse(&usage));
     Ok(Key {
+        kind: kind
+            .and_then(|(spec, usage)| Kind::new(spec, usage))
+            .ok_or_else(|| damaged("key spec or usage"))?,
         state: KeyState::parse(&row.get::<String>(3)?).ok_or_else(|| damaged("state"))?,
         manager: KeyManager::parse(&row.get::<String>(4)?).ok_or_else(|| damaged("manager"))?,
         description: row.get(5)?,
@@ -254,6 +259,7 @@ impl Kms {
             account: new.account.clone(),
             region: new.region.clone(),
             id,
+            kind: new.material.kind(),
             state: KeyState::Enabled,
             manager: KeyManager::Customer,
             description: new.description.to_owned(),
@@ -263,16 +269,21 @@ impl Kms {
             bindings,
             material_id: MaterialId::generate(self.rng()),
         };
-        self.insert(tx, &key)?;
+        self.insert(tx, &key, new.material)?;
         tag::set(tx, &key, new.tags)?;
         Ok(key)
     }
 
     /// Writes a new key with the first version of its material.
-    pub(crate) fn insert(&self, tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+    ///
+    /// # Panics
+    /// When the material is of another kind than the key.
+    pub(crate) fn insert(&self, tx: &mut Tx<'_>, key: &Key, material: &NewMaterial) -> Result<()> {
+        assert_eq!(key.kind, material.kind(), "a key has material of its kind");
         let bindings = serde_json::to_string(&key.bindings).expect("a map of texts serializes");
         let sql = format!(
-            "INSERT INTO kms_keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+            "INSERT INTO kms_keys ({COLUMNS}) VALUES \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         );
         tx.execute(
             &sql,
@@ -288,12 +299,14 @@ impl Kms {
                 &key.policy,
                 bindings,
                 key.material_id.0.to_vec(),
+                key.kind.spec().as_str(),
+                key.kind.usage().as_str(),
             ],
         )?;
         let (number, domain_key) = self.domain_keys().newest(&key.region)?;
-        let material = material::generate(self.rng());
         let binding = binding(key, key.material_id, key.created);
-        let token = material::wrap(domain_key.expose(), number, &binding, &material, self.rng());
+        let token =
+            material::wrap(domain_key.expose(), number, &binding, material.secret(), self.rng());
         tx.execute(
             "INSERT INTO kms_materials \
              (account_id, region, key_id, version, material_id, token, created_at) \
@@ -311,13 +324,33 @@ impl Kms {
         Ok(())
     }
 
-    /// Unwraps one version of a key's material, for the length of one operation.
+    /// One version of a symmetric encryption key's material, for the length of one operation.
     pub(crate) fn material(
         &self,
         tx: &mut Tx<'_>,
         key: &Key,
         id: MaterialId,
     ) -> Result<primitive::Key> {
+        match self.open_material(tx, key, id)? {
+            Material::Symmetric(material) => Ok(material),
+            Material::Other(_) => Err(Error::MaterialDamaged { arn: key.arn().to_string() }),
+        }
+    }
+
+    /// The same of a key of another kind: the bytes of an HMAC key, or a private key.
+    pub(crate) fn secret(
+        &self,
+        tx: &mut Tx<'_>,
+        key: &Key,
+        id: MaterialId,
+    ) -> Result<Secret<Vec<u8>>> {
+        match self.open_material(tx, key, id)? {
+            Material::Other(secret) => Ok(secret),
+            Material::Symmetric(_) => Err(Error::MaterialDamaged { arn: key.arn().to_string() }),
+        }
+    }
+
+    fn open_material(&self, tx: &mut Tx<'_>, key: &Key, id: MaterialId) -> Result<Material> {
         let damaged = || Error::MaterialDamaged { arn: key.arn().to_string() };
         let row = tx
             .query_opt(
@@ -419,7 +452,7 @@ pub(crate) fn binding(key: &Key, material_id: MaterialId, created: Timestamp) ->
         region: &key.region,
         key_id: &key.id,
         material_id,
-        key_spec: KEY_SPEC,
+        kind: key.kind,
         origin: KEY_ORIGIN,
         created,
     }
@@ -442,11 +475,7 @@ fn set_state(
 fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
     assert_eq!(key.state, KeyState::PendingDeletion, "only a key that waits for it is destroyed");
     let of_key = params![&key.account, &key.region, &key.id];
-    // Overwritten before it is deleted, so that the freed page holds no sealed material.
-    tx.execute(
-        "UPDATE kms_materials SET token = $4 WHERE account_id = $1 AND region = $2 AND key_id = $3",
-        params![&key.account, &key.region, &key.id, vec![0; 65]],
-    )?;
+    overwrite_materials(tx, key)?;
     for sql in [
         "DELETE FROM kms_materials WHERE account_id = $1 AND region = $2 AND key_id = $3",
         "DELETE FROM kms_grants WHERE account_id = $1 AND region = $2 AND key_id = $3",
@@ -455,6 +484,25 @@ fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
         "DELETE FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3",
     ] {
         tx.execute(sql, of_key)?;
+    }
+    Ok(())
+}
+
+/// Overwrites every token of a key, each with as many bytes as it has, so that the page that is freed with its row
+/// holds no sealed material.
+fn overwrite_materials(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+    let rows = tx.query(
+        "SELECT version, token FROM kms_materials \
+         WHERE account_id = $1 AND region = $2 AND key_id = $3 ORDER BY version",
+        params![&key.account, &key.region, &key.id],
+    )?;
+    for row in rows {
+        let (version, token): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        tx.execute(
+            "UPDATE kms_materials SET token = $5 \
+             WHERE account_id = $1 AND region = $2 AND key_id = $3 AND version = $4",
+            params![&key.account, &key.region, &key.id, version, vec![0; token.len()]],
+        )?;
     }
     Ok(())
 }

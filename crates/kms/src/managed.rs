@@ -4,8 +4,9 @@
 use crate::alias;
 use crate::error::Result;
 use crate::key::{self, Key, KeyManager};
-use crate::material::MaterialId;
+use crate::material::{MaterialId, NewMaterial};
 use crate::service::Kms;
+use crate::spec::Kind;
 use crate::state::KeyState;
 use base::{AccountId, Region};
 use iam::Bindings;
@@ -38,6 +39,7 @@ impl Kms {
             account: account.clone(),
             region: region.clone(),
             id: base::id::uuid(self.rng()),
+            kind: Kind::SYMMETRIC,
             state: KeyState::Enabled,
             manager: KeyManager::Aws,
             description: EBS_DESCRIPTION.to_owned(),
@@ -47,7 +49,8 @@ impl Kms {
             bindings: Bindings::default(),
             material_id: MaterialId::generate(self.rng()),
         };
-        self.insert(tx, &key)?;
+        let material = NewMaterial::generate(Kind::SYMMETRIC, self.rng())?;
+        self.insert(tx, &key, &material)?;
         self.insert_alias(tx, EBS_ALIAS, &key)?;
         Ok(key)
     }

@@ -125,7 +125,7 @@ impl Kms {
         let Ok(plain) = material::unwrap(old_key.expose(), &binding, &stored.token) else {
             return Ok(false);
         };
-        let token = material::wrap(new_key.expose(), newest, &binding, &plain, self.rng());
+        let token = material::wrap(new_key.expose(), newest, &binding, plain.bytes(), self.rng());
         let replaced = tx.execute(
             "UPDATE kms_materials SET token = $1 WHERE region = $2 AND material_id = $3 AND token = $4",
             params![token, region, stored.material_id.0.to_vec(), stored.token.clone()],

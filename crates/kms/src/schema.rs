@@ -4,9 +4,19 @@ use meta::Migration;
 
 /// Keys, their material, aliases, tags and grants.
 pub const MIGRATIONS: &[Migration] = &[
-    Migration {
-        name: "kms-001-keys",
-        sql: "
+    Migration { name: "kms-001-keys", sql: KEYS },
+    Migration { name: "kms-002-key-kinds", sql: KEY_KINDS },
+    Migration { name: "kms-020-rewraps", sql: REWRAPS },
+    Migration { name: "kms-021-epochs", sql: EPOCHS },
+];
+
+/// Every key before this one was for symmetric encryption.
+const KEY_KINDS: &str = "
+ALTER TABLE kms_keys ADD COLUMN key_spec TEXT NOT NULL DEFAULT 'SYMMETRIC_DEFAULT';
+ALTER TABLE kms_keys ADD COLUMN key_usage TEXT NOT NULL DEFAULT 'ENCRYPT_DECRYPT';
+";
+
+const KEYS: &str = "
 CREATE TABLE kms_domain_keys (
     region TEXT NOT NULL,
     number BIGINT NOT NULL,
@@ -78,11 +88,9 @@ CREATE TABLE kms_grants (
 CREATE UNIQUE INDEX kms_grants_by_id ON kms_grants (region, grant_id);
 CREATE INDEX kms_grants_by_grantee ON kms_grants (account_id, region, key_id, grantee);
 CREATE INDEX kms_grants_by_retiring ON kms_grants (region, retiring, grant_id);
-",
-    },
-    Migration {
-        name: "kms-020-rewraps",
-        sql: "
+";
+
+const REWRAPS: &str = "
 CREATE TABLE kms_rewraps (
     region TEXT NOT NULL,
     number BIGINT NOT NULL,
@@ -92,16 +100,12 @@ CREATE TABLE kms_rewraps (
     finished BIGINT NOT NULL,
     PRIMARY KEY (region, number)
 );
-",
-    },
-    Migration {
-        name: "kms-021-epochs",
-        sql: "
+";
+
+const EPOCHS: &str = "
 CREATE TABLE kms_epochs (
     name TEXT NOT NULL,
     epoch BIGINT NOT NULL,
     PRIMARY KEY (name)
 );
-",
-    },
-];
+";

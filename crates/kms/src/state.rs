@@ -3,6 +3,7 @@
 //! The table itself is data: `tables/key_states.txt`, one line per operation, one column per state.
 
 use crate::error::{Error, Result};
+use crate::spec::{KeyUsage, Kind};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -59,14 +60,19 @@ pub enum Action {
     CreateGrant,
     Decrypt,
     DeleteAlias,
+    DeriveSharedSecret,
     DescribeKey,
     DisableKey,
     EnableKey,
     Encrypt,
     GenerateDataKey,
+    GenerateDataKeyPair,
+    GenerateDataKeyPairWithoutPlaintext,
     GenerateDataKeyWithoutPlaintext,
+    GenerateMac,
     GetKeyPolicy,
     GetKeyRotationStatus,
+    GetPublicKey,
     ListAliases,
     ListGrants,
     ListKeyPolicies,
@@ -77,28 +83,36 @@ pub enum Action {
     RetireGrant,
     RevokeGrant,
     ScheduleKeyDeletion,
+    Sign,
     TagResource,
     UntagResource,
     UpdateAlias,
     UpdateKeyDescription,
+    Verify,
+    VerifyMac,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 35] = [
         Self::CancelKeyDeletion,
         Self::CreateAlias,
         Self::CreateGrant,
         Self::Decrypt,
         Self::DeleteAlias,
+        Self::DeriveSharedSecret,
         Self::DescribeKey,
         Self::DisableKey,
         Self::EnableKey,
         Self::Encrypt,
         Self::GenerateDataKey,
+        Self::GenerateDataKeyPair,
+        Self::GenerateDataKeyPairWithoutPlaintext,
         Self::GenerateDataKeyWithoutPlaintext,
+        Self::GenerateMac,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
+        Self::GetPublicKey,
         Self::ListAliases,
         Self::ListGrants,
         Self::ListKeyPolicies,
@@ -109,10 +123,13 @@ impl Action {
         Self::RetireGrant,
         Self::RevokeGrant,
         Self::ScheduleKeyDeletion,
+        Self::Sign,
         Self::TagResource,
         Self::UntagResource,
         Self::UpdateAlias,
         Self::UpdateKeyDescription,
+        Self::Verify,
+        Self::VerifyMac,
     ];
 
     /// The action's name without its `kms:`.
@@ -123,14 +140,19 @@ impl Action {
             Self::CreateGrant => "CreateGrant",
             Self::Decrypt => "Decrypt",
             Self::DeleteAlias => "DeleteAlias",
+            Self::DeriveSharedSecret => "DeriveSharedSecret",
             Self::DescribeKey => "DescribeKey",
             Self::DisableKey => "DisableKey",
             Self::EnableKey => "EnableKey",
             Self::Encrypt => "Encrypt",
             Self::GenerateDataKey => "GenerateDataKey",
+            Self::GenerateDataKeyPair => "GenerateDataKeyPair",
+            Self::GenerateDataKeyPairWithoutPlaintext => "GenerateDataKeyPairWithoutPlaintext",
             Self::GenerateDataKeyWithoutPlaintext => "GenerateDataKeyWithoutPlaintext",
+            Self::GenerateMac => "GenerateMac",
             Self::GetKeyPolicy => "GetKeyPolicy",
             Self::GetKeyRotationStatus => "GetKeyRotationStatus",
+            Self::GetPublicKey => "GetPublicKey",
             Self::ListAliases => "ListAliases",
             Self::ListGrants => "ListGrants",
             Self::ListKeyPolicies => "ListKeyPolicies",
@@ -141,10 +163,13 @@ impl Action {
             Self::RetireGrant => "RetireGrant",
             Self::RevokeGrant => "RevokeGrant",
             Self::ScheduleKeyDeletion => "ScheduleKeyDeletion",
+            Self::Sign => "Sign",
             Self::TagResource => "TagResource",
             Self::UntagResource => "UntagResource",
             Self::UpdateAlias => "UpdateAlias",
             Self::UpdateKeyDescription => "UpdateKeyDescription",
+            Self::Verify => "Verify",
+            Self::VerifyMac => "VerifyMac",
         }
     }
 
@@ -159,16 +184,24 @@ impl Action {
             self,
             Self::CreateGrant
                 | Self::Decrypt
+                | Self::DeriveSharedSecret
                 | Self::DescribeKey
                 | Self::Encrypt
                 | Self::GenerateDataKey
+                | Self::GenerateDataKeyPair
+                | Self::GenerateDataKeyPairWithoutPlaintext
                 | Self::GenerateDataKeyWithoutPlaintext
+                | Self::GenerateMac
                 | Self::GetKeyRotationStatus
+                | Self::GetPublicKey
                 | Self::ListGrants
                 | Self::ReEncryptFrom
                 | Self::ReEncryptTo
                 | Self::RetireGrant
                 | Self::RevokeGrant
+                | Self::Sign
+                | Self::Verify
+                | Self::VerifyMac
         )
     }
 
@@ -177,12 +210,20 @@ impl Action {
         matches!(
             self,
             Self::Decrypt
+                | Self::DeriveSharedSecret
                 | Self::DescribeKey
                 | Self::Encrypt
                 | Self::GenerateDataKey
+                | Self::GenerateDataKeyPair
+                | Self::GenerateDataKeyPairWithoutPlaintext
                 | Self::GenerateDataKeyWithoutPlaintext
+                | Self::GenerateMac
+                | Self::GetPublicKey
                 | Self::ReEncryptFrom
                 | Self::ReEncryptTo
+                | Self::Sign
+                | Self::Verify
+                | Self::VerifyMac
         )
     }
 
@@ -192,6 +233,53 @@ impl Action {
             Self::ReEncryptFrom | Self::ReEncryptTo => "ReEncrypt",
             other => other.as_str(),
         }
+    }
+
+    /// Whether the operation is one for keys of this kind. Asked after the state (spec 20, B.3).
+    ///
+    /// # Errors
+    /// [`Error::InvalidKeyUsage`], and for a public key where there is none [`Error::Unsupported`].
+    pub fn check_kind(self, arn: &str, kind: Kind) -> Result<()> {
+        let operation = self.operation();
+        let (spec, usage) = (kind.spec(), kind.usage());
+        let needed = match self {
+            Self::Decrypt
+            | Self::Encrypt
+            | Self::GenerateDataKey
+            | Self::GenerateDataKeyPair
+            | Self::GenerateDataKeyPairWithoutPlaintext
+            | Self::GenerateDataKeyWithoutPlaintext
+            | Self::ReEncryptFrom
+            | Self::ReEncryptTo => KeyUsage::EncryptDecrypt,
+            Self::Sign | Self::Verify => KeyUsage::SignVerify,
+            Self::GenerateMac | Self::VerifyMac => KeyUsage::GenerateVerifyMac,
+            Self::DeriveSharedSecret => KeyUsage::KeyAgreement,
+            Self::GetPublicKey if !spec.is_pair() => {
+                return Err(Error::Unsupported {
+                    message: format!(
+                        "{arn} key spec is {spec} which is not valid for {operation}."
+                    ),
+                });
+            }
+            _ => return Ok(()),
+        };
+        let wrong = |what: String| Err(Error::InvalidKeyUsage { message: what });
+        if usage != needed {
+            return wrong(format!(
+                "{arn} key usage is {usage} which is not valid for {operation}."
+            ));
+        }
+        let makes_data_keys = matches!(
+            self,
+            Self::GenerateDataKey
+                | Self::GenerateDataKeyPair
+                | Self::GenerateDataKeyPairWithoutPlaintext
+                | Self::GenerateDataKeyWithoutPlaintext
+        );
+        if makes_data_keys && !kind.is_symmetric() {
+            return wrong(format!("{arn} key spec is {spec} which is not valid for {operation}."));
+        }
+        Ok(())
     }
 
     /// Whether the operation works on a key in this state. Asked only after authorization, because the answer

@@ -14,6 +14,7 @@ use kms::condition::Facts;
 use kms::grant::{Constraints, Grant, GrantOperation, NewGrant, Trust};
 use kms::guard::Question;
 use kms::key::{LockoutCheck, PolicyWriter};
+use kms::spec::EncryptionAlgorithm;
 use kms::{Action, EncryptionContext, Key};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -215,11 +216,16 @@ impl Table {
                     (Some(child), _) => Facts::CreateGrant(child.clone()),
                     (_, Some(grant)) => Facts::RetireGrant(grant.constraints.clone()),
                     _ => match action {
-                        Action::ReEncryptFrom | Action::ReEncryptTo => {
-                            Facts::ReEncrypt { context: context.clone(), same_key: false }
-                        }
+                        Action::ReEncryptFrom | Action::ReEncryptTo => Facts::ReEncrypt {
+                            context: context.clone(),
+                            same_key: false,
+                            algorithm: EncryptionAlgorithm::SymmetricDefault,
+                        },
                         Action::Decrypt | Action::Encrypt | Action::GenerateDataKey => {
-                            Facts::Crypto { context: context.clone() }
+                            Facts::Crypto {
+                                context: context.clone(),
+                                algorithm: EncryptionAlgorithm::SymmetricDefault,
+                            }
                         }
                         Action::ListGrants | Action::RevokeGrant => Facts::Grants,
                         _ => Facts::None,

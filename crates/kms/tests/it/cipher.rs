@@ -4,8 +4,11 @@ use crate::world::{World, account, block_on, region, world};
 use base::{OsRng, SystemClock};
 use kms::cipher::{self, check_algorithm, check_data_key_length, check_plaintext};
 use kms::seal::{Provider, Root};
+use kms::spec::{EncryptionAlgorithm, Kind};
 use kms::{Config, EncryptionContext, Error, Key, Kms, StartError};
 use std::sync::Arc;
+
+const SYMMETRIC: EncryptionAlgorithm = EncryptionAlgorithm::SymmetricDefault;
 
 fn encrypt(
     world: &World,
@@ -14,7 +17,7 @@ fn encrypt(
     plaintext: &[u8],
 ) -> Result<Vec<u8>, Error> {
     let (key, context, plaintext) = (key.clone(), context.clone(), plaintext.to_vec());
-    world.write(move |kms, tx| kms.encrypt(tx, &key, &context, &plaintext))
+    world.write(move |kms, tx| kms.encrypt(tx, &key, SYMMETRIC, &context, &plaintext))
 }
 
 fn decrypt(
@@ -26,7 +29,7 @@ fn decrypt(
     let (context, ciphertext, place) = (context.clone(), ciphertext.to_vec(), region(in_region));
     world.write(move |kms, tx| {
         let located = cipher::locate(tx, &place, &ciphertext)?;
-        let plaintext = kms.decrypt(tx, &located, &context)?;
+        let plaintext = kms.decrypt(tx, &located, SYMMETRIC, &context)?;
         Ok((located.key, plaintext.expose().clone()))
     })
 }
@@ -63,7 +66,8 @@ fn re_encrypt_moves_a_data_key_to_another_key_and_context() {
         .write(move |kms, tx| {
             let data_key = kms.generate_data_key(tx, &source, &from, 64)?;
             let located = cipher::locate(tx, &source.region, &data_key.ciphertext)?;
-            let moved = kms.re_encrypt(tx, &located, &from, &target, &to)?;
+            let moved =
+                kms.re_encrypt(tx, (&located, SYMMETRIC, &from), (&target, SYMMETRIC, &to))?;
             Ok((data_key, moved))
         })
         .unwrap();
@@ -99,9 +103,9 @@ fn sizes_and_algorithms() {
     ] {
         assert_eq!(check_data_key_length(spec, number).ok(), expected, "{spec:?} {number:?}");
     }
-    assert!(check_algorithm(Some("SYMMETRIC_DEFAULT")).is_ok());
+    assert!(check_algorithm(Kind::SYMMETRIC, SYMMETRIC).is_ok());
     assert!(matches!(
-        check_algorithm(Some("RSAES_OAEP_SHA_256")),
+        check_algorithm(Kind::SYMMETRIC, EncryptionAlgorithm::RsaesOaepSha256),
         Err(Error::InvalidKeyUsage { .. })
     ));
 }
@@ -171,7 +175,7 @@ fn a_restart_reads_what_was_written() {
     let again = reopen(world.directory.path()).unwrap();
     let plaintext = world.db.write_blocking(move |tx| {
         let located = cipher::locate(tx, &region("us-east-1"), &ciphertext)?;
-        again.decrypt(tx, &located, &EncryptionContext::default())
+        again.decrypt(tx, &located, SYMMETRIC, &EncryptionContext::default())
     });
     assert_eq!(plaintext.unwrap().expose(), b"still here");
 

@@ -6,5 +6,6 @@ mod authorization;
 mod cipher;
 mod grants;
 mod keys;
+mod kinds;
 mod rewrap;
 mod world;

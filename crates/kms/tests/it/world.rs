@@ -1,10 +1,11 @@
 //! Two accounts with users and roles, a manual clock, and keys on demand.
 
-use base::{AccountId, ManualClock, Region, SeededRng, Timestamp};
+use base::{AccountId, ManualClock, OsRng, Region, SeededRng, Timestamp};
 use iam::{Context, Principal};
 use kms::key::{LockoutCheck, NewKey, PolicyWriter};
 use kms::seal::{Provider, Root};
-use kms::{Config, Directory, Error, Key, Kms};
+use kms::spec::Kind;
+use kms::{Config, Directory, Error, Key, Kms, NewMaterial};
 use meta::{Db, Tx};
 use std::sync::{Arc, Mutex};
 
@@ -120,6 +121,7 @@ impl World {
         lockout: LockoutCheck,
     ) -> Result<Key, Error> {
         let (owner, policy) = (account(owner), policy.map(str::to_owned));
+        let material = NewMaterial::generate(Kind::SYMMETRIC, &OsRng).unwrap();
         self.write(move |kms, tx| {
             let principal = Principal::root(&owner);
             kms.create_key(
@@ -127,6 +129,7 @@ impl World {
                 &NewKey {
                     account: &owner,
                     region: &region("us-east-1"),
+                    material: &material,
                     description: "",
                     tags: &[],
                     policy: policy.as_deref(),

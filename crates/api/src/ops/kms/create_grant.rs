@@ -81,7 +81,8 @@ impl Operation for CreateGrant {
     }
 
     async fn rehearse(call: &Call, plan: &Plan) -> Result<(), Error> {
-        shared::rehearse(call, Action::CreateGrant, &plan.target.key).await
+        shared::rehearse(call, Action::CreateGrant, &plan.target.key).await?;
+        Ok(grant::check_kind(plan.target.key.kind, &plan.new)?)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

@@ -1,4 +1,4 @@
-//! `kms:CreateKey`: makes a symmetric encryption key.
+//! `kms:CreateKey`: makes a key: symmetric, HMAC, or a key pair.
 
 use super::shared::{self, KeyMetadata, Tag};
 use crate::authorize::global_context;
@@ -7,6 +7,7 @@ use awsproto::Shape;
 use base::Arn;
 use kms::condition::{self, Origin};
 use kms::key::{KeyKind, LockoutCheck, NewKey, PolicyWriter, check_creatable};
+use kms::spec::Kind;
 
 pub(crate) struct CreateKey;
 
@@ -32,6 +33,7 @@ pub(crate) struct Plan {
     description: String,
     tags: Vec<kms::tag::Tag>,
     lockout: LockoutCheck,
+    kind: Kind,
     context: iam::Context,
     /// Where the tags are put, when there are any.
     new_key: Option<(Arn, base::AccountId)>,
@@ -58,7 +60,7 @@ impl Operation for CreateKey {
             }
             .into());
         }
-        let kind = KeyKind {
+        let asked = KeyKind {
             key_spec: input.key_spec.as_deref().or(input.customer_master_key_spec.as_deref()),
             key_usage: input.key_usage.as_deref(),
             origin: input.origin.as_deref(),
@@ -66,7 +68,7 @@ impl Operation for CreateKey {
             custom_key_store_id: input.custom_key_store_id.as_deref(),
             xks_key_id: input.xks_key_id.as_deref(),
         };
-        check_creatable(&kind)?;
+        let kind = check_creatable(&asked)?;
         let lockout = if input.bypass_policy_lockout_safety_check {
             LockoutCheck::Bypassed
         } else {
@@ -76,7 +78,7 @@ impl Operation for CreateKey {
         let forwarded = call.caller.forwarded.as_ref();
         let via_service = forwarded.and_then(|forwarded| forwarded.via_service.as_deref());
         let origin = Origin { account: call.account(), via_service };
-        let context = condition::of_new_key(&origin, &kind, lockout, &tags);
+        let context = condition::of_new_key(&origin, kind, &asked, lockout, &tags);
         let any_key = Arn::regional("kms", &call.region, call.account(), "key/*");
         Ok(Plan {
             policy: input.policy,
@@ -84,6 +86,7 @@ impl Operation for CreateKey {
             new_key: (!tags.is_empty()).then(|| (any_key, call.account().clone())),
             tags,
             lockout,
+            kind,
             context,
         })
     }
@@ -101,12 +104,14 @@ impl Operation for CreateKey {
         // The lockout check asks what this very request could do to the policy.
         let mut context = global_context(call);
         context.extend(&plan.context);
+        let material = call.world.forge.material(plan.kind).await?;
         let key = shared::write(call, move |kms, tx, from| {
             kms.create_key(
                 tx,
                 &NewKey {
                     account: &from.caller.account,
                     region: &from.region,
+                    material: &material,
                     description: &plan.description,
                     tags: &plan.tags,
                     policy: plan.policy.as_deref(),
@@ -158,9 +163,7 @@ mod tests {
         let bench = bench().await;
         let call = bench.root(&account(1), "us-east-1");
         for input in [
-            json!({"KeySpec": "RSA_2048"}),
-            json!({"CustomerMasterKeySpec": "HMAC_256"}),
-            json!({"KeyUsage": "SIGN_VERIFY"}),
+            json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
             json!({"Origin": "EXTERNAL"}),
             json!({"MultiRegion": true}),
             json!({"CustomKeyStoreId": "cks-1"}),

@@ -4,7 +4,7 @@ use super::shared::{self, EncryptionAlgorithm, Source};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
 use kms::condition::Facts;
-use kms::{Action, EncryptionContext};
+use kms::{Action, EncryptionContext, spec};
 use std::collections::BTreeMap;
 
 pub(crate) struct Decrypt;
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
     source: Source,
     ask: Ask,
     context: EncryptionContext,
-    algorithm: Option<EncryptionAlgorithm>,
+    algorithm: spec::EncryptionAlgorithm,
 }
 
 #[derive(Shape)]
@@ -33,8 +33,8 @@ pub(crate) struct Output {
     key_id: String,
     #[shape(sensitive)]
     plaintext: Blob,
-    encryption_algorithm: EncryptionAlgorithm,
-    key_material_id: String,
+    encryption_algorithm: &'static str,
+    key_material_id: Option<String>,
 }
 
 impl Operation for Decrypt {
@@ -46,7 +46,8 @@ impl Operation for Decrypt {
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         call.world.kms.check_grant_tokens(&input.grant_tokens)?;
         let context = shared::encryption_context(input.encryption_context)?;
-        let facts = Facts::Crypto { context: context.clone() };
+        let algorithm = EncryptionAlgorithm::or_default(input.encryption_algorithm)?;
+        let facts = Facts::Crypto { context: context.clone(), algorithm };
         let action = Action::Decrypt;
         let (key_id, ciphertext) = (input.key_id, shared::ciphertext(input.ciphertext_blob)?);
         let (source, ask) = shared::read(call, move |kms, tx, from| {
@@ -56,7 +57,7 @@ impl Operation for Decrypt {
             Ok((source, ask))
         })
         .await?;
-        Ok(Plan { source, ask, context, algorithm: input.encryption_algorithm })
+        Ok(Plan { source, ask, context, algorithm })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -68,7 +69,7 @@ impl Operation for Decrypt {
             (plan.source.clone(), plan.context.clone(), plan.algorithm);
         shared::read(call, move |kms, tx, _| {
             let located = source.ready(tx, Action::Decrypt, algorithm)?;
-            kms.decrypt(tx, located, &context).map(drop)
+            kms.decrypt(tx, located, algorithm, &context).map(drop)
         })
         .await
     }
@@ -77,15 +78,19 @@ impl Operation for Decrypt {
         let Plan { source, context, algorithm, .. } = plan.into_inner();
         let (located, plaintext) = shared::read(call, move |kms, tx, _| {
             let located = source.ready(tx, Action::Decrypt, algorithm)?;
-            Ok((located.clone(), kms.decrypt(tx, located, &context)?))
+            Ok((located.clone(), kms.decrypt(tx, located, algorithm, &context)?))
         })
         .await?;
-        let key_material_id = located.material_id.to_string();
-        call.notes.add("keyMaterialId", key_material_id.as_str());
+        // Key pairs have one version, which KMS does not name.
+        let symmetric = located.key.kind.is_symmetric();
+        let key_material_id = symmetric.then(|| located.material_id.to_string());
+        if let Some(id) = &key_material_id {
+            call.notes.add("keyMaterialId", id.as_str());
+        }
         Ok(Output {
             key_id: located.key.arn().to_string(),
             plaintext: Blob::from(&plaintext.expose()[..]),
-            encryption_algorithm: EncryptionAlgorithm::SymmetricDefault,
+            encryption_algorithm: algorithm.as_str(),
             key_material_id,
         })
     }

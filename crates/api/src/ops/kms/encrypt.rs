@@ -4,7 +4,7 @@ use super::shared::{self, EncryptionAlgorithm, Named, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
 use kms::condition::Facts;
-use kms::{Action, EncryptionContext, cipher};
+use kms::{Action, EncryptionContext, cipher, spec};
 use std::collections::BTreeMap;
 
 pub(crate) struct Encrypt;
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     target: Target,
     plaintext: Blob,
     context: EncryptionContext,
-    algorithm: Option<EncryptionAlgorithm>,
+    algorithm: spec::EncryptionAlgorithm,
 }
 
 #[derive(Shape)]
@@ -33,7 +33,7 @@ pub(crate) struct Plan {
 pub(crate) struct Output {
     ciphertext_blob: Blob,
     key_id: String,
-    encryption_algorithm: EncryptionAlgorithm,
+    encryption_algorithm: &'static str,
 }
 
 impl Operation for Encrypt {
@@ -46,10 +46,10 @@ impl Operation for Encrypt {
         cipher::check_plaintext(&input.plaintext)?;
         call.world.kms.check_grant_tokens(&input.grant_tokens)?;
         let context = shared::encryption_context(input.encryption_context)?;
-        let facts = Facts::Crypto { context: context.clone() };
+        let algorithm = EncryptionAlgorithm::or_default(input.encryption_algorithm)?;
+        let facts = Facts::Crypto { context: context.clone(), algorithm };
         let named = Named { action: Action::Encrypt, key_id: &input.key_id, facts };
         let target = shared::target(call, named).await?;
-        let algorithm = input.encryption_algorithm;
         Ok(Plan { target, plaintext: input.plaintext, context, algorithm })
     }
 
@@ -59,7 +59,10 @@ impl Operation for Encrypt {
 
     async fn rehearse(call: &Call, plan: &Plan) -> Result<(), Error> {
         shared::rehearse(call, Action::Encrypt, &plan.target.key).await?;
-        shared::check_algorithm(plan.algorithm)
+        let (kind, algorithm) = (plan.target.key.kind, plan.algorithm);
+        cipher::check_algorithm(kind, algorithm)?;
+        cipher::check_context(kind, &plan.context)?;
+        Ok(cipher::check_fits(kind, algorithm, &plan.plaintext)?)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
@@ -67,15 +70,17 @@ impl Operation for Encrypt {
         let key_id = target.key.arn().to_string();
         let (ciphertext, material_id) = shared::read(call, move |kms, tx, _| {
             let key = shared::usable(tx, Action::Encrypt, &target.key)?;
-            cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?;
-            Ok((kms.encrypt(tx, &key, &context, &plaintext)?, key.material_id))
+            let ciphertext = kms.encrypt(tx, &key, algorithm, &context, &plaintext)?;
+            Ok((ciphertext, key.kind.is_symmetric().then_some(key.material_id)))
         })
         .await?;
-        call.notes.add("keyMaterialId", material_id.to_string());
+        if let Some(id) = material_id {
+            call.notes.add("keyMaterialId", id.to_string());
+        }
         Ok(Output {
             ciphertext_blob: Blob::from(ciphertext),
             key_id,
-            encryption_algorithm: EncryptionAlgorithm::SymmetricDefault,
+            encryption_algorithm: algorithm.as_str(),
         })
     }
 }

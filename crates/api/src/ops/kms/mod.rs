@@ -4,6 +4,11 @@
 //! The order inside an operation is fixed, because each step may tell what the next must not: parse, resolve
 //! the key, authorize, check its state, check its usage, open the ciphertext (spec 20, B.3).
 
+#[path = "shared/opened.rs"]
+pub(crate) mod opened;
+#[path = "shared/pair.rs"]
+pub(crate) mod pair;
+
 use crate::pipeline::{Ask, Guard};
 use crate::{Call, Error};
 use awsproto::{Blob, ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
@@ -12,9 +17,9 @@ use kms::cipher::{self, DataKey, Located};
 use kms::condition::{Facts, Origin};
 use kms::grant::Trust;
 use kms::guard::Question;
-use kms::key::{KEY_ORIGIN, KEY_SPEC, KEY_USAGE};
+pub(crate) use kms::key::KEY_ORIGIN;
 use kms::page::{List, Page};
-use kms::{Action, Key, KeyState, Kms, managed, resolve};
+use kms::{Action, Key, KeyState, Kms, managed, resolve, spec};
 use meta::Tx;
 use std::collections::BTreeMap;
 
@@ -25,6 +30,8 @@ const INVALID_STATE: ErrorSpec = ErrorSpec::sender("KMSInvalidStateException", 4
 const INVALID_CIPHERTEXT: ErrorSpec = ErrorSpec::sender("InvalidCiphertextException", 400);
 const INCORRECT_KEY: ErrorSpec = ErrorSpec::sender("IncorrectKeyException", 400);
 const INVALID_KEY_USAGE: ErrorSpec = ErrorSpec::sender("InvalidKeyUsageException", 400);
+const INVALID_SIGNATURE: ErrorSpec = ErrorSpec::sender("KMSInvalidSignatureException", 400);
+const INVALID_MAC: ErrorSpec = ErrorSpec::sender("KMSInvalidMacException", 400);
 const UNSUPPORTED: ErrorSpec = ErrorSpec::sender("UnsupportedOperationException", 400);
 const MALFORMED_POLICY: ErrorSpec = ErrorSpec::sender("MalformedPolicyDocumentException", 400);
 const LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("LimitExceededException", 400);
@@ -53,6 +60,8 @@ impl From<kms::Error> for Error {
             E::InvalidCiphertext => INVALID_CIPHERTEXT,
             E::IncorrectKey => INCORRECT_KEY,
             E::InvalidKeyUsage { .. } => INVALID_KEY_USAGE,
+            E::InvalidSignature => INVALID_SIGNATURE,
+            E::InvalidMac => INVALID_MAC,
             E::Unsupported { .. } => UNSUPPORTED,
             E::MalformedPolicy { .. } => MALFORMED_POLICY,
             E::LimitExceeded { .. } => LIMIT_EXCEEDED,
@@ -64,7 +73,8 @@ impl From<kms::Error> for Error {
             E::Tag { .. } => TAG,
             E::Validation { .. } => code::VALIDATION_EXCEPTION,
             E::AccessDenied { .. } => ACCESS_DENIED,
-            E::MaterialDamaged { .. }
+            E::Cryptography { .. }
+            | E::MaterialDamaged { .. }
             | E::DomainKeyMissing { .. }
             | E::RowDamaged { .. }
             | E::Store(_) => return Self::internal(error),
@@ -201,10 +211,13 @@ pub(crate) async fn write<T: Send + 'static>(
     Ok(call.world.db.write(move |tx| f(&kms, tx, &from)).await?)
 }
 
-/// The key as it is now, in a state the action works in. The plan's copy may be older than the transaction.
+/// The key as it is now, in a state the action works in and of a kind it is for. The plan's copy may be older than
+/// the transaction.
 pub(crate) fn usable(tx: &mut Tx<'_>, action: Action, planned: &Key) -> kms::Result<Key> {
     let key = kms::key::get(tx, &planned.account, &planned.region, &planned.id)?;
-    action.check_state(&key.arn().to_string(), key.state)?;
+    let arn = key.arn().to_string();
+    action.check_state(&arn, key.state)?;
+    action.check_kind(&arn, key.kind)?;
     Ok(key)
 }
 
@@ -222,7 +235,7 @@ pub(crate) async fn change(
     .await
 }
 
-/// What a dry run finds out beyond permission: whether the key's state allows the operation.
+/// What a dry run finds out beyond permission: whether the key's state and kind allow the operation.
 pub(crate) async fn rehearse(call: &Call, action: Action, key: &Key) -> Result<(), Error> {
     let key = key.clone();
     read(call, move |_, tx, _| usable(tx, action, &key).map(drop)).await
@@ -234,7 +247,7 @@ pub(crate) fn trust(call: &Call) -> Trust {
 }
 
 string_enum! {
-    /// `EncryptionAlgorithm`; only the first fits the keys there are.
+    /// `EncryptionAlgorithm`.
     pub(crate) enum EncryptionAlgorithm {
         /// AES-256-GCM under a derived key.
         SymmetricDefault = "SYMMETRIC_DEFAULT",
@@ -257,8 +270,26 @@ string_enum! {
     }
 }
 
-pub(crate) fn check_algorithm(algorithm: Option<EncryptionAlgorithm>) -> Result<(), Error> {
-    Ok(cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?)
+impl EncryptionAlgorithm {
+    /// The algorithm, the symmetric one when none is given; what this server does not have is refused by name.
+    pub(crate) fn or_default(given: Option<Self>) -> Result<spec::EncryptionAlgorithm, Error> {
+        let name = given.unwrap_or(Self::SymmetricDefault).as_str();
+        spec::EncryptionAlgorithm::parse(name)
+            .ok_or_else(|| opened::refused("EncryptionAlgorithm", name))
+    }
+}
+
+/// Whether the message of a request has a length that KMS takes.
+pub(crate) fn message_bytes(message: &[u8]) -> Result<(), Error> {
+    Ok(cipher::check_length("message", message.len(), kms::PLAINTEXT_BYTES_MAX)?)
+}
+
+/// A list of a reply: absent when there is nothing in it.
+pub(crate) fn words<T: Copy>(
+    values: &[T],
+    word: impl Fn(T) -> &'static str,
+) -> Option<Vec<&'static str>> {
+    (!values.is_empty()).then(|| values.iter().map(|value| word(*value)).collect())
 }
 
 /// The ciphertext of a request. The model lets it be absent for a dry run that ignores it, which is refused
@@ -305,6 +336,10 @@ impl Source {
         };
         let resolved = resolve::resolve(tx, action, &from.caller, &from.region, key_id)?;
         let found = match located {
+            // What RSA made does not say by which key.
+            _ if !resolved.key.kind.is_symmetric() => {
+                Found::Located(Box::new(Located::under(&resolved.key, ciphertext)))
+            }
             None => Found::Invalid,
             Some(located) if located.key.arn() != resolved.key.arn() => Found::OtherKey,
             Some(located) => Found::Located(Box::new(located)),
@@ -317,10 +352,10 @@ impl Source {
         &self,
         tx: &mut Tx<'_>,
         action: Action,
-        algorithm: Option<EncryptionAlgorithm>,
+        algorithm: spec::EncryptionAlgorithm,
     ) -> kms::Result<&Located> {
         self.check_state(tx, action)?;
-        cipher::check_algorithm(algorithm.map(EncryptionAlgorithm::as_str))?;
+        cipher::check_algorithm(self.key.kind, algorithm)?;
         match &self.found {
             Found::Located(located) => Ok(located),
             Found::OtherKey => Err(kms::Error::IncorrectKey),
@@ -359,7 +394,10 @@ impl DataKeyPlan {
         let bytes = cipher::check_data_key_length(spec, request.number_of_bytes.map(i64::from))?;
         call.world.kms.check_grant_tokens(&request.grant_tokens)?;
         let context = encryption_context(request.encryption_context)?;
-        let facts = Facts::Crypto { context: context.clone() };
+        let facts = Facts::Crypto {
+            context: context.clone(),
+            algorithm: spec::EncryptionAlgorithm::SymmetricDefault,
+        };
         let target = target(call, Named { action, key_id: &request.key_id, facts }).await?;
         Ok(Self { target, context, bytes })
     }
@@ -463,11 +501,8 @@ pub(crate) fn tags(tags: Vec<Tag>) -> Vec<kms::tag::Tag> {
         CustomKeyStoreId,
         CloudHsmClusterId,
         ExpirationModel,
-        SigningAlgorithms,
-        KeyAgreementAlgorithms,
         MultiRegionConfiguration,
         PendingDeletionWindowInDays,
-        MacAlgorithms,
         XksKeyConfiguration
     )
 )]
@@ -486,13 +521,17 @@ pub(crate) struct KeyMetadata {
     key_manager: &'static str,
     customer_master_key_spec: &'static str,
     key_spec: &'static str,
-    encryption_algorithms: Vec<&'static str>,
+    encryption_algorithms: Option<Vec<&'static str>>,
+    signing_algorithms: Option<Vec<&'static str>>,
+    key_agreement_algorithms: Option<Vec<&'static str>>,
     multi_region: bool,
-    current_key_material_id: String,
+    mac_algorithms: Option<Vec<&'static str>>,
+    current_key_material_id: Option<String>,
 }
 
 impl From<&Key> for KeyMetadata {
     fn from(key: &Key) -> Self {
+        let kind = key.kind;
         Self {
             aws_account_id: key.account.to_string(),
             key_id: key.id.clone(),
@@ -500,16 +539,20 @@ impl From<&Key> for KeyMetadata {
             creation_date: key.created,
             enabled: key.state == KeyState::Enabled,
             description: key.description.clone(),
-            key_usage: KEY_USAGE,
+            key_usage: kind.usage().as_str(),
             key_state: key.state.as_str(),
             deletion_date: key.deletion,
             origin: KEY_ORIGIN,
             key_manager: key.manager.as_str(),
-            customer_master_key_spec: KEY_SPEC,
-            key_spec: KEY_SPEC,
-            encryption_algorithms: vec![KEY_SPEC],
+            customer_master_key_spec: kind.spec().as_str(),
+            key_spec: kind.spec().as_str(),
+            encryption_algorithms: words(kind.encryption_algorithms(), |a| a.as_str()),
+            signing_algorithms: words(kind.signing_algorithms(), |a| a.as_str()),
+            key_agreement_algorithms: words(kind.key_agreement_algorithms(), |a| a.as_str()),
             multi_region: false,
-            current_key_material_id: key.material_id.to_string(),
+            mac_algorithms: words(kind.mac_algorithms(), |a| a.as_str()),
+            // KMS API, KeyMetadata: of symmetric encryption keys only.
+            current_key_material_id: kind.is_symmetric().then(|| key.material_id.to_string()),
         }
     }
 }

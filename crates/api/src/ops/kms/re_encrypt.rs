@@ -5,7 +5,7 @@ use super::shared::{self, EncryptionAlgorithm, Source};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
 use kms::condition::Facts;
-use kms::{Action, EncryptionContext, Key, cipher, resolve};
+use kms::{Action, EncryptionContext, Key, cipher, resolve, spec};
 use std::collections::BTreeMap;
 
 pub(crate) struct ReEncrypt;
@@ -28,10 +28,10 @@ pub(crate) struct Input {
 struct Move {
     source: Source,
     source_context: EncryptionContext,
-    source_algorithm: Option<EncryptionAlgorithm>,
+    source_algorithm: spec::EncryptionAlgorithm,
     target: Key,
     target_context: EncryptionContext,
-    target_algorithm: Option<EncryptionAlgorithm>,
+    target_algorithm: spec::EncryptionAlgorithm,
 }
 
 pub(crate) struct Plan {
@@ -45,10 +45,10 @@ pub(crate) struct Output {
     ciphertext_blob: Blob,
     source_key_id: String,
     key_id: String,
-    source_encryption_algorithm: EncryptionAlgorithm,
-    destination_encryption_algorithm: EncryptionAlgorithm,
-    source_key_material_id: String,
-    destination_key_material_id: String,
+    source_encryption_algorithm: &'static str,
+    destination_encryption_algorithm: &'static str,
+    source_key_material_id: Option<String>,
+    destination_key_material_id: Option<String>,
 }
 
 impl Operation for ReEncrypt {
@@ -61,6 +61,9 @@ impl Operation for ReEncrypt {
         call.world.kms.check_grant_tokens(&input.grant_tokens)?;
         let source_context = shared::encryption_context(input.source_encryption_context)?;
         let target_context = shared::encryption_context(input.destination_encryption_context)?;
+        let source_algorithm = EncryptionAlgorithm::or_default(input.source_encryption_algorithm)?;
+        let target_algorithm =
+            EncryptionAlgorithm::or_default(input.destination_encryption_algorithm)?;
         let ciphertext = shared::ciphertext(input.ciphertext_blob)?;
         let (from_action, to_action) = (Action::ReEncryptFrom, Action::ReEncryptTo);
         shared::make_ebs_key_if_named(call, to_action, &input.destination_key_id).await?;
@@ -71,21 +74,26 @@ impl Operation for ReEncrypt {
             let target_id = &input.destination_key_id;
             let target = resolve::resolve(tx, to_action, &from.caller, &from.region, target_id)?;
             let same_key = source_key.key.id == target.key.id;
-            let facts = |context: &EncryptionContext| Facts::ReEncrypt {
+            let facts = |context: &EncryptionContext, algorithm| Facts::ReEncrypt {
                 context: context.clone(),
                 same_key,
+                algorithm,
             };
+            let (from_facts, to_facts) = (
+                facts(&source_context, source_algorithm),
+                facts(&target_context, target_algorithm),
+            );
             let asks = vec![
-                from.ask(kms, tx, from_action, &source_key, &facts(&source_context))?,
-                from.ask(kms, tx, to_action, &target, &facts(&target_context))?,
+                from.ask(kms, tx, from_action, &source_key, &from_facts)?,
+                from.ask(kms, tx, to_action, &target, &to_facts)?,
             ];
             let from_to = Move {
                 source,
                 source_context: source_context.clone(),
-                source_algorithm: input.source_encryption_algorithm,
+                source_algorithm,
                 target: target.key,
                 target_context: target_context.clone(),
-                target_algorithm: input.destination_encryption_algorithm,
+                target_algorithm,
             };
             Ok(Plan { from_to, asks })
         })
@@ -112,18 +120,23 @@ impl Move {
         // Both states before either ciphertext: a closed target must not tell whether the source opens.
         self.source.check_state(tx, Action::ReEncryptFrom)?;
         let target = shared::usable(tx, Action::ReEncryptTo, &self.target)?;
-        cipher::check_algorithm(self.target_algorithm.map(EncryptionAlgorithm::as_str))?;
+        cipher::check_algorithm(target.kind, self.target_algorithm)?;
         let located = self.source.ready(tx, Action::ReEncryptFrom, self.source_algorithm)?;
-        let ciphertext =
-            kms.re_encrypt(tx, located, &self.source_context, &target, &self.target_context)?;
+        let ciphertext = kms.re_encrypt(
+            tx,
+            (located, self.source_algorithm, &self.source_context),
+            (&target, self.target_algorithm, &self.target_context),
+        )?;
+        let named =
+            |key: &Key, id: kms::MaterialId| key.kind.is_symmetric().then(|| id.to_string());
         Ok(Output {
             ciphertext_blob: Blob::from(ciphertext),
             source_key_id: located.key.arn().to_string(),
             key_id: target.arn().to_string(),
-            source_encryption_algorithm: EncryptionAlgorithm::SymmetricDefault,
-            destination_encryption_algorithm: EncryptionAlgorithm::SymmetricDefault,
-            source_key_material_id: located.material_id.to_string(),
-            destination_key_material_id: target.material_id.to_string(),
+            source_encryption_algorithm: self.source_algorithm.as_str(),
+            destination_encryption_algorithm: self.target_algorithm.as_str(),
+            source_key_material_id: named(&located.key, located.material_id),
+            destination_key_material_id: named(&target, target.material_id),
         })
     }
 }

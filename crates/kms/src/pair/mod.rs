@@ -1,0 +1,149 @@
+//! Key pairs: making them, and what both halves can do. A private key is a PKCS #8 document everywhere outside this
+//! module, a public key a `SubjectPublicKeyInfo`; both in DER.
+//!
+//! The public half is made from the private one each time it is needed. It is not kept beside it, so nobody who can
+//! write rows can have a public key of their own handed out under the name of the key.
+
+mod agree;
+mod oaep;
+mod sign;
+
+pub(crate) use agree::shared_secret;
+pub(crate) use oaep::{decrypt, encrypt, plaintext_max};
+pub use sign::check_message;
+pub(crate) use sign::{sign, verify};
+
+use crate::error::{Error, Result};
+use crate::spec::KeySpec;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING,
+    ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING,
+    ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm,
+};
+use base::{Rng, Secret};
+
+/// Bytes of the seed of an Ed25519 or ML-DSA key pair.
+const SEED_LEN: usize = 32;
+
+/// The algorithms of this family that the library has for a spec.
+enum Family {
+    Rsa(KeySize),
+    Ec(&'static EcdsaSigningAlgorithm),
+    Ed25519,
+    MlDsa(&'static PqdsaSigningAlgorithm),
+}
+
+impl Family {
+    /// # Panics
+    /// When the spec is no key pair.
+    fn of(spec: KeySpec) -> Self {
+        match spec {
+            KeySpec::Rsa2048 => Self::Rsa(KeySize::Rsa2048),
+            KeySpec::Rsa3072 => Self::Rsa(KeySize::Rsa3072),
+            KeySpec::Rsa4096 => Self::Rsa(KeySize::Rsa4096),
+            KeySpec::EccNistP256 => Self::Ec(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            KeySpec::EccNistP384 => Self::Ec(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            KeySpec::EccNistP521 => Self::Ec(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            KeySpec::EccSecgP256k1 => Self::Ec(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
+            KeySpec::EccNistEdwards25519 => Self::Ed25519,
+            KeySpec::MlDsa44 => Self::MlDsa(&ML_DSA_44_SIGNING),
+            KeySpec::MlDsa65 => Self::MlDsa(&ML_DSA_65_SIGNING),
+            KeySpec::MlDsa87 => Self::MlDsa(&ML_DSA_87_SIGNING),
+            KeySpec::SymmetricDefault
+            | KeySpec::Hmac224
+            | KeySpec::Hmac256
+            | KeySpec::Hmac384
+            | KeySpec::Hmac512 => panic!("{spec} is no key pair"),
+        }
+    }
+}
+
+/// A private key, taken apart.
+enum Private {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    MlDsa(PqdsaKeyPair),
+}
+
+impl Private {
+    /// Reads a PKCS #8 document. Sealed beside it was that it is of this spec, so it can only be damaged.
+    fn parse(spec: KeySpec, pkcs8: &[u8]) -> Result<Self> {
+        let read = match Family::of(spec) {
+            Family::Rsa(_) => RsaKeyPair::from_pkcs8(pkcs8).map(Self::Rsa),
+            Family::Ec(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, pkcs8).map(Self::Ec),
+            Family::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Self::Ed25519),
+            Family::MlDsa(algorithm) => PqdsaKeyPair::from_pkcs8(algorithm, pkcs8).map(Self::MlDsa),
+        };
+        let private = read.map_err(|_| failed("reading a private key"))?;
+        match (&private, spec.modulus_len()) {
+            (Self::Rsa(pair), Some(length)) if pair.public_modulus_len() != length => {
+                Err(failed("reading a private key"))
+            }
+            _ => Ok(private),
+        }
+    }
+
+    fn public_der(&self) -> Result<Vec<u8>> {
+        let der: std::result::Result<PublicKeyX509Der<'_>, _> = match self {
+            Self::Rsa(pair) => pair.public_key().as_der(),
+            Self::Ec(pair) => pair.public_key().as_der(),
+            Self::Ed25519(pair) => pair.public_key().as_der(),
+            Self::MlDsa(pair) => pair.public_key().as_der(),
+        };
+        Ok(der.map_err(|_| failed("writing a public key"))?.as_ref().to_vec())
+    }
+}
+
+/// The library failed at what cannot fail with sound inputs.
+fn failed(what: &'static str) -> Error {
+    Error::Cryptography { what }
+}
+
+/// A new key pair's private key. An RSA key pair of 4,096 bits takes seconds.
+///
+/// # Panics
+/// When the spec is no key pair.
+pub(crate) fn generate(spec: KeySpec, rng: &dyn Rng) -> Result<Secret<Vec<u8>>> {
+    let failed = |_| failed("generating a key pair");
+    Ok(match Family::of(spec) {
+        Family::Rsa(size) => {
+            let pair = RsaKeyPair::generate(size).map_err(failed)?;
+            let der: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
+            Secret::new(der.as_ref().to_vec())
+        }
+        Family::Ec(algorithm) => {
+            let pair = EcdsaKeyPair::generate(algorithm).map_err(failed)?;
+            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
+        }
+        Family::Ed25519 => {
+            let seed = seed(rng);
+            let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose())
+                .map_err(|_| Error::Cryptography { what: "expanding a seed" })?;
+            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
+        }
+        Family::MlDsa(algorithm) => {
+            let seed = seed(rng);
+            let pair = PqdsaKeyPair::from_seed(algorithm, seed.expose())
+                .map_err(|_| Error::Cryptography { what: "expanding a seed" })?;
+            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
+        }
+    })
+}
+
+fn seed(rng: &dyn Rng) -> Secret<Vec<u8>> {
+    let mut seed = Secret::new(vec![0; SEED_LEN]);
+    rng.fill(seed.expose_mut());
+    seed
+}
+
+/// The public half of a private key.
+///
+/// # Panics
+/// When the spec is no key pair.
+pub(crate) fn public_key(spec: KeySpec, pkcs8: &[u8]) -> Result<Vec<u8>> {
+    Private::parse(spec, pkcs8)?.public_der()
+}
