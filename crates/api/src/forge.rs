@@ -76,3 +76,69 @@ pub(crate) async fn aside<T: Send + 'static>(
 ) -> Result<T, Error> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(Error::internal)??)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::kms::create_key::CreateKey;
+    use crate::ops::kms::disable_key::DisableKey;
+    use crate::ops::kms::encrypt::Encrypt;
+    use crate::ops::kms::generate_data_key_pair::GenerateDataKeyPair;
+    use crate::testing::{account, bench, run};
+    use serde_json::json;
+    use std::sync::{Arc, Mutex, mpsc};
+
+    /// Three RSA key pairs are wanted, two are being made and are held up in the middle of it: meanwhile keys are
+    /// read, written and used; the third is not begun before another ends.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn requests_are_answered_while_key_pairs_are_made() {
+        let bench = Arc::new(bench().await);
+        let (begun, begins) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        *bench.world.forge.before.lock().unwrap() = Some(Arc::new(move || {
+            begun.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        }));
+
+        let owner = bench.root(&account(1), "us-east-1");
+        let created = run::<CreateKey>(&owner, json!({})).await.expect("allowed");
+        let key = created["KeyMetadata"]["Arn"].clone();
+        let disabled = run::<CreateKey>(&owner, json!({})).await.expect("allowed");
+        let soon_disabled = disabled["KeyMetadata"]["Arn"].clone();
+
+        let wanted = |input| {
+            let call = bench.root(&account(1), "us-east-1");
+            tokio::spawn(async move { run::<CreateKey>(&call, input).await })
+        };
+        let rsa = json!({"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"});
+        let first = wanted(rsa.clone());
+        let pair = {
+            let call = bench.root(&account(1), "us-east-1");
+            let input = json!({"KeyId": soon_disabled, "KeyPairSpec": "RSA_2048"});
+            tokio::spawn(async move { run::<GenerateDataKeyPair>(&call, input).await })
+        };
+        let begins = tokio::task::spawn_blocking(move || {
+            (0..2).for_each(|_| begins.recv().unwrap());
+            begins
+        })
+        .await
+        .unwrap();
+        let third = wanted(rsa);
+
+        // Reads, a write, and a quick key pair.
+        run::<Encrypt>(&owner, json!({"KeyId": key, "Plaintext": "x"})).await.expect("allowed");
+        run::<DisableKey>(&owner, json!({"KeyId": soon_disabled})).await.expect("allowed");
+        let quick = json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"});
+        run::<CreateKey>(&owner, quick).await.expect("allowed");
+        assert!(!first.is_finished() && !pair.is_finished() && !third.is_finished());
+        assert!(begins.try_recv().is_err(), "two are made at once, not three");
+
+        (0..3).for_each(|_| go.send(()).unwrap());
+        first.await.unwrap().expect("made");
+        third.await.unwrap().expect("made");
+        begins.try_recv().expect("the third was begun after another ended");
+        // Its key was disabled while the pair was made.
+        let refused = pair.await.unwrap().expect_err("refused");
+        assert_eq!(refused.code(), "DisabledException");
+    }
+}

@@ -8,6 +8,9 @@
 pub(crate) mod opened;
 #[path = "shared/pair.rs"]
 pub(crate) mod pair;
+#[cfg(test)]
+#[path = "shared/tests.rs"]
+mod tests;
 
 use crate::pipeline::{Ask, Guard};
 use crate::{Call, Error};
