@@ -165,7 +165,10 @@ impl Subject {
         let from = shared::Requester::of(&self.user);
         let key = self.key.clone();
         let target = move |tx: &mut meta::Tx<'_>| -> kms::Result<String> {
-            let facts = Facts::Crypto { context: EncryptionContext::new(BTreeMap::new())? };
+            let facts = Facts::Crypto {
+                context: EncryptionContext::new(BTreeMap::new())?,
+                algorithm: kms::spec::EncryptionAlgorithm::SymmetricDefault,
+            };
             let resolved =
                 kms::resolve::resolve(tx, Action::Decrypt, &from.caller, &from.region, &key)?;
             let ask = from.ask(&kms, tx, Action::Decrypt, &resolved, &facts)?;

@@ -3,8 +3,11 @@
 use crate::world::{block_on, region, world};
 use kms::key::Switch;
 use kms::rewrap::{Progress, progress};
+use kms::spec::EncryptionAlgorithm;
 use kms::{EncryptionContext, Key, cipher};
 use meta::params;
+
+const SYMMETRIC: EncryptionAlgorithm = EncryptionAlgorithm::SymmetricDefault;
 
 fn numbers(world: &crate::world::World) -> Vec<u32> {
     let tokens = world.db.read_blocking(|tx| {
@@ -24,7 +27,7 @@ fn material_moves_to_the_new_domain_key_and_opens_all_along() {
     let context = EncryptionContext::default();
     let seal = |key: &Key| {
         let (key, context) = (key.clone(), context.clone());
-        world.write(move |kms, tx| kms.encrypt(tx, &key, &context, b"text")).unwrap()
+        world.write(move |kms, tx| kms.encrypt(tx, &key, SYMMETRIC, &context, b"text")).unwrap()
     };
     let texts: Vec<_> = keys.iter().map(seal).collect();
     let east = region("us-east-1");
@@ -36,7 +39,7 @@ fn material_moves_to_the_new_domain_key_and_opens_all_along() {
         let (text, context, east) = (text.clone(), context.clone(), region("us-east-1"));
         world.write(move |kms, tx| {
             let located = cipher::locate(tx, &east, &text)?;
-            kms.decrypt(tx, &located, &context).map(|text| text.expose().clone())
+            kms.decrypt(tx, &located, SYMMETRIC, &context).map(|text| text.expose().clone())
         })
     };
     let mut steps = Vec::new();
@@ -75,7 +78,8 @@ fn a_server_opens_what_another_sealed_under_a_key_it_has_not_seen() {
     assert_eq!(block_on(world.kms.rotate_domain_key(&world.db, &region("us-east-1"))).unwrap(), 2);
     let key = world.key("1", None);
     let context = EncryptionContext::default();
-    let text = world.db.write_blocking(move |tx| other.encrypt(tx, &key, &context, b"text"));
+    let text =
+        world.db.write_blocking(move |tx| other.encrypt(tx, &key, SYMMETRIC, &context, b"text"));
     assert!(text.is_ok());
 }
 

@@ -26,11 +26,7 @@ fn bytes(bytes: &[u8]) -> Value {
 }
 
 /// Runs an operation with members that JSON cannot write.
-async fn call(
-    call: &Call,
-    name: &str,
-    members: &[(&'static str, Value)],
-) -> Result<Fields, Error> {
+async fn call(call: &Call, name: &str, members: &[(&'static str, Value)]) -> Result<Fields, Error> {
     let mut fields = Fields::default();
     members.iter().for_each(|(name, value)| fields.push(name, value.clone()));
     let operation = crate::registry::find(Service::Kms, name).expect("a registered operation");
@@ -71,7 +67,8 @@ async fn metadata_says_what_a_key_can_do() {
         let arn = key(&owner, spec, usage).await;
         let reply = run::<DescribeKey>(&owner, json!({"KeyId": arn})).await.expect("allowed");
         let metadata = &reply["KeyMetadata"];
-        let kind = (&metadata["KeySpec"], &metadata["CustomerMasterKeySpec"], &metadata["KeyUsage"]);
+        let kind =
+            (&metadata["KeySpec"], &metadata["CustomerMasterKeySpec"], &metadata["KeyUsage"]);
         assert_eq!(kind, (&json!(spec), &json!(spec), &json!(usage)));
         for other in
             ["EncryptionAlgorithms", "SigningAlgorithms", "MacAlgorithms", "KeyAgreementAlgorithms"]
@@ -291,14 +288,24 @@ async fn rsa_ciphertexts_need_their_key_and_algorithm_named() {
 
 /// Every operation on a key of its own kind: what is asked for beside the key.
 const USES: [(&str, &str, &str, &str); 8] = [
-    ("Sign", "ECC_NIST_P256", "SIGN_VERIFY", r#"{"Message":"m","SigningAlgorithm":"ECDSA_SHA_256"}"#),
+    (
+        "Sign",
+        "ECC_NIST_P256",
+        "SIGN_VERIFY",
+        r#"{"Message":"m","SigningAlgorithm":"ECDSA_SHA_256"}"#,
+    ),
     (
         "Verify",
         "ECC_NIST_P256",
         "SIGN_VERIFY",
         r#"{"Message":"m","SigningAlgorithm":"ECDSA_SHA_256","Signature":"s"}"#,
     ),
-    ("GenerateMac", "HMAC_224", "GENERATE_VERIFY_MAC", r#"{"Message":"m","MacAlgorithm":"HMAC_SHA_224"}"#),
+    (
+        "GenerateMac",
+        "HMAC_224",
+        "GENERATE_VERIFY_MAC",
+        r#"{"Message":"m","MacAlgorithm":"HMAC_SHA_224"}"#,
+    ),
     (
         "VerifyMac",
         "HMAC_224",
@@ -366,7 +373,7 @@ async fn kinds_states_and_permissions_are_told_in_order() {
 async fn grants_fit_the_kind_and_open_each_operation() {
     let bench = bench().await;
     let owner = bench.root(&account(1), "us-east-1");
-    let user = bench.user(&account(1), "u", r#"{"Version":"2012-10-17","Statement":[]}"#).await;
+    let user = bench.user(&account(1), "u", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:*","Resource":"*"}]}"#).await;
     let grantee = &user.caller.principal.arn;
     for (name, spec, usage, text) in USES {
         let own = key(&owner, spec, usage).await;
@@ -444,7 +451,7 @@ async fn random_bytes_come_in_the_number_asked_for() {
     for input in [json!({}), json!({"NumberOfBytes": 0}), json!({"NumberOfBytes": 1025})] {
         assert_eq!(code(&owner, "GenerateRandom", input).await, "ValidationException");
     }
-    let nobody = bench.user(&account(1), "n", r#"{"Version":"2012-10-17","Statement":[]}"#).await;
+    let nobody = bench.user(&account(1), "n", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:*","Resource":"*"}]}"#).await;
     let input = json!({"NumberOfBytes": 1});
     assert_eq!(code(&nobody, "GenerateRandom", input).await, "AccessDeniedException");
 }
@@ -478,7 +485,8 @@ async fn records_hold_names_and_no_secret() {
     let input = [&input[..], &[("Mac", bytes(&tag))]].concat();
     call(&owner, "VerifyMac", &input).await.expect("valid");
     let random = [("NumberOfBytes", Value::Int(24))];
-    let random = blob(&call(&owner, "GenerateRandom", &random).await.expect("allowed"), "Plaintext");
+    let random =
+        blob(&call(&owner, "GenerateRandom", &random).await.expect("allowed"), "Plaintext");
     let symmetric = key(&owner, "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await;
     let input = [("KeyId", text(&symmetric)), ("KeyPairSpec", text("ECC_NIST_EDWARDS25519"))];
     let pair = call(&owner, "GenerateDataKeyPair", &input).await.expect("allowed");
