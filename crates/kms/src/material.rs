@@ -293,4 +293,51 @@ mod tests {
             assert!(unwrap(&[1; 32], &good, &token[..length]).is_err(), "length {length}");
         }
     }
+
+    /// Bytes of both versions, frozen: what any release wrote must open in every later one.
+    const FROZEN: &str = include_str!("../vectors/token-v2.txt");
+
+    #[test]
+    fn frozen_tokens_still_open() {
+        let mut ran = 0;
+        for line in FROZEN.lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [
+                domain_key,
+                number,
+                account,
+                region,
+                key_id,
+                id,
+                spec,
+                usage,
+                origin,
+                created,
+                secret,
+                token,
+            ] = fields[..]
+            else {
+                panic!("{line}")
+            };
+            let domain_key: [u8; KEY_LEN] = hex::decode(domain_key).unwrap().try_into().unwrap();
+            let token = hex::decode(token).unwrap();
+            let binding = Binding {
+                account: &AccountId::parse(account).unwrap(),
+                region: &Region::parse(region).unwrap(),
+                key_id,
+                material_id: MaterialId::parse(id).unwrap(),
+                kind: kind(KeySpec::parse(spec).unwrap(), KeyUsage::parse(usage).unwrap()),
+                origin,
+                created: Timestamp(created.parse().unwrap()),
+            };
+            assert_eq!(domain_key_number(&token), number.parse().ok());
+            let opened = unwrap(&domain_key, &binding, &token).unwrap();
+            assert_eq!(hex::encode(opened.bytes()), secret, "{spec}");
+            if binding.kind.spec().is_pair() {
+                pair::public_key(binding.kind.spec(), opened.bytes()).unwrap();
+            }
+            ran += 1;
+        }
+        assert_eq!(ran, 6);
+    }
 }
