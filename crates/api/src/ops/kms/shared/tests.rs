@@ -124,18 +124,18 @@ async fn signatures_and_macs_are_verified_or_are_errors() {
         assert_eq!(reply.get("KeyId"), Some(&text(&arn)));
         assert_eq!(reply.get(algorithm_name), Some(&text(algorithm)));
         let input = with(&[("Message", bytes(b"n")), (out, bytes(&tag))]);
-        let refused = call(&owner, verify, &input).await.err().expect("refused");
+        let refused = call(&owner, verify, &input).await.expect_err("refused");
         assert_eq!((refused.code(), refused.0.message.as_str()), (wrong, ""));
         for message in [&b""[..], &[0; 4097]] {
             let refused = call(&owner, sign, &with(&[("Message", bytes(message))])).await;
-            assert_eq!(refused.err().expect("refused").code(), "ValidationException");
+            assert_eq!(refused.expect_err("refused").code(), "ValidationException");
         }
         for operation in [sign, verify] {
             let mut input = with(&[("Message", bytes(b"m")), ("DryRun", Value::Bool(true))]);
             if operation == verify {
                 input.push((out, bytes(b"x")));
             }
-            let dry = call(&owner, operation, &input).await.err().expect("dry");
+            let dry = call(&owner, operation, &input).await.expect_err("dry");
             assert_eq!(dry.code(), "DryRunOperationException");
         }
     }
@@ -202,7 +202,7 @@ async fn both_sides_derive_one_secret() {
     assert_eq!(blob(&secret, "SharedSecret"), blob(&same, "SharedSecret"));
     assert_eq!(blob(&secret, "SharedSecret").len(), 32);
     assert_eq!(secret.get("KeyOrigin"), Some(&text("AWS_KMS")));
-    let refused = derive(&one, b"no key").await.err().expect("refused");
+    let refused = derive(&one, b"no key").await.expect_err("refused");
     assert_eq!(refused.code(), "ValidationException");
 }
 
