@@ -1,5 +1,5 @@
 //! What a server does by itself, from time to time: unused space is given back, finished jobs are
-//! forgotten.
+//! forgotten, what volumes read first is written down.
 
 use crate::error::Error;
 use crate::operator::operator;
@@ -20,6 +20,7 @@ impl World {
         self.write_last_uses().await?;
         let before = self.clock.now().plus_seconds(-FINISHED_JOBS_SECONDS);
         self.db.write(move |tx| lifecycle::jobs::prune_finished(tx, before, JOBS_AT_ONCE)).await?;
+        lifecycle::touches::keep(&self.db, &self.cells).await?;
         let (now, schedule) = (self.clock.now(), self.cells.schedule());
         let regions: Vec<_> = self.regions.iter().cloned().collect();
         self.db

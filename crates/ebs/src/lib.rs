@@ -19,6 +19,7 @@ pub mod encryption;
 mod error;
 pub mod fence;
 pub mod filter;
+pub mod first_touch;
 pub mod foreign_base;
 pub mod garbage;
 pub mod initialization;

@@ -3,8 +3,16 @@
 use meta::Migration;
 
 /// Applied in order by `meta::Db::migrate`.
-pub const MIGRATIONS: &[Migration] =
-    &[TABLES, UPLOADS, TOGETHER, INITIALIZATIONS, DELETED_ROOTS, REMOTE_HOSTS, FOREIGN_BASES];
+pub const MIGRATIONS: &[Migration] = &[
+    TABLES,
+    UPLOADS,
+    TOGETHER,
+    INITIALIZATIONS,
+    DELETED_ROOTS,
+    REMOTE_HOSTS,
+    FOREIGN_BASES,
+    FIRST_TOUCHES,
+];
 
 const TABLES: Migration = Migration {
     name: "ebs-0001",
@@ -238,5 +246,17 @@ CREATE TABLE ebs_foreign_bases (
     PRIMARY KEY (region, volume_id)
 );
 ALTER TABLE ebs_volumes ADD COLUMN first_base_root BYTES;
+",
+};
+
+const FIRST_TOUCHES: Migration = Migration {
+    name: "ebs-0008-first-touches",
+    sql: "
+CREATE TABLE ebs_first_touches (
+    region TEXT NOT NULL,
+    root BYTES NOT NULL,
+    blocks BYTES NOT NULL,
+    PRIMARY KEY (region, root)
+);
 ",
 };

@@ -557,7 +557,8 @@ impl Blocks for Cells {
             let root = root_of(&base.root)?;
             let turn = |share: &Share<'_>| {
                 let volume = &fill.volume.volume;
-                let filling = Filling { cell: &cell, volume, root: &root, share, watch };
+                let first = &fill.first_touches;
+                let filling = Filling { cell: &cell, volume, root: &root, first, share, watch };
                 filling.turn(fill.resume.as_deref())
             };
             let rate = fill.rate_mib.map(|rate| u64::from(rate) * MIB);

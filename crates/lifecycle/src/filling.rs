@@ -10,7 +10,7 @@ use crate::fair::Share;
 use crate::port::blocks::{BlockError, Filled, Watch};
 use base::VolumeId;
 use blockstore::page::BLOCK_BYTES;
-use blockstore::snapshot::{self, SnapshotReader, SnapshotRoot, unrecorded};
+use blockstore::snapshot::{self, SnapshotReader, SnapshotRoot, merge_touches, unrecorded};
 use blockstore::store::StoreError;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub(crate) struct Filling<'a> {
     pub(crate) cell: &'a Cell,
     pub(crate) volume: &'a VolumeId,
     pub(crate) root: &'a SnapshotRoot,
+    /// What earlier volumes wanted first, as it was written down.
+    pub(crate) first: &'a [u64],
     pub(crate) share: &'a Share<'a>,
     pub(crate) watch: &'a dyn Watch,
 }
@@ -80,7 +82,7 @@ impl Filling<'_> {
     pub(crate) fn turn(&self, resume: Option<&[u8]>) -> Result<Filled, BlockError> {
         let reader = SnapshotReader::open(&self.cell.snapshots, self.root).map_err(failed)?;
         let mut state = resume.and_then(FillState::decode).unwrap_or_default();
-        let order = self.cell.snapshots.first_touches(self.root);
+        let order = merge_touches(self.first, &self.cell.snapshots.first_touches(self.root));
         let touched: HashSet<u64> = order.iter().copied().collect();
         let begun = Instant::now();
         while begun.elapsed() < TURN && self.watch.is_wanted() {

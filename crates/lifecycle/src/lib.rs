@@ -16,6 +16,7 @@ pub mod plain_key;
 pub mod port;
 mod resealing;
 pub mod services;
+pub mod touches;
 pub mod workflow;
 
 pub use fair::{BandwidthLimits, MoverKind};

@@ -105,6 +105,7 @@ impl NewSnapshot {
             snapshot: row.id.clone(),
             size_bytes: blocks.size_bytes,
             base_root: volume.base_root.clone(),
+            volume: Some(volume.id.clone()),
         };
         let Volume { account, region, id, .. } = volume;
         let pending = snapshot::count_pending_of_volume(tx, account, region, id)?;

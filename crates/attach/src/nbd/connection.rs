@@ -13,7 +13,7 @@ use rustix::io::Errno as OsError;
 
 use super::handshake::{Context, Handshake, HandshakeError, Negotiated, Step};
 use super::output::{Chunked, Output, ReplyTo, StatusPart};
-use super::request::{Errno, Header, Malformed, Verb};
+use super::request::{Asked, Errno, Header, Malformed, Verb};
 use super::wire;
 use super::{
     BYTES_IN_FLIGHT_MAX, CONTEXTS_MAX, DRAIN_SECONDS_MAX, EXTENTS_MAX, HANDSHAKE_SECONDS_MAX,
@@ -147,7 +147,7 @@ struct Pending {
 
 enum PendingKind {
     Read { length: usize, holes: bool },
-    Status { length: u64, one: bool, contexts: Vec<Context> },
+    Status { length: u64, asked: Asked, contexts: Vec<Context> },
     Plain,
 }
 
@@ -388,8 +388,8 @@ impl Connection {
                 assert_eq!(data.len(), *length, "a device returns the buffer it was given");
                 self.output.read(to, data, *holes);
             }
-            (PendingKind::Status { length, one, contexts }, Ok(Answer::Extents(views))) => {
-                self.report(to, *length, *one, contexts, &views);
+            (PendingKind::Status { length, asked, contexts }, Ok(Answer::Extents(views))) => {
+                self.report(to, *length, *asked, contexts, &views);
             }
             (PendingKind::Plain, Ok(answer)) => {
                 if let Answer::Bytes(buffer) = answer {
@@ -409,14 +409,14 @@ impl Connection {
         &mut self,
         to: ReplyTo,
         length: u64,
-        one: bool,
+        asked: Asked,
         contexts: &[Context],
         views: &[Vec<Extent>],
     ) {
         assert_eq!(contexts.len(), views.len(), "a device answers every view");
         for (at, (context, extents)) in contexts.iter().zip(views).enumerate() {
             assert!(extents.first().is_some_and(|e| e.length > 0), "at least one extent");
-            let part = StatusPart { one, last: at + 1 == contexts.len() };
+            let part = StatusPart { asked, last: at + 1 == contexts.len() };
             self.output.block_status(to, context.id, length, extents, part);
         }
     }
@@ -530,7 +530,7 @@ impl Connection {
         let size = self.device.size();
         let verb = header.verb(size, &self.negotiated);
         let body = self.input_start + Header::bytes(mode);
-        if let Ok(Verb::StatusOf { one }) = verb {
+        if let Ok(Verb::StatusOf { asked }) = verb {
             // The payload is small; it is waited for where it is.
             let Some(payload) = self.input[..self.input_end].get(body..body + header.payload)
             else {
@@ -539,7 +539,7 @@ impl Connection {
             let wanted = header.status_of(payload, size, &self.negotiated);
             self.input_start = body + header.payload;
             match wanted {
-                Ok((length, contexts)) => self.status(&header, length, one, contexts),
+                Ok((length, contexts)) => self.status(&header, length, asked, contexts),
                 Err(errno) => self.refuse(&header, errno),
             }
             return Ok(true);
@@ -551,9 +551,9 @@ impl Connection {
                 return Ok(false);
             }
             Ok(Verb::Write { durability }) => self.start_write(header, durability),
-            Ok(Verb::Status { one }) => {
+            Ok(Verb::Status { asked }) => {
                 let contexts = self.negotiated.contexts.clone();
-                self.status(&header, header.length, one, contexts);
+                self.status(&header, header.length, asked, contexts);
             }
             Ok(verb) => self.request(&header, verb),
             Err(errno) => {
@@ -599,11 +599,11 @@ impl Connection {
         self.enqueue(header, PendingKind::Plain, header.payload, command);
     }
 
-    fn status(&mut self, header: &Header, length: u64, one: bool, contexts: Vec<Context>) {
+    fn status(&mut self, header: &Header, length: u64, asked: Asked, contexts: Vec<Context>) {
         let views = contexts.iter().map(|context| context.view).collect();
         let bytes = contexts.len() * STATUS_BYTES_MAX;
         let command = Command::Status { offset: header.offset, length, views };
-        self.enqueue(header, PendingKind::Status { length, one, contexts }, bytes, command);
+        self.enqueue(header, PendingKind::Status { length, asked, contexts }, bytes, command);
     }
 
     fn request(&mut self, header: &Header, verb: Verb) {

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, Write};
 use std::ops::Range;
 
 use super::handshake::Mode;
-use super::request::Errno;
+use super::request::{Asked, Errno};
 use super::wire::{self, Append};
 use super::{BLOCK_BYTES_PREFERRED, EXTENTS_MAX};
 use crate::buffer::{Buffer, Pool};
@@ -172,7 +172,10 @@ impl Output {
         extents: &[Extent],
         part: StatusPart,
     ) {
-        let limit = if part.one { 1 } else { EXTENTS_MAX };
+        let limit = match part.asked {
+            Asked::First => 1,
+            Asked::All => EXTENTS_MAX,
+        };
         let joined = join(extents, length, limit);
         let flags = if part.last { wire::CHUNK_FLAG_DONE } else { 0 };
         if self.mode == Mode::Extended {
@@ -321,8 +324,8 @@ pub(crate) enum Chunked {
 /// Which part of a BLOCK_STATUS reply a chunk is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StatusPart {
-    /// Only the first extent is wanted.
-    pub(crate) one: bool,
+    /// How many extents are wanted.
+    pub(crate) asked: Asked,
     /// No context follows.
     pub(crate) last: bool,
 }
@@ -525,17 +528,17 @@ mod tests {
             extent(4096, ExtentState::Data),
             extent(1 << 40, ExtentState::Hole),
         ];
-        let status = |length, one| {
-            let part = StatusPart { one, last: true };
+        let status = |length, asked| {
+            let part = StatusPart { asked, last: true };
             let bytes =
                 sent(Mode::Structured, ALL, |o| o.block_status(to(0), 1, length, &extents, part));
             bytes[24..].chunks(4).map(|b| u32::from_be_bytes(b.try_into().unwrap())).collect()
         };
-        let all: Vec<u32> = status(16384, false);
+        let all: Vec<u32> = status(16384, Asked::All);
         assert_eq!(all, [8192, 0, 8192, 3]);
-        let one: Vec<u32> = status(16384, true);
+        let one: Vec<u32> = status(16384, Asked::First);
         assert_eq!(one, [8192, 0]);
-        let part = StatusPart { one: false, last: false };
+        let part = StatusPart { asked: Asked::All, last: false };
         let wide = sent(Mode::Extended, ALL, |o| o.block_status(to(5), 3, 1 << 39, &extents, part));
         assert_eq!(extended_head(&wide), (0, 6, 9, 5, 8 + 2 * 16));
         assert_eq!(wide[32..40], [0, 0, 0, 3, 0, 0, 0, 2]);

@@ -154,18 +154,23 @@ impl Header {
         if negotiated.contexts.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let one = self.flags & wire::CMD_FLAG_REQ_ONE != 0;
+        let asked = match self.flags & wire::CMD_FLAG_REQ_ONE {
+            0 => Asked::All,
+            _ => Asked::First,
+        };
         if self.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0 && negotiated.mode == Mode::Extended {
             self.allow_flags(wire::CMD_FLAG_REQ_ONE | wire::CMD_FLAG_PAYLOAD_LEN)?;
             // The effect length is in the payload; the range is checked with it.
             return match self.payload {
-                8.. if self.payload <= status_payload_max(negotiated) => Ok(Verb::StatusOf { one }),
+                8.. if self.payload <= status_payload_max(negotiated) => {
+                    Ok(Verb::StatusOf { asked })
+                }
                 _ => Err(Errno::EINVAL),
             };
         }
         self.allow_flags(wire::CMD_FLAG_REQ_ONE)?;
         self.in_range(size, Errno::EINVAL)?;
-        if self.length == 0 { Err(Errno::EINVAL) } else { Ok(Verb::Status { one }) }
+        if self.length == 0 { Err(Errno::EINVAL) } else { Ok(Verb::Status { asked }) }
     }
 
     /// Reads the payload of a [`Verb::StatusOf`]: the effect length, and which of the negotiated
@@ -216,6 +221,15 @@ fn status_payload_max(negotiated: &Negotiated) -> usize {
     8 + 4 * negotiated.contexts.len()
 }
 
+/// How many extents of each context a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The first.
+    First,
+    /// As many as a reply holds.
+    All,
+}
+
 /// A request that passed its checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -247,13 +261,13 @@ pub enum Verb {
     },
     /// Report on a range, in every negotiated context.
     Status {
-        /// Only the first extent is wanted.
-        one: bool,
+        /// How many extents are wanted.
+        asked: Asked,
     },
     /// Report on a range as the payload that follows says; see [`Header::status_of`].
     StatusOf {
-        /// Only the first extent is wanted.
-        one: bool,
+        /// How many extents are wanted.
+        asked: Asked,
     },
     /// Prepare for reading a range.
     Cache,

@@ -64,5 +64,5 @@ pub use reader::{
 pub use repair::{Repair, repair};
 pub use root::{Checkpoint, SnapshotRoot};
 pub use store::SnapshotStore;
-pub use touch::{TOUCHES_MAX, unrecorded};
+pub use touch::{TOUCHES_MAX, merge_touches, unrecorded};
 pub use verify::{VerifyReport, verify};

@@ -231,7 +231,7 @@ impl SnapshotReader {
             return Ok(Some(Arc::clone(frame)));
         }
         let Some(pointer) = self.pointer(index)? else { return Ok(None) };
-        self.store.touches().record(self.root.id(), index);
+        self.store.touches().record(&self.root, index);
         let frame = Arc::new(self.store.frame(index, &pointer.frame)?);
         let mut frames = lock();
         if frames.len() == CACHED_FRAMES_MAX {

@@ -71,6 +71,11 @@ impl SnapshotStore {
         self.0.touches.of(root.id())
     }
 
+    /// The same of every snapshot of which more was read first since the last call.
+    pub fn take_grown_touches(&self) -> Vec<(SnapshotRoot, Vec<u64>)> {
+        self.0.touches.take_grown()
+    }
+
     pub(super) fn touches(&self) -> &FirstTouches {
         &self.0.touches
     }

@@ -149,6 +149,9 @@ pub struct FillVolume {
     pub volume: VolumeBlocks,
     /// MiB of snapshot data per second, if its user asked for a rate.
     pub rate_mib: Option<u32>,
+    /// The blocks that earlier volumes of the snapshot wanted first, as it was written down. What was
+    /// seen since comes after them.
+    pub first_touches: Vec<u64>,
     /// What the last call left to go on from.
     pub resume: Option<Vec<u8>>,
 }

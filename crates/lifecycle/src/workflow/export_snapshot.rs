@@ -8,7 +8,7 @@ use super::remote;
 use crate::jobs;
 use crate::port::blocks::{BaseRoot, BlockError, ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
-use base::{GIB, Region, SnapshotId, Timestamp};
+use base::{GIB, Region, SnapshotId, Timestamp, VolumeId};
 use ebs::snapshot_set::{self, SetOutcome};
 use ebs::{ForeignBase, Snapshot, SnapshotState, Volume, foreign_base, snapshot, volume};
 use events::event::Envelope;
@@ -28,8 +28,11 @@ pub struct ExportSnapshot {
     pub snapshot: SnapshotId,
     /// Bytes in the volume when it was cut.
     pub size_bytes: u64,
-    /// What the volume reads where it was never written.
+    /// What the volume read where it was never written.
     pub base_root: Option<Root>,
+    /// The volume that was cut. Its row may be gone when the work is taken up, and the snapshot's too.
+    #[serde(default)]
+    pub volume: Option<VolumeId>,
 }
 
 /// Does the work. Errors are transient: run it again later.
@@ -39,7 +42,7 @@ pub struct ExportSnapshot {
 pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Trouble> {
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
-    let Some(row) = row else { return Ok(()) };
+    let Some(row) = row else { return let_go_unnamed(services, job).await };
     if matches!(row.state, SnapshotState::Pending(_)) {
         match export(services, job, &row).await {
             Ok(stored) => finish(services, &row, Ok(stored)).await?,
@@ -61,8 +64,25 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
 pub async fn release(services: &Services, job: &ExportSnapshot) -> Result<(), Trouble> {
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
-    let Some(row) = row else { return Ok(()) };
-    let_go(services, job, &row).await
+    match row {
+        Some(row) => let_go(services, job, &row).await,
+        None => let_go_unnamed(services, job).await,
+    }
+}
+
+/// Lets go of the cut of a snapshot whose row is gone: it was complete, and deleted before a server that
+/// died had come to this.
+async fn let_go_unnamed(services: &Services, job: &ExportSnapshot) -> Result<(), Trouble> {
+    if let Some(volume) = &job.volume {
+        let blocks = VolumeBlocks {
+            region: job.region.clone(),
+            volume: volume.clone(),
+            size_bytes: job.size_bytes,
+            base: None,
+        };
+        services.blocks.release_cut(&blocks, &job.snapshot).await?;
+    }
+    Ok(())
 }
 
 async fn let_go(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {

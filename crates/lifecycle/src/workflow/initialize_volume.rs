@@ -17,7 +17,7 @@ use crate::port::kms::VolumeKey;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, Timestamp, VolumeId};
 use ebs::foreign_base::{self, ForeignBase, Guard};
-use ebs::{Initialization, Volume, VolumeState, initialization, volume};
+use ebs::{Initialization, Volume, VolumeState, first_touch, initialization, volume};
 use events::notification;
 use events::put_event;
 use serde::{Deserialize, Serialize};
@@ -118,9 +118,12 @@ async fn fill(
     row: &Volume,
     filling: Initialization,
 ) -> Result<Turn, Trouble> {
+    let (region, root) = (row.region.clone(), row.base_root.clone().unwrap_or_default());
+    let first_touches = services.db.read(move |tx| first_touch::get(tx, &region, &root)).await?;
     let fill = FillVolume {
         volume: blocks_of(row),
         rate_mib: filling.rate_mib,
+        first_touches,
         resume: filling.checkpoint,
     };
     match services.blocks.fill_volume(&fill, &Wanted::of_this_job()).await? {

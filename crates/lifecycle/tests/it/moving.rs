@@ -177,7 +177,8 @@ async fn a_volume_is_filled_at_its_rate_and_right_all_the_while() {
     let stored = place.snapshot(80).await;
     let id = VolumeId::generate(&OsRng);
     let volume = place.blocks_of(&id, Some(stored.root.clone()));
-    let mut fill = FillVolume { volume, rate_mib: Some(100), resume: None };
+    let mut fill =
+        FillVolume { volume, rate_mib: Some(100), first_touches: Vec::new(), resume: None };
     let begun = Instant::now();
     let handle = place.open(&id, Some(stored.root.clone()));
     assert_eq!(handle.read(40 * BLOCK, 4096).unwrap(), stamp(40));
@@ -201,13 +202,43 @@ async fn a_volume_nobody_uses_is_filled_too_and_a_damaged_base_is_noticed() {
     let stored = place.snapshot(20).await;
     let id = VolumeId::generate(&OsRng);
     let volume = place.blocks_of(&id, Some(stored.root));
-    let mut fill = FillVolume { volume, rate_mib: None, resume: None };
+    let mut fill = FillVolume { volume, rate_mib: None, first_touches: Vec::new(), resume: None };
     place.fill(&mut fill).await.unwrap();
     assert!(!place.cell().live.contains(&id), "a volume that nobody opened is still all base");
 
     damage_largest(&place.directory.path().join("objects"));
     fill.resume = None;
     assert!(matches!(place.fill(&mut fill).await, Err(BlockError::Damaged(_))));
+}
+
+/// Wanted until somebody has asked once.
+#[derive(Default)]
+struct OneBatch(AtomicBool);
+
+impl Watch for OneBatch {
+    fn is_wanted(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+
+    fn progress(&self, _percent: u8) {}
+
+    fn checkpoint(&self, _saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_down_is_filled_first() {
+    let place = Place::new(&BandwidthLimits::new());
+    let stored = place.snapshot(20).await;
+    let volume = place.blocks_of(&VolumeId::generate(&OsRng), Some(stored.root));
+    for (first_touches, percent) in [(vec![19], 5), (Vec::new(), 80), (vec![3, 19], 10)] {
+        let fill =
+            FillVolume { volume: volume.clone(), rate_mib: None, first_touches, resume: None };
+        let filled = place.cells.fill_volume(&fill, &OneBatch::default()).await.unwrap();
+        let Filled::UpTo { percent: done, .. } = filled else { panic!("there is more") };
+        assert_eq!(done, percent, "{fill:?}");
+    }
 }
 
 fn damage_largest(objects: &Path) {

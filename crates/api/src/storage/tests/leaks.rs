@@ -283,3 +283,69 @@ async fn collections_that_die_or_read_errors_delete_nothing_that_is_needed() {
     assert!(lines.iter().any(|line| line.report.error.is_some()), "failures are recorded");
     assert!(lines.iter().any(|line| line.report.bytes_reclaimed > 0), "so is what was given back");
 }
+
+/// The server died between the end of an export and the release of its cut; the snapshot was deleted
+/// before the next start.
+#[tokio::test]
+async fn a_cut_goes_also_when_its_snapshot_is_gone() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "a").await;
+    let volume = stage.filled(&host).await;
+    let kept = stage.snapshot(1, HERE, &volume).await;
+    let (region, volume) = (crate::testing::region(HERE), VolumeId::parse(&volume).unwrap());
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    let id = volume.clone();
+    let row = services.db.read(move |tx| ebs::volume::get(tx, &region, &id)).await.unwrap();
+    let blocks = lifecycle::workflow::export_snapshot::blocks_of(&row.unwrap());
+    let gone = base::SnapshotId::generate(&*services.rng);
+    services.blocks.cut(&blocks, &gone).await.unwrap();
+    let cell = stage.bench.world.cells.get(&blocks.region).unwrap();
+    assert_eq!(cell.live.cuts(&volume).unwrap().len(), 1);
+    let job = lifecycle::workflow::export_snapshot::ExportSnapshot {
+        region: blocks.region.clone(),
+        snapshot: gone,
+        size_bytes: blocks.size_bytes,
+        base_root: None,
+        volume: Some(volume.clone()),
+    };
+    lifecycle::workflow::export_snapshot::run(&services, &job).await.unwrap();
+    assert!(cell.live.cuts(&volume).unwrap().is_empty());
+    stage.delete(&kept).await;
+}
+
+#[tokio::test]
+async fn what_volumes_read_first_is_written_down_and_forgotten_with_its_root() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "a").await;
+    let first = stage.filled(&host).await;
+    let snapshot = stage.snapshot(1, HERE, &first).await;
+    stage.ec2("DetachVolume", json!({ "VolumeId": first })).await;
+    stage.plan(HERE, dies_at(1));
+    let lazy = stage.volume(1, HERE, json!({ "SnapshotId": snapshot })).await;
+    stage.plan(HERE, FaultPlan::default());
+    stage.attach(1, HERE, &lazy, &host).await;
+    for block in [4, 1, 4] {
+        stage.bench.host.read(&lazy, block * BLOCK, 4);
+    }
+    let root = stage.roots(HERE).await[0].to_bytes();
+    let kept = |stage: &Stage| {
+        let (region, root) = (crate::testing::region(HERE), root.clone());
+        let db = stage.bench.world.db.clone();
+        async move { db.read(move |tx| ebs::first_touch::get(tx, &region, &root)).await.unwrap() }
+    };
+    stage.bench.world.housekeep().await.unwrap();
+    assert_eq!(kept(&stage).await, [4, 1]);
+    stage.bench.host.read(&lazy, 2 * BLOCK, 4);
+    stage.bench.world.housekeep().await.unwrap();
+    assert_eq!(kept(&stage).await, [4, 1, 2]);
+    // The volume keeps the root when the snapshot has gone, and nobody does when it has gone too.
+    stage.delete(&snapshot).await;
+    stage.bench.world.housekeep().await.unwrap();
+    assert_eq!(kept(&stage).await, [4, 1, 2]);
+    stage.ec2("DetachVolume", json!({ "VolumeId": lazy })).await;
+    stage.settle().await;
+    stage.ec2("DeleteVolume", json!({ "VolumeId": lazy })).await;
+    stage.settle().await;
+    stage.bench.world.housekeep().await.unwrap();
+    assert!(kept(&stage).await.is_empty());
+}

@@ -115,6 +115,7 @@ async fn one_failure_fails_them_all() {
         snapshot: failed,
         size_bytes: 1 << 30,
         base_root: None,
+        volume: None,
     };
     let fail = move |tx: &mut meta::Tx<'_>| {
         lifecycle::workflow::export_snapshot::give_up(&services, tx, &job)
