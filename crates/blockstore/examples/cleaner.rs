@@ -7,14 +7,19 @@
 //!
 //! Options: `--pattern uniform|hot-cold` (90 % of the writes to 10 % of the volume),
 //! `--volume-mib 1024`, `--segment-kib 4096`, `--live-percent 75`, `--overwrites 3` (times the
-//! volume's size that is written while measuring, after as much to warm up), `--seed 1`.
+//! volume's size that is written while measuring, after as much to warm up), `--seed 1`,
+//! `--budget-percent 0`: the volume's file may take so much that the whole volume is this part of it,
+//! upkeep included, and not a segment more; 0 leaves space without end, where a busy guest is cleaned
+//! for late.
 //!
 //! Prints one line of JSON. The file is created, and removed at the end.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that fails is over")]
 
 use base::{OsRng, Secret, SeededRng};
-use blockstore::live::{Disk, Engine, EngineConfig, FileDisk, IoMode, OpenOptions, VolumeOptions};
+use blockstore::live::{
+    Disk, Engine, EngineConfig, FileDisk, IoMode, Need, OpenOptions, Space, VolumeOptions,
+};
 use blockstore::page::{DataKey, PAGE_BYTES, StructureKey};
 use std::collections::HashMap;
 use std::io;
@@ -59,6 +64,23 @@ impl Disk for Counting {
     }
 }
 
+/// Space for one volume, which is always short of it.
+struct Budget(u64);
+
+impl Space for Budget {
+    fn ask(&self, need: Need) -> bool {
+        need.held + need.upkeep <= self.0
+    }
+
+    fn refused(&self) {}
+
+    fn tell(&self, _: Need) {}
+
+    fn is_short(&self) -> bool {
+        true
+    }
+}
+
 struct Options {
     what: String,
     file: PathBuf,
@@ -67,6 +89,7 @@ struct Options {
     config: EngineConfig,
     overwrites: u64,
     seed: u64,
+    budget_percent: u64,
 }
 
 impl Options {
@@ -79,7 +102,9 @@ impl Options {
             pairs.iter().map(|[name, value]| (name.as_str(), value.as_str())).collect();
         let known =
             ["--pattern", "--volume-mib", "--segment-kib", "--live-percent", "--overwrites"];
-        if given.keys().any(|name| !known.contains(name) && *name != "--seed") {
+        let known =
+            |name: &str| known.contains(&name) || ["--seed", "--budget-percent"].contains(&name);
+        if given.keys().any(|name| !known(name)) {
             return None;
         }
         let number = |name: &str, otherwise: u64| match given.get(name) {
@@ -101,6 +126,7 @@ impl Options {
             config,
             overwrites: number("--overwrites", 3)?,
             seed: number("--seed", 1)?,
+            budget_percent: number("--budget-percent", 0)?,
         })
     }
 }
@@ -149,7 +175,10 @@ impl Bench {
         let data_key = Some(DataKey::new(&Secret::new([2; 64])));
         let open = OpenOptions { data_key, base: None, writer: None };
         let shared = Arc::clone(&disk) as Arc<dyn Disk>;
-        let engine = Engine::open(shared, structure, Arc::new(OsRng), config, open).unwrap();
+        let mut engine = Engine::open(shared, structure, Arc::new(OsRng), config, open).unwrap();
+        if let Some(bytes) = (size_bytes * 100).checked_div(options.budget_percent) {
+            engine.limit_space(Arc::new(Budget(bytes)));
+        }
         Self {
             engine,
             disk,
@@ -256,7 +285,7 @@ fn amplification(options: &Options) -> String {
     assert!(report.data_pages == bench.pages, "every page of the volume is there");
     format!(
         "{{\"measure\":\"cleaner amplification\",\"pattern\":\"{}\",\"volume_bytes\":{},\
-         \"segment_bytes\":{},\"live_percent_max\":{},\"guest_bytes\":{guest_bytes},\
+         \"segment_bytes\":{},\"live_percent_max\":{},\"budget_percent\":{},\"guest_bytes\":{guest_bytes},\
          \"disk_bytes\":{disk_bytes},\"write_amplification\":{amplification:.3},\
          \"live_percent_mean\":{live_percent:.1},\"live_percent_at_peak\":{live_percent_at_peak:.1},\
          \"checkpoints\":{checkpoints},\"seconds\":{seconds:.1}}}",
@@ -264,6 +293,7 @@ fn amplification(options: &Options) -> String {
         options.volume_bytes,
         options.config.segment_bytes,
         options.config.live_percent_max,
+        options.budget_percent,
     )
 }
 

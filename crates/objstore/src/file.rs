@@ -3,8 +3,9 @@
 //! A large file is written past the page cache. Nobody reads a pack right after it was written, and
 //! filling the cache with it costs more than sealing it, besides pushing out what guests do read.
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
@@ -16,8 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const DIRECT_ALIGNMENT: usize = 4096;
 /// Files smaller than this are written through the page cache, where small writes are cheaper.
 const DIRECT_BYTES_MIN: usize = 256 << 10;
-/// Bytes of one direct write: enough to keep a disk busy, few enough to stay in a processor's cache.
-const DIRECT_WRITE_BYTES: usize = 1 << 20;
+/// Bytes of one direct write: enough to keep a disk busy, few enough to stay in a processor's cache
+/// and that a guest's read, which comes after it, does not wait for long.
+const DIRECT_WRITE_BYTES: usize = 256 << 10;
 
 /// Makes files that have been begun in this process differ in name.
 static STAGED: AtomicU64 = AtomicU64::new(0);
@@ -50,8 +52,17 @@ pub(crate) fn read_range(path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> 
     if (length == 0 || length > crate::OBJECT_BYTES_MAX) && range.end > file.metadata()?.len() {
         return Err(ErrorKind::UnexpectedEof.into());
     }
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, range.start)?;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = range.start + bytes.len() as u64;
+        // Into memory that nothing was written to yet: a block is too long to be zeroed first.
+        match pread(&file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(length);
     Ok(bytes)
 }
 

@@ -123,6 +123,7 @@ impl Engine {
         if self.failed || self.ctx.data.is_none() {
             return Ok(false);
         }
+        self.set_pace();
         let mut round = match self.round.take() {
             Some(round) => round,
             None if !self.cleaned.is_empty() => return self.finish_round(),
@@ -173,16 +174,39 @@ impl Engine {
         self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));
     }
 
+    /// Says how fast a busy guest is cleaned for, as of the last checkpoint: only a checkpoint
+    /// changes what a volume takes. A round may last for many of them.
+    fn set_pace(&mut self) {
+        if self.paced == self.committed.epoch {
+            return;
+        }
+        self.paced = self.committed.epoch;
+        let (mut used, mut live) = (0, 0);
+        for segment in self.counted().map(|(_, segment)| segment) {
+            used += 1;
+            live += u64::from(segment.live);
+        }
+        let allowed = self.allowed_segments(live) + SLACK_SEGMENTS;
+        self.allowed_bytes = allowed * self.ctx.geometry.segment_bytes();
+        let bearable = if self.space.is_short() { 0 } else { allowed / BURST_SHARE };
+        let excess = u64::saturating_sub(used, allowed + bearable);
+        // In eighths of what begins a round, so that the pace grows with the excess.
+        self.excess_share = (excess * 2 / (allowed / EXCESS_SHARE).max(1)).min(8);
+    }
+
+    /// Segments in use that a checkpoint has counted.
+    fn counted(&self) -> impl Iterator<Item = (SegmentIndex, &Segment)> {
+        self.table.iter().filter(|(_, segment)| {
+            segment.kind != SegmentKind::Free && segment.newest_layer <= self.merged
+        })
+    }
+
     /// Chooses victims, if the volume takes more space than its live data should need.
     fn plan(&mut self) -> Option<Round> {
         let candidates = self.candidates();
         let excess = candidates.used.saturating_sub(candidates.allowed);
         let step = (candidates.allowed / EXCESS_SHARE).max(1);
-        self.allowed_bytes = candidates.allowed * self.ctx.geometry.segment_bytes();
         let pressed = self.space.is_short();
-        let bearable = if pressed { 0 } else { candidates.allowed / BURST_SHARE };
-        // In eighths of what begins a round, so that the pace grows with the excess.
-        self.excess_share = (excess.saturating_sub(bearable) * 2 / step).min(8);
         if excess == 0 || (excess < step && !pressed) {
             return None;
         }
@@ -209,10 +233,7 @@ impl Engine {
         let fence = self.newest_cut();
         let (mut used, mut live) = (0, 0);
         let mut victims = Vec::new();
-        for (index, segment) in self.table.iter() {
-            if segment.kind == SegmentKind::Free || segment.newest_layer > self.merged {
-                continue;
-            }
+        for (index, segment) in self.counted() {
             used += 1;
             live += u64::from(segment.live);
             let is_free_soon = segment.live == 0 || self.cleaned.contains_key(&index);

@@ -132,6 +132,8 @@ pub struct Engine {
     pub(super) owed_pages: u64,
     /// Pages the cleaner owes for each that the guest writes.
     pub(super) excess_share: u64,
+    /// The checkpoint as of which that share was reckoned.
+    pub(super) paced: u64,
     /// What the segments may take that hold the live pages of the last checkpoint.
     pub(super) allowed_bytes: u64,
     pub(super) space: Arc<dyn Space>,
@@ -275,6 +277,7 @@ impl Engine {
             cleaned: BTreeMap::new(),
             owed_pages: 0,
             excess_share: 0,
+            paced: 0,
             allowed_bytes: 0,
             space: Arc::new(Unlimited),
             failed: false,

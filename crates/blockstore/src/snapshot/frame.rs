@@ -179,10 +179,10 @@ impl Frame {
         let (pages, _) = bytes.as_chunks_mut::<PAGE_BYTES>();
         let mut opener: Option<PageOpener> = None;
         for (at, entry) in self.entries.iter().enumerate() {
-            let target = &mut pages[usize::from(entry.page)];
-            target.copy_from_slice(self.ciphertext(at));
+            let (sealed, target) = (self.ciphertext(at), &mut pages[usize::from(entry.page)]);
             let opener = opener_of(key, entry.origin.salt, &mut opener);
-            opener.open(entry.origin.position, lba(self.block, entry.page), &entry.tag, target)?;
+            let (position, lba) = (entry.origin.position, lba(self.block, entry.page));
+            opener.open_into(position, lba, &entry.tag, sealed, target)?;
         }
         let digest = Digest::of(&bytes);
         if let Some(recorded) = self.open_digest(key)?
@@ -266,11 +266,12 @@ impl Frame {
         out.extend_from_slice(&self.body[..BODY_PREFIX_BYTES]);
         for (at, entry) in self.entries.iter().enumerate() {
             let page_at = out.len();
-            out.extend_from_slice(self.ciphertext(at));
+            out.resize(page_at + PAGE_BYTES, 0);
             let page: &mut Page =
                 (&mut out[page_at..]).try_into().expect("exactly one page was appended");
             let (origin, lba) = (entry.origin, lba(self.block, entry.page));
-            keys.opener(origin.salt).open(origin.position, lba, &entry.tag, page)?;
+            let sealed = self.ciphertext(at);
+            keys.opener(origin.salt).open_into(origin.position, lba, &entry.tag, sealed, page)?;
             let position = u32::from(entry.page);
             let tag = pages.seal_at(position, lba, page);
             let origin = PageOrigin { salt, position };

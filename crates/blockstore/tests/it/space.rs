@@ -156,6 +156,37 @@ fn discarded_space_is_given_back_while_the_volume_is_attached_and_idle() {
     assert!(handle.read(0, MIB as usize).unwrap().iter().all(|byte| *byte == 0));
 }
 
+/// Cleaning waits for a pause, but not for ever: what a volume takes is bounded by its live data.
+#[test]
+fn a_guest_that_never_pauses_is_cleaned_for_in_time() {
+    const LIVE: u64 = 8 * MIB;
+    let (_folder, store) = store(EngineConfig::tiny(), None);
+    let id = volume(&store, "vol-0000000a", LIVE);
+    let handle = open(&store, &id);
+    let peak = handle.ask(|engine| {
+        let rng = SeededRng::new(5);
+        for at in (0..LIVE).step_by(MIB as usize) {
+            engine.write(at, &noise(&rng, MIB)).unwrap();
+        }
+        let mut peak = 0;
+        for _ in 0..8 * LIVE / (16 * PAGE_BYTES as u64) {
+            for _ in 0..16 {
+                let offset = rng.below(LIVE / PAGE_BYTES as u64) * PAGE_BYTES as u64;
+                engine.write(offset, &noise(&rng, PAGE_BYTES as u64)).unwrap();
+            }
+            if !engine.maintain().unwrap() && engine.is_cleaning_due() {
+                engine.clean_step().unwrap();
+            }
+            let usage = engine.usage();
+            peak = peak.max(u64::from(usage.used_segments) * usage.segment_bytes);
+        }
+        peak
+    });
+    let peak = peak.unwrap();
+    assert!(2 * peak < 7 * LIVE, "{peak} bytes for {LIVE}");
+    handle.close().unwrap();
+}
+
 fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
