@@ -28,7 +28,7 @@ const fn of_blocks(
 }
 
 /// Run in this order, each in a folder that is removed afterwards.
-pub(super) const PROGRAMS: [Program; 7] = [
+pub(super) const PROGRAMS: [Program; 9] = [
     of_blocks("Flushes and cuts", "cuts", &["FOLDER", "101", "256"]),
     Program {
         title: "What a guest feels of an export",
@@ -47,6 +47,34 @@ pub(super) const PROGRAMS: [Program; 7] = [
         "The cleaner, nine writes of ten to a tenth of the volume",
         "cleaner",
         &["amplification", "FOLDER/volume", "--pattern", "hot-cold"],
+    ),
+    of_blocks(
+        "The cleaner with no more space than 4/3 of the volume, writes all over it",
+        "cleaner",
+        &[
+            "amplification",
+            "FOLDER/volume",
+            "--pattern",
+            "uniform",
+            "--budget-percent",
+            "75",
+            "--live-percent",
+            "82",
+        ],
+    ),
+    of_blocks(
+        "The cleaner with no more space than 4/3 of the volume, nine writes of ten to a tenth",
+        "cleaner",
+        &[
+            "amplification",
+            "FOLDER/volume",
+            "--pattern",
+            "hot-cold",
+            "--budget-percent",
+            "75",
+            "--live-percent",
+            "82",
+        ],
     ),
     of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]),
 ];
