@@ -2,6 +2,7 @@
 //! forgotten, what volumes read first is written down.
 
 use crate::error::Error;
+use crate::key_stores;
 use crate::operator::operator;
 use crate::world::World;
 use lifecycle::kinds::enqueue_due_collections;
@@ -32,6 +33,7 @@ impl World {
             })
             .await?;
         self.waker.wake();
-        Ok(())
+        let served: Vec<_> = self.regions.iter().cloned().collect();
+        Ok(key_stores::sweep(&self.db, &self.kms, &self.places, &served).await?)
     }
 }

@@ -32,6 +32,7 @@ mod front;
 mod housekeeping;
 pub mod http;
 mod key_destruction;
+mod key_stores;
 mod kms_port;
 mod last_use;
 mod ops {

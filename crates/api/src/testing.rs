@@ -86,10 +86,20 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         channels: Arc::clone(&host) as _,
         cells,
         trail: crate::Trail::Rows,
+        clusters: CLUSTERS.into_iter().map(cluster).collect(),
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     add_accounts(&world).await;
     Bench { world, clock, host, objects, directory }
+}
+
+/// Tokens that key stores can be made of. Their module does not exist.
+pub(crate) const CLUSTERS: [&str; 2] = ["cluster-abcdefghijk", "cluster-bcdefghijkl"];
+
+fn cluster(id: &str) -> (String, kms::key_store::stores::Cluster) {
+    let module = std::path::PathBuf::from("/nowhere/module.so");
+    let token = kms::token::TokenName { module, label: id.to_owned() };
+    (id.to_owned(), kms::key_store::stores::Cluster { token, trust_anchor: None })
 }
 
 /// Accounts 111… to 333… exist in every world.

@@ -6,6 +6,7 @@ use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
 use crate::forge::Forge;
+use crate::key_stores::{self, Places};
 use crate::kms_port::FrontDoor;
 use crate::last_use::LastUses;
 use crate::trail::{Keeper, Trail};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub channels: Arc<dyn Channels>,
     /// How records of calls that changed nothing are kept.
     pub trail: Trail,
+    /// The tokens that tenants may make custom key stores of.
+    pub clusters: kms::key_store::stores::Clusters,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -73,6 +76,8 @@ pub struct World {
     pub changes: tokio::sync::Notify,
     /// Uses of access keys that are not written yet.
     pub last_uses: LastUses,
+    /// Places at the tokens of custom key stores.
+    pub(crate) places: Places,
     /// Seals decisions into the texts that EC2 denials carry.
     pub(crate) decisions: DecisionSealer,
     /// Volumes' and snapshots' bytes, for operations that read and write single blocks.
@@ -154,6 +159,9 @@ pub enum StartError {
     /// The keys of the database do not open.
     #[error(transparent)]
     Keys(#[from] kms::StartError),
+    /// The custom key stores cannot be read.
+    #[error("the custom key stores cannot be read: {0}")]
+    KeyStores(#[source] kms::Error),
     /// Calls that an earlier run began cannot be settled.
     #[error("the trail of an earlier run cannot be settled: {0}")]
     Trail(#[from] events::Error),
@@ -165,8 +173,8 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, channels, trail } =
-            parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, .. } = parts;
+        let Parts { channels, trail, clusters, .. } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -176,6 +184,7 @@ impl World {
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
             directory: Arc::new(People),
+            clusters,
         };
         let kms = Kms::open(&db, config).await?;
         let server = hex::encode(seal.id());
@@ -211,6 +220,7 @@ impl World {
                 identity,
                 last_uses: LastUses::default(),
                 decisions,
+                places: Places::default(),
                 changes: tokio::sync::Notify::new(),
                 cells,
                 services,
@@ -221,6 +231,8 @@ impl World {
             }
         });
         world.recover_trail().await?;
+        let served: Vec<Region> = world.regions.iter().cloned().collect();
+        key_stores::resume(&world.db, &world.kms, &served).await.map_err(StartError::KeyStores)?;
         Ok(world)
     }
 

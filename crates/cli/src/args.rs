@@ -2,7 +2,7 @@
 
 use crate::admin::RecoverySource;
 use crate::attach::HttpPolicy;
-use crate::seal::{SealArgs, SealSource};
+use crate::seal::{OfferedToken, SealArgs, SealSource};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
 use std::net::SocketAddr;
@@ -67,6 +67,12 @@ pub(crate) struct ServeOptions {
     pub(crate) meta_url: Option<String>,
     #[command(flatten)]
     pub(crate) seal: SealArgs,
+    /// Offer a token to tenants as a custom key store: CLUSTER-ID=pkcs11:token=LABEL?module-path=FILE,
+    /// and perhaps &trust-anchor=FILE, the certificate (PEM) that stores have to name. CLUSTER-ID is what
+    /// CreateCustomKeyStore calls CloudHsmClusterId: cluster- and 11 to 16 letters and digits 2 to 7.
+    /// Repeat for more.
+    #[arg(long = "key-store", value_name = "CLUSTER-ID=TOKEN", value_parser = OfferedToken::parse)]
+    pub(crate) key_stores: Vec<OfferedToken>,
     /// Start although the rows are older than this server has seen, and say why. What was revoked or
     /// destroyed since is back; the reason is kept in the trail.
     #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]

@@ -205,6 +205,7 @@ impl Stopped {
             meta_url: options.meta_url.clone(),
             seal: options.seal.clone(),
             accept_rollback: None,
+            key_stores: Vec::new(),
             regions: data_dir.stored_regions()?,
             enforcement: Enforcement::Native,
             vhost_user: false,
@@ -272,6 +273,7 @@ async fn open_world(
         host: Arc::clone(&host) as _,
         channels: lending,
         trail: trail(data_dir, options)?,
+        clusters: seal::clusters(options)?,
         enforcement: match options.enforcement {
             Enforcement::Native => api::Enforcement::Native,
             Enforcement::Documented => api::Enforcement::Documented,

@@ -22,6 +22,9 @@ const N_LEN: usize = 16;
 const HEADER_LEN: usize = PREFIX_LEN + 32 + 1 + N_LEN + 4;
 /// KBKDF-HMAC-SHA-256 to AES-256-GCM.
 const SUITE: u8 = 1;
+/// AES-256-GCM under the material itself, which is on a token; N is random and unused, and there is no
+/// commitment: nothing can be derived from material that nobody has.
+const SUITE_ON_TOKEN: u8 = 2;
 /// Version of the frame inside the ciphertext.
 const FRAME_VERSION: u8 = 1;
 const COMMITMENT_LEN: usize = 10;
@@ -70,7 +73,7 @@ impl<'a> Blob<'a> {
             [BlobKind::Encrypt, BlobKind::DataKey].iter().any(|k| header.starts_with(&k.prefix()));
         let length = u32::from_be_bytes(header[HEADER_LEN - 4..].try_into().expect("four bytes"));
         if !known
-            || header[PREFIX_LEN + 32] != SUITE
+            || ![SUITE, SUITE_ON_TOKEN].contains(&header[PREFIX_LEN + 32])
             || usize::try_from(length) != Ok(cms.len())
             || bytes.len() > CIPHERTEXT_BYTES_MAX
         {
@@ -95,6 +98,9 @@ impl<'a> Blob<'a> {
         material: &Key,
         context: &EncryptionContext,
     ) -> Result<Secret<Vec<u8>>, InvalidCiphertext> {
+        if self.header[PREFIX_LEN + 32] != SUITE {
+            return Err(InvalidCiphertext);
+        }
         let n = &self.header[PREFIX_LEN + 32 + 1..HEADER_LEN - 4];
         let keys = BlobKeys::derive(material, n);
         let aad = additional_data(self.header, context);
@@ -143,6 +149,52 @@ pub(crate) fn seal(
     blob.extend_from_slice(&der::encode(&nonce, &sealed));
     assert_eq!(blob.len(), HEADER_LEN + cms_len, "the length promised in the header is the length");
     blob
+}
+
+/// Seals a plaintext with material on a token, which `seal` asks: nonce, additional data, text.
+pub(crate) fn seal_on_token<E>(
+    kind: BlobKind,
+    material_id: MaterialId,
+    context: &EncryptionContext,
+    plaintext: &[u8],
+    rng: &dyn Rng,
+    seal: impl FnOnce([u8; primitive::NONCE_LEN], &[u8], &[u8]) -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
+    assert!(plaintext.len() <= PLAINTEXT_BYTES_MAX, "the caller has checked the size");
+    let mut n = [0; N_LEN];
+    rng.fill(&mut n);
+    let nonce = primitive::random_nonce(rng);
+    let cms_len = der::encode(&nonce, &vec![0; 1 + plaintext.len() + TAG_LEN]).len();
+    let mut blob = Vec::with_capacity(HEADER_LEN + cms_len);
+    blob.extend_from_slice(&kind.prefix());
+    blob.extend_from_slice(&material_id.0);
+    blob.push(SUITE_ON_TOKEN);
+    blob.extend_from_slice(&n);
+    blob.extend_from_slice(&u32::try_from(cms_len).expect("below 6 KiB").to_be_bytes());
+    let mut framed = Secret::new(Vec::with_capacity(1 + plaintext.len()));
+    framed.expose_mut().push(FRAME_VERSION);
+    framed.expose_mut().extend_from_slice(plaintext);
+    let sealed = seal(nonce, &additional_data(&blob, context), framed.expose())?;
+    blob.extend_from_slice(&der::encode(&nonce, &sealed));
+    assert_eq!(blob.len(), HEADER_LEN + cms_len, "the length promised in the header is the length");
+    Ok(blob)
+}
+
+/// Opens such a blob, with what `open` gets from the token; `None` when it does not open.
+pub(crate) fn open_on_token<E>(
+    bytes: &[u8],
+    context: &EncryptionContext,
+    open: impl FnOnce([u8; primitive::NONCE_LEN], &[u8], &[u8]) -> Result<Option<Secret<Vec<u8>>>, E>,
+) -> Result<Option<Secret<Vec<u8>>>, E> {
+    let Ok(blob) = Blob::parse(bytes) else { return Ok(None) };
+    if blob.header[PREFIX_LEN + 32] != SUITE_ON_TOKEN {
+        return Ok(None);
+    }
+    let framed = open(blob.nonce, &additional_data(blob.header, context), blob.sealed)?;
+    Ok(framed.and_then(|framed| match framed.expose().split_first() {
+        Some((&FRAME_VERSION, plaintext)) => Some(Secret::new(plaintext.to_vec())),
+        _ => None,
+    }))
 }
 
 /// "kmsaad1", everything before the CMS, and the context.

@@ -257,8 +257,13 @@ impl Kms {
             let private = self.secret(tx, &located.key, located.material_id)?;
             return pair::decrypt(private.expose(), algorithm, &located.bytes);
         }
-        let material = self.material(tx, &located.key, located.material_id)?;
-        Ok(Blob::parse(&located.bytes)?.open(&material, context)?)
+        match self.material(tx, &located.key, located.material_id) {
+            Err(Error::MaterialOnToken { .. }) => {
+                let Located { key, material_id, bytes } = located;
+                self.open_on_token(tx, key, *material_id, bytes, context)
+            }
+            material => Ok(Blob::parse(&located.bytes)?.open(&material?, context)?),
+        }
     }
 
     /// ReEncrypt: under another key, another context or both; the plaintext goes nowhere else.
@@ -291,10 +296,21 @@ impl Kms {
         bytes: usize,
     ) -> Result<DataKey> {
         assert!((1..=DATA_KEY_BYTES_MAX).contains(&bytes), "the caller has checked the length");
-        let mut plaintext = Secret::new(vec![0; bytes]);
-        self.rng().fill(plaintext.expose_mut());
-        let ciphertext = self.seal(tx, BlobKind::DataKey, key, context, plaintext.expose())?;
-        Ok(DataKey { plaintext, ciphertext, material_id: key.material_id })
+        let material_id = key.material_id;
+        let (plaintext, ciphertext) = match self.material(tx, key, material_id) {
+            Err(Error::MaterialOnToken { .. }) => {
+                self.data_key_on_token(tx, key, context, bytes)?
+            }
+            material => {
+                let material = material?;
+                let mut plaintext = Secret::new(vec![0; bytes]);
+                self.rng().fill(plaintext.expose_mut());
+                let (kind, text) = (BlobKind::DataKey, plaintext.expose());
+                let sealed = blob::seal(kind, material_id, &material, context, text, self.rng());
+                (plaintext, sealed)
+            }
+        };
+        Ok(DataKey { plaintext, ciphertext, material_id })
     }
 
     /// Encrypts the private half of a data key pair.
@@ -319,7 +335,13 @@ impl Kms {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<Vec<u8>> {
-        let material = self.material(tx, key, key.material_id)?;
-        Ok(blob::seal(kind, key.material_id, &material, context, plaintext, self.rng()))
+        match self.material(tx, key, key.material_id) {
+            Err(Error::MaterialOnToken { .. }) => {
+                self.seal_on_token(tx, kind, key, context, plaintext)
+            }
+            material => {
+                Ok(blob::seal(kind, key.material_id, &material?, context, plaintext, self.rng()))
+            }
+        }
     }
 }

@@ -142,6 +142,66 @@ pub enum Error {
         /// What it was doing.
         what: &'static str,
     },
+    /// `CustomKeyStoreNotFoundException`.
+    #[error("The custom key store {id} does not exist.")]
+    KeyStoreNotFound {
+        /// Its id or name, as given.
+        id: String,
+    },
+    /// `CustomKeyStoreNameInUseException`.
+    #[error("The custom key store name {name} is in use.")]
+    KeyStoreNameInUse {
+        /// The name.
+        name: String,
+    },
+    /// `CustomKeyStoreInvalidStateException`.
+    #[error("The custom key store {id} is {state}, which is not valid for this operation.")]
+    KeyStoreState {
+        /// The store.
+        id: String,
+        /// What it is.
+        state: &'static str,
+    },
+    /// `CustomKeyStoreHasCMKsException`.
+    #[error("The custom key store {id} contains KMS keys.")]
+    KeyStoreHasKeys {
+        /// The store.
+        id: String,
+    },
+    /// `CloudHsmClusterNotFoundException`: the operator offers no token by this name.
+    #[error("The CloudHSM cluster {id} does not exist.")]
+    ClusterNotFound {
+        /// As given.
+        id: String,
+    },
+    /// `CloudHsmClusterInUseException`.
+    #[error("The CloudHSM cluster {id} is associated with another custom key store.")]
+    ClusterInUse {
+        /// As given.
+        id: String,
+    },
+    /// `IncorrectTrustAnchorException`.
+    #[error("The trust anchor certificate is not the one of the cluster.")]
+    IncorrectTrustAnchor,
+    /// `KeyUnavailableException`: the token does not answer as it should. What it said is for the log.
+    #[error("The key store {id} is not available. Try again later.")]
+    KeyStoreAway {
+        /// The store.
+        id: String,
+        /// The token's words.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No failure: the operation needs a token, which has to be asked outside of the transaction; see
+    /// [`crate::key_store::work`].
+    #[error("a token has to be asked")]
+    OnToken(Box<crate::key_store::work::TokenWork>),
+    /// The material is on a token and nowhere else; only what knows tokens can go on.
+    #[error("the key material of {arn} is on a token")]
+    MaterialOnToken {
+        /// The key.
+        arn: String,
+    },
     /// `KMSInternalException`: a key's material does not open. The row is damaged, or belongs elsewhere.
     #[error("the key material of {arn} does not open under its domain key")]
     MaterialDamaged {

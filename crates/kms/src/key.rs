@@ -1,6 +1,7 @@
 //! Key records: making, reading, enabling, scheduling for deletion.
 
 use crate::error::{Error, Result};
+use crate::key_store;
 use crate::material::{self, Binding, Material, MaterialId, NewMaterial};
 use crate::policy;
 use crate::primitive;
@@ -150,8 +151,19 @@ pub struct KeyKind<'a> {
 pub fn check_creatable(kind: &KeyKind<'_>) -> Result<Kind> {
     let refused = |message: String| Error::Unsupported { message };
     let parsed = Kind::parse(kind.key_spec, kind.key_usage)?;
+    if kind.custom_key_store_id.is_some() != (kind.origin == Some(key_store::ORIGIN)) {
+        return Err(Error::validation(
+            "A key of origin AWS_CLOUDHSM needs a CustomKeyStoreId, and only such a key has one.",
+        ));
+    }
+    if kind.custom_key_store_id.is_some() && !parsed.is_symmetric() {
+        return Err(refused(format!(
+            "KeySpec {} is not supported in a custom key store.",
+            parsed.spec()
+        )));
+    }
     if let Some(origin) = kind.origin
-        && origin != KEY_ORIGIN
+        && ![KEY_ORIGIN, key_store::ORIGIN].contains(&origin)
     {
         return Err(refused(format!(
             "Origin {origin} is not supported by this server; {KEY_ORIGIN} is."
@@ -160,8 +172,8 @@ pub fn check_creatable(kind: &KeyKind<'_>) -> Result<Kind> {
     if kind.multi_region == Some(true) {
         return Err(refused("Multi-Region keys are not supported by this server.".to_owned()));
     }
-    if kind.custom_key_store_id.is_some() || kind.xks_key_id.is_some() {
-        return Err(refused("Custom key stores are not supported by this server.".to_owned()));
+    if kind.xks_key_id.is_some() {
+        return Err(refused("External key stores are not supported by this server.".to_owned()));
     }
     Ok(parsed)
 }
@@ -267,7 +279,7 @@ impl Kms {
             deletion: None,
             policy: text.to_owned(),
             bindings,
-            material_id: MaterialId::generate(self.rng()),
+            material_id: new.material.id().unwrap_or_else(|| MaterialId::generate(self.rng())),
         };
         self.insert(tx, &key, new.material)?;
         tag::set(tx, &key, new.tags)?;
@@ -303,10 +315,14 @@ impl Kms {
                 key.kind.usage().as_str(),
             ],
         )?;
-        let (number, domain_key) = self.domain_keys().newest(&key.region)?;
-        let binding = binding(key, key.material_id, key.created);
-        let token =
-            material::wrap(domain_key.expose(), number, &binding, material.secret(), self.rng());
+        let token = match material.secret() {
+            None => vec![material::ON_TOKEN],
+            Some(secret) => {
+                let (number, domain_key) = self.domain_keys().newest(&key.region)?;
+                let binding = binding(key, key.material_id, key.created);
+                material::wrap(domain_key.expose(), number, &binding, secret, self.rng())
+            }
+        };
         tx.execute(
             "INSERT INTO kms_materials \
              (account_id, region, key_id, version, material_id, token, created_at) \
@@ -360,6 +376,9 @@ impl Kms {
             )?
             .ok_or_else(damaged)?;
         let token: Vec<u8> = row.get(0)?;
+        if token == [material::ON_TOKEN] {
+            return Err(Error::MaterialOnToken { arn: key.arn().to_string() });
+        }
         let number = material::domain_key_number(&token).ok_or_else(damaged)?;
         let domain_key = self.domain_keys().numbered(tx, &key.region, number)?;
         material::unwrap(domain_key.expose(), &binding(key, id, row.get(1)?), &token)
@@ -474,6 +493,7 @@ fn set_state(
 
 fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
     assert_eq!(key.state, KeyState::PendingDeletion, "only a key that waits for it is destroyed");
+    key_store::release(tx, key)?;
     let of_key = params![&key.account, &key.region, &key.id];
     overwrite_materials(tx, key)?;
     for sql in [

@@ -19,6 +19,7 @@ pub mod fuzzing;
 pub mod grant;
 pub mod guard;
 pub mod key;
+pub mod key_store;
 mod locked;
 mod mac;
 pub mod managed;

@@ -23,6 +23,8 @@ const SYMMETRIC_LEN: usize = HEADER_LEN + KEY_LEN + TAG_LEN;
 const RAW: u8 = 1;
 /// The same: an unencrypted PKCS #8 `PrivateKeyInfo` (RFC 5208) in DER.
 const PKCS8: u8 = 2;
+/// In place of a token: the material is on a PKCS#11 token, under the label that its id gives.
+pub(crate) const ON_TOKEN: u8 = 3;
 
 /// Names one version of a key's material: 32 random bytes, shown as 64 hexadecimal digits
 /// (`KeyMaterialId` on the wire).
@@ -109,7 +111,16 @@ impl Binding<'_> {
 #[derive(Debug)]
 pub struct NewMaterial {
     kind: Kind,
-    secret: Material,
+    source: Source,
+}
+
+/// Where new material is.
+#[derive(Debug)]
+enum Source {
+    /// Here, until it is sealed.
+    Here(Material),
+    /// On a PKCS#11 token, and nowhere else.
+    OnToken(MaterialId),
 }
 
 /// An opened secret.
@@ -146,7 +157,20 @@ impl NewMaterial {
             }
             None => Material::Other(pair::generate(kind.spec(), rng)?),
         };
-        Ok(Self { kind, secret })
+        Ok(Self { kind, source: Source::Here(secret) })
+    }
+
+    /// Symmetric material that was made on a token, under the label that its id gives.
+    pub fn on_token(id: MaterialId) -> Self {
+        Self { kind: Kind::SYMMETRIC, source: Source::OnToken(id) }
+    }
+
+    /// Its id, where it has one already: on a token.
+    pub fn id(&self) -> Option<MaterialId> {
+        match self.source {
+            Source::Here(_) => None,
+            Source::OnToken(id) => Some(id),
+        }
     }
 
     /// What it is for.
@@ -154,8 +178,12 @@ impl NewMaterial {
         self.kind
     }
 
-    pub(crate) fn secret(&self) -> &[u8] {
-        self.secret.bytes()
+    /// The secret; `None` when it is on a token.
+    pub(crate) fn secret(&self) -> Option<&[u8]> {
+        match &self.source {
+            Source::Here(secret) => Some(secret.bytes()),
+            Source::OnToken(_) => None,
+        }
     }
 }
 
@@ -266,9 +294,9 @@ mod tests {
             origin: "AWS_KMS",
             created: Timestamp(5),
         };
-        let token = wrap(&[1; 32], 3, &good, material.secret(), rng);
+        let token = wrap(&[1; 32], 3, &good, material.secret().unwrap(), rng);
         assert_eq!(domain_key_number(&token), Some(3));
-        assert_eq!(unwrap(&[1; 32], &good, &token).unwrap().bytes(), material.secret());
+        assert_eq!(unwrap(&[1; 32], &good, &token).unwrap().bytes(), material.secret().unwrap());
 
         let wrong = [
             Binding { account: &other, ..good.clone() },

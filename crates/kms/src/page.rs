@@ -15,6 +15,8 @@ pub enum List {
     Grants,
     /// ListRetirableGrants, by grant id.
     RetirableGrants,
+    /// DescribeCustomKeyStores, by name.
+    KeyStores,
     /// ListResourceTags, by tag key.
     Tags,
 }
@@ -26,6 +28,7 @@ impl List {
             Self::Aliases => "a1:",
             Self::Grants => "g1:",
             Self::RetirableGrants => "r1:",
+            Self::KeyStores => "s1:",
             Self::Tags => "t1:",
         }
     }

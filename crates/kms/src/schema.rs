@@ -8,6 +8,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "kms-002-key-kinds", sql: KEY_KINDS },
     Migration { name: "kms-020-rewraps", sql: REWRAPS },
     Migration { name: "kms-021-epochs", sql: EPOCHS },
+    Migration { name: "kms-022-key-stores", sql: KEY_STORES },
 ];
 
 /// Every key before this one was for symmetric encryption.
@@ -107,5 +108,39 @@ CREATE TABLE kms_epochs (
     name TEXT NOT NULL,
     epoch BIGINT NOT NULL,
     PRIMARY KEY (name)
+);
+";
+
+/// Custom key stores: what their owners say, whose keys are in them, and what is to be destroyed on their tokens.
+const KEY_STORES: &str = "
+CREATE TABLE kms_key_stores (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    cluster_id TEXT NOT NULL,
+    trust_anchor TEXT NOT NULL,
+    password BYTES NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, region, store_id)
+);
+CREATE UNIQUE INDEX kms_key_stores_by_name ON kms_key_stores (account_id, region, name);
+CREATE UNIQUE INDEX kms_key_stores_by_cluster ON kms_key_stores (cluster_id);
+CREATE TABLE kms_store_keys (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, key_id)
+);
+CREATE INDEX kms_store_keys_by_store ON kms_store_keys (account_id, region, store_id, key_id);
+CREATE TABLE kms_token_garbage (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    label TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, store_id, label)
 );
 ";

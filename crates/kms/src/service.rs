@@ -1,7 +1,10 @@
 //! The key service: what every operation needs besides its transaction.
 
 use crate::domain_key::DomainKeys;
+use crate::key_store::stores::{Clusters, Stores};
+use crate::key_store::work::Performed;
 use crate::policy::Parsed;
+use crate::primitive::Key;
 use crate::seal::Root;
 use base::{AccountId, Clock, Region, Rng, Secret};
 use meta::{Db, Tx};
@@ -40,6 +43,8 @@ pub struct Config {
     pub rng: Arc<dyn Rng>,
     /// Who exists.
     pub directory: Arc<dyn Directory>,
+    /// The tokens that tenants may make key stores of.
+    pub clusters: Clusters,
 }
 
 /// Why the key service cannot start.
@@ -80,10 +85,14 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Kms {
     inner: Arc<Inner>,
+    /// What tokens answered to the operation that this value is for.
+    answers: Vec<Arc<Performed>>,
 }
 
 struct Inner {
     domain_keys: DomainKeys,
+    stores: Stores,
+    store_password_key: Key,
     grant_token_key: Secret<[u8; 32]>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -97,12 +106,42 @@ impl Kms {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(db: &Db, config: Config) -> Result<Self, StartError> {
-        let Config { root, regions, clock, rng, directory } = config;
+        let Config { root, regions, clock, rng, directory, clusters } = config;
         let grant_token_key = root.service_key("kms-grant-token1");
+        let mut store_password_key = Key::zero();
+        store_password_key
+            .expose_mut()
+            .copy_from_slice(root.service_key("key-store-password1").expose());
         let domain_keys = DomainKeys::open(db, root, regions, &clock, &rng).await?;
         let parsed_policies = Parsed::default();
-        let inner = Inner { domain_keys, grant_token_key, clock, rng, directory, parsed_policies };
-        Ok(Self { inner: Arc::new(inner) })
+        let stores = Stores::new(clusters);
+        let inner = Inner {
+            domain_keys,
+            stores,
+            store_password_key,
+            grant_token_key,
+            clock,
+            rng,
+            directory,
+            parsed_policies,
+        };
+        Ok(Self { inner: Arc::new(inner), answers: Vec::new() })
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.inner.stores
+    }
+
+    pub(crate) fn store_password_key(&self) -> &[u8; 32] {
+        self.inner.store_password_key.expose()
+    }
+
+    pub(crate) fn answers(&self) -> &[Arc<Performed>] {
+        &self.answers
+    }
+
+    pub(crate) fn with_answers(&self, answers: Vec<Arc<Performed>>) -> Self {
+        Self { inner: Arc::clone(&self.inner), answers }
     }
 
     pub(crate) fn domain_keys(&self) -> &DomainKeys {

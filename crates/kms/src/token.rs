@@ -353,6 +353,17 @@ mod tests {
         token.make_key("k").unwrap();
         assert!(matches!(token.make_key("k").unwrap_err(), TokenError::KeyExists { .. }));
 
+        // Whoever has the PIN cannot take the key along either.
+        let kinds = [AttributeType::Extractable, AttributeType::Sensitive, AttributeType::Value];
+        let look = |session: &Session| {
+            let [key] = keys(session, "k")?[..] else { panic!("one key") };
+            session.get_attributes(key, &kinds)
+        };
+        let shown = token.with("look on", look).unwrap();
+        assert!(shown.contains(&Attribute::Extractable(false)), "{shown:?}");
+        assert!(shown.contains(&Attribute::Sensitive(true)), "{shown:?}");
+        assert!(!shown.iter().any(|attribute| matches!(attribute, Attribute::Value(_))));
+
         let sealed = token.seal("k", [1; 12], b"aad", b"text").unwrap();
         let opened = token.open_sealed("k", [1; 12], b"aad", &sealed).unwrap();
         assert_eq!(opened.unwrap().expose(), b"text");

@@ -32,6 +32,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         meta_url: None,
         seal: crate::seal::SealArgs::default(),
         accept_rollback: None,
+        key_stores: Vec::new(),
         regions: Vec::new(),
         enforcement: Enforcement::Native,
         vhost_user: false,

@@ -1,6 +1,9 @@
 //! `--seal SOURCE`: what unseals the root of trust, as the command line writes it.
 
 mod kms;
+mod offered;
+
+pub(crate) use offered::OfferedToken;
 
 use ::kms::seal::{Argon2Cost, Provider, TokenKey};
 use ::kms::token::TokenName;

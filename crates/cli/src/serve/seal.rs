@@ -4,7 +4,9 @@ use super::cannot_start;
 use super::data_dir::DataDir;
 use crate::args::ServeOptions;
 use crate::exit::Failure;
+use crate::seal::SealSource;
 use base::OsRng;
+use kms::key_store::stores::Clusters;
 use kms::seal::{Opening, Root};
 use kms::token::Token;
 use std::error::Error;
@@ -41,6 +43,23 @@ pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, F
 pub(super) fn token(data_dir: &DataDir, options: &ServeOptions) -> Result<Option<Token>, Failure> {
     let provider = options.seal.source(data_dir.path()).provider().map_err(cannot_start)?;
     provider.token().map_err(|error| cannot_start(with_causes(&error)))
+}
+
+/// The tokens offered to tenants. One that seals the root is none of them.
+pub(super) fn clusters(options: &ServeOptions) -> Result<Clusters, Failure> {
+    let mut clusters = Clusters::new();
+    for offered in &options.key_stores {
+        let (id, cluster) = offered.cluster().map_err(cannot_start)?;
+        if let Some(SealSource::Token { module, token, .. }) = &options.seal.seal
+            && (module, token) == (&cluster.token.module, &cluster.token.label)
+        {
+            return Err(cannot_start(format!("{} seals the root; offer another", cluster.token)));
+        }
+        if clusters.insert(id.clone(), cluster).is_some() {
+            return Err(cannot_start(format!("--key-store {id} is given twice")));
+        }
+    }
+    Ok(clusters)
 }
 
 /// An error and its causes in one sentence.

@@ -169,6 +169,7 @@ fn a_restart_reads_what_was_written() {
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
             directory: world.people.clone(),
+            clusters: Default::default(),
         };
         block_on(Kms::open(&world.db, config))
     };

@@ -75,6 +75,7 @@ pub(crate) fn world() -> World {
         clock: clock.clone(),
         rng,
         directory: people.clone(),
+        clusters: Default::default(),
     };
     let kms = block_on(Kms::open(&db, config)).unwrap();
     World { db, kms, clock, people, directory }
@@ -96,6 +97,7 @@ impl World {
             clock: self.clock.clone(),
             rng,
             directory: self.people.clone(),
+            clusters: Default::default(),
         };
         block_on(Kms::open(&self.db, config)).unwrap()
     }

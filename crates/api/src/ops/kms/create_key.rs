@@ -8,6 +8,7 @@ use base::Arn;
 use kms::condition::{self, Origin};
 use kms::key::{KeyKind, LockoutCheck, NewKey, PolicyWriter, check_creatable};
 use kms::spec::Kind;
+use std::sync::Arc;
 
 pub(crate) struct CreateKey;
 
@@ -34,6 +35,7 @@ pub(crate) struct Plan {
     tags: Vec<kms::tag::Tag>,
     lockout: LockoutCheck,
     kind: Kind,
+    store: Option<String>,
     context: iam::Context,
     /// Where the tags are put, when there are any.
     new_key: Option<(Arn, base::AccountId)>,
@@ -87,6 +89,7 @@ impl Operation for CreateKey {
             tags,
             lockout,
             kind,
+            store: input.custom_key_store_id,
             context,
         })
     }
@@ -104,27 +107,39 @@ impl Operation for CreateKey {
         // The lockout check asks what this very request could do to the policy.
         let mut context = global_context(call);
         context.extend(&plan.context);
-        let material = call.world.forge.material(plan.kind).await?;
+        let (material, store) = match &plan.store {
+            Some(id) => {
+                let (material, store) = shared::make_in_store(call, id).await?;
+                (material, Some(store))
+            }
+            None => (call.world.forge.material(plan.kind).await?, None),
+        };
+        let material = Arc::new(material);
+        let (made, in_store) = (Arc::clone(&material), store.clone());
         let key = shared::write(call, move |kms, tx, from| {
-            kms.create_key(
-                tx,
-                &NewKey {
-                    account: &from.caller.account,
-                    region: &from.region,
-                    material: &material,
-                    description: &plan.description,
-                    tags: &plan.tags,
-                    policy: plan.policy.as_deref(),
-                    writer: PolicyWriter {
-                        principal: &from.caller,
-                        context: &context,
-                        lockout: plan.lockout,
-                    },
+            let new = NewKey {
+                account: &from.caller.account,
+                region: &from.region,
+                material: &made,
+                description: &plan.description,
+                tags: &plan.tags,
+                policy: plan.policy.as_deref(),
+                writer: PolicyWriter {
+                    principal: &from.caller,
+                    context: &context,
+                    lockout: plan.lockout,
                 },
-            )
+            };
+            match &in_store {
+                Some(store) => kms.create_key_in_store(tx, &new, &store.id),
+                None => kms.create_key(tx, &new),
+            }
         })
-        .await?;
-        Ok(Output { key_metadata: KeyMetadata::from(&key) })
+        .await;
+        if let (Err(_), Some(store)) = (&key, &store) {
+            shared::unmake_in_store(call, store, &material).await;
+        }
+        Ok(Output { key_metadata: KeyMetadata::from(&key?).in_store(store.as_ref()) })
     }
 }
 
@@ -166,7 +181,6 @@ mod tests {
             json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
             json!({"Origin": "EXTERNAL"}),
             json!({"MultiRegion": true}),
-            json!({"CustomKeyStoreId": "cks-1"}),
             json!({"XksKeyId": "x"}),
         ] {
             let error = run::<CreateKey>(&call, input.clone()).await.expect_err("refused");

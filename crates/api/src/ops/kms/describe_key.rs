@@ -41,9 +41,13 @@ impl Operation for DescribeKey {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        let key = shared::read(call, move |_, tx, _| shared::usable(tx, Action::DescribeKey, &key))
-            .await?;
-        Ok(Output { key_metadata: KeyMetadata::from(&key) })
+        let (key, store) = shared::read(call, move |_, tx, _| {
+            let key = shared::usable(tx, Action::DescribeKey, &key)?;
+            let store = kms::key_store::of_key(tx, &key)?;
+            Ok((key, store))
+        })
+        .await?;
+        Ok(Output { key_metadata: KeyMetadata::from(&key).in_store(store.as_ref()) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `kms:GenerateRandom`: random bytes, from where keys come from.
+//! `kms:GenerateRandom`: random bytes, from where keys come from, or from the token of a custom key store.
 
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
@@ -8,13 +8,15 @@ use kms::cipher;
 pub(crate) struct GenerateRandom;
 
 #[derive(Shape)]
-#[shape(input, unsupported(CustomKeyStoreId, Recipient))]
+#[shape(input, unsupported(Recipient))]
 pub(crate) struct Input {
     number_of_bytes: Option<i32>,
+    custom_key_store_id: Option<String>,
 }
 
 pub(crate) struct Plan {
     bytes: usize,
+    store: Option<String>,
     context: iam::Context,
 }
 
@@ -33,7 +35,8 @@ impl Operation for GenerateRandom {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let bytes = cipher::check_random_length(input.number_of_bytes.map(i64::from))?;
-        Ok(Plan { bytes, context: super::shared::context(call) })
+        let context = super::shared::context(call);
+        Ok(Plan { bytes, store: input.custom_key_store_id, context })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -41,8 +44,15 @@ impl Operation for GenerateRandom {
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let mut random = Secret::new(vec![0; plan.bytes]);
-        call.world.rng.fill(random.expose_mut());
+        let plan = plan.into_inner();
+        let random = match plan.store {
+            Some(store) => super::shared::random_in_store(call, store, plan.bytes).await?,
+            None => {
+                let mut random = Secret::new(vec![0; plan.bytes]);
+                call.world.rng.fill(random.expose_mut());
+                random
+            }
+        };
         Ok(Output { plaintext: Blob::from(&random.expose()[..]) })
     }
 }

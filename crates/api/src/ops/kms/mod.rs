@@ -15,16 +15,18 @@ mod tests;
 use crate::pipeline::{Ask, Guard};
 use crate::{Call, Error};
 use awsproto::{Blob, ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
-use base::Timestamp;
+use base::{Secret, Timestamp};
 use kms::cipher::{self, DataKey, Located};
 use kms::condition::{Facts, Origin};
 use kms::grant::Trust;
 use kms::guard::Question;
 pub(crate) use kms::key::KEY_ORIGIN;
+use kms::key_store::{self, ConnectionState, KeyStore};
 use kms::page::{List, Page};
-use kms::{Action, Key, KeyState, Kms, managed, resolve, spec};
+use kms::{Action, Key, KeyState, Kms, MaterialId, NewMaterial, managed, resolve, spec};
 use meta::Tx;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(crate) const NOT_FOUND: ErrorSpec = ErrorSpec::sender("NotFoundException", 400);
 const INVALID_ARN: ErrorSpec = ErrorSpec::sender("InvalidArnException", 400);
@@ -44,6 +46,14 @@ const INVALID_GRANT_ID: ErrorSpec = ErrorSpec::sender("InvalidGrantIdException",
 const ALREADY_EXISTS: ErrorSpec = ErrorSpec::sender("AlreadyExistsException", 400);
 const INVALID_ALIAS_NAME: ErrorSpec = ErrorSpec::sender("InvalidAliasNameException", 400);
 const TAG: ErrorSpec = ErrorSpec::sender("TagException", 400);
+const STORE_NOT_FOUND: ErrorSpec = ErrorSpec::sender("CustomKeyStoreNotFoundException", 400);
+const STORE_NAME_IN_USE: ErrorSpec = ErrorSpec::sender("CustomKeyStoreNameInUseException", 400);
+const STORE_STATE: ErrorSpec = ErrorSpec::sender("CustomKeyStoreInvalidStateException", 400);
+const STORE_HAS_KEYS: ErrorSpec = ErrorSpec::sender("CustomKeyStoreHasCMKsException", 400);
+const CLUSTER_NOT_FOUND: ErrorSpec = ErrorSpec::sender("CloudHsmClusterNotFoundException", 400);
+const CLUSTER_IN_USE: ErrorSpec = ErrorSpec::sender("CloudHsmClusterInUseException", 400);
+const TRUST_ANCHOR: ErrorSpec = ErrorSpec::sender("IncorrectTrustAnchorException", 400);
+const KEY_UNAVAILABLE: ErrorSpec = ErrorSpec::receiver("KeyUnavailableException", 500);
 const ACCESS_DENIED: ErrorSpec = ErrorSpec::sender("AccessDeniedException", 400);
 
 /// KMS's exceptions: HTTP 400 for whatever the client caused (spec 20, B.1).
@@ -76,8 +86,21 @@ impl From<kms::Error> for Error {
             E::Tag { .. } => TAG,
             E::Validation { .. } => code::VALIDATION_EXCEPTION,
             E::AccessDenied { .. } => ACCESS_DENIED,
+            E::KeyStoreNotFound { .. } => STORE_NOT_FOUND,
+            E::KeyStoreNameInUse { .. } => STORE_NAME_IN_USE,
+            E::KeyStoreState { .. } => STORE_STATE,
+            E::KeyStoreHasKeys { .. } => STORE_HAS_KEYS,
+            E::ClusterNotFound { .. } => CLUSTER_NOT_FOUND,
+            E::ClusterInUse { .. } => CLUSTER_IN_USE,
+            E::IncorrectTrustAnchor => TRUST_ANCHOR,
+            E::KeyStoreAway { id, cause } => {
+                tracing::warn!(store = %id, %cause, "a key store is away");
+                KEY_UNAVAILABLE
+            }
             E::Cryptography { .. }
             | E::MaterialDamaged { .. }
+            | E::OnToken(_)
+            | E::MaterialOnToken { .. }
             | E::DomainKeyMissing { .. }
             | E::RowDamaged { .. }
             | E::Store(_) => return Self::internal(error),
@@ -199,11 +222,27 @@ pub(crate) fn context(call: &Call) -> iam::Context {
 /// Reads keys at one moment. What every request reads is in memory, and then this runs at once.
 pub(crate) async fn read<T: Send + 'static>(
     call: &Call,
-    f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + 'static,
+    f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + Sync + 'static,
 ) -> Result<T, Error> {
-    let (kms, from) = (call.world.kms.clone(), Requester::of(call));
-    Ok(call.world.db.read_often(move |tx| f(&kms, tx, &from)).await?)
+    let (f, from) = (Arc::new(f), Requester::of(call));
+    let mut kms = call.world.kms.clone();
+    let mut answers = Vec::new();
+    loop {
+        let (work, service, from) = (Arc::clone(&f), kms.clone(), from.clone());
+        match call.world.db.read_often(move |tx| work(&service, tx, &from)).await {
+            // Asked outside of the transaction, which then runs again and knows the answer. ReEncrypt
+            // asks twice.
+            Err(kms::Error::OnToken(work)) if answers.len() < TOKEN_CALLS_MAX => {
+                answers.push(Arc::new(call.world.places.perform(&kms, *work).await?));
+                kms = call.world.kms.knowing(answers.clone());
+            }
+            done => return Ok(done?),
+        }
+    }
 }
+
+/// Calls that one operation may make to tokens.
+const TOKEN_CALLS_MAX: usize = 2;
 
 /// Changes keys.
 pub(crate) async fn write<T: Send + 'static>(
@@ -495,14 +534,67 @@ pub(crate) fn tags(tags: Vec<Tag>) -> Vec<kms::tag::Tag> {
     tags.into_iter().map(tag).collect()
 }
 
+/// Makes key material on a store's token, before the key's record: a record without material would be
+/// worse than material without a record.
+pub(crate) async fn make_in_store(call: &Call, id: &str) -> Result<(NewMaterial, KeyStore), Error> {
+    let id = id.to_owned();
+    let store = connected_store(call, id).await?;
+    let id = MaterialId::generate(&*call.world.rng);
+    let (kms, of) = (call.world.kms.clone(), store.clone());
+    let label = key_store::work::label(id);
+    call.world.places.run(&store.id, move || kms.make_on_token(&of, &label)).await?;
+    Ok((NewMaterial::on_token(id), store))
+}
+
+/// A store of the caller's that is connected.
+async fn connected_store(call: &Call, id: String) -> Result<KeyStore, Error> {
+    read(call, move |_, tx, from| {
+        let store = key_store::get(tx, &from.caller.account, &from.region, &id)?;
+        match store.state {
+            ConnectionState::Connected => Ok(store),
+            state => Err(kms::Error::KeyStoreState { id: store.id, state: state.as_str() }),
+        }
+    })
+    .await
+}
+
+/// Random bytes made by the token of a store.
+pub(crate) async fn random_in_store(
+    call: &Call,
+    id: String,
+    bytes: usize,
+) -> Result<Secret<Vec<u8>>, Error> {
+    let store = connected_store(call, id).await?;
+    let (kms, of) = (call.world.kms.clone(), store.clone());
+    let random = move || {
+        let mut random = Secret::new(vec![0; bytes]);
+        kms.random_on_token(&of, random.expose_mut()).map(|()| random)
+    };
+    Ok(call.world.places.run(&store.id, random).await?)
+}
+
+/// Destroys on a token what was made for a key that could not be made.
+pub(crate) async fn unmake_in_store(call: &Call, store: &KeyStore, material: &NewMaterial) {
+    let (kms, id, store) = (call.world.kms.clone(), store.id.clone(), store.clone());
+    let Some(label) = material.id().map(key_store::work::label) else { return };
+    let what = label.clone();
+    let done = call.world.places.run(&id, move || kms.destroy_on_token(&store, &what)).await;
+    if let Err(error) = done {
+        tracing::warn!(store = id, label, %error, "material of no key is left on a token");
+    }
+}
+
+/// A reply without members.
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct Empty {}
+
 /// `KeyMetadata`.
 #[derive(Shape)]
 #[shape(
     output,
     omitted(
         ValidTo,
-        CustomKeyStoreId,
-        CloudHsmClusterId,
         ExpirationModel,
         MultiRegionConfiguration,
         PendingDeletionWindowInDays,
@@ -530,6 +622,26 @@ pub(crate) struct KeyMetadata {
     multi_region: bool,
     mac_algorithms: Option<Vec<&'static str>>,
     current_key_material_id: Option<String>,
+    custom_key_store_id: Option<String>,
+    cloud_hsm_cluster_id: Option<String>,
+}
+
+impl KeyMetadata {
+    /// The same for a key whose material is in a store. Unless that is connected the key is unavailable, whatever
+    /// state it would have (KMS guide, "Key states": a disconnected key store).
+    pub(crate) fn in_store(self, store: Option<&KeyStore>) -> Self {
+        let Some(store) = store else { return self };
+        let reachable = store.state == ConnectionState::Connected;
+        let shown = matches!(self.key_state, "Enabled" | "Disabled") && !reachable;
+        Self {
+            enabled: self.enabled && reachable,
+            key_state: if shown { "Unavailable" } else { self.key_state },
+            origin: kms::key_store::ORIGIN,
+            custom_key_store_id: Some(store.id.clone()),
+            cloud_hsm_cluster_id: Some(store.cluster.clone()),
+            ..self
+        }
+    }
 }
 
 impl From<&Key> for KeyMetadata {
@@ -556,6 +668,8 @@ impl From<&Key> for KeyMetadata {
             mac_algorithms: words(kind.mac_algorithms(), |a| a.as_str()),
             // KMS API, KeyMetadata: of symmetric encryption keys only.
             current_key_material_id: kind.is_symmetric().then(|| key.material_id.to_string()),
+            custom_key_store_id: None,
+            cloud_hsm_cluster_id: None,
         }
     }
 }
