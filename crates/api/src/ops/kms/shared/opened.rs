@@ -167,7 +167,7 @@ pub(crate) async fn rehearse(
     call: &Call,
     action: Action,
     key: &Key,
-    fits: impl Fn(Kind) -> kms::Result<()> + Send + 'static,
+    fits: impl Fn(Kind) -> kms::Result<()> + Send + Sync + 'static,
 ) -> Result<(), Error> {
     let key = key.clone();
     super::read(call, move |_, tx, _| fits(usable(tx, action, &key)?.kind)).await
@@ -178,7 +178,7 @@ pub(crate) async fn work<T: Send + 'static>(
     call: &Call,
     action: Action,
     key: Key,
-    fits: impl Fn(Kind) -> kms::Result<()> + Send + 'static,
+    fits: impl Fn(Kind) -> kms::Result<()> + Send + Sync + 'static,
     work: impl FnOnce(Opened) -> kms::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
     let opened = super::read(call, move |kms, tx, _| {
