@@ -58,6 +58,7 @@ def test_keys_on_a_token(hsm, softhsm):  # noqa: F811
     def encrypt(**more):
         return kms.encrypt(KeyId=key["KeyId"], Plaintext=b"text", EncryptionContext=CONTEXT, **more)
 
+    assert len(kms.generate_random(NumberOfBytes=40, CustomKeyStoreId=store)["Plaintext"]) == 40
     blob = encrypt()["CiphertextBlob"]
     opened = kms.decrypt(CiphertextBlob=blob, EncryptionContext=CONTEXT)
     assert (opened["Plaintext"], opened["KeyId"]) == (b"text", key["Arn"])
