@@ -6,7 +6,9 @@
 
 use crate::authorize::is_infrastructure;
 use crate::call::{Call, Caller, Forwarded};
+use crate::decided::{DecisionId, Decisions};
 use crate::error::Error;
+use crate::lint;
 use crate::pipeline::{Ask, Spec};
 use crate::service::Service;
 use awsproto::{Fault, Schema, Value};
@@ -14,20 +16,42 @@ use base::{AccountId, Arn, InstanceId};
 use events::{Category, Record, Resource, SessionIssuer, UserIdentity};
 use iam::PrincipalKind;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
-/// What an operation adds to its record: members of `additionalEventData`.
+/// What is said of a call beyond its parameters.
 #[derive(Default)]
-pub struct Notes(Mutex<Vec<(&'static str, String)>>);
+pub struct Notes {
+    members: Mutex<Vec<(&'static str, String)>>,
+    explain_id: OnceLock<String>,
+    policy_warnings: OnceLock<String>,
+}
 
 impl Notes {
-    /// Adds a member, for example `keyMaterialId`.
+    /// Adds a member of `additionalEventData`, for example `keyMaterialId`.
     pub fn add(&self, name: &'static str, value: impl Into<String>) {
-        self.0.lock().expect("no code panics while it holds the notes").push((name, value.into()));
+        let mut members = self.members.lock().expect("no code panics while it holds the notes");
+        members.push((name, value.into()));
+    }
+
+    /// Where to ask why the call went as it did; absent when it ended before anything was decided.
+    pub fn explain_id(&self) -> Option<&str> {
+        self.explain_id.get().map(String::as_str)
+    }
+
+    /// What is odd about the policy that the call saved.
+    pub(crate) fn policy_warnings(&self) -> Option<&str> {
+        self.policy_warnings.get().map(String::as_str)
+    }
+
+    pub(crate) fn warn(&self, warnings: String) {
+        self.add(lint::NOTE, warnings.as_str());
+        // A call saves one policy.
+        let _ = self.policy_warnings.set(warnings);
     }
 
     fn take(&self) -> Vec<(&'static str, String)> {
-        std::mem::take(&mut *self.0.lock().expect("no code panics while it holds the notes"))
+        let mut members = self.members.lock().expect("no code panics while it holds the notes");
+        std::mem::take(&mut *members)
     }
 }
 
@@ -102,6 +126,21 @@ impl Entry {
 
     pub(crate) fn denied(&mut self) {
         self.denied = true;
+    }
+
+    /// Keeps what was decided in the record, before anything acts on it. Answers the id of the denial,
+    /// or of all of them.
+    pub(crate) fn decided(&mut self, call: &Call, decisions: &Decisions) -> DecisionId {
+        let id = DecisionId {
+            account: self.record.recipient().clone(),
+            event_id: self.record.event_id().to_owned(),
+            number: decisions.denied(),
+        };
+        let kept = serde_json::to_value(decisions).expect("decisions become JSON");
+        self.record.keep_decisions(kept, &id.to_string());
+        // A call is decided once.
+        let _ = call.notes.explain_id.set(id.to_string());
+        id
     }
 
     /// The record of a failure, in the words the service's records use.

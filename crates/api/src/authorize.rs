@@ -1,6 +1,7 @@
 //! From an [`Ask`] to a decision: gathers the policies of both sides and asks the evaluator.
 
 use crate::call::{Call, Caller};
+use crate::decided::DecisionId;
 use crate::error::Error;
 use crate::pipeline::{Ask, Guard};
 use crate::service::Service;
@@ -18,7 +19,7 @@ pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
     context.extend(&ask.context);
     match &ask.guard {
         Guard::Identity => {}
-        Guard::Resource { layer, grants } => {
+        Guard::Resource { layer, grants, missed: _ } => {
             layers.resource = Some(layer.clone());
             layers.grants.clone_from(grants);
         }
@@ -91,11 +92,16 @@ fn allow_all() -> AttachedPolicy {
 }
 
 /// A denial in the service's words, with what decided it (spec 20, A.9).
-pub(crate) fn denial(call: &Call, service: Service, decision: &Decision) -> Error {
+pub(crate) fn denial(
+    call: &Call,
+    service: Service,
+    decision: &Decision,
+    id: Option<&DecisionId>,
+) -> Error {
     let sentence = decision.message().unwrap_or_default();
     match service {
         Service::Ec2 => {
-            let encoded = call.world.decisions.seal(&*call.world.rng, decision);
+            let encoded = call.world.decisions.seal(&*call.world.rng, decision, id);
             Error::new(
                 ErrorSpec::sender("UnauthorizedOperation", 403),
                 format!(

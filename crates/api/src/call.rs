@@ -1,8 +1,10 @@
 //! Who calls, from where, and what the server knows while it answers.
 
 use crate::audit::Notes;
-use crate::world::World;
+use crate::rehearsal::{Rehearsal, Rehearsing};
+use crate::world::{ExplainIds, World};
 use base::{AccountId, Region, Timestamp};
+use lifecycle::port::kms::KmsPort;
 use std::sync::Arc;
 
 /// One call of one operation: the caller, the circumstances, and the server's state.
@@ -19,12 +21,40 @@ pub struct Call {
     pub now: Timestamp,
     /// What the operation wants to say in the trail beyond its parameters.
     pub notes: Notes,
+    /// Whether the caller wants to be told why.
+    pub explain: Explain,
+    /// Set when the call only rehearses: it decides as it would and does nothing.
+    pub(crate) rehearsal: Option<Arc<Rehearsal>>,
+}
+
+/// How much a reply tells beyond AWS's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Explain {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Where to ask why something failed, and with a dry run every decision that acting would take.
+    /// The header `x-strongroom-explain: full`.
+    Full,
 }
 
 impl Call {
     /// The account that is answered and charged.
     pub fn account(&self) -> &AccountId {
         &self.caller.principal.account
+    }
+
+    /// Whether the caller sees ids of explanations in replies of AWS's shape.
+    pub(crate) fn shows_explain_ids(&self) -> bool {
+        self.explain == Explain::Full || self.world.explain_ids == ExplainIds::InStateMessages
+    }
+
+    /// KMS as this call reaches it for its user: the front door, or a rehearsal of it.
+    pub(crate) fn kms(&self) -> Arc<dyn KmsPort> {
+        match &self.rehearsal {
+            None => Arc::clone(&self.world.services.kms),
+            Some(rehearsal) => Arc::new(Rehearsing::new(&self.world, rehearsal)),
+        }
     }
 
     /// A call that this one makes: same region, its own request id, another caller.
@@ -36,6 +66,8 @@ impl Call {
             request_id: base::id::uuid(&*self.world.rng),
             now: self.world.clock.now(),
             notes: Notes::default(),
+            explain: Explain::Off,
+            rehearsal: None,
         }
     }
 }
@@ -67,4 +99,7 @@ pub struct Forwarded {
     pub invoked_by: String,
     /// The request this call belongs to, where the trail shows both under one id.
     pub shared_request_id: Option<String>,
+    /// The request the service makes the call for, now or later; for explanations only.
+    #[serde(default)]
+    pub cause: Option<String>,
 }

@@ -5,15 +5,26 @@
 //! is authenticated. The nonce is random: 2^32 denials under one service key stay far from a
 //! collision.
 
+use crate::decided::DecisionId;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base::{Rng, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam::Decision;
+use serde::Serialize;
 
 const VERSION: u8 = 1;
 /// An encoded message longer than this was never ours.
 const ENCODED_BYTES_MAX: usize = 256 * 1024;
+
+/// What is sealed: the members of the decision, and where to ask why.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    decision: &'a Decision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain_id: Option<String>,
+}
 
 /// Seals and opens decisions.
 pub(crate) struct DecisionSealer(LessSafeKey);
@@ -30,9 +41,15 @@ impl DecisionSealer {
         Self(LessSafeKey::new(key))
     }
 
-    /// The decision as the caller may see it.
-    pub(crate) fn seal(&self, rng: &dyn Rng, decision: &Decision) -> String {
-        let mut text = serde_json::to_vec(decision).expect("a decision becomes JSON");
+    /// The decision as the caller may see it, with the id it is recorded under if it is.
+    pub(crate) fn seal(
+        &self,
+        rng: &dyn Rng,
+        decision: &Decision,
+        id: Option<&DecisionId>,
+    ) -> String {
+        let sealed = Sealed { decision, explain_id: id.map(ToString::to_string) };
+        let mut text = serde_json::to_vec(&sealed).expect("a decision becomes JSON");
         let mut nonce = [0u8; NONCE_LEN];
         rng.fill(&mut nonce);
         let sealed = self.0.seal_in_place_append_tag(

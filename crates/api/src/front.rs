@@ -2,11 +2,12 @@
 
 use crate::Notes;
 use crate::authenticate::{self, Refused};
-use crate::call::{Call, Caller};
+use crate::call::{Call, Caller, Explain};
 use crate::error::{self, Error};
 use crate::registry::{self, AnyOperation};
 use crate::service::Service;
 use crate::world::World;
+use crate::{pipeline, preflight};
 use awsproto::{Protocol, Request, Response, Route, RouteError, reply};
 use base::Region;
 use bytes::Bytes;
@@ -32,9 +33,9 @@ pub(crate) async fn answer(
     };
     match exchange(world, peer, &request, &request_id).await {
         Ok(response) => response,
-        Err(Failed { protocol, error }) => {
+        Err(Failed { protocol, error, explain_id }) => {
             log(&error, &request_id);
-            reply::failure(protocol, &error.0, &request_id)
+            explained(reply::failure(protocol, &error.0, &request_id), explain_id.as_deref())
         }
     }
 }
@@ -43,7 +44,18 @@ pub(crate) async fn answer(
 struct Failed {
     protocol: Protocol,
     error: Error,
+    /// Where to ask why, once something was decided.
+    explain_id: Option<String>,
 }
+
+/// The header of a reply that says what is odd about the policy that was saved.
+const POLICY_WARNINGS: &str = "x-strongroom-policy-warnings";
+/// The member of an answered dry run that says what it would lead to.
+const PREFLIGHT: &str = "StrongroomPreflight";
+/// The header of a request that wants to be told why.
+const EXPLAIN: &str = "x-strongroom-explain";
+/// The header of a reply that says where to ask why (RFD 15).
+const EXPLAIN_ID: &str = "x-strongroom-explain-id";
 
 async fn exchange(
     world: &Arc<World>,
@@ -64,9 +76,10 @@ async fn exchange(
     let route = route.map_err(|RouteError { protocol, error }| Failed {
         protocol,
         error: Error(not_served(error)),
+        explain_id: None,
     })?;
     let protocol = route.operation.protocol;
-    let fail = |error: Error| Failed { protocol, error };
+    let fail = |error: Error| Failed { protocol, error, explain_id: None };
     let operation = operation_of(&route);
     let region = region(world, operation.spec().service, &scope.region).map_err(fail)?;
     if credential.expires_at.is_none() {
@@ -88,17 +101,60 @@ async fn exchange(
         request_id: request_id.to_owned(),
         now: world.clock.now(),
         notes: Notes::default(),
+        explain: explain(request),
+        rehearsal: None,
     };
     let (info, described) = (route.operation, route.service);
     let output = match route.decode(request) {
-        Ok(input) => operation.run(&call, input).await.map_err(fail)?,
+        Ok(input) => explaining(operation, &call, input).await.map_err(|error| {
+            let explain_id = call.notes.explain_id().map(str::to_owned);
+            Failed { explain_id, ..fail(error) }
+        })?,
         Err(unreadable) => {
             let error = Error(unreadable.into_error(protocol));
             crate::audit::malformed(&call, operation.spec(), &error).await.map_err(fail)?;
             return Err(fail(error));
         }
     };
-    Ok(reply::success(described, info, &output, request_id))
+    let mut response = reply::success(described, info, &output, request_id);
+    if let Some(warnings) = call.notes.policy_warnings() {
+        response.headers.push((POLICY_WARNINGS.to_owned(), warnings.to_owned()));
+    }
+    Ok(explained(response, call.notes.explain_id()))
+}
+
+fn explained(mut response: Response, id: Option<&str>) -> Response {
+    if let Some(id) = id {
+        response.headers.push((EXPLAIN_ID.to_owned(), id.to_owned()));
+    }
+    response
+}
+
+/// Runs an operation; a dry run that asks to be told why is also told what it would lead to.
+async fn explaining(
+    operation: &'static dyn AnyOperation,
+    call: &Call,
+    input: awsproto::Value,
+) -> Result<awsproto::Value, Error> {
+    let table = match call.explain {
+        Explain::Full if pipeline::is_dry_run(&input) => {
+            let found = preflight::rehearse(call, operation, input.clone()).await?;
+            Some(serde_json::to_string(&found).map_err(Error::internal)?)
+        }
+        Explain::Full | Explain::Off => None,
+    };
+    let outcome = operation.run(call, input).await;
+    match table {
+        None => outcome,
+        Some(table) => outcome.map_err(|error| Error(error.0.with_member(PREFLIGHT, table))),
+    }
+}
+
+fn explain(request: &Request<'_>) -> Explain {
+    match request.header(EXPLAIN) {
+        Some(value) if value.eq_ignore_ascii_case("full") => Explain::Full,
+        Some(_) | None => Explain::Off,
+    }
 }
 
 fn operation_of(route: &Route) -> &'static dyn AnyOperation {
@@ -134,7 +190,7 @@ fn refuse(service: Option<&str>, request: &Request<'_>, refused: Refused) -> Fai
         Ok(route) => route.operation.protocol,
         Err(error) => error.protocol,
     };
-    Failed { protocol, error: refused.into_error(protocol) }
+    Failed { protocol, error: refused.into_error(protocol), explain_id: None }
 }
 
 fn headers(head: &Head) -> Vec<(String, String)> {

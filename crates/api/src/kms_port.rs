@@ -2,9 +2,10 @@
 //! or of a host (spec 20, A.8 and C.3).
 
 use crate::audit::Notes;
-use crate::call::{Call, Caller, Forwarded};
+use crate::call::{Call, Caller, Explain, Forwarded};
 use crate::error::Error;
 use crate::registry;
+use crate::rehearsal::Rehearsal;
 use crate::service::Service;
 use crate::world::World;
 use awsproto::{Blob, Fault, Fields, Value};
@@ -18,7 +19,7 @@ use lifecycle::port::kms::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 /// Bytes of a volume's data key (spec 20, B.7).
 const VOLUME_KEY_BYTES: i64 = 64;
@@ -33,19 +34,33 @@ struct Captured {
     session_policies: Vec<String>,
     source_ip: Option<String>,
     user_agent: String,
+    /// The request that was accepted.
+    #[serde(default)]
+    request_id: Option<String>,
 }
 
 /// Keeps who calls, for work that goes on after the call is answered.
 pub(crate) fn capture(call: &Call) -> CapturedIdentity {
     let Caller { principal, access_key_id, session_policies, source_ip, user_agent, .. } =
         call.caller.clone();
-    let captured = Captured { principal, access_key_id, session_policies, source_ip, user_agent };
+    let captured = Captured {
+        principal,
+        access_key_id,
+        session_policies,
+        source_ip,
+        user_agent,
+        request_id: Some(call.request_id.clone()),
+    };
     let text = serde_json::to_string(&captured).expect("plain data becomes JSON");
     CapturedIdentity(text)
 }
 
 /// The front door. The server owns it and is owned by it, hence weak.
-pub(crate) struct FrontDoor(pub(crate) Weak<World>);
+pub(crate) struct FrontDoor {
+    pub(crate) world: Weak<World>,
+    /// Set when calls only rehearse.
+    pub(crate) rehearsal: Option<Arc<Rehearsal>>,
+}
 
 impl FrontDoor {
     /// Runs a KMS operation and returns its reply.
@@ -61,37 +76,44 @@ impl FrontDoor {
         })
     }
 
-    async fn answer(
+    /// The call as operations see it.
+    pub(crate) fn enter(&self, call: &KmsCall) -> Result<Call, KmsFailure> {
+        let Some(world) = self.world.upgrade() else {
+            let message = "the server is stopping".to_owned();
+            return Err(KmsFailure::Unavailable { message });
+        };
+        Ok(Call {
+            caller: caller(call)?,
+            region: call.region.clone(),
+            request_id: base::id::uuid(&*world.rng),
+            now: world.clock.now(),
+            notes: Notes::default(),
+            explain: Explain::Off,
+            rehearsal: self.rehearsal.clone(),
+            world,
+        })
+    }
+
+    pub(crate) async fn answer(
         &self,
         call: KmsCall,
         operation: &'static str,
         input: Fields,
     ) -> Result<Fields, Answer> {
-        let Some(world) = self.0.upgrade() else {
-            let message = "the server is stopping".to_owned();
-            return Err(Answer::Failed(KmsFailure::Unavailable { message }));
-        };
         let operation = registry::find(Service::Kms, operation)
             .expect("the operations that storage calls are part of this server");
-        let call = Call {
-            caller: caller(&call).map_err(Answer::Failed)?,
-            region: call.region,
-            request_id: base::id::uuid(&*world.rng),
-            now: world.clock.now(),
-            notes: Notes::default(),
-            world,
-        };
+        let call = self.enter(&call).map_err(Answer::Failed)?;
         match operation.run(&call, Value::Struct(input)).await {
             Ok(Value::Struct(output)) => Ok(output),
             Ok(_) => Ok(Fields::default()),
             Err(error) if error.code() == DRY_RUN => Err(Answer::DryRun),
-            Err(error) => Err(Answer::Failed(failure(&error))),
+            Err(error) => Err(Answer::Failed(failure(&error, call.notes.explain_id()))),
         }
     }
 }
 
 /// An answer that is no reply.
-enum Answer {
+pub(crate) enum Answer {
     /// The call would have succeeded.
     DryRun,
     /// It failed.
@@ -100,11 +122,12 @@ enum Answer {
 
 fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
     let ec2 = format!("ec2.{}.amazonaws.com", call.region);
-    let forwarded = |via_service| {
+    let forwarded = |via_service, cause: Option<String>| {
         Some(Forwarded {
             via_service,
             invoked_by: call.invoked_by.clone(),
             shared_request_id: call.request_id.clone(),
+            cause: cause.or_else(|| call.request_id.clone()),
         })
     };
     let by_itself = |principal| Caller {
@@ -113,20 +136,19 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
         session_policies: Vec::new(),
         source_ip: None,
         user_agent: call.invoked_by.clone(),
-        forwarded: forwarded(None),
+        forwarded: forwarded(None, None),
     };
     match &call.authority {
         Authority::User(CapturedIdentity(text)) => {
-            let captured: Captured = serde_json::from_str(text).map_err(|error| {
-                KmsFailure::Unusable { message: format!("the kept caller is damaged: {error}") }
-            })?;
+            let captured: Captured = serde_json::from_str(text)
+                .map_err(|error| unusable(format!("the kept caller is damaged: {error}")))?;
             Ok(Caller {
                 principal: captured.principal,
                 access_key_id: captured.access_key_id,
                 session_policies: captured.session_policies,
                 source_ip: captured.source_ip,
                 user_agent: captured.user_agent,
-                forwarded: forwarded(Some(ec2)),
+                forwarded: forwarded(Some(ec2), captured.request_id),
             })
         }
         Authority::Service(account) => Ok(by_itself(Principal::service(account, &ec2))),
@@ -137,20 +159,25 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
 }
 
 /// KMS's answer as storage distinguishes failures.
-fn failure(error: &Error) -> KmsFailure {
-    let message = error.0.message.clone();
+pub(crate) fn failure(error: &Error, explain_id: Option<&str>) -> KmsFailure {
+    let (message, explain_id) = (error.0.message.clone(), explain_id.map(str::to_owned));
     if error.0.spec.fault == Fault::Receiver {
         return KmsFailure::Unavailable { message };
     }
     match error.code() {
-        "AccessDeniedException" => KmsFailure::Denied { message },
-        "NotFoundException" => KmsFailure::NotFound { message },
+        "AccessDeniedException" => KmsFailure::Denied { message, explain_id },
+        "NotFoundException" => KmsFailure::NotFound { message, explain_id },
         "DisabledException" | "KMSInvalidStateException" => match problem(&message) {
-            Some((key_arn, problem)) => KmsFailure::State { key_arn, problem, message },
-            None => KmsFailure::Unusable { message },
+            Some((key_arn, problem)) => KmsFailure::State { key_arn, problem, message, explain_id },
+            None => KmsFailure::Unusable { message, explain_id },
         },
-        _ => KmsFailure::Unusable { message },
+        _ => KmsFailure::Unusable { message, explain_id },
     }
+}
+
+/// A failure on the way to KMS or back.
+fn unusable(message: String) -> KmsFailure {
+    KmsFailure::Unusable { message, explain_id: None }
 }
 
 /// Reads `<arn> is disabled.` and its like (spec 20, B.2).
@@ -165,7 +192,7 @@ fn problem(message: &str) -> Option<(String, KeyProblem)> {
     Some((key_arn.to_owned(), problem))
 }
 
-fn fields<const N: usize>(members: [(&'static str, Value); N]) -> Fields {
+pub(crate) fn fields<const N: usize>(members: [(&'static str, Value); N]) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in members {
         fields.push(name, value);
@@ -173,30 +200,44 @@ fn fields<const N: usize>(members: [(&'static str, Value); N]) -> Fields {
     fields
 }
 
-fn text(value: &str) -> Value {
+pub(crate) fn text(value: &str) -> Value {
     Value::String(value.to_owned())
 }
 
-fn context(id: &str) -> Value {
+pub(crate) fn context(id: &str) -> Value {
     Value::Map(BTreeMap::from([(CONTEXT_KEY.to_owned(), text(id))]))
 }
 
-fn blob(bytes: &[u8]) -> Value {
+pub(crate) fn blob(bytes: &[u8]) -> Value {
     Value::Blob(Blob::from(bytes))
+}
+
+/// What DescribeKey answers, as far as storage asks.
+pub(crate) fn key_facts(mut output: Fields) -> Result<KeyFacts, KmsFailure> {
+    let Some(Value::Struct(mut key)) = output.take("KeyMetadata") else {
+        return Err(unusable("the reply has no key".to_owned()));
+    };
+    let spec = take_text(&mut key, "KeySpec")?;
+    Ok(KeyFacts {
+        arn: take_text(&mut key, "Arn")?,
+        state: take_text(&mut key, "KeyState")?,
+        symmetric: spec == "SYMMETRIC_DEFAULT",
+        aws_managed: take_text(&mut key, "KeyManager")? == "AWS",
+    })
 }
 
 /// A member that the operation always returns.
 fn take_blob(mut output: Fields, member: &str) -> Result<Blob, KmsFailure> {
     match output.take(member) {
         Some(Value::Blob(blob)) => Ok(blob),
-        _ => Err(KmsFailure::Unusable { message: format!("the reply has no {member}") }),
+        _ => Err(unusable(format!("the reply has no {member}"))),
     }
 }
 
 fn take_text(output: &mut Fields, member: &str) -> Result<String, KmsFailure> {
     match output.take(member) {
         Some(Value::String(text)) => Ok(text),
-        _ => Err(KmsFailure::Unusable { message: format!("the reply has no {member}") }),
+        _ => Err(unusable(format!("the reply has no {member}"))),
     }
 }
 
@@ -204,14 +245,14 @@ fn volume_key(plaintext: &[u8]) -> Result<VolumeKey, KmsFailure> {
     let mut key = Secret::new([0u8; 64]);
     if plaintext.len() != key.expose().len() {
         let message = format!("the data key has {} bytes instead of 64", plaintext.len());
-        return Err(KmsFailure::Unusable { message });
+        return Err(unusable(message));
     }
     key.expose_mut().copy_from_slice(plaintext);
     Ok(key)
 }
 
 /// The operation and input of a probe.
-fn probed(probe: Probe<'_>) -> (&'static str, Fields) {
+pub(crate) fn probed(probe: Probe<'_>) -> (&'static str, Fields) {
     match probe {
         Probe::DescribeKey { key_arn } => ("DescribeKey", fields([("KeyId", text(key_arn))])),
         Probe::Decrypt(source) => {
@@ -242,7 +283,7 @@ fn probed(probe: Probe<'_>) -> (&'static str, Fields) {
     }
 }
 
-fn grant_input(grant: &GrantSpec) -> Fields {
+pub(crate) fn grant_input(grant: &GrantSpec) -> Fields {
     let operation = match grant.operation {
         GrantOperation::Decrypt => "Decrypt",
         GrantOperation::Encrypt => "Encrypt",
@@ -287,17 +328,7 @@ impl KmsPort for FrontDoor {
     ) -> BoxFuture<'a, Result<KeyFacts, KmsFailure>> {
         Box::pin(async move {
             let input = fields([("KeyId", text(key_id))]);
-            let mut output = self.run(call, "DescribeKey", input).await?;
-            let Some(Value::Struct(mut key)) = output.take("KeyMetadata") else {
-                return Err(KmsFailure::Unusable { message: "the reply has no key".to_owned() });
-            };
-            let spec = take_text(&mut key, "KeySpec")?;
-            Ok(KeyFacts {
-                arn: take_text(&mut key, "Arn")?,
-                state: take_text(&mut key, "KeyState")?,
-                symmetric: spec == "SYMMETRIC_DEFAULT",
-                aws_managed: take_text(&mut key, "KeyManager")? == "AWS",
-            })
+            key_facts(self.run(call, "DescribeKey", input).await?)
         })
     }
 
@@ -315,8 +346,7 @@ impl KmsPort for FrontDoor {
             ]);
             let mut output = self.run(call, "GenerateDataKey", input).await?;
             let Some(Value::Blob(plaintext)) = output.take("Plaintext") else {
-                let message = "the reply has no Plaintext".to_owned();
-                return Err(KmsFailure::Unusable { message });
+                return Err(unusable("the reply has no Plaintext".to_owned()));
             };
             let key = volume_key(&plaintext)?;
             Ok((take_blob(output, "CiphertextBlob")?.to_vec(), key))

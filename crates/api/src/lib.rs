@@ -23,40 +23,48 @@ pub mod backup;
 mod call;
 pub mod channel;
 pub mod compatibility;
+mod decided;
 mod decision;
 mod direct;
 mod directory;
 mod error;
+mod explain;
 mod forge;
 mod front;
 mod housekeeping;
 pub mod http;
+mod inquiry;
 mod key_destruction;
 mod key_stores;
 mod kms_port;
 mod last_use;
+mod lint;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }
 mod operator;
 pub mod pipeline;
+mod preflight;
 pub mod registry;
+mod rehearsal;
 #[cfg(test)]
 mod revocation;
 mod service;
 mod storage;
+mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trail;
 mod world;
 
 pub use audit::Notes;
-pub use call::{Call, Caller, Forwarded};
+pub use call::{Call, Caller, Explain, Forwarded};
 pub use error::{Error, INTERNAL};
 pub use key_destruction::job_kinds;
 pub use lifecycle::Enforcement;
 pub use operator::{note_operator, operator};
 pub use pipeline::{Ask, Granted, Guard, Http, Operation, Spec, run};
+pub use rehearsal::Rehearsal;
 pub use service::Service;
 pub use trail::Trail;
-pub use world::{Parts, Regions, StartError, World};
+pub use world::{ExplainIds, Parts, Regions, StartError, World};

@@ -11,7 +11,10 @@
 use crate::audit::{self, Entry};
 use crate::authorize;
 use crate::call::Call;
+use crate::decided::Decisions;
 use crate::error::{self, Error};
+use crate::lint;
+use crate::rehearsal::Rehearsal;
 use crate::service::Service;
 use awsproto::{FromWire, Shape, ToWire, Value};
 use base::{AccountId, Arn};
@@ -81,6 +84,8 @@ pub enum Guard {
         layer: iam::ResourceLayer,
         /// Grants that match principal, operation and context.
         grants: Vec<iam::GrantMatch>,
+        /// Grants of the caller that do not, for explanations.
+        missed: Vec<kms::guard::MissedGrant>,
     },
     /// Needs no permission at all; only an explicit deny of the caller's own policies stops it.
     /// For `sts:GetCallerIdentity` and its like (IAM guide: "no permissions are required").
@@ -177,6 +182,20 @@ pub trait Operation: Sized + Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Takes the decisions that acting would take in other services, now or later, in a call that only
+    /// rehearses. It calls what [`Operation::act`] or its work calls, through [`Call::kms`], and tells
+    /// `rehearsal` how a failure would look. Without this an operation leads to no other.
+    ///
+    /// # Errors
+    /// Only what keeps the rehearsal from going on.
+    fn implied(
+        _call: &Call,
+        _plan: &Self::Plan,
+        _rehearsal: &Rehearsal,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Does it. Reachable only with every ask granted.
     ///
     /// # Errors
@@ -194,10 +213,17 @@ pub trait Operation: Sized + Send + Sync + 'static {
 /// The operation's own error, a denial, `DryRunOperation`, or the trail's failure: a call that
 /// cannot be recorded fails.
 pub async fn run<O: Operation>(call: &Call, input: Value) -> Result<O::Output, Error> {
+    if let Some(rehearsal) = &call.rehearsal {
+        return rehearsed::<O>(call, rehearsal, input).await;
+    }
     let mut entry = Entry::new(call, &O::SPEC, &input, <O::Input as Shape>::SCHEMA);
+    let warnings = lint::of_request(call, &O::SPEC, &input);
     let outcome = steps::<O>(call, input, &mut entry)
         .await
         .map_err(|error| error::of_service(O::SPEC.service, error));
+    if let (Ok(_), Some(warnings)) = (&outcome, warnings) {
+        call.notes.warn(warnings);
+    }
     let reply = match &outcome {
         // Replies of calls that only read are not recorded, and may hold a plaintext data key.
         Ok(_) if !O::SPEC.mutates => Ok(Value::empty()),
@@ -223,13 +249,7 @@ async fn steps<O: Operation>(
     let asks = O::asks(&plan);
     assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
     entry.resources(&asks);
-    for ask in &asks {
-        let decision = authorize::decide(call, ask).await?;
-        if !decision.allowed {
-            entry.denied();
-            return Err(authorize::denial(call, O::SPEC.service, &decision));
-        }
-    }
+    permit(call, &O::SPEC, &asks, entry).await?;
     if dry_run {
         O::rehearse(call, &plan).await?;
         return Err(error::dry_run(O::SPEC.service));
@@ -240,9 +260,66 @@ async fn steps<O: Operation>(
     O::act(call, Granted(plan)).await
 }
 
+/// Takes the same way up to acting, in a call that only rehearses: every ask is decided, also behind a
+/// denial, then the asks of the calls that acting would make. Nothing acts and nothing is recorded,
+/// except that KMS's reads that have no dry run answer.
+async fn rehearsed<O: Operation>(
+    call: &Call,
+    rehearsal: &Rehearsal,
+    input: Value,
+) -> Result<O::Output, Error> {
+    let service = O::SPEC.service;
+    let input = O::Input::from_wire(input)
+        .map_err(|error| Error::from(error.into_error(service.info().protocol)))?;
+    let plan = O::plan(call, input).await?;
+    let asks = O::asks(&plan);
+    assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
+    let mut decisions = Decisions::of(call);
+    let mut denial = None;
+    for ask in &asks {
+        let decision = authorize::decide(call, ask).await?;
+        decisions.push(ask, &decision);
+        if !decision.allowed && denial.is_none() {
+            denial = Some(authorize::denial(call, service, &decision, None));
+        }
+    }
+    let problem = match &denial {
+        None => O::rehearse(call, &plan).await.err(),
+        Some(_) => None,
+    };
+    rehearsal.note(&O::SPEC, decisions, problem.as_ref());
+    O::implied(call, &plan, rehearsal).await?;
+    if let Some(error) = denial.or(problem) {
+        return Err(error);
+    }
+    let answers = service == Service::Kms
+        && !O::SPEC.mutates
+        && <O::Input as Shape>::SCHEMA.member("DryRun").is_none();
+    if answers {
+        return O::act(call, Granted(plan)).await;
+    }
+    Err(error::dry_run(service))
+}
+
+/// Decides every ask and writes the decisions down; the first denial ends the call.
+async fn permit(call: &Call, spec: &Spec, asks: &[Ask], entry: &mut Entry) -> Result<(), Error> {
+    let mut decisions = Decisions::of(call);
+    for ask in asks {
+        let decision = authorize::decide(call, ask).await?;
+        decisions.push(ask, &decision);
+        if !decision.allowed {
+            entry.denied();
+            let id = entry.decided(call, &decisions);
+            return Err(authorize::denial(call, spec.service, &decision, Some(&id)));
+        }
+    }
+    entry.decided(call, &decisions);
+    Ok(())
+}
+
 /// Whether the caller only asks if it may. Every operation that accepts `DryRun` has it by this
 /// name at the top level, so no operation can forget to honour it.
-fn is_dry_run(input: &Value) -> bool {
+pub(crate) fn is_dry_run(input: &Value) -> bool {
     let fields = input.as_fields();
     fields.and_then(|fields| fields.get("DryRun")) == Some(&Value::Bool(true))
 }

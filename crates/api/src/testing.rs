@@ -3,7 +3,7 @@
 use crate::audit::Notes;
 use crate::channel::Channels;
 use crate::pipeline::{self, Operation};
-use crate::{Call, Caller, Enforcement, Error, Parts, Regions, World};
+use crate::{Call, Caller, Enforcement, Error, Explain, ExplainIds, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
 use base::{AccountId, ManualClock, Region, Secret, SeededRng, Timestamp, VolumeId};
 use blockstore::snapshot::SnapshotStore;
@@ -82,6 +82,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         seal: Arc::new(seal),
         regions: Regions::new([(region("us-east-1"), 3), (region("eu-west-1"), 3)]),
         enforcement,
+        explain_ids: ExplainIds::OnRequest,
         host: Arc::clone(&host) as _,
         channels: Arc::clone(&host) as _,
         cells,
@@ -156,6 +157,8 @@ impl Bench {
             request_id: base::id::uuid(&*self.world.rng),
             now: self.world.clock.now(),
             notes: Notes::default(),
+            explain: Explain::Off,
+            rehearsal: None,
         }
     }
 }

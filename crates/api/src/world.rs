@@ -38,6 +38,8 @@ pub struct Parts {
     pub regions: Regions,
     /// Which permissions EBS asks of KMS.
     pub enforcement: Enforcement,
+    /// Whether replies say where to ask why.
+    pub explain_ids: ExplainIds,
     /// Volumes' and snapshots' bytes.
     pub cells: Arc<Cells>,
     /// Devices at instances.
@@ -48,6 +50,15 @@ pub struct Parts {
     pub trail: Trail,
     /// The tokens that tenants may make custom key stores of.
     pub clusters: kms::key_store::stores::Clusters,
+}
+
+/// Whether `StateMessage` of a failed snapshot names the explanation, beside AWS's sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExplainIds {
+    /// Only to calls that ask for it.
+    OnRequest,
+    /// Always: for clients that cannot set a header.
+    InStateMessages,
 }
 
 /// The server's state. One value, shared by reference; what changes lives in rows.
@@ -64,6 +75,8 @@ pub struct World {
     pub regions: Regions,
     /// Keys, grants and ciphertexts.
     pub kms: Kms,
+    /// Whether replies say where to ask why.
+    pub explain_ids: ExplainIds,
     /// Makes key pairs, off the threads that answer.
     pub(crate) forge: Forge,
     /// This server's name in shared rows, the same at every start.
@@ -173,8 +186,8 @@ impl World {
     /// # Errors
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { db, clock, rng, seal, regions, enforcement, cells, host, .. } = parts;
-        let Parts { channels, trail, clusters, .. } = parts;
+        let Parts { db, clock, rng, seal, regions, enforcement, .. } = parts;
+        let Parts { explain_ids, cells, host, channels, trail, clusters, .. } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -201,7 +214,7 @@ impl World {
                 db: db.clone(),
                 clock: Arc::clone(&clock),
                 rng: Arc::clone(&rng),
-                kms: Arc::new(FrontDoor(Weak::clone(world))),
+                kms: Arc::new(FrontDoor { world: Weak::clone(world), rehearsal: None }),
                 blocks: Arc::clone(&cells) as _,
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
@@ -215,6 +228,7 @@ impl World {
                 seal,
                 regions,
                 kms,
+                explain_ids,
                 forge,
                 server,
                 identity,

@@ -65,6 +65,14 @@ fn structure(
 }
 
 /// Reads one value.
+/// A structure written in JSON by its members' names, whatever the protocol of its operation.
+///
+/// # Errors
+/// The first member that cannot be read.
+pub fn from_json(schema: &'static Schema, json: Json) -> Result<Value, ParameterError> {
+    decode(Kind::Struct(schema), TimestampFormat::Unix, json)
+}
+
 pub(crate) fn decode(
     kind: Kind,
     format: TimestampFormat,

@@ -260,6 +260,7 @@ mod xml;
 pub use awsproto_derive::Shape;
 pub use error::{Error, ErrorSpec, Fault, ParameterError, Problem};
 pub use http::{Request, Response};
+pub use json::from_json;
 pub use route::{OperationInfo, Protocol, Route, RouteError, Router, ServiceInfo};
 pub use schema::{Kind, Location, Member, Schema, Shape, TimestampFormat};
 pub use value::{Blob, Fields, Value};

@@ -63,6 +63,10 @@ pub(crate) fn failure(protocol: Protocol, error: &Error, request_id: &str) -> St
         out.error(error);
         out.close("Error");
         out.close("Errors");
+        // The model of an EC2 error has no more than code and message; clients skip what follows.
+        for (name, value) in &error.members {
+            out.leaf(name, value);
+        }
         out.leaf("RequestID", request_id);
         out.close("Response");
     }

@@ -3,6 +3,9 @@
 use crate::admin::RecoverySource;
 use crate::attach::HttpPolicy;
 use crate::seal::{OfferedToken, SealArgs, SealSource};
+use crate::why::args::{
+    ExplainOptions, PolicyCommand, PreflightOptions, WhatIfOptions, WhoCanCommand,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
 use std::net::SocketAddr;
@@ -36,6 +39,19 @@ pub(crate) enum Command {
     Restore(RestoreOptions),
     /// Shows who did what: the audit trail of a running server.
     Trail(TrailOptions),
+    Explain(Box<ExplainOptions>),
+    Preflight(Box<PreflightOptions>),
+    /// Policies for sharing encrypted snapshots.
+    Policy {
+        #[command(subcommand)]
+        command: Box<PolicyCommand>,
+    },
+    /// Who gets at a snapshot or a volume.
+    WhoCan {
+        #[command(subcommand)]
+        command: Box<WhoCanCommand>,
+    },
+    WhatIf(Box<WhatIfOptions>),
 }
 
 /// Where a server keeps its data when nothing else is said.
@@ -87,6 +103,10 @@ pub(crate) struct ServeOptions {
     /// DIR/trail, from where they go into the rows within a fraction of a second, or as rows at once.
     #[arg(long, value_enum, default_value_t = TrailKeeping::Journal)]
     pub(crate) trail: TrailKeeping,
+    /// Name the explanation in the StateMessage of snapshots that failed, after AWS's sentence, for
+    /// `strongroom explain`. Without this only events, the trail and reply headers name it.
+    #[arg(long)]
+    pub(crate) explain_ids: bool,
     /// Serve attached volumes to virtual machines as well: beside DEVICE.sock (NBD) stands
     /// DEVICE.vhost.sock (vhost-user-blk).
     #[arg(long)]

@@ -24,6 +24,12 @@ pub(crate) const EXIT_DAMAGED: u8 = 5;
 /// `strongroom check` found no damage, but could not see everything it was asked for.
 pub(crate) const EXIT_INCOMPLETE: u8 = 6;
 
+/// `strongroom preflight`: the request would fail. The answer on stdout says why.
+pub(crate) const EXIT_WOULD_FAIL: u8 = 7;
+
+/// `strongroom policy lint`: there are traps. The answer on stdout names them.
+pub(crate) const EXIT_TRAPS: u8 = 8;
+
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         self.code

@@ -12,6 +12,7 @@ mod restore;
 mod seal;
 mod serve;
 mod trail;
+mod why;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -35,6 +36,11 @@ fn main() -> ExitCode {
         Command::Restore(options) => restore::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Trail(options) => trail::run(&options),
+        Command::Explain(options) => why::explain(&options),
+        Command::Policy { command } => why::policy(&command),
+        Command::WhoCan { command } => why::who_can(&command),
+        Command::WhatIf(options) => why::what_if(&options),
+        Command::Preflight(options) => why::preflight(&options),
     };
     exit::report(outcome)
 }

@@ -208,6 +208,7 @@ impl Stopped {
             key_stores: Vec::new(),
             regions: data_dir.stored_regions()?,
             enforcement: Enforcement::Native,
+            explain_ids: false,
             vhost_user: false,
             ublk: false,
             volumes: VolumeArgs::default(),
@@ -273,6 +274,10 @@ async fn open_world(
         host: Arc::clone(&host) as _,
         channels: lending,
         trail: trail(data_dir, options)?,
+        explain_ids: match options.explain_ids {
+            true => api::ExplainIds::InStateMessages,
+            false => api::ExplainIds::OnRequest,
+        },
         clusters: seal::clusters(options)?,
         enforcement: match options.enforcement {
             Enforcement::Native => api::Enforcement::Native,

@@ -11,6 +11,7 @@ mod error;
 pub mod event;
 pub mod identity;
 pub mod journal;
+mod kept;
 pub mod notification;
 pub mod record;
 pub mod scrub;
@@ -19,6 +20,7 @@ pub mod trail;
 pub use error::{Error, Result};
 pub use event::{ServiceEvent, list_events, put_event};
 pub use identity::{SessionIssuer, UserIdentity};
+pub use kept::{REQUEST_SCAN_MAX, decided, of_request, stored};
 pub use record::{Call, Category, Record, Resource};
 pub use trail::{
     Cursor, Filter, Found, Lookup, Page, append, begin, finish, lookup, recover_unfinished,

@@ -111,6 +111,8 @@ pub struct Record {
     event_category: Category,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_details: Option<Value>,
+    #[serde(default, rename = "strongroomDecisions", skip_serializing_if = "Value::is_null")]
+    decisions: Value,
 }
 
 impl Record {
@@ -143,6 +145,7 @@ impl Record {
             vpc_endpoint_account_id: None,
             event_category: call.category,
             tls_details: None,
+            decisions: Value::Null,
         }
     }
 
@@ -199,6 +202,18 @@ impl Record {
         self.with_additional(EXPLAIN_ID, id)
     }
 
+    /// Keeps what was decided about the call beside it, in the same row. It is for whoever may ask
+    /// why: [`crate::lookup`] shows records without it.
+    pub fn keep_decisions(&mut self, decisions: Value, explain_id: &str) {
+        self.decisions = decisions;
+        self.additional_event_data.insert(EXPLAIN_ID.to_owned(), json!(explain_id));
+    }
+
+    /// What [`Record::keep_decisions`] kept; null when nothing was decided.
+    pub fn decisions(&self) -> &Value {
+        &self.decisions
+    }
+
     /// Marks a call that came through a service's own network.
     #[must_use]
     pub fn with_internal_endpoint(mut self) -> Self {
@@ -232,7 +247,8 @@ impl Record {
     }
 
     /// The copy for the account that owns a resource of this call. Both copies get the same
-    /// `sharedEventID`; the owner does not learn the caller's ARN (spec 20, D.1, "Cross-account").
+    /// `sharedEventID`; the owner does not learn the caller's ARN (spec 20, D.1, "Cross-account"), nor
+    /// what the caller's policies say.
     pub fn share_with(&mut self, owner: &AccountId, rng: &dyn Rng) -> Self {
         let shared = self.shared_event_id.get_or_insert_with(|| id::uuid(rng)).clone();
         Self {
@@ -240,6 +256,7 @@ impl Record {
             user_identity: self.user_identity.seen_from_outside(),
             recipient_account_id: owner.clone(),
             shared_event_id: Some(shared),
+            decisions: Value::Null,
             ..self.clone()
         }
     }
@@ -298,6 +315,22 @@ impl Record {
         &self.recipient_account_id
     }
 
+    /// The id the caller got with the answer; nobody asked for what a service did by itself.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// The id that [`Record::keep_decisions`] was given, also in copies for owners of resources.
+    pub fn explain_id(&self) -> Option<&str> {
+        self.additional_event_data.get(EXPLAIN_ID).and_then(Value::as_str)
+    }
+
+    /// Why the call failed: code and message.
+    pub fn error(&self) -> Option<(&str, &str)> {
+        let code = self.error_code.as_deref()?;
+        Some((code, self.error_message.as_deref().unwrap_or_default()))
+    }
+
     /// The operation.
     pub fn event_name(&self) -> &str {
         &self.event_name
@@ -326,6 +359,12 @@ impl Record {
     /// The resources the call was about.
     pub fn resources(&self) -> &[Resource] {
         &self.resources
+    }
+
+    /// As readers of the trail see it.
+    pub(crate) fn without_decisions(mut self) -> Self {
+        self.decisions = Value::Null;
+        self
     }
 
     pub(crate) fn at(mut self, time: Timestamp) -> Self {

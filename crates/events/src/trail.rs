@@ -377,7 +377,7 @@ fn read_found(row: &Row) -> Result<Found> {
         access_key_id: row.get(5)?,
         read_only: row.get(6)?,
         resources: record.resources().to_vec(),
-        record: text,
+        record: record.without_decisions().to_json(),
     })
 }
 
@@ -393,6 +393,6 @@ fn found(record: Record) -> Found {
         access_key_id: identity.access_key().map(str::to_owned),
         read_only: record.is_read_only(),
         resources: record.resources().to_vec(),
-        record: record.to_json(),
+        record: record.without_decisions().to_json(),
     }
 }

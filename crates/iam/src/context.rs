@@ -2,11 +2,11 @@
 
 use crate::principal::Principal;
 use base::{AccountId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The value of one condition key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ContextValue {
     /// A key that has at most one value per request.
@@ -20,7 +20,8 @@ pub enum ContextValue {
 /// What follows from the caller (`aws:PrincipalArn`, `aws:userid`, `aws:PrincipalTag/…`, …) and
 /// `aws:ResourceAccount` is *not* set here: the evaluator takes it from the [`Principal`] and the
 /// request, so that it can be neither forgotten nor forged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Context {
     values: BTreeMap<String, ContextValue>,
 }

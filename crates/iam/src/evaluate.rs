@@ -10,7 +10,7 @@ use crate::trace::{
     GrantTrace, Layer, Mismatch, Outcome, PolicyTrace, StatementRef, StatementTrace, Trace,
 };
 use base::AccountId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One question: may this caller do this to that?
@@ -77,7 +77,7 @@ pub struct Layers {
 }
 
 /// The answer, with everything that led to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Whether the caller may.
     pub allowed: bool,
@@ -88,7 +88,7 @@ pub struct Decision {
 }
 
 /// Why a decision is as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// This statement allows, and every other layer agrees.
     AllowedByStatement(StatementRef),
@@ -299,7 +299,7 @@ fn statement_fits(
         },
     };
     let Some(actions) = &statement.actions else {
-        return Err(Mismatch::Inert { missing: "Action" });
+        return Err(Mismatch::Inert { missing: "Action".into() });
     };
     if actions.items.iter().any(|a| a.matches(request.action)) == actions.negated {
         return Err(Mismatch::Action {
@@ -310,7 +310,7 @@ fn statement_fits(
     match &statement.resources {
         // The resource of a trust policy is the role it stands on.
         None if kind == PolicyKind::Trust => {}
-        None => return Err(Mismatch::Inert { missing: "Resource" }),
+        None => return Err(Mismatch::Inert { missing: "Resource".into() }),
         Some(resources) => {
             if !resources_fit(resources, statement.effect, request.resource, keys) {
                 return Err(Mismatch::Resource {

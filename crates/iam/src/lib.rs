@@ -19,6 +19,7 @@ mod principal;
 mod principal_element;
 mod trace;
 
+pub mod lint;
 pub mod sigv4;
 
 pub use context::{Context, ContextValue, is_multivalued};

@@ -4,7 +4,7 @@ use crate::condition::Condition;
 use crate::json::Json;
 use crate::pattern::{ActionPattern, Template};
 use base::AccountId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Where a policy stands, which decides what it may say (spec 20, A.4 and A.5).
@@ -56,7 +56,7 @@ pub enum PolicyError {
 }
 
 /// Whether a statement allows or denies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// `Allow`.
     Allow,

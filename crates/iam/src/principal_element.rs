@@ -5,10 +5,10 @@ use crate::parse::{At, member, object, string, strings};
 use crate::policy::{Effect, Element, PolicyError, PolicyKind, StatementPrincipal};
 use crate::principal::{Principal, PrincipalKind};
 use base::{AccountId, Arn};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a statement names the caller; the variants are ordered from weak to strong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PrincipalMatch {
     /// The caller's account: this only delegates to its identity policies.
     Account,

@@ -3,10 +3,11 @@
 
 use crate::policy::Effect;
 use crate::principal_element::PrincipalMatch;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Where a policy acts in an evaluation (spec 20, A.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Layer {
     /// Policies of the user, its groups or the role.
     Identity,
@@ -31,7 +32,7 @@ impl Layer {
 }
 
 /// Everything that was looked at for one request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The ARN of the caller.
     pub principal: String,
@@ -50,7 +51,7 @@ pub struct Trace {
 }
 
 /// One policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyTrace {
     /// Where it acts.
     pub layer: Layer,
@@ -61,12 +62,12 @@ pub struct PolicyTrace {
 }
 
 /// One statement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementTrace {
     /// Its position in the policy, from zero.
     pub index: usize,
     /// Its Sid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
     /// Its effect.
     pub effect: Effect,
@@ -75,7 +76,7 @@ pub struct StatementTrace {
 }
 
 /// Whether a statement applies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// All of it fits. A statement of a resource policy also says how it names the caller.
     Applies(Option<PrincipalMatch>),
@@ -84,7 +85,7 @@ pub enum Outcome {
 }
 
 /// The first element of a statement that does not fit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mismatch {
     /// Another caller is meant.
     Principal {
@@ -110,7 +111,7 @@ pub enum Mismatch {
     /// The statement lacks an element and therefore never applies.
     Inert {
         /// The element missing.
-        missing: &'static str,
+        missing: Cow<'static, str>,
     },
     /// A condition does not hold.
     Condition {
@@ -126,7 +127,7 @@ pub enum Mismatch {
 }
 
 /// A grant that fits the request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantTrace {
     /// Its id.
     pub grant_id: String,
@@ -137,14 +138,14 @@ pub struct GrantTrace {
 }
 
 /// A statement, named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementRef {
     /// Where its policy acts.
     pub layer: Layer,
     /// The policy's name or ARN.
     pub policy: String,
     /// Its Sid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
     /// Its position, from zero.
     pub index: usize,

@@ -286,6 +286,10 @@ impl Grant {
         crate::key::key_arn(&self.key_account, &self.key_region, &self.key_id)
     }
 
+    pub(crate) fn is_on(&self, key: &Key) -> bool {
+        (&self.key_account, &self.key_region, &self.key_id) == (&key.account, &key.region, &key.id)
+    }
+
     fn is_what_was_asked(&self, new: &NewGrant) -> bool {
         let Grant { grantee, retiring, issuing_account, operations, constraints, name, .. } = self;
         (grantee, retiring, issuing_account, operations, constraints, name)

@@ -3,7 +3,7 @@
 
 use crate::condition::{self, Facts, Origin};
 use crate::error::Result;
-use crate::grant::{self, Grant, GrantOperation, Strength};
+use crate::grant::{self, Constraints, Grant, GrantOperation, Strength};
 use crate::key::Key;
 use crate::policy::POLICY_NAME;
 use crate::service::Kms;
@@ -11,6 +11,8 @@ use crate::state::Action;
 use base::{AccountId, Arn};
 use iam::{Context, GrantMatch, Policy, PolicyKind, Principal, ResourceLayer, Version};
 use meta::Tx;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// May this caller do this with this key?
@@ -28,6 +30,39 @@ pub struct Question<'a> {
     pub via_service: Option<&'a str>,
     /// What else conditions and constraints may look at.
     pub facts: &'a Facts,
+    /// Grants that are not there yet, for rehearsals: they count as if they were.
+    pub assumed: &'a [Grant],
+}
+
+/// How many grants that do not fit are told.
+pub const MISSED_MAX: usize = 16;
+
+/// A grant of the caller that does not allow what it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedGrant {
+    /// Its id.
+    pub grant_id: String,
+    /// The first thing that does not fit.
+    pub why: GrantMismatch,
+}
+
+/// Why a grant does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GrantMismatch {
+    /// It allows other operations.
+    Operation {
+        /// Those it allows.
+        granted: Vec<GrantOperation>,
+    },
+    /// The encryption context is another.
+    Context {
+        /// What the grant asks for.
+        wanted: Constraints,
+        /// The request's context.
+        found: BTreeMap<String, String>,
+    },
+    /// The grant that is asked for would give away more than this one gives.
+    GivesMore,
 }
 
 /// The key's side of a decision.
@@ -43,6 +78,8 @@ pub struct Guard {
     pub layer: ResourceLayer,
     /// Grants that fit caller, operation and encryption context.
     pub grants: Vec<GrantMatch>,
+    /// Grants of the caller that do not fit, for explanations; at most [`MISSED_MAX`].
+    pub missed: Vec<MissedGrant>,
     /// The condition keys of KMS.
     pub context: Context,
 }
@@ -57,10 +94,11 @@ impl Kms {
         let foreign = caller.account != key.account;
         let origin = Origin { account: &caller.account, via_service: question.via_service };
         let context = condition::of_key(tx, &origin, key, question.request_alias, question.facts)?;
-        let (policy, grants) = match question.facts {
-            // No policy of the key allows what would have no effect on a key of another account.
-            _ if foreign && !action.works_across_accounts() => (Arc::new(nothing()), Vec::new()),
-            _ => (self.policy_of(key)?, matching_grants(tx, question)?),
+        // No policy of the key allows what would have no effect on a key of another account.
+        let (policy, Grants { fitting, missed }) = if foreign && !action.works_across_accounts() {
+            (Arc::new(nothing()), Grants::default())
+        } else {
+            (self.policy_of(key)?, grants_of_caller(tx, question)?)
         };
         Ok(Guard {
             action: action.iam_name(),
@@ -71,7 +109,8 @@ impl Kms {
                 name: format!("{POLICY_NAME} policy of {}", key.arn()),
                 mandatory: true,
             },
-            grants,
+            grants: fitting,
+            missed,
             context,
         })
     }
@@ -121,34 +160,64 @@ impl Kms {
                 mandatory: true,
             },
             grants: grants.into_iter().collect(),
+            missed: Vec::new(),
             context,
         })
     }
 }
 
-fn matching_grants(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Vec<GrantMatch>> {
+/// The grants of the caller on the key.
+#[derive(Default)]
+struct Grants {
+    fitting: Vec<GrantMatch>,
+    missed: Vec<MissedGrant>,
+}
+
+fn grants_of_caller(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Grants> {
+    let mut grants = Grants::default();
     let Some(operation) = GrantOperation::of_action(question.action) else {
-        return Ok(Vec::new());
+        return Ok(grants);
     };
-    let candidates = grant::of_caller(tx, question.key, question.caller)?;
-    let fitting = candidates.into_iter().filter(|(grant, _)| {
-        grant.operations.contains(&operation)
-            && match question.facts {
-                Facts::Crypto { context, .. }
-                | Facts::ReEncrypt { context, .. }
-                | Facts::KeyPair { context, .. } => grant.constraints.accept(context),
-                // A grant that lets its grantee grant on gives away no more than itself.
-                Facts::CreateGrant(child) => child.is_within(grant),
-                // Constraints do not apply to DescribeKey.
-                _ => true,
+    let assumed = question.assumed.iter().filter(|grant| grant.is_on(question.key));
+    let assumed =
+        assumed.filter_map(|grant| Some((grant.clone(), grant.grantee.strength(question.caller)?)));
+    let stored = grant::of_caller(tx, question.key, question.caller)?;
+    for (grant, strength) in stored.into_iter().chain(assumed) {
+        match mismatch(&grant, operation, question.facts) {
+            None => grants.fitting.push(GrantMatch {
+                grant_id: grant.id,
+                issuing_account: grant.issuing_account,
+                exact_session_or_user: strength == Strength::Exact,
+            }),
+            Some(why) if grants.missed.len() < MISSED_MAX => {
+                grants.missed.push(MissedGrant { grant_id: grant.id, why });
             }
-    });
-    let matches = fitting.map(|(grant, strength)| GrantMatch {
-        grant_id: grant.id,
-        issuing_account: grant.issuing_account,
-        exact_session_or_user: strength == Strength::Exact,
-    });
-    Ok(matches.collect())
+            Some(_) => {}
+        }
+    }
+    Ok(grants)
+}
+
+/// Why a grant of the caller does not allow an operation.
+fn mismatch(grant: &Grant, operation: GrantOperation, facts: &Facts) -> Option<GrantMismatch> {
+    if !grant.operations.contains(&operation) {
+        return Some(GrantMismatch::Operation { granted: grant.operations.clone() });
+    }
+    match facts {
+        Facts::Crypto { context, .. }
+        | Facts::ReEncrypt { context, .. }
+        | Facts::KeyPair { context, .. } => {
+            let differs = !grant.constraints.accept(context);
+            differs.then(|| GrantMismatch::Context {
+                wanted: grant.constraints.clone(),
+                found: context.pairs().clone(),
+            })
+        }
+        // A grant that lets its grantee grant on gives away no more than itself.
+        Facts::CreateGrant(child) => (!child.is_within(grant)).then_some(GrantMismatch::GivesMore),
+        // Constraints do not apply to DescribeKey.
+        _ => None,
+    }
 }
 
 fn nothing() -> Policy {

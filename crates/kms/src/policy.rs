@@ -225,6 +225,15 @@ impl Kms {
         Ok(())
     }
 
+    /// The key as it would be under another policy; nothing is saved.
+    ///
+    /// # Errors
+    /// A policy that could not be saved.
+    pub fn with_policy(&self, tx: &mut Tx<'_>, key: &Key, text: &str) -> Result<Key> {
+        let bindings = resolve_principals(tx, self.directory(), &parse(text)?)?;
+        Ok(Key { policy: text.to_owned(), bindings, ..key.clone() })
+    }
+
     /// GetKeyPolicy: principals that were deleted since appear as their unique ids.
     ///
     /// # Errors

@@ -99,6 +99,18 @@ impl Trouble {
         }
     }
 
+    /// The id under which the failure of a key can be explained.
+    pub fn explain_id(&self) -> Option<&str> {
+        match self {
+            Self::Kms(failure) => failure.explain_id(),
+            Self::Blocks(_)
+            | Self::PlainKey(_)
+            | Self::Rows(_)
+            | Self::Events(_)
+            | Self::NotYet { .. } => None,
+        }
+    }
+
     /// The cause an event names (spec 12).
     pub fn event_cause(&self) -> String {
         match self {

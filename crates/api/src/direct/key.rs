@@ -31,7 +31,7 @@ pub(crate) async fn open(call: &Call, snapshot: &Snapshot) -> Result<DataKey, Er
         None => services.plain.open(wrapped).map_err(Error::internal)?,
         Some(_) => {
             let (bytes, context) = (&wrapped.wrapped, &wrapped.context_id);
-            services.kms.decrypt(by_caller(call), bytes, context).await.map_err(refused)?
+            call.kms().decrypt(by_caller(call), bytes, context).await.map_err(refused)?
         }
     };
     Ok(DataKey::new(&key))
@@ -47,7 +47,7 @@ pub(crate) async fn generate(
     let Some(arn) = kms_key_arn else {
         return Ok(services.plain.generate(&*call.world.rng, context_id));
     };
-    let generated = services.kms.generate_data_key(by_caller(call), arn, context_id).await;
+    let generated = call.kms().generate_data_key(by_caller(call), arn, context_id).await;
     let (wrapped, _) = generated.map_err(refused)?;
     let lineage = WrappedKey::new_lineage(&*call.world.rng);
     Ok(WrappedKey { wrapped, context_id: context_id.to_owned(), lineage })
@@ -62,17 +62,18 @@ pub(crate) async fn rewrap(
     let key = parent.data_key.as_ref().ok_or_else(|| corrupt("wrapped_key"))?;
     let Some(arn) = &parent.kms_key_arn else { return Ok(key.clone()) };
     let wrapped = Wrapped { ciphertext: &key.wrapped, context_id: &key.context_id };
-    let kms = &call.world.services.kms;
-    let answer = kms.re_encrypt(by_caller(call), wrapped, arn, context_id).await;
+    let answer = call.kms().re_encrypt(by_caller(call), wrapped, arn, context_id).await;
     Ok(key.rewrapped(answer.map_err(refused)?, context_id))
 }
 
-fn refused(failure: KmsFailure) -> Error {
+pub(crate) fn refused(failure: KmsFailure) -> Error {
     match &failure {
-        KmsFailure::Denied { message } => key_denied(message.as_str()),
+        KmsFailure::Denied { message, .. } => key_denied(message.as_str()),
         KmsFailure::State { message, .. }
-        | KmsFailure::NotFound { message }
-        | KmsFailure::Unusable { message } => invalid(Reason::InvalidCustomerKey, message.as_str()),
+        | KmsFailure::NotFound { message, .. }
+        | KmsFailure::Unusable { message, .. } => {
+            invalid(Reason::InvalidCustomerKey, message.as_str())
+        }
         KmsFailure::Unavailable { .. } => Error::internal(failure),
     }
 }

@@ -87,6 +87,10 @@ impl KeyTarget {
         match self {
             Self::Plain => Ok(None),
             Self::Arn(arn) => Ok(Some(arn.clone())),
+            // A rehearsal makes no key: it goes on with the name the key will have.
+            Self::ManagedToBe if call.rehearsal.is_some() => {
+                Ok(self.condition_arn(call.account(), &call.region))
+            }
             Self::ManagedToBe => {
                 let (kms, account) = (call.world.kms.clone(), call.account().clone());
                 let region = call.region.clone();
@@ -103,7 +107,7 @@ impl KeyTarget {
 /// # Errors
 /// As KMS answers.
 pub(crate) async fn describe_key(call: &Call, key_id: &str) -> Result<KeyFacts, KmsFailure> {
-    call.world.services.kms.describe_key(by_caller(call), key_id).await
+    call.kms().describe_key(by_caller(call), key_id).await
 }
 
 /// Asks whether the caller may use a key in a certain way, without using it.
@@ -111,7 +115,7 @@ pub(crate) async fn describe_key(call: &Call, key_id: &str) -> Result<KeyFacts, 
 /// # Errors
 /// As KMS answers.
 pub(crate) async fn may(call: &Call, probe: Probe<'_>) -> Result<(), KmsFailure> {
-    call.world.services.kms.may(by_caller(call), probe).await
+    call.kms().may(by_caller(call), probe).await
 }
 
 fn by_caller(call: &Call) -> KmsCall {

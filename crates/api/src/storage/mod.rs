@@ -18,4 +18,4 @@ pub(crate) mod tagging;
 pub(crate) mod zone;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,11 @@
 //! Shapes that several storage operations carry.
 
+use crate::call::Call;
 use awsproto::{Shape, string_enum};
 use base::{InstanceId, SnapshotId, Timestamp, VolumeId};
 use ebs::attachment::Attachment;
 use ebs::tag;
-use ebs::{Snapshot, SnapshotState, Volume};
+use ebs::{Snapshot, SnapshotState, StateMessage, Volume};
 
 /// A tag as it is set and shown.
 #[derive(Clone, Shape)]
@@ -215,10 +216,15 @@ impl SnapshotShape {
         }
     }
 
-    /// A snapshot as `DescribeSnapshots` answers it. Only the owner sees tags.
-    pub(crate) fn described(snapshot: &Snapshot, tags: Vec<tag::Tag>) -> Self {
+    /// A snapshot as `DescribeSnapshots` answers it. Only the owner sees tags, and where to ask why
+    /// it failed.
+    pub(crate) fn described(call: &Call, snapshot: &Snapshot, tags: Vec<tag::Tag>) -> Self {
+        let explains = snapshot.account == *call.account() && call.shows_explain_ids();
         let state_message = match &snapshot.state {
-            SnapshotState::Error { message, .. } => Some(message.clone()),
+            SnapshotState::Error { message, .. } if explains => Some(message.clone()),
+            SnapshotState::Error { message, .. } => {
+                Some(StateMessage::of_stored(message).sentence.to_owned())
+            }
             SnapshotState::Pending(_) | SnapshotState::Completed { .. } => None,
         };
         let completion_time = match &snapshot.state {

@@ -35,6 +35,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         key_stores: Vec::new(),
         regions: Vec::new(),
         enforcement: Enforcement::Native,
+        explain_ids: false,
         vhost_user: false,
         ublk: false,
         volumes: VolumeArgs::default(),

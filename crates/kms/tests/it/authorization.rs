@@ -238,6 +238,7 @@ impl Table {
                     caller: &asker,
                     via_service: via.as_deref(),
                     facts: &facts,
+                    assumed: &[],
                 };
                 match &retired {
                     Some(grant) => kms.retire_guard(tx, &question, grant),

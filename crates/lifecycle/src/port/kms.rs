@@ -108,6 +108,8 @@ pub enum KmsFailure {
     Denied {
         /// Who may not do what, and which policy decided.
         message: String,
+        /// Where to ask why.
+        explain_id: Option<String>,
     },
     /// The key is disabled, pending deletion or without material: `<arn> is disabled.`
     #[error("{message}")]
@@ -118,18 +120,24 @@ pub enum KmsFailure {
         problem: KeyProblem,
         /// The key.
         key_arn: String,
+        /// Where to ask why.
+        explain_id: Option<String>,
     },
     /// No such key.
     #[error("{message}")]
     NotFound {
         /// KMS's sentence.
         message: String,
+        /// Where to ask why.
+        explain_id: Option<String>,
     },
     /// The key is there and cannot do what is asked: wrong kind of key, or not its ciphertext.
     #[error("{message}")]
     Unusable {
         /// KMS's sentence.
         message: String,
+        /// Where to ask why; absent when KMS was not asked.
+        explain_id: Option<String>,
     },
     /// KMS did not answer. Trying again may help.
     #[error("{message}")]
@@ -143,6 +151,17 @@ impl KmsFailure {
     /// Whether the same call may succeed later without anybody changing a key or a policy.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// The id under which the call that failed can be explained.
+    pub fn explain_id(&self) -> Option<&str> {
+        match self {
+            Self::Denied { explain_id, .. }
+            | Self::State { explain_id, .. }
+            | Self::NotFound { explain_id, .. }
+            | Self::Unusable { explain_id, .. } => explain_id.as_deref(),
+            Self::Unavailable { .. } => None,
+        }
     }
 
     /// The cause an event names: KMS's sentence for a key's state; for anything else the storage

@@ -11,7 +11,7 @@ use crate::port::blocks::BlockError;
 use crate::port::host::{CloseVolume, Force, HostError, OpenVolume};
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
-    VolumeKey,
+    KmsPort, VolumeKey,
 };
 use crate::services::{INTERNAL_CAUSE, Services};
 use base::{GIB, InstanceId};
@@ -152,7 +152,8 @@ async fn grant_for(
     attachment: &Attachment,
 ) -> Result<(), AttachFailure> {
     if let Some(key_arn) = &request.volume.kms_key_arn {
-        let id = create_grant(services, request, key_arn).await.map_err(AttachFailure::Key)?;
+        let kms = &*services.kms;
+        let id = create_grant(kms, request, key_arn).await.map_err(AttachFailure::Key)?;
         let row = attachment.clone();
         services.db.write(move |tx| attachment::set_grant(tx, key_of(&row), &id)).await?;
     }
@@ -168,8 +169,30 @@ async fn open_for(
     open(services, &request.volume, attachment, request_id).await
 }
 
-async fn create_grant(
+/// Makes the decisions of an attachment without attaching anything: `kms` only rehearses.
+///
+/// # Errors
+/// What would stop the attachment, or stopped the rehearsal.
+pub async fn rehearse(
     services: &Services,
+    kms: &dyn KmsPort,
+    request: &AttachRequest,
+) -> Result<(), AttachFailure> {
+    if let Some(key_arn) = &request.volume.kms_key_arn {
+        create_grant(kms, request, key_arn).await.map_err(AttachFailure::Key)?;
+    }
+    let request_id = Some(request.request_id.clone());
+    let (volume, foreign) = &opened_with(services, &request.volume).await?;
+    let opener = Opener { services, kms, volume, instance: &request.instance, request_id };
+    opener.data_key().await?;
+    if let Some(foreign) = foreign {
+        opener.base_key(foreign).await?;
+    }
+    Ok(())
+}
+
+async fn create_grant(
+    kms: &dyn KmsPort,
     request: &AttachRequest,
     key_arn: &str,
 ) -> Result<String, KmsFailure> {
@@ -188,7 +211,7 @@ async fn create_grant(
         constraint: GrantConstraint::Subset(id.to_string()),
         name: None,
     };
-    services.kms.create_grant(call, grant).await
+    kms.create_grant(call, grant).await
 }
 
 /// Opens the data key as the host, and the device with it.
@@ -199,7 +222,8 @@ async fn open(
     request_id: Option<String>,
 ) -> Result<(), AttachFailure> {
     let (volume, foreign) = &opened_with(services, volume).await?;
-    let opener = Opener { services, volume, instance: &attachment.instance, request_id };
+    let (kms, instance) = (&*services.kms, &attachment.instance);
+    let opener = Opener { services, kms, volume, instance, request_id };
     let key = opener.data_key().await?;
     let base_key = match foreign {
         Some(foreign) => Some(opener.base_key(foreign).await?),
@@ -259,6 +283,7 @@ pub(super) async fn switch_if_resealed(
 /// Opens keys as the host.
 struct Opener<'a> {
     services: &'a Services,
+    kms: &'a dyn KmsPort,
     volume: &'a Volume,
     instance: &'a InstanceId,
     request_id: Option<String>,
@@ -291,7 +316,7 @@ impl Opener<'_> {
             invoked_by: AWS_INTERNAL.to_owned(),
             request_id: self.request_id.clone(),
         };
-        let opened = self.services.kms.decrypt(call, &key.wrapped, &key.context_id).await;
+        let opened = self.kms.decrypt(call, &key.wrapped, &key.context_id).await;
         opened.map_err(AttachFailure::Key)
     }
 }
@@ -456,11 +481,14 @@ async fn announce(
     event: AttachEvent,
     failure: &AttachFailure,
 ) -> Result<(), AttachFailure> {
-    let AttachFailure::Key(KmsFailure::State { problem, key_arn, .. }) = failure else {
+    let AttachFailure::Key(KmsFailure::State { problem, key_arn, explain_id, .. }) = failure else {
         return Ok(());
     };
     let envelope = services.envelope(&volume.account, &volume.region);
-    let failed = notification::attach_failed(envelope, event, &volume.id, key_arn, *problem);
+    let mut failed = notification::attach_failed(envelope, event, &volume.id, key_arn, *problem);
+    if let Some(id) = explain_id {
+        failed = failed.with_explain_id(id);
+    }
     services.db.write(move |tx| put_event(tx, &failed)).await?;
     Ok(())
 }

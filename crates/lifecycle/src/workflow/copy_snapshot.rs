@@ -11,14 +11,14 @@ use super::progress::{Target, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{EarlierReseal, Reseal, Stored};
 use crate::port::kms::{
-    CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, Probe,
-    VolumeKey,
+    CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, KmsPort,
+    Probe, VolumeKey,
 };
 use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use ebs::snapshot::NO_VOLUME;
 use ebs::visibility::Visibility;
-use ebs::{Snapshot, SnapshotState, WrappedKey, permission, snapshot};
+use ebs::{Snapshot, SnapshotState, StateMessage, WrappedKey, permission, snapshot};
 use events::ServiceEvent;
 use events::notification::{self, ArnForm, Outcome, Span};
 use events::put_event;
@@ -35,6 +35,9 @@ pub struct CopySnapshot {
     pub snapshot: SnapshotId,
     /// Who asked.
     pub identity: CapturedIdentity,
+    /// Where to ask why the request was accepted.
+    #[serde(default)]
+    pub explain_id: Option<String>,
 }
 
 const SOURCE_NOT_FOUND: &str = "Source snapshot is not found";
@@ -52,6 +55,8 @@ struct Copied {
 struct Refused {
     state_message: &'static str,
     cause: String,
+    /// Where to ask why, when a key was the reason.
+    explain_id: Option<String>,
 }
 
 /// Does the work. Errors are transient: run it again later.
@@ -75,7 +80,63 @@ pub async fn run(services: &Services, job: &CopySnapshot) -> Result<(), Trouble>
             }
         },
     };
+    // What was not a key's fault is explained with the request.
+    let outcome = outcome.map_err(|refused| {
+        let explain_id = refused.explain_id.or_else(|| job.explain_id.clone());
+        Refused { explain_id, ..refused }
+    });
     finish(services, row, outcome).await
+}
+
+/// Makes the decisions of a copy without making the copy: `row` is none that exists, and `kms` only
+/// rehearses. Answers the sentence the copy would end with when its source is out of reach.
+///
+/// # Errors
+/// What would stop the copy, or stopped the rehearsal.
+pub async fn rehearse(
+    services: &Services,
+    kms: &dyn KmsPort,
+    job: &CopySnapshot,
+    row: &Snapshot,
+) -> Result<Option<&'static str>, Trouble> {
+    let planned = row.clone();
+    let found = services.db.read(move |tx| visible_source(tx, &planned)).await?;
+    let source = match found {
+        Ok(source) => source,
+        Err(refused) => return Ok(Some(refused.state_message)),
+    };
+    let keys = keys(services, kms, job);
+    prepare(&keys, row, &source).await?;
+    Ok(None)
+}
+
+/// Makes the decisions that the guides ask for and this server's enforcement does not, after
+/// [`rehearse`].
+///
+/// # Errors
+/// What stopped the rehearsal.
+pub async fn rehearse_documented(
+    services: &Services,
+    kms: &dyn KmsPort,
+    job: &CopySnapshot,
+    row: &Snapshot,
+) -> Result<(), Trouble> {
+    let planned = row.clone();
+    let found = services.db.read(move |tx| visible_source(tx, &planned)).await?;
+    let (Enforcement::Native, Ok(source), Some(target)) =
+        (services.enforcement, found, &row.kms_key_arn)
+    else {
+        return Ok(());
+    };
+    if let (Some(arn), Some(wrapped)) = (&source.kms_key_arn, &source.data_key) {
+        documented(&keys(services, kms, job), row, target, &source, arn, wrapped).await?;
+    }
+    Ok(())
+}
+
+/// The sentence a copy ends with when a key stops it.
+pub fn ending(failure: KmsFailure) -> &'static str {
+    refusal(&Trouble::Kms(failure)).state_message
 }
 
 fn refusal(trouble: &Trouble) -> Refused {
@@ -87,7 +148,8 @@ fn refusal(trouble: &Trouble) -> Refused {
         | Trouble::Events(_)
         | Trouble::NotYet { .. } => INTERNAL_CAUSE,
     };
-    Refused { state_message, cause: trouble.event_cause() }
+    let explain_id = trouble.explain_id().map(str::to_owned);
+    Refused { state_message, cause: trouble.event_cause(), explain_id }
 }
 
 /// The source, when the account still sees it; its root is pinned from here on.
@@ -99,34 +161,50 @@ async fn find_source(
     services
         .db
         .write(move |tx| {
-            let not_found = || Refused {
-                state_message: SOURCE_NOT_FOUND,
-                cause: "Source snapshot ID is not valid".to_owned(),
-            };
-            // A source that could not be seen when the copy was asked for stays unseen, whatever
-            // was shared since: its encryption was not considered in choosing the key.
-            let Some(from) = row.copied_from.as_ref().filter(|from| from.account.is_some()) else {
-                return Ok(Err(not_found()));
-            };
-            let copies = snapshot::list_copies(tx, &row.account, &row.region, &from.snapshot)?;
-            let mut earlier = copies.iter().take_while(|copy| copy.id != row.id);
-            if earlier.any(|copy| matches!(copy.state, SnapshotState::Pending(_))) {
-                return Err(Trouble::NotYet { what: "an earlier copy of the same snapshot" });
+            if let Some(from) = &row.copied_from {
+                let copies = snapshot::list_copies(tx, &row.account, &row.region, &from.snapshot)?;
+                let mut earlier = copies.iter().take_while(|copy| copy.id != row.id);
+                let seen = from.account.is_some();
+                if seen && earlier.any(|copy| matches!(copy.state, SnapshotState::Pending(_))) {
+                    return Err(Trouble::NotYet { what: "an earlier copy of the same snapshot" });
+                }
             }
-            let Some(source) = snapshot::get(tx, &from.region, &from.snapshot)? else {
-                return Ok(Err(not_found()));
-            };
-            if permission::visibility_for(tx, &source, &row.account)? == Visibility::Hidden {
-                return Ok(Err(not_found()));
+            let found = visible_source(tx, &row)?;
+            if let Ok(Snapshot { root: Some(root), .. }) = &found {
+                snapshot::pin_root(tx, &row.region, &row.id, root)?;
             }
-            let Some(root) = source.root.as_ref().filter(|_| source.is_completed()) else {
-                let cause = SOURCE_NOT_COMPLETE.to_owned();
-                return Ok(Err(Refused { state_message: SOURCE_NOT_COMPLETE, cause }));
-            };
-            snapshot::pin_root(tx, &row.region, &row.id, root)?;
-            Ok(Ok(source))
+            Ok(found)
         })
         .await
+}
+
+/// The source of a copy, when its account sees it and it is complete.
+fn visible_source(
+    tx: &mut meta::Tx<'_>,
+    row: &Snapshot,
+) -> Result<Result<Snapshot, Refused>, Trouble> {
+    let not_found = || Refused {
+        state_message: SOURCE_NOT_FOUND,
+        cause: "Source snapshot ID is not valid".to_owned(),
+        explain_id: None,
+    };
+    // A source that could not be seen when the copy was asked for stays unseen, whatever was shared
+    // since: its encryption was not considered in choosing the key.
+    let Some(from) = row.copied_from.as_ref().filter(|from| from.account.is_some()) else {
+        return Ok(Err(not_found()));
+    };
+    let Some(source) = snapshot::get(tx, &from.region, &from.snapshot)? else {
+        return Ok(Err(not_found()));
+    };
+    if permission::visibility_for(tx, &source, &row.account)? == Visibility::Hidden {
+        return Ok(Err(not_found()));
+    }
+    if source.root.is_none() || !source.is_completed() {
+        let cause = SOURCE_NOT_COMPLETE.to_owned();
+        let state_message = SOURCE_NOT_COMPLETE;
+        return Ok(Err(Refused { state_message, cause, explain_id: None }));
+    }
+    Ok(Ok(source))
 }
 
 async fn make(
@@ -135,32 +213,58 @@ async fn make(
     row: &Snapshot,
     source: &Snapshot,
 ) -> Result<Copied, Trouble> {
+    match prepare(&keys(services, &*services.kms, job), row, source).await? {
+        Prepared::AsItIs(copied) => Ok(copied),
+        Prepared::Reseal { data_key, keys, earlier } => {
+            remember_key(services, row, &data_key).await?;
+            let incremental = earlier.is_some();
+            let stored = reseal(services, row, source, keys, earlier).await?;
+            Ok(Copied { data_key, stored, incremental })
+        }
+    }
+}
+
+fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CopySnapshot) -> Keys<'a> {
+    Keys {
+        services,
+        kms,
+        account: &job.account,
+        identity: &job.identity,
+        service_name: copier(&job.region),
+    }
+}
+
+/// A copy whose KMS calls have all been made.
+enum Prepared {
+    /// The source's blocks serve the copy as they are.
+    AsItIs(Copied),
+    /// They are to be opened and sealed again.
+    Reseal { data_key: WrappedKey, keys: ResealKeys, earlier: Option<EarlierReseal> },
+}
+
+/// Every KMS call of a copy, in order. It changes no row and no block: a rehearsal takes the same way.
+async fn prepare(keys: &Keys<'_>, row: &Snapshot, source: &Snapshot) -> Result<Prepared, Trouble> {
+    let services = keys.services;
     let (Some(root), Some(source_key)) = (&source.root, &source.data_key) else {
         return Err(corrupt("root").into());
     };
     let same_region = source.region == row.region;
     let as_it_is = Stored { root: root.clone(), full_bytes: source.full_bytes };
-    let keys = Keys {
-        services,
-        account: &job.account,
-        identity: &job.identity,
-        service_name: copier(&job.region),
-    };
+    let unchanged =
+        |data_key, stored| Prepared::AsItIs(Copied { data_key, stored, incremental: true });
     if let (Enforcement::Documented, Some(target), Some(key)) =
         (services.enforcement, &row.kms_key_arn, &source.kms_key_arn)
     {
-        documented(&keys, row, target, source, key, source_key).await?;
+        documented(keys, row, target, source, key, source_key).await?;
     }
     match (&row.kms_key_arn, &source.kms_key_arn) {
-        (None, None) if same_region => {
-            Ok(Copied { data_key: source_key.clone(), stored: as_it_is, incremental: true })
-        }
+        (None, None) if same_region => Ok(unchanged(source_key.clone(), as_it_is)),
         (Some(target), Some(key))
             if target == key && same_region && source.account == row.account =>
         {
             let grant = keys.decrypting(&row.region, target, &source_key.context_id).await?;
             let data_key = keys.same_key(row, target, grant, source_key).await?.0;
-            Ok(Copied { data_key, stored: as_it_is, incremental: true })
+            Ok(unchanged(data_key, as_it_is))
         }
         // The outcome matrix never makes a plain copy of an encrypted snapshot.
         (None, Some(_)) => Err(corrupt("kms_key_arn").into()),
@@ -171,14 +275,11 @@ async fn make(
             });
             let (data_key, target_key, opened) = match target {
                 None => plain_keys(services, row, source_key, earlier.as_ref())?,
-                Some(target) => open_keys(&keys, row, target, source, earlier.as_ref()).await?,
+                Some(target) => open_keys(keys, row, target, source, earlier.as_ref()).await?,
             };
-            remember_key(services, row, &data_key).await?;
-            let incremental = earlier.is_some();
             let keys = ResealKeys { source: opened, target: target_key };
             let earlier = earlier.map(|earlier| earlier.roots);
-            let stored = reseal(services, row, source, keys, earlier).await?;
-            Ok(Copied { data_key, stored, incremental })
+            Ok(Prepared::Reseal { data_key, keys, earlier })
         }
     }
 }
@@ -442,7 +543,10 @@ async fn finish(
                     let Stored { root, full_bytes } = stored;
                     snapshot::set_completed(tx, region, id, root, *full_bytes, ended)?
                 }
-                Err(refused) => snapshot::set_failed(tx, region, id, refused.state_message)?,
+                Err(Refused { state_message, explain_id, .. }) => {
+                    let message = StateMessage::new(state_message, explain_id.as_deref());
+                    snapshot::set_failed(tx, region, id, &message.stored())?
+                }
             };
             if ended_now {
                 done.iter().try_for_each(|done| put_event(tx, done))?;
@@ -477,5 +581,10 @@ fn event(
     let envelope = services.envelope(&row.account, &row.region);
     let span = Span { start: row.started, end: ended };
     let form = ArnForm::Regular;
-    Some(notification::copy_snapshot(envelope, form, &row.id, &copied, span, &told))
+    let event = notification::copy_snapshot(envelope, form, &row.id, &copied, span, &told);
+    let explain_id = outcome.as_ref().err().and_then(|refused| refused.explain_id.as_deref());
+    Some(match explain_id {
+        Some(id) => event.with_explain_id(id),
+        None => event,
+    })
 }

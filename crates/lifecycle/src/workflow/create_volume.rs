@@ -7,9 +7,12 @@
 use super::initialize_volume::InitializeVolume;
 use super::keys::{EBS_BACK_END, FRONT_END, Keys, OpenGrant};
 use crate::kinds::enqueue_initialize_volume;
-use crate::port::kms::{CapturedIdentity, GrantConstraint, GrantOperation};
-use crate::services::{Services, Trouble};
+use crate::port::kms::{
+    CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsFailure, KmsPort, Probe,
+};
+use crate::services::{Enforcement, Services, Trouble};
 use base::{AccountId, Region, VolumeId};
+use ebs::arns::ec2_service_principal;
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::volume::{self, Created};
 use ebs::{Volume, VolumeState, WrappedKey, initialization};
@@ -54,7 +57,7 @@ pub async fn run(services: &Services, job: &CreateVolume) -> Result<(), Trouble>
     let (region, id) = (job.region.clone(), job.volume.clone());
     let row = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
     let Some(row) = row.filter(|row| row.state == VolumeState::Creating) else { return Ok(()) };
-    match make(services, job, &row).await {
+    match make(&keys(services, &*services.kms, job), job, &row).await {
         Ok(made) => finish(services, job, made).await,
         Err(trouble) if trouble.is_transient() => Err(trouble),
         Err(trouble) => vanish(services, job, &trouble).await,
@@ -74,15 +77,34 @@ impl Made {
     }
 }
 
-async fn make(services: &Services, job: &CreateVolume, row: &Volume) -> Result<Made, Trouble> {
-    let keys = Keys {
+fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CreateVolume) -> Keys<'a> {
+    Keys {
         services,
+        kms,
         account: &job.account,
         identity: &job.identity,
         service_name: EBS_BACK_END.to_owned(),
-    };
+    }
+}
+
+/// Makes the decisions of a volume without making the volume: `row` is none that exists, and `kms`
+/// only rehearses.
+///
+/// # Errors
+/// What would stop the volume, or stopped the rehearsal.
+pub async fn rehearse(
+    services: &Services,
+    kms: &dyn KmsPort,
+    job: &CreateVolume,
+    row: &Volume,
+) -> Result<(), Trouble> {
+    make(&keys(services, kms, job), job, row).await.map(drop)
+}
+
+/// Every KMS call of a volume, in order. It changes no row and no block: a rehearsal takes the same way.
+async fn make(keys: &Keys<'_>, job: &CreateVolume, row: &Volume) -> Result<Made, Trouble> {
     match (&row.kms_key_arn, &job.source) {
-        (None, None) => Ok(Made::of(plain_blank(services, job))),
+        (None, None) => Ok(Made::of(plain_blank(keys.services, job))),
         (None, Some(source)) => Ok(Made::of(Created {
             // A plain volume reads a plain snapshot as it is: the service holds both keys.
             data_key: source.data_key.clone(),
@@ -97,9 +119,39 @@ async fn make(services: &Services, job: &CreateVolume, row: &Volume) -> Result<M
             let base_root = row.base_root.clone();
             Ok(Made::of(Created { data_key, base_root, continues_snapshot: true }))
         }
-        (Some(key_arn), None) => blank(&keys, job, key_arn).await,
-        (Some(key_arn), Some(source)) => above_foreign_base(&keys, job, row, key_arn, source).await,
+        (Some(key_arn), None) => blank(keys, job, key_arn).await,
+        (Some(key_arn), Some(source)) => {
+            if keys.services.enforcement == Enforcement::Documented {
+                documented(keys, job, source).await?;
+            }
+            above_foreign_base(keys, job, row, key_arn, source).await
+        }
     }
+}
+
+/// What the documentation asks of the caller on the key of another account's snapshot, besides the
+/// calls that are made (fas_map_ec2.json, `snapshot-other-key-or-shared`, rows that are not enforced).
+async fn documented(
+    keys: &Keys<'_>,
+    job: &CreateVolume,
+    source: &SourceSnapshot,
+) -> Result<(), KmsFailure> {
+    let SourceSnapshot { owned: false, kms_key_arn: Some(key_arn), data_key } = source else {
+        return Ok(());
+    };
+    let (region, context_id) = (&job.region, data_key.context_id.clone());
+    keys.may(region, Probe::DescribeKey { key_arn }).await?;
+    keys.may(region, Probe::Decrypt(data_key.into())).await?;
+    let service = ec2_service_principal(region);
+    let grant = GrantSpec {
+        key_arn: key_arn.clone(),
+        grantee: service.clone(),
+        retiring: service,
+        operation: GrantOperation::Decrypt,
+        constraint: GrantConstraint::Equals(context_id),
+        name: None,
+    };
+    keys.may(region, Probe::CreateGrant(grant)).await
 }
 
 fn plain_blank(services: &Services, job: &CreateVolume) -> Created {
@@ -199,7 +251,11 @@ fn filling_of(job: &CreateVolume) -> InitializeVolume {
 
 async fn vanish(services: &Services, job: &CreateVolume, trouble: &Trouble) -> Result<(), Trouble> {
     tracing::info!(volume = %job.volume, %trouble, "a volume could not be created");
-    let (job, events) = (job.clone(), failure_events(services, job, &trouble.event_cause()));
+    let mut events = failure_events(services, job, &trouble.event_cause());
+    if let Some(id) = trouble.explain_id() {
+        events = events.map(|event| event.with_explain_id(id));
+    }
+    let job = job.clone();
     services.db.write(move |tx| vanish_in(tx, &job, &events)).await
 }
 

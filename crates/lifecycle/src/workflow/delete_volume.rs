@@ -69,7 +69,8 @@ async fn retire_grant(services: &Services, job: &DeleteVolume) -> Result<(), Tro
     let found = services.db.read(read).await?;
     if let Some(grant) = found.and_then(|(row, foreign)| grant_of(&row, &foreign)) {
         let service_name = EBS_BACK_END.to_owned();
-        ServiceKeys { services, account: &job.account, service_name }.retire(&grant).await;
+        let kms = &*services.kms;
+        ServiceKeys { kms, account: &job.account, service_name }.retire(&grant).await;
     }
     Ok(())
 }

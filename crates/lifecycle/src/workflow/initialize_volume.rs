@@ -265,7 +265,7 @@ impl Sealing<'_> {
 
     fn service_keys(&self) -> ServiceKeys<'_> {
         let (services, account) = (self.services, &self.job.account);
-        ServiceKeys { services, account, service_name: EBS_BACK_END.to_owned() }
+        ServiceKeys { kms: &*services.kms, account, service_name: EBS_BACK_END.to_owned() }
     }
 }
 

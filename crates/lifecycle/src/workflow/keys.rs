@@ -2,7 +2,7 @@
 
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
-    Probe, VolumeKey, Wrapped,
+    KmsPort, Probe, VolumeKey, Wrapped,
 };
 use crate::services::Services;
 use base::{AccountId, Region};
@@ -22,6 +22,8 @@ pub(crate) fn copier(region: &Region) -> String {
 /// Makes KMS calls for one resource on one user's behalf.
 pub(crate) struct Keys<'a> {
     pub(crate) services: &'a Services,
+    /// The services' own, or one that only rehearses.
+    pub(crate) kms: &'a dyn KmsPort,
     pub(crate) account: &'a AccountId,
     pub(crate) identity: &'a CapturedIdentity,
     /// The trail's name for the service's own calls.
@@ -37,7 +39,8 @@ pub(crate) struct OpenGrant {
 
 /// Makes the service's own calls for an account, on grants, long after the user's request.
 pub(crate) struct ServiceKeys<'a> {
-    pub(crate) services: &'a Services,
+    /// The services' own, or one that only rehearses.
+    pub(crate) kms: &'a dyn KmsPort,
     pub(crate) account: &'a AccountId,
     /// The trail's name for the calls.
     pub(crate) service_name: String,
@@ -59,14 +62,14 @@ impl ServiceKeys<'_> {
         region: &Region,
         key: &WrappedKey,
     ) -> Result<VolumeKey, KmsFailure> {
-        self.services.kms.decrypt(self.call(region), &key.wrapped, &key.context_id).await
+        self.kms.decrypt(self.call(region), &key.wrapped, &key.context_id).await
     }
 
     /// S RetireGrant. A grant that cannot be given back is no reason to fail the work it was made for;
     /// it stays visible in `ListGrants`.
     pub(crate) async fn retire(&self, grant: &OpenGrant) {
         let call = self.call(&grant.region);
-        let answer = self.services.kms.retire_grant(call, &grant.key_arn, &grant.id).await;
+        let answer = self.kms.retire_grant(call, &grant.key_arn, &grant.id).await;
         if let Err(failure) = answer {
             tracing::warn!(key = grant.key_arn, grant = grant.id, %failure, "grant stays");
         }
@@ -86,12 +89,12 @@ impl Keys<'_> {
 
     /// Whether the user may make a call, without making it.
     pub(crate) async fn may(&self, region: &Region, probe: Probe<'_>) -> Result<(), KmsFailure> {
-        self.services.kms.may(self.by_user(region, FRONT_END), probe).await
+        self.kms.may(self.by_user(region, FRONT_END), probe).await
     }
 
     fn as_service(&self) -> ServiceKeys<'_> {
         let service_name = self.service_name.clone();
-        ServiceKeys { services: self.services, account: self.account, service_name }
+        ServiceKeys { kms: self.kms, account: self.account, service_name }
     }
 
     /// F GenerateDataKeyWithoutPlaintext: a new data key for `context_id`.
@@ -102,8 +105,8 @@ impl Keys<'_> {
         context_id: &str,
     ) -> Result<WrappedKey, KmsFailure> {
         let call = self.by_user(region, FRONT_END);
-        let kms = &self.services.kms;
-        let wrapped = kms.generate_data_key_without_plaintext(call, key_arn, context_id).await?;
+        let wrapped =
+            self.kms.generate_data_key_without_plaintext(call, key_arn, context_id).await?;
         Ok(WrappedKey {
             wrapped,
             context_id: context_id.to_owned(),
@@ -121,7 +124,7 @@ impl Keys<'_> {
     ) -> Result<WrappedKey, KmsFailure> {
         let call = self.by_user(region, FRONT_END);
         let wrapped = Wrapped { ciphertext: &source.wrapped, context_id: &source.context_id };
-        let answer = self.services.kms.re_encrypt(call, wrapped, key_arn, context_id).await?;
+        let answer = self.kms.re_encrypt(call, wrapped, key_arn, context_id).await?;
         Ok(source.rewrapped(answer, context_id))
     }
 
@@ -148,7 +151,7 @@ impl Keys<'_> {
             name: Some(format!("{verb}-{context}")),
             constraint,
         };
-        let id = self.services.kms.create_grant(self.by_user(region, invoked_by), spec).await?;
+        let id = self.kms.create_grant(self.by_user(region, invoked_by), spec).await?;
         Ok(OpenGrant { key_arn: key_arn.to_owned(), region: region.clone(), id })
     }
 
@@ -171,7 +174,7 @@ impl Keys<'_> {
         context_id: &str,
     ) -> Result<WrappedKey, KmsFailure> {
         let call = self.as_service().call(region);
-        let wrapped = self.services.kms.encrypt(call, key_arn, key, context_id).await?;
+        let wrapped = self.kms.encrypt(call, key_arn, key, context_id).await?;
         Ok(source.rewrapped(wrapped, context_id))
     }
 

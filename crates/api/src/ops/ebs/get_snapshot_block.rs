@@ -7,7 +7,7 @@ use crate::direct::token::Tokens;
 use crate::direct::{BLOCK_BYTES, blocking, key};
 use crate::pipeline::Http;
 use crate::storage::find::FoundSnapshot;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::{Blob, Shape};
 use base::SnapshotId;
 use base64::Engine;
@@ -75,6 +75,10 @@ impl Operation for GetSnapshotBlock {
 
     fn asks(plan: &Plan) -> Vec<Ask> {
         vec![plan.found.ask("ebs:GetSnapshotBlock")]
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        rehearsal.noted(key::open(call, &plan.found.snapshot).await.map(drop))
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

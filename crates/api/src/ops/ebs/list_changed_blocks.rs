@@ -8,7 +8,7 @@ use crate::direct::token::{BLOCK_TOKEN_SECONDS, Tokens};
 use crate::direct::{BLOCK_BYTES, blocking};
 use crate::pipeline::Http;
 use crate::storage::find::FoundSnapshot;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::Shape;
 use base::{SnapshotId, Timestamp};
 use blockstore::snapshot::{self, ChangedBlock as Change, SnapshotReader};
@@ -87,6 +87,13 @@ impl Operation for ListChangedBlocks {
     fn asks(plan: &Plan) -> Vec<Ask> {
         let both = plan.first.iter().chain([&plan.second]);
         both.map(|found| found.ask("ebs:ListChangedBlocks")).collect()
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        for found in plan.first.iter().chain([&plan.second]) {
+            rehearsal.noted(check_key(call, found).await)?;
+        }
+        Ok(())
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

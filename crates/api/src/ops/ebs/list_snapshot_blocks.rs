@@ -6,7 +6,7 @@ use crate::direct::token::{BLOCK_TOKEN_SECONDS, Tokens};
 use crate::direct::{BLOCK_BYTES, blocking, code};
 use crate::pipeline::Http;
 use crate::storage::find::FoundSnapshot;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::Shape;
 use base::{SnapshotId, Timestamp};
 
@@ -75,6 +75,10 @@ impl Operation for ListSnapshotBlocks {
 
     fn asks(plan: &Plan) -> Vec<Ask> {
         vec![plan.found.ask("ebs:ListSnapshotBlocks")]
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        rehearsal.noted(check_key(call, &plan.found).await)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

@@ -5,7 +5,7 @@ use crate::direct::find::{Writable, writable};
 use crate::direct::uploads::session;
 use crate::direct::{BLOCK_BYTES, blocking, key};
 use crate::pipeline::Http;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::{Blob, Shape, string_enum};
 use base::SnapshotId;
 use base64::Engine;
@@ -99,6 +99,10 @@ impl Operation for PutSnapshotBlock {
 
     fn asks(plan: &Plan) -> Vec<Ask> {
         vec![plan.writable.found.ask("ebs:PutSnapshotBlock")]
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        rehearsal.noted(key::open(call, &plan.writable.found.snapshot).await.map(drop))
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

@@ -10,7 +10,7 @@ use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{Candidates, KeyTarget};
 use crate::storage::shape::SseType;
 use crate::storage::tagging;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::Shape;
 use base::{SnapshotId, Timestamp, VolumeId};
 use ebs::client_token::{self, Claim, TokenScope};
@@ -145,6 +145,10 @@ impl Operation for StartSnapshot {
         let (name, empty) = ("StartSnapshot", iam::Context::new());
         asks.extend(tagging::ask_for_new(&plan.tags, &arn, &plan.account, name, empty));
         asks
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        rehearsal.noted(row(call, plan).await.map(drop))
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

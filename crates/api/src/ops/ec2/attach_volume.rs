@@ -1,6 +1,7 @@
 //! `ec2:AttachVolume`: gives an instance a volume as a block device.
 
 use crate::kms_port::capture;
+use crate::rehearsal::Rehearsal;
 use crate::storage::code::{INCORRECT_STATE, VOLUME_IN_USE, invalid_value};
 use crate::storage::find::{FoundInstance, FoundVolume};
 use crate::storage::shape::AttachmentShape;
@@ -60,23 +61,49 @@ impl Operation for AttachVolume {
         vec![plan.volume.ask(action), plan.instance.ask(action)]
     }
 
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        let Plan { volume, instance, device } = plan;
+        let (volume, instance) = (&volume.volume, &instance.instance);
+        if let Err(error) = check_free(call, volume, &instance.id, device).await {
+            rehearsal.refused(&error);
+        }
+        rehearsal.go_on();
+        let (id, kms) = (&volume.id, call.kms());
+        let request = request(call, volume, &instance.id, device);
+        let refused = |failure| refusal(failure, id, &instance.id, device);
+        attach::rehearse(&call.world.services, &*kms, &request).await.map_err(refused)?;
+        if let Some(failure) = rehearsal.take_failure() {
+            rehearsal.refused(&refused(AttachFailure::Key(failure)));
+        }
+        Ok(())
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<AttachmentShape, Error> {
         let Plan { volume, instance, device } = plan.into_inner();
         let (volume, instance) = (volume.volume, instance.instance);
         check_free(call, &volume, &instance.id, &device).await?;
         let id = volume.id.clone();
-        let request = AttachRequest {
-            volume,
-            instance: instance.id.clone(),
-            device: device.clone(),
-            identity: capture(call),
-            request_id: call.request_id.clone(),
-        };
+        let request = request(call, &volume, &instance.id, &device);
         let attached = attach::attach(&call.world.services, request).await;
         // The reply shows the attachment as it began; the device serves already.
         attached
             .map(|attachment| AttachmentShape::in_state(&attachment, "attaching"))
             .map_err(|failure| refusal(failure, &id, &instance.id, &device))
+    }
+}
+
+fn request(
+    call: &Call,
+    volume: &ebs::Volume,
+    instance: &InstanceId,
+    device: &str,
+) -> AttachRequest {
+    AttachRequest {
+        volume: volume.clone(),
+        instance: instance.clone(),
+        device: device.to_owned(),
+        identity: capture(call),
+        request_id: call.request_id.clone(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! cannot be used, shows later as a copy in the state `error` (spec 20, C.6).
 
 use crate::kms_port::capture;
+use crate::rehearsal::{Need, Rehearsal};
 use crate::storage::code::{AUTH_FAILURE, invalid_value};
 use crate::storage::condition;
 use crate::storage::find::{FoundSnapshot, parsed};
@@ -19,13 +20,16 @@ use ebs::snapshot::{self, CopySource, NO_VOLUME};
 use ebs::tag::{self, Tag};
 use ebs::{Snapshot, SnapshotState, arns, settings};
 use lifecycle::port::kms::KmsFailure;
-use lifecycle::workflow::copy_snapshot::CopySnapshot as Job;
+use lifecycle::workflow::copy_snapshot::{self, CopySnapshot as Job};
 
 pub(crate) struct CopySnapshot;
 
 const RESOURCE_LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("ResourceLimitExceeded", 400);
 /// Copies of an account that may be pending in one region (spec 02, "CopySnapshot").
 const PENDING_COPIES_MAX: u64 = 20;
+/// What is seen of a copy that could not be made.
+const ENDS_IN_ERROR: &str = "the copy is accepted as pending, then ends in the state error (event \
+                             copySnapshot failed) with the StateMessage";
 /// Completion durations: from 15 minutes to two days in steps of 15.
 const MINUTES_STEP: i32 = 15;
 const MINUTES_MAX: i32 = 2_880;
@@ -122,6 +126,30 @@ impl Operation for CopySnapshot {
         asks
     }
 
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        let kms_key_arn = plan.key.obtain(call).await?;
+        if let Some(arn) = &kms_key_arn
+            && let Err(error) = check_key(call, arn, plan.key_given.as_deref()).await
+        {
+            rehearsal.refused(&error);
+        }
+        rehearsal.later(ENDS_IN_ERROR);
+        rehearsal.go_on();
+        let row = row(call, plan, kms_key_arn);
+        let (job, kms) = (job(call, &row), call.kms());
+        let services = &call.world.services;
+        let unseen = copy_snapshot::rehearse(services, &*kms, &job, &row).await;
+        let sentence = unseen
+            .map_err(Error::internal)?
+            .or_else(|| rehearsal.take_failure().map(copy_snapshot::ending));
+        if let Some(sentence) = sentence {
+            rehearsal.fails_later(format!("{ENDS_IN_ERROR} \"{sentence}\""));
+        }
+        rehearsal.need(Need::Documented);
+        let also = copy_snapshot::rehearse_documented(services, &*kms, &job, &row).await;
+        also.map_err(Error::internal)
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let plan = plan.into_inner();
         let kms_key_arn = plan.key.obtain(call).await?;
@@ -129,12 +157,7 @@ impl Operation for CopySnapshot {
             check_key(call, arn, plan.key_given.as_deref()).await?;
         }
         let row = row(call, &plan, kms_key_arn);
-        let job = Job {
-            region: row.region.clone(),
-            account: row.account.clone(),
-            snapshot: row.id.clone(),
-            identity: capture(call),
-        };
+        let job = job(call, &row);
         let (id, tags, now) = (row.id.clone(), plan.tags.clone(), call.now);
         call.world
             .db
@@ -157,6 +180,16 @@ impl Operation for CopySnapshot {
         call.world.wake_jobs();
         let tags = plan.tags.into_iter().map(TagShape::from).collect();
         Ok(Output { tags, snapshot_id: id })
+    }
+}
+
+fn job(call: &Call, row: &Snapshot) -> Job {
+    Job {
+        region: row.region.clone(),
+        account: row.account.clone(),
+        snapshot: row.id.clone(),
+        identity: capture(call),
+        explain_id: call.notes.explain_id().map(str::to_owned),
     }
 }
 

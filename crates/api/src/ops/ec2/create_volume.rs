@@ -1,6 +1,7 @@
 //! `ec2:CreateVolume`: accepts a new volume, blank or from a snapshot; its key is fetched afterwards.
 
 use crate::kms_port::capture;
+use crate::rehearsal::Rehearsal;
 use crate::storage::code::{IDEMPOTENT_PARAMETER_MISMATCH, INCORRECT_STATE, invalid_value};
 use crate::storage::condition::{self, VolumeFacts};
 use crate::storage::find::{FoundSnapshot, parsed, zone_id};
@@ -19,11 +20,15 @@ use ebs::volume_type::{Performance, VolumeSpec};
 use ebs::{
     Initialization, Volume, VolumeState, VolumeType, arns, initialization, settings, volume,
 };
-use lifecycle::workflow::create_volume::{CreateVolume as Job, SourceSnapshot};
+use lifecycle::workflow::create_volume::{self, CreateVolume as Job, SourceSnapshot};
 
 pub(crate) struct CreateVolume;
 
 const INVALID_ZONE_NOT_FOUND: ErrorSpec = ErrorSpec::sender("InvalidZone.NotFound", 400);
+
+/// What is seen of a volume whose key could not be used.
+const VANISHES: &str = "the volume is accepted as creating, then vanishes: InvalidVolume.NotFound \
+                        (events createVolume failed and deleteVolume)";
 
 #[derive(Shape)]
 #[shape(input, dry_run, unsupported(OutpostArn, Operator))]
@@ -118,18 +123,25 @@ impl Operation for CreateVolume {
         asks
     }
 
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        let kms_key_arn = plan.key.obtain(call).await?;
+        rehearsal.later(VANISHES);
+        rehearsal.go_on();
+        let row = row(call, plan, kms_key_arn);
+        let (job, kms) = (job(call, plan, &row)?, call.kms());
+        let rehearsed = create_volume::rehearse(&call.world.services, &*kms, &job, &row).await;
+        rehearsed.map_err(Error::internal)?;
+        if rehearsal.take_failure().is_some() {
+            rehearsal.fails_later(VANISHES);
+        }
+        Ok(())
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<VolumeShape, Error> {
         let plan = plan.into_inner();
         let kms_key_arn = plan.key.obtain(call).await?;
         let row = row(call, &plan, kms_key_arn);
-        let job = Job {
-            region: row.region.clone(),
-            account: row.account.clone(),
-            volume: row.id.clone(),
-            identity: capture(call),
-            request_id: call.request_id.clone(),
-            source: plan.snapshot.as_ref().map(source).transpose()?,
-        };
+        let job = job(call, &plan, &row)?;
         let (tags, token, now) = (plan.tags.clone(), plan.token.clone(), call.now);
         let filling = initialization(&row, plan.initialization_rate_mib);
         let accepted = call
@@ -153,6 +165,17 @@ impl Operation for CreateVolume {
         let rate = plan.initialization_rate_mib;
         Ok(VolumeShape::created(&volume, plan.zone_id, tags, rate))
     }
+}
+
+fn job(call: &Call, plan: &Plan, row: &Volume) -> Result<Job, Error> {
+    Ok(Job {
+        region: row.region.clone(),
+        account: row.account.clone(),
+        volume: row.id.clone(),
+        identity: capture(call),
+        request_id: call.request_id.clone(),
+        source: plan.snapshot.as_ref().map(source).transpose()?,
+    })
 }
 
 fn token(input: &Input) -> Result<Option<Token>, Error> {

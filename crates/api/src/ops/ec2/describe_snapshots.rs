@@ -93,7 +93,7 @@ impl Operation for DescribeSnapshots {
         let page = plan.selection.page(listed, |listed| listed.snapshot.id.as_str())?;
         let snapshots = page.items.into_iter();
         let snapshots =
-            snapshots.map(|listed| SnapshotShape::described(&listed.snapshot, listed.tags));
+            snapshots.map(|listed| SnapshotShape::described(call, &listed.snapshot, listed.tags));
         Ok(Output { snapshots: snapshots.collect(), next_token: page.next_token })
     }
 }

@@ -6,7 +6,7 @@ use crate::storage::code::invalid_value;
 use crate::storage::condition;
 use crate::storage::default_encryption as setting;
 use crate::storage::key::describe_key;
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::Shape;
 use base::Region;
 use lifecycle::port::kms::KmsFailure;
@@ -39,25 +39,32 @@ impl Operation for ModifyEbsDefaultKmsKeyId {
         vec![Ask::any("ec2:ModifyEbsDefaultKmsKeyId").with(condition::of_region(&plan.region))]
     }
 
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        rehearsal.noted(usable(call, &plan.key_id).await.map(drop))
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<setting::DefaultKey, Error> {
-        let id = &plan.key_id;
-        let invalid = || invalid_value(format!("The specified keyId {id} is invalid"));
-        let arn = match describe_key(call, id).await {
-            // Whether the key is enabled is asked when it is used.
-            Ok(facts) if facts.symmetric => facts.arn,
-            Ok(_) => return Err(invalid()),
-            Err(KmsFailure::Unavailable { message }) => {
-                return Err(Error::internal(KmsFailure::Unavailable { message }));
-            }
-            Err(
-                KmsFailure::Denied { .. }
-                | KmsFailure::State { .. }
-                | KmsFailure::NotFound { .. }
-                | KmsFailure::Unusable { .. },
-            ) => return Err(invalid()),
-        };
+        let arn = usable(call, &plan.key_id).await?;
         setting::set_default_key(call, Some(arn.clone())).await?;
         Ok(setting::DefaultKey::shown(Some(arn)))
+    }
+}
+
+/// The ARN of a key that can protect volumes. Whether it is enabled is asked when it is used.
+async fn usable(call: &Call, id: &str) -> Result<String, Error> {
+    let invalid = || invalid_value(format!("The specified keyId {id} is invalid"));
+    match describe_key(call, id).await {
+        Ok(facts) if facts.symmetric => Ok(facts.arn),
+        Ok(_) => Err(invalid()),
+        Err(KmsFailure::Unavailable { message }) => {
+            Err(Error::internal(KmsFailure::Unavailable { message }))
+        }
+        Err(
+            KmsFailure::Denied { .. }
+            | KmsFailure::State { .. }
+            | KmsFailure::NotFound { .. }
+            | KmsFailure::Unusable { .. },
+        ) => Err(invalid()),
     }
 }
 

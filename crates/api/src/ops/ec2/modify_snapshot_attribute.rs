@@ -3,7 +3,7 @@
 use crate::storage::code::{AUTH_FAILURE, OPERATION_NOT_PERMITTED, invalid_value};
 use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{describe_key, may};
-use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
 use awsproto::code::{INVALID_PARAMETER_COMBINATION, MISSING_PARAMETER, UNAUTHORIZED_OPERATION};
 use awsproto::{ErrorSpec, Shape, string_enum};
 use base::{AccountId, SnapshotId};
@@ -119,6 +119,14 @@ impl Operation for ModifySnapshotAttribute {
         let arn = parsed(&arns::snapshot_arn(&snapshot.region, &snapshot.id));
         let action = "ec2:ModifySnapshotAttribute";
         vec![Ask::on(action, &arn, &snapshot.account).with(context)]
+    }
+
+    async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
+        let mut outcome = check_owner(&plan.found);
+        if outcome.is_ok() && plan.direction == OperationType::Add {
+            outcome = check_shareable(call, plan).await;
+        }
+        rehearsal.noted(outcome)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
@@ -270,12 +278,13 @@ async fn is_managed_key(call: &Call, key_arn: &str) -> Result<bool, Error> {
         return Ok(facts.arn == key_arn);
     }
     let (account, region) = (call.account().clone(), call.region.clone());
-    let alias = call
-        .world
-        .db
-        .read(move |tx| kms::alias::get(tx, &account, &region, managed))
-        .await
-        .map_err(Error::internal)?;
+    let alias = call.world.db.read(move |tx| kms::alias::get(tx, &account, &region, managed)).await;
+    let alias = match alias {
+        Ok(alias) => alias,
+        // No such key, so not this one. Asking makes it, a rehearsal does not.
+        Err(kms::Error::AliasNotFound { .. }) => return Ok(false),
+        Err(error) => return Err(Error::internal(error)),
+    };
     Ok(alias.key_id.is_some_and(|id| key_arn.ends_with(&format!("key/{id}"))))
 }
 

@@ -122,6 +122,7 @@ mod tests {
             via_service: via.map(str::to_owned),
             invoked_by: "ec2-frontend-api.amazonaws.com".to_owned(),
             shared_request_id: None,
+            cause: None,
         });
         call
     }

@@ -142,7 +142,7 @@ pub(crate) async fn make_ebs_key_if_named(
     key_id: &str,
 ) -> Result<(), Error> {
     let named = managed::names_ebs_managed_key(key_id, call.account(), &call.region);
-    if !named || !action.takes_alias() {
+    if !named || !action.takes_alias() || call.rehearsal.is_some() {
         return Ok(());
     }
     let key_id = key_id.to_owned();
@@ -164,6 +164,8 @@ pub(crate) struct Requester {
     pub(crate) caller: iam::Principal,
     pub(crate) via_service: Option<String>,
     pub(crate) region: base::Region,
+    /// Grants a rehearsal has come by.
+    assumed: Vec<kms::grant::Grant>,
 }
 
 impl Requester {
@@ -173,6 +175,7 @@ impl Requester {
             caller: call.caller.principal.clone(),
             via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
             region: call.region.clone(),
+            assumed: call.rehearsal.as_ref().map(|r| r.grants()).unwrap_or_default(),
         }
     }
 
@@ -189,6 +192,7 @@ impl Requester {
             caller: &self.caller,
             via_service: self.via_service.as_deref(),
             facts,
+            assumed: &self.assumed,
         }
     }
 
@@ -206,10 +210,13 @@ impl Requester {
 
 /// A key's side of a decision as the pipeline takes it.
 pub(crate) fn guarded(guard: kms::guard::Guard) -> Ask {
-    let kms::guard::Guard { action, resource, resource_account, layer, grants, context } = guard;
-    Ask::on(action, &resource, &resource_account)
-        .with(context)
-        .guarded(Guard::Resource { layer, grants })
+    let kms::guard::Guard { action, resource, resource_account, layer, grants, missed, context } =
+        guard;
+    Ask::on(action, &resource, &resource_account).with(context).guarded(Guard::Resource {
+        layer,
+        grants,
+        missed,
+    })
 }
 
 /// The condition keys of a request that is not about a key.

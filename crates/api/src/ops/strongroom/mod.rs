@@ -56,7 +56,11 @@ impl Found {
             name: "the attachment".to_owned(),
             mandatory: true,
         };
-        self.volume.ask(action).guarded(Guard::Resource { layer, grants: Vec::new() })
+        self.volume.ask(action).guarded(Guard::Resource {
+            layer,
+            grants: Vec::new(),
+            missed: Vec::new(),
+        })
     }
 }
 

@@ -171,9 +171,9 @@ fn asks(
     }
     let layer = role.trust_layer()?;
     let ask = |action: &str| {
-        Ask::on(action, &role.entity.arn(), &role.entity.account)
-            .with(context.clone())
-            .guarded(Guard::Resource { layer: layer.clone(), grants: Vec::new() })
+        Ask::on(action, &role.entity.arn(), &role.entity.account).with(context.clone()).guarded(
+            Guard::Resource { layer: layer.clone(), grants: Vec::new(), missed: Vec::new() },
+        )
     };
     Ok(actions.into_iter().map(ask).collect())
 }

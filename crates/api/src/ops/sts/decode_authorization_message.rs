@@ -43,6 +43,7 @@ impl Operation for DecodeAuthorizationMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decided::DecisionId;
     use crate::testing::{account, bench, run};
     use iam::{Context, Layers, Principal, Request};
     use serde_json::json;
@@ -59,7 +60,9 @@ mod tests {
             context: &Context::new(),
         };
         let denied = iam::evaluate(&request, &Layers::default());
-        let encoded = bench.world.decisions.seal(&*bench.world.rng, &denied);
+        let event_id = base::id::uuid(&*bench.world.rng);
+        let id = DecisionId { account: account(1), event_id, number: Some(1) };
+        let encoded = bench.world.decisions.seal(&*bench.world.rng, &denied, Some(&id));
         let call = bench.root(&account(1), "us-east-1");
         let input = json!({"EncodedMessage": encoded});
         let reply = run::<DecodeAuthorizationMessage>(&call, input).await.expect("ours");

@@ -1,5 +1,6 @@
 //! Storage as its users see it: whole requests through the pipeline, jobs run step by step.
 
+pub(crate) mod decided;
 mod describing;
 mod foreign;
 mod keys;
@@ -13,8 +14,8 @@ mod together;
 mod trail;
 mod volumes;
 
-use crate::Service;
-use crate::testing::{Bench, account, bench, region, run_named};
+use crate::testing::{Bench, account, bench_with, region, run_named};
+use crate::{Enforcement, Service};
 use base::{InstanceId, Timestamp};
 use iam::Principal;
 use lifecycle::jobs::{Config, Runner};
@@ -33,7 +34,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
-        let bench = bench().await;
+        Self::with(Enforcement::Native).await
+    }
+
+    pub(crate) async fn with(enforcement: Enforcement) -> Self {
+        let bench = bench_with(enforcement).await;
         let config = Config {
             db: bench.world.db.clone(),
             clock: bench.clock.clone(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 impl Stage {
     /// Makes a user of an account with one policy.
-    async fn user(&self, digit: u8, name: &str, statements: Value) -> Principal {
+    pub(crate) async fn user(&self, digit: u8, name: &str, statements: Value) -> Principal {
         let iam = |operation: &'static str, input: Value| {
             self.try_root(digit, HERE, Service::Iam, operation, input)
         };

@@ -107,6 +107,7 @@ async fn a_source_that_cannot_be_copied_ends_in_error() {
             account: crate::testing::account(2),
             snapshot: base::SnapshotId::parse(&copy).unwrap(),
             identity: lifecycle::port::kms::CapturedIdentity(String::new()),
+            explain_id: None,
         };
         let services = &stage.bench.world.services;
         lifecycle::workflow::copy_snapshot::run(services, &job).await.unwrap();

@@ -1,0 +1,226 @@
+//! What was decided about a call, kept in the row of its trail record (RFD 15).
+//!
+//! The pipeline writes it down while it decides, so an explanation is what happened and not what would
+//! happen now. A denial keeps what was looked at; an allowed ask keeps what allowed it and what it
+//! was asked under, which is enough to decide it once more.
+
+use crate::call::Call;
+use crate::pipeline::{Ask, Guard};
+use base::AccountId;
+use iam::{Context, Decision, Mismatch, Outcome, Principal, Reason, Trace};
+use kms::guard::MissedGrant;
+use lifecycle::Enforcement;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The version of the shape.
+const VERSION: u8 = 1;
+/// Statements that a kept trace tells of, and values that one of their elements tells of.
+const STATEMENTS_MAX: usize = 64;
+const VALUES_MAX: usize = 16;
+
+/// The decisions of one call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Decisions {
+    v: u8,
+    /// Which permissions EBS asks of KMS.
+    pub(crate) mode: Mode,
+    /// Who asked.
+    pub(crate) principal: Principal,
+    /// How the call arrived.
+    pub(crate) origin: Origin,
+    /// One for each ask, in order; the first that is denied is the last.
+    pub(crate) asks: Vec<Decided>,
+}
+
+/// How a call arrived, as far as conditions ask for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_ip: Option<String>,
+    pub(crate) user_agent: String,
+    /// The service that spoke for the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) via_service: Option<String>,
+    /// The request the service made the call for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cause: Option<String>,
+}
+
+/// [`Enforcement`] by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    Native,
+    Documented,
+}
+
+/// One decision.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    pub(crate) allowed: bool,
+    pub(crate) action: String,
+    pub(crate) resource: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<AccountId>,
+    pub(crate) reason: Reason,
+    /// The condition keys of resource and action; those of the call follow from [`Origin`].
+    pub(crate) context: Context,
+    /// What was looked at; only of denials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<Trace>,
+    /// Grants of the caller that did not fit; only of denials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missed: Vec<MissedGrant>,
+}
+
+impl Decisions {
+    /// Nothing decided yet.
+    pub(crate) fn of(call: &Call) -> Self {
+        let caller = &call.caller;
+        let forwarded = caller.forwarded.as_ref();
+        Self {
+            v: VERSION,
+            mode: match call.world.services.enforcement {
+                Enforcement::Native => Mode::Native,
+                Enforcement::Documented => Mode::Documented,
+            },
+            principal: caller.principal.clone(),
+            origin: Origin {
+                source_ip: caller.source_ip.clone(),
+                user_agent: caller.user_agent.clone(),
+                via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
+                cause: forwarded.and_then(|forwarded| forwarded.cause.clone()),
+            },
+            asks: Vec::new(),
+        }
+    }
+
+    /// Writes one down.
+    pub(crate) fn push(&mut self, ask: &Ask, decision: &Decision) {
+        let missed = match &ask.guard {
+            Guard::Resource { missed, .. } if !decision.allowed => missed.clone(),
+            Guard::Resource { .. } | Guard::Identity | Guard::Anyone => Vec::new(),
+        };
+        self.asks.push(Decided {
+            allowed: decision.allowed,
+            action: ask.action.clone(),
+            resource: ask.resource.clone(),
+            account: ask.resource_account.clone(),
+            reason: decision.reason.clone(),
+            context: ask.context.clone(),
+            trace: (!decision.allowed).then(|| concise(&decision.trace)),
+            missed,
+        });
+    }
+
+    /// The number of the decision that stopped the call, from one.
+    pub(crate) fn denied(&self) -> Option<usize> {
+        self.asks.iter().position(|ask| !ask.allowed).map(|index| index + 1)
+    }
+
+    /// Whether this shape is one this server reads.
+    pub(crate) fn is_known(&self) -> bool {
+        self.v == VERSION
+    }
+}
+
+/// The statements that say why: those for actions of other services are left out, and long lists are
+/// cut.
+fn concise(trace: &Trace) -> Trace {
+    let mut kept = trace.clone();
+    let mut left = STATEMENTS_MAX;
+    for policy in &mut kept.policies {
+        policy.statements.retain(|statement| {
+            let keep = tells(&statement.outcome) && left > 0;
+            left -= usize::from(keep);
+            keep
+        });
+        for statement in &mut policy.statements {
+            if let Outcome::Misses(mismatch) = &mut statement.outcome {
+                shorten(mismatch);
+            }
+        }
+    }
+    kept
+}
+
+fn tells(outcome: &Outcome) -> bool {
+    let Outcome::Misses(Mismatch::Action { wanted, found }) = outcome else { return true };
+    let service = found.split(':').next().unwrap_or_default();
+    wanted.iter().any(|action| action.split(':').next().unwrap_or_default() == service)
+}
+
+fn shorten(mismatch: &mut Mismatch) {
+    match mismatch {
+        Mismatch::Principal { wanted, .. }
+        | Mismatch::Action { wanted, .. }
+        | Mismatch::Resource { wanted, .. } => cut(wanted),
+        Mismatch::Condition { wanted, found, .. } => {
+            cut(wanted);
+            found.iter_mut().for_each(cut);
+        }
+        Mismatch::Inert { .. } => {}
+    }
+}
+
+fn cut(values: &mut Vec<String>) {
+    let more = values.len().saturating_sub(VALUES_MAX);
+    if more > 0 {
+        values.truncate(VALUES_MAX);
+        values.push(format!("… and {more} more"));
+    }
+}
+
+/// Names a decision, or all decisions of a call: `d-<account>-<event id>[-<number>]`. The account and
+/// the event are those of the trail record it is kept in, so it is found without an index of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecisionId {
+    pub(crate) account: AccountId,
+    pub(crate) event_id: String,
+    /// From one; absent for all of the call's.
+    pub(crate) number: Option<usize>,
+}
+
+const UUID_CHARS: usize = 36;
+
+impl DecisionId {
+    /// Reads what [`fmt::Display`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (account, rest) = text.strip_prefix("d-")?.split_once('-')?;
+        let account = AccountId::parse(account).ok()?;
+        let (event_id, number) = rest.split_at_checked(UUID_CHARS)?;
+        let plain = |b: u8| b.is_ascii_hexdigit() || b == b'-';
+        let number = match number {
+            "" => None,
+            number => Some(number.strip_prefix('-')?.parse().ok().filter(|n| *n > 0)?),
+        };
+        let event_id = event_id.bytes().all(plain).then(|| event_id.to_owned())?;
+        Some(Self { account, event_id, number })
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "d-{}-{}", self.account, self.event_id)?;
+        self.number.map_or(Ok(()), |number| write!(f, "-{number}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        let event_id = "5f0e6c3e-8f7a-4a8b-9a2f-2b8f4a1c9d10".to_owned();
+        let account = AccountId::parse("111122223333").unwrap();
+        for number in [None, Some(1), Some(12)] {
+            let id = DecisionId { account: account.clone(), event_id: event_id.clone(), number };
+            assert_eq!(DecisionId::parse(&id.to_string()), Some(id));
+        }
+        for bad in ["", "d-", "d-1-2", &format!("d-111122223333-{event_id}-0"), &event_id] {
+            assert_eq!(DecisionId::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Who can, and what if, over small worlds.
+
+use crate::Service;
+use crate::storage::tests::{HERE, Stage, text};
+use serde_json::{Value, json};
+
+impl Stage {
+    async fn answer(&self, operation: &'static str, input: Value) -> (Value, String) {
+        let reply = self.try_root(1, HERE, Service::Strongroom, operation, input).await.unwrap();
+        (serde_json::from_str(&text(&reply, "Answer")).unwrap(), text(&reply, "Text"))
+    }
+
+    async fn who_can(&self, id: &str) -> (Value, String) {
+        self.answer("WhoCanRead", json!({ "ResourceId": id })).await
+    }
+}
+
+/// What somebody can: `copy yes, read no, …`.
+fn can(answer: &Value, who: &str) -> String {
+    let readers = answer["readers"].as_array().unwrap();
+    let reader = readers.iter().find(|reader| reader["who"].as_str().unwrap().ends_with(who));
+    let ways =
+        reader.unwrap_or_else(|| panic!("no {who} in {answer:#}"))["ways"].as_array().unwrap();
+    let ways = ways.iter().map(|way| format!("{} {}", text(way, "how"), text(way, "can")));
+    ways.collect::<Vec<_>>().join(", ")
+}
+
+#[tokio::test]
+async fn readers_are_found_by_their_chain() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let volume =
+        stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+    let allow = |action: Value| json!([{ "Effect": "Allow", "Action": action, "Resource": "*" }]);
+    stage.user(1, "reader", allow(json!(["ebs:GetSnapshotBlock", "kms:Decrypt"]))).await;
+    stage.user(1, "keyless", allow(json!(["ec2:*", "ebs:*"]))).await;
+    stage.share(&snapshot).await;
+
+    let (answer, told) = stage.who_can(&snapshot).await;
+    assert_eq!(can(&answer, "111111111111:root"), "read yes, copy yes, restore yes");
+    assert_eq!(can(&answer, "user/reader"), "read yes, copy no, restore no");
+    assert_eq!(can(&answer, "user/keyless"), "read no, copy no, restore no");
+    assert_eq!(can(&answer, "222222222222:root"), "read no, copy no, restore no");
+    let dead = "It is shared with 222222222222, whom its key does not let.";
+    assert!(told.contains(dead), "{told}");
+
+    stage.lend(&key, &["kms:CreateGrant"]).await;
+    let (answer, told) = stage.who_can(&snapshot).await;
+    let lent = "read no, copy up to its account, restore no";
+    assert_eq!(can(&answer, "222222222222:root"), lent, "{told}");
+    assert_eq!(answer["deadEnds"], json!([]));
+
+    let (answer, _) = stage.who_can(&volume).await;
+    assert_eq!(can(&answer, "user/keyless"), "attach no");
+    assert_eq!(can(&answer, "111111111111:root"), "attach yes");
+}
+
+#[tokio::test]
+async fn the_managed_key_is_a_dead_end() {
+    let mut stage = Stage::new().await;
+    let volume = stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true })).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+    let (answer, told) = stage.who_can(&snapshot).await;
+    assert!(told.contains("DEAD END The key is aws/ebs of account 111111111111"), "{told}");
+    assert_eq!(answer["shares"], json!([]));
+    let refused = stage.try_root(
+        2,
+        HERE,
+        Service::Strongroom,
+        "WhoCanRead",
+        json!({
+            "ResourceId": snapshot,
+        }),
+    );
+    assert!(refused.await.unwrap_err().starts_with("InvalidSnapshot.NotFound"));
+}
+
+#[tokio::test]
+async fn changes_are_tried_on_what_was_decided() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let volume =
+        stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await;
+    let host = stage.host(1, HERE, "h").await;
+    stage.attach(1, HERE, &volume, &host).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+
+    let disabled = json!({ "KeyId": key, "Change": "disable-key" });
+    let (answer, told) = stage.answer("WhatIf", disabled).await;
+    let affected: Vec<String> =
+        answer["affected"].as_array().unwrap().iter().map(|a| text(a, "resource")).collect();
+    assert_eq!(affected, [volume.clone(), snapshot.clone()], "{told}");
+    assert!(told.contains("it keeps running until it is detached"), "{told}");
+    let changed = answer["changed"].as_array().unwrap();
+    assert!(changed.iter().any(|change| change["action"] == "kms:Decrypt"), "{answer:#}");
+    assert!(changed.iter().all(|change| change["wouldBeAllowed"] == false), "{answer:#}");
+
+    // The grant of the attachment is what its host opens the volume with.
+    let grants = stage.try_root(1, HERE, Service::Kms, "ListGrants", json!({ "KeyId": key })).await;
+    let grant = text(&grants.unwrap()["Grants"][0], "GrantId");
+    let revoked = json!({ "KeyId": key, "Change": "revoke-grant", "GrantId": grant });
+    let (answer, told) = stage.answer("WhatIf", revoked).await;
+    assert_eq!(answer["affected"][0]["resource"], volume, "{told}");
+    let changed = answer["changed"].as_array().unwrap();
+    assert_eq!(changed.len(), 1, "{answer:#}");
+    assert!(text(&changed[0], "who").contains("aws:ec2-infrastructure"), "{answer:#}");
+
+    let policy = |action: &str| {
+        json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "AWS": "111111111111" }, "Action": action,
+            "Resource": "*",
+        }] })
+    };
+    let candidate = |policy: Value| json!({ "KeyId": key, "Change": "put-key-policy", "Policy": policy.to_string() });
+    let (answer, told) = stage.answer("WhatIf", candidate(policy("kms:*"))).await;
+    assert_eq!((&answer["changed"], &answer["affected"]), (&json!([]), &json!([])), "{told}");
+    assert!(answer["replayed"].as_u64().unwrap() > 3);
+    // Root keeps nothing that the key's policy does not delegate.
+    let (answer, told) = stage.answer("WhatIf", candidate(policy("kms:Put*"))).await;
+    assert_eq!(answer["affected"][0]["resource"], volume, "{told}");
+    assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+    // Nothing was changed by asking.
+    let shown = stage.try_root(1, HERE, Service::Kms, "DescribeKey", json!({ "KeyId": key })).await;
+    assert_eq!(shown.unwrap()["KeyMetadata"]["KeyState"], "Enabled");
+
+    for bad in [
+        json!({ "KeyId": key, "Change": "put-key-policy" }),
+        json!({ "KeyId": key, "Change": "disable-key", "GrantId": "x" }),
+        json!({ "KeyId": key, "Change": "disable-key", "Days": 0 }),
+    ] {
+        let error = stage.try_root(1, HERE, Service::Strongroom, "WhatIf", bad).await.unwrap_err();
+        assert!(error.starts_with("ValidationException"), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+"""Why: explanations and preflights by the real binary, with the credentials of the aws CLI."""
+
+import json
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import BINARY, eventually
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="module")
+def owner(server):
+    return server.account("owner")
+
+
+@pytest.fixture(scope="module")
+def guest(server):
+    return server.account("guest")
+
+
+def why(account, *arguments, code=0):
+    """Runs the binary as an account's root; checks its exit code, answers what it prints."""
+    done = subprocess.run(
+        [BINARY, *arguments], capture_output=True, text=True, timeout=60, env=account.env(REGION)
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def key_policy(owner, guest, actions):
+    def allow(account, what):
+        principal = {"AWS": f"arn:aws:iam::{account.id}:root"}
+        return {"Effect": "Allow", "Principal": principal, "Action": what, "Resource": "*"}
+
+    statements = [allow(owner, "kms:*"), allow(guest, actions)]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+@pytest.fixture(scope="module")
+def shared(owner, guest):
+    """A snapshot under a key of the owner's, shared with the guest, and the guest's own key."""
+    kms, ec2 = owner.client("kms"), owner.client("ec2")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    volume = ec2.create_volume(
+        AvailabilityZone=f"{REGION}a", Size=1, Encrypted=True, KmsKeyId=key
+    )["VolumeId"]
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
+    ec2.modify_snapshot_attribute(
+        SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": guest.id}]}
+    )
+    own = guest.client("kms").create_key()["KeyMetadata"]["Arn"]
+    return key, snapshot, own
+
+
+def copy_command(snapshot, own):
+    return (
+        f"aws ec2 copy-snapshot --source-region {REGION} --source-snapshot-id {snapshot} "
+        f"--encrypted --kms-key-id {own}"
+    ).split()
+
+
+def test_a_copy_that_would_fail_is_foretold_and_explained(owner, guest, shared):
+    key, snapshot, own = shared
+    owner.client("kms").put_key_policy(
+        KeyId=key, Policy=key_policy(owner, guest, ["kms:DescribeKey"])
+    )
+    command = ["preflight", *copy_command(snapshot, own)]
+    told = why(guest, *command, code=7)
+    assert "the key owner's policy does not allow" in told, told
+    assert f"account {owner.id} must allow kms:CreateGrant" in told, told
+    document = json.loads(why(guest, "preflight", "--output", "json", *command[1:], code=7))
+    denied = [step["action"] for step in document["steps"]
+              if step["verdict"] == "denied" and step["required"]]
+    assert denied == ["kms:CreateGrant"] and document["ending"]["when"] == "async"
+
+    ec2 = guest.client("ec2")
+    copy = ec2.copy_snapshot(
+        SourceRegion=REGION, SourceSnapshotId=snapshot, Encrypted=True, KmsKeyId=own
+    )["SnapshotId"]
+
+    def failed():
+        shown = ec2.describe_snapshots(SnapshotIds=[copy])["Snapshots"][0]
+        return shown if shown["State"] == "error" else None
+
+    assert eventually(failed)["StateMessage"] == "Given key ID is not accessible"
+    # The header shows where to ask why; the explanation names account, key, action and layer.
+    ec2.meta.events.register(
+        "before-sign.ec2.DescribeSnapshots",
+        lambda request, **_: request.headers.add_header("x-strongroom-explain", "full"),
+    )
+    message = eventually(failed)["StateMessage"]
+    explain_id = message.split("(explain-id ")[1].rstrip(")")
+    told = why(guest, "explain", explain_id)
+    for part in ["DENIED  kms:CreateGrant", key, owner.id, "layer  key policy"]:
+        assert part in told, told
+    assert "kms:DescribeKey" not in told, told
+    assert "kms:DescribeKey" in why(owner, "explain", explain_id)
+
+    owner.client("kms").put_key_policy(
+        KeyId=key, Policy=key_policy(owner, guest, ["kms:CreateGrant"])
+    )
+    assert "would succeed" in why(guest, *command)
+
+
+def test_a_dry_run_that_asks_is_told_everything(guest, shared):
+    _, snapshot, own = shared
+    ec2 = guest.client("ec2")
+    ec2.meta.events.register(
+        "before-sign.ec2.CopySnapshot",
+        lambda request, **_: request.headers.add_header("x-strongroom-explain", "full"),
+    )
+    with pytest.raises(ClientError) as caught:
+        ec2.copy_snapshot(
+            SourceRegion=REGION, SourceSnapshotId=snapshot, Encrypted=True, KmsKeyId=own,
+            DryRun=True,
+        )
+    assert caught.value.response["Error"]["Code"] == "DryRunOperation"
+    headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["x-strongroom-explain-id"].startswith(f"d-{guest.id}-")
+
+
+def test_exit_codes(guest):
+    assert "nothing decided" in why(guest, *"preflight aws ec2 run-instances".split(), code=6)
+    why(guest, *"preflight aws ec2 no-such-thing".split(), code=1)
+    why(guest, "explain", f"d-{guest.id}-00000000-0000-0000-0000-000000000000", code=1)
+    unreachable = ["explain", "--endpoint-url", "http://127.0.0.1:1", "d-1"]
+    why(guest, *unreachable, code=4)
+
+
+def test_a_suggestion_is_applied_as_it_is_printed(owner, guest, shared):
+    key, snapshot, own = shared
+    command = ["policy", "suggest", "copy", "--snapshot", snapshot, "--to", guest.id]
+    document = json.loads(why(owner, *command, "--target-key", own, "--output", "json"))
+    root = {"Effect": "Allow", "Principal": {"AWS": owner.id}, "Action": "kms:*", "Resource": "*"}
+    statements = [root, *document["keyPolicyStatements"]]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    owner.client("kms").put_key_policy(KeyId=key, Policy=policy)
+    user = guest.user("copier", *document["identityPolicy"]["Statement"])
+    ask = {"Effect": "Allow", "Action": "strongroom:Preflight", "Resource": "*"}
+    guest.user_policy("copier", *document["identityPolicy"]["Statement"], ask)
+    assert "would succeed" in why(user, "preflight", *copy_command(snapshot, own))
+    assert "1. Account" in why(owner, *command)
+
+
+def test_who_can_and_what_if(owner, guest, shared):
+    key, snapshot, _ = shared
+    told = why(owner, "who-can", "read", snapshot)
+    assert f"arn:aws:iam::{owner.id}:root" in told and "read     yes" in told, told
+    why(guest, "who-can", "read", "vol-00000000000000000", code=1)
+    told = why(owner, "what-if", "disable-key", "--key-id", key)
+    assert f"{snapshot}: copying it" in told and "would come out otherwise" in told, told
+
+
+def test_traps_are_found_in_a_file_and_told_on_saving(owner, tmp_path):
+    condition = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    statement = {
+        "Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*", "Condition": condition
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    path = tmp_path / "policy.json"
+    path.write_text(document)
+    assert "key-not-carried" in why(owner, "policy", "lint", str(path), code=8)
+    iam = owner.client("iam")
+    reply = iam.create_policy(PolicyName="trap", PolicyDocument=document)
+    headers = reply["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["x-strongroom-policy-warnings"] == "key-not-carried (statement 1)"
