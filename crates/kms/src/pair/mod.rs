@@ -7,6 +7,8 @@
 mod agree;
 mod oaep;
 mod sign;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use agree::shared_secret;
 pub(crate) use oaep::{decrypt, encrypt, plaintext_max};

@@ -58,7 +58,7 @@ fn hash(algorithm: SigningAlgorithm) -> Option<&'static digest::Algorithm> {
 }
 
 /// The digest that is signed.
-fn digest_of(
+pub(super) fn digest_of(
     algorithm: SigningAlgorithm,
     message_type: MessageType,
     message: &[u8],
@@ -145,7 +145,7 @@ pub(crate) fn verify(
     verify_with(&public, verification(spec, algorithm), message, digest.as_ref(), signature)
 }
 
-fn verify_with(
+pub(super) fn verify_with(
     public: &[u8],
     algorithm: &'static dyn VerificationAlgorithm,
     message: &[u8],
@@ -161,7 +161,10 @@ fn verify_with(
     .map_err(|_| Error::InvalidSignature)
 }
 
-fn verification(spec: KeySpec, algorithm: SigningAlgorithm) -> &'static dyn VerificationAlgorithm {
+pub(super) fn verification(
+    spec: KeySpec,
+    algorithm: SigningAlgorithm,
+) -> &'static dyn VerificationAlgorithm {
     use SigningAlgorithm as A;
     match algorithm {
         A::RsassaPkcs1V15Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
