@@ -1,9 +1,8 @@
 //! A load generator for HTTP/1.1: the same signed request again and again on kept-alive
-//! connections, one thread each.
+//! connections.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a server may take for one answer.
@@ -33,6 +32,9 @@ pub(super) enum Pace {
 
 /// Sends `request` to `address` on `connections` connections for some seconds. Every answer must
 /// have status 200.
+///
+/// One thread serves all connections and never sleeps: a server on the same machine is not charged
+/// for waking its clients, which clients elsewhere would not make it do either.
 pub(super) fn run(
     address: &str,
     request: &[u8],
@@ -42,27 +44,33 @@ pub(super) fn run(
 ) -> Result<Load, String> {
     let start = now();
     let end = start + Duration::from_secs(seconds);
-    let outcomes: Vec<Result<Vec<Duration>, String>> = thread::scope(|scope| {
-        let run = |turn: usize| {
-            let due = match pace {
-                Pace::Closed => Due { next: start, every: None },
-                Pace::Open { per_second } => {
-                    let every = Duration::from_secs_f64(connections as f64 / per_second);
-                    let share = every.mul_f64(turn as f64 / connections as f64);
-                    Due { next: start + share, every: Some(every) }
-                }
-            };
-            client(address, request, end, due)
-        };
-        let threads: Vec<_> = (0..connections).map(|turn| scope.spawn(move || run(turn))).collect();
-        let panicked = |_| Err("a load thread panicked".to_owned());
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-    });
-    let elapsed = (now() - start).as_secs_f64();
+    let mut due = match pace {
+        Pace::Closed => Due { next: start, every: None },
+        Pace::Open { per_second } => {
+            Due { next: start, every: Some(Duration::from_secs_f64(1.0 / per_second)) }
+        }
+    };
+    let mut clients: Vec<Client> = (0..connections).map(|_| Client::default()).collect();
     let mut latencies = Vec::new();
-    for outcome in outcomes {
-        latencies.extend(outcome?);
+    loop {
+        let mut busy = false;
+        for client in &mut clients {
+            if let Some(latency) = client.receive()? {
+                latencies.push(latency);
+            }
+            if client.is_idle()
+                && now() < end
+                && let Some(begun) = due.take()
+            {
+                client.send(address, request, begun)?;
+            }
+            busy |= !client.is_idle();
+        }
+        if !busy && now() >= end {
+            break;
+        }
     }
+    let elapsed = (now() - start).as_secs_f64();
     latencies.sort_unstable();
     let p99 = latencies.get(latencies.len() * 99 / 100).ok_or("the server answered nothing")?;
     Ok(Load {
@@ -77,7 +85,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// When a connection's next request is due.
+/// When the next request is due.
 struct Due {
     next: Instant,
     /// `None`: at once.
@@ -85,46 +93,93 @@ struct Due {
 }
 
 impl Due {
-    /// Waits for it; the moment its latency counts from.
-    fn wait(&mut self) -> Instant {
-        let Some(every) = self.every else { return now() };
+    /// The moment the next request's latency counts from, when it is due.
+    fn take(&mut self) -> Option<Instant> {
+        let Some(every) = self.every else { return Some(now()) };
         let due = self.next;
-        self.next += every;
-        if let Some(left) = due.checked_duration_since(now()) {
-            thread::sleep(left);
+        if due > now() {
+            return None;
         }
-        due
+        self.next += every;
+        Some(due)
     }
 }
 
-fn client(
-    address: &str,
-    request: &[u8],
-    end: Instant,
-    mut due: Due,
-) -> Result<Vec<Duration>, String> {
-    let failed = |error: io::Error| format!("{address}: {error}");
-    let mut latencies = Vec::new();
-    let mut connection: Option<BufReader<TcpStream>> = None;
-    while now() < end {
-        let begun = due.wait();
-        let mut reader = match connection.take() {
-            Some(reader) => reader,
+/// One connection, with at most one request in flight.
+#[derive(Default)]
+struct Client {
+    stream: Option<TcpStream>,
+    received: Vec<u8>,
+    begun: Option<Instant>,
+}
+
+impl Client {
+    fn is_idle(&self) -> bool {
+        self.begun.is_none()
+    }
+
+    fn send(&mut self, address: &str, request: &[u8], begun: Instant) -> Result<(), String> {
+        let failed = |error: io::Error| format!("{address}: {error}");
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
             None => connect(address).map_err(failed)?,
         };
-        reader.get_mut().write_all(request).map_err(failed)?;
-        let keep = answer(&mut reader)?;
-        latencies.push(now() - begun);
-        connection = keep.then_some(reader);
+        // Requests are small and the connection is empty.
+        stream.set_nonblocking(false).map_err(failed)?;
+        (&stream).write_all(request).map_err(failed)?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        (self.stream, self.begun) = (Some(stream), Some(begun));
+        Ok(())
     }
-    Ok(latencies)
+
+    /// Takes what has arrived; the latency of the request when its answer is complete.
+    fn receive(&mut self) -> Result<Option<Duration>, String> {
+        let (Some(begun), Some(mut stream)) = (self.begun, self.stream.as_ref()) else {
+            return Ok(None);
+        };
+        let mut part = [0; 16 << 10];
+        let ended = match stream.read(&mut part) {
+            Ok(0) => true,
+            Ok(length) => {
+                self.received.extend_from_slice(&part[..length]);
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let late = now() - begun > Duration::from_secs(ANSWER_SECONDS_MAX);
+                return if late { Err("the server did not answer".into()) } else { Ok(None) };
+            }
+            Err(error) => return Err(format!("reading an answer: {error}")),
+        };
+        if !ended && !is_complete(&self.received) {
+            return Ok(None);
+        }
+        let keep = answer(&mut io::Cursor::new(&self.received))?;
+        self.received.clear();
+        self.begun = None;
+        if !keep || ended {
+            self.stream = None;
+        }
+        Ok(Some(now() - begun))
+    }
 }
 
-fn connect(address: &str) -> io::Result<BufReader<TcpStream>> {
+/// Whether a whole answer is there.
+fn is_complete(received: &[u8]) -> bool {
+    let Some(head) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return false;
+    };
+    let body = &received[head + 4..];
+    let text = String::from_utf8_lossy(&received[..head]).to_ascii_lowercase();
+    match text.split("content-length:").nth(1).and_then(|rest| rest.split("\r\n").next()) {
+        Some(length) => length.trim().parse().is_ok_and(|length: usize| body.len() >= length),
+        None => body.ends_with(b"0\r\n\r\n"),
+    }
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(ANSWER_SECONDS_MAX)))?;
-    Ok(BufReader::with_capacity(64 << 10, stream))
+    Ok(stream)
 }
 
 /// Reads one answer; returns whether the connection may be used again.
@@ -184,7 +239,19 @@ fn chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+
+    #[test]
+    fn an_answer_is_complete_when_its_body_is() {
+        for (text, complete) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", false),
+        ] {
+            assert_eq!(is_complete(text.as_bytes()), complete, "{text}");
+        }
+    }
 
     #[test]
     fn answers_end_where_they_say() {
