@@ -64,7 +64,6 @@ fn structure(
     Ok(())
 }
 
-/// Reads one value.
 /// A structure written in JSON by its members' names, whatever the protocol of its operation.
 ///
 /// # Errors
@@ -73,6 +72,7 @@ pub fn from_json(schema: &'static Schema, json: Json) -> Result<Value, Parameter
     decode(Kind::Struct(schema), TimestampFormat::Unix, json)
 }
 
+/// Reads one value.
 pub(crate) fn decode(
     kind: Kind,
     format: TimestampFormat,

@@ -266,10 +266,11 @@ impl Connection {
         loop {
             self.collect();
             self.send()?;
-            self.intake()?;
+            // Before anything is taken in: a client that was answered after a stop finds it.
             if self.observe_stop() == ABORT {
                 return Ok(());
             }
+            self.intake()?;
             let idle = self.free_tags.len() == REQUESTS_IN_FLIGHT_MAX;
             let unsent = self.output.pending() > 0 || self.stream.has_unsent();
             if self.closing && idle && !unsent {

@@ -215,6 +215,7 @@ fn error_replies() {
         <Reason>INVALID_BLOCK</Reason>
         </Error>
         </Errors>
+        <Reason>INVALID_BLOCK</Reason>
         <RequestID>rid</RequestID>
         </Response>"#]],
     );
