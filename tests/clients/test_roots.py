@@ -204,7 +204,8 @@ def test_a_restore_drill(own_server, tmp_path):
     # What came after the backup is not in it.
     later = create_key(owner)
     server.kill()
-    home = tmp_path / "elsewhere"
+    # Unix socket paths are short: not below pytest's own directory.
+    home = server.dir.with_name("elsewhere")
     home.mkdir()
     new = home / "data"
     new.mkdir(mode=0o700)
@@ -219,7 +220,6 @@ def test_a_restore_drill(own_server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert subprocess.run(restore, capture_output=True, timeout=60).returncode == 3, "not twice"
 
-    # Unix socket paths are short.
     again = Server(home, "--seal", f"passphrase:{words}")
     try:
         owner, user = elsewhere(owner, again), elsewhere(user, again)
