@@ -137,9 +137,10 @@ impl Entry {
             number: decisions.denied(),
         };
         let kept = serde_json::to_value(decisions).expect("decisions become JSON");
-        self.record.keep_decisions(kept, &id.to_string());
+        let text = id.to_string();
+        self.record.keep_decisions(kept, &text);
         // A call is decided once.
-        let _ = call.notes.explain_id.set(id.to_string());
+        let _ = call.notes.explain_id.set(text);
         id
     }
 

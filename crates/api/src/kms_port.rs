@@ -204,11 +204,11 @@ pub(crate) fn text(value: &str) -> Value {
     Value::String(value.to_owned())
 }
 
-pub(crate) fn context(id: &str) -> Value {
+fn context(id: &str) -> Value {
     Value::Map(BTreeMap::from([(CONTEXT_KEY.to_owned(), text(id))]))
 }
 
-pub(crate) fn blob(bytes: &[u8]) -> Value {
+fn blob(bytes: &[u8]) -> Value {
     Value::Blob(Blob::from(bytes))
 }
 
@@ -255,32 +255,41 @@ fn volume_key(plaintext: &[u8]) -> Result<VolumeKey, KmsFailure> {
 pub(crate) fn probed(probe: Probe<'_>) -> (&'static str, Fields) {
     match probe {
         Probe::DescribeKey { key_arn } => ("DescribeKey", fields([("KeyId", text(key_arn))])),
-        Probe::Decrypt(source) => {
-            let input = fields([
-                ("CiphertextBlob", blob(source.ciphertext)),
-                ("EncryptionContext", context(source.context_id)),
-            ]);
-            ("Decrypt", input)
-        }
+        Probe::Decrypt(source) => ("Decrypt", decrypt_input(source.ciphertext, source.context_id)),
         Probe::ReEncrypt { source, target_key_arn, target_context_id } => {
-            let input = fields([
-                ("CiphertextBlob", blob(source.ciphertext)),
-                ("SourceEncryptionContext", context(source.context_id)),
-                ("DestinationKeyId", text(target_key_arn)),
-                ("DestinationEncryptionContext", context(target_context_id)),
-            ]);
-            ("ReEncrypt", input)
+            ("ReEncrypt", re_encrypt_input(source, target_key_arn, target_context_id))
         }
         Probe::GenerateDataKey { key_arn, context_id } => {
-            let input = fields([
-                ("KeyId", text(key_arn)),
-                ("EncryptionContext", context(context_id)),
-                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
-            ]);
-            ("GenerateDataKey", input)
+            ("GenerateDataKey", data_key_input(key_arn, context_id))
         }
         Probe::CreateGrant(grant) => ("CreateGrant", grant_input(&grant)),
     }
+}
+
+/// Of GenerateDataKey and its sibling without plaintext, for a volume.
+pub(crate) fn data_key_input(key_arn: &str, context_id: &str) -> Fields {
+    fields([
+        ("KeyId", text(key_arn)),
+        ("EncryptionContext", context(context_id)),
+        ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
+    ])
+}
+
+pub(crate) fn decrypt_input(ciphertext: &[u8], context_id: &str) -> Fields {
+    fields([("CiphertextBlob", blob(ciphertext)), ("EncryptionContext", context(context_id))])
+}
+
+pub(crate) fn re_encrypt_input(
+    source: Wrapped<'_>,
+    target_key_arn: &str,
+    target_context_id: &str,
+) -> Fields {
+    fields([
+        ("CiphertextBlob", blob(source.ciphertext)),
+        ("SourceEncryptionContext", context(source.context_id)),
+        ("DestinationKeyId", text(target_key_arn)),
+        ("DestinationEncryptionContext", context(target_context_id)),
+    ])
 }
 
 pub(crate) fn grant_input(grant: &GrantSpec) -> Fields {
@@ -339,11 +348,7 @@ impl KmsPort for FrontDoor {
         context_id: &'a str,
     ) -> BoxFuture<'a, Result<(Vec<u8>, VolumeKey), KmsFailure>> {
         Box::pin(async move {
-            let input = fields([
-                ("KeyId", text(key_arn)),
-                ("EncryptionContext", context(context_id)),
-                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
-            ]);
+            let input = data_key_input(key_arn, context_id);
             let mut output = self.run(call, "GenerateDataKey", input).await?;
             let Some(Value::Blob(plaintext)) = output.take("Plaintext") else {
                 return Err(unusable("the reply has no Plaintext".to_owned()));
@@ -360,11 +365,7 @@ impl KmsPort for FrontDoor {
         context_id: &'a str,
     ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
         Box::pin(async move {
-            let input = fields([
-                ("KeyId", text(key_arn)),
-                ("EncryptionContext", context(context_id)),
-                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
-            ]);
+            let input = data_key_input(key_arn, context_id);
             let output = self.run(call, "GenerateDataKeyWithoutPlaintext", input).await?;
             take_blob(output, "CiphertextBlob").map(|blob| blob.to_vec())
         })
@@ -404,10 +405,7 @@ impl KmsPort for FrontDoor {
         context_id: &'a str,
     ) -> BoxFuture<'a, Result<VolumeKey, KmsFailure>> {
         Box::pin(async move {
-            let input = fields([
-                ("CiphertextBlob", blob(wrapped)),
-                ("EncryptionContext", context(context_id)),
-            ]);
+            let input = decrypt_input(wrapped, context_id);
             let output = self.run(call, "Decrypt", input).await?;
             volume_key(&take_blob(output, "Plaintext")?)
         })
@@ -439,12 +437,7 @@ impl KmsPort for FrontDoor {
         target_context_id: &'a str,
     ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
         Box::pin(async move {
-            let input = fields([
-                ("CiphertextBlob", blob(source.ciphertext)),
-                ("SourceEncryptionContext", context(source.context_id)),
-                ("DestinationKeyId", text(target_key_arn)),
-                ("DestinationEncryptionContext", context(target_context_id)),
-            ]);
+            let input = re_encrypt_input(source, target_key_arn, target_context_id);
             let output = self.run(call, "ReEncrypt", input).await?;
             take_blob(output, "CiphertextBlob").map(|blob| blob.to_vec())
         })

@@ -243,11 +243,7 @@ async fn steps<O: Operation>(
     entry: &mut Entry,
 ) -> Result<O::Output, Error> {
     let dry_run = is_dry_run(&input);
-    let protocol = O::SPEC.service.info().protocol;
-    let input = O::Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
-    let plan = O::plan(call, input).await?;
-    let asks = O::asks(&plan);
-    assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
+    let (plan, asks) = planned::<O>(call, input).await?;
     entry.resources(&asks);
     permit(call, &O::SPEC, &asks, entry).await?;
     if dry_run {
@@ -260,6 +256,16 @@ async fn steps<O: Operation>(
     O::act(call, Granted(plan)).await
 }
 
+/// From what the client sent to the plan and what it needs.
+async fn planned<O: Operation>(call: &Call, input: Value) -> Result<(O::Plan, Vec<Ask>), Error> {
+    let protocol = O::SPEC.service.info().protocol;
+    let input = O::Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
+    let plan = O::plan(call, input).await?;
+    let asks = O::asks(&plan);
+    assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
+    Ok((plan, asks))
+}
+
 /// Takes the same way up to acting, in a call that only rehearses: every ask is decided, also behind a
 /// denial, then the asks of the calls that acting would make. Nothing acts and nothing is recorded,
 /// except that KMS's reads that have no dry run answer.
@@ -269,11 +275,7 @@ async fn rehearsed<O: Operation>(
     input: Value,
 ) -> Result<O::Output, Error> {
     let service = O::SPEC.service;
-    let input = O::Input::from_wire(input)
-        .map_err(|error| Error::from(error.into_error(service.info().protocol)))?;
-    let plan = O::plan(call, input).await?;
-    let asks = O::asks(&plan);
-    assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
+    let (plan, asks) = planned::<O>(call, input).await?;
     let mut decisions = Decisions::of(call);
     let mut denial = None;
     for ask in &asks {

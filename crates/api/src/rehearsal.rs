@@ -12,13 +12,14 @@ use crate::authorize;
 use crate::decided::Decisions;
 use crate::error::Error;
 use crate::kms_port::{
-    Answer, FrontDoor, blob, context, failure, fields, grant_input, probed, text,
+    Answer, FrontDoor, data_key_input, decrypt_input, failure, fields, grant_input, probed,
+    re_encrypt_input, text,
 };
 use crate::ops::kms::shared::{self, Named};
 use crate::pipeline::Spec;
 use crate::service::Service;
 use crate::world::World;
-use awsproto::{Fault, Fields, Value};
+use awsproto::{Fault, Fields};
 use base::{AccountId, Arn, Secret};
 use kms::Action;
 use kms::condition::Facts;
@@ -32,9 +33,6 @@ use lifecycle::port::kms::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-
-/// Bytes of a volume's data key.
-const VOLUME_KEY_BYTES: i64 = 64;
 
 /// What a rehearsal has come by so far.
 #[derive(Default)]
@@ -346,12 +344,7 @@ impl Rehearsing {
         context_id: &str,
     ) -> Result<Vec<u8>, KmsFailure> {
         if !self.is_to_be(operation, key_arn) {
-            let input = fields([
-                ("KeyId", text(key_arn)),
-                ("EncryptionContext", context(context_id)),
-                ("NumberOfBytes", Value::Int(VOLUME_KEY_BYTES)),
-            ]);
-            self.attempt(call, operation, input).await?;
+            self.attempt(call, operation, data_key_input(key_arn, context_id)).await?;
         }
         Ok(self.rehearsal.made(key_arn))
     }
@@ -459,10 +452,7 @@ impl KmsPort for Rehearsing {
                     self.judge(&call, Action::Decrypt, &key_arn, facts).await?;
                 }
                 None => {
-                    let input = fields([
-                        ("CiphertextBlob", blob(wrapped)),
-                        ("EncryptionContext", context(context_id)),
-                    ]);
+                    let input = decrypt_input(wrapped, context_id);
                     self.attempt(call, "Decrypt", input).await?;
                 }
             }
@@ -495,12 +485,7 @@ impl KmsPort for Rehearsing {
     ) -> BoxFuture<'a, Result<Vec<u8>, KmsFailure>> {
         Box::pin(async move {
             if !self.is_to_be("ReEncrypt", target_key_arn) {
-                let input = fields([
-                    ("CiphertextBlob", blob(source.ciphertext)),
-                    ("SourceEncryptionContext", context(source.context_id)),
-                    ("DestinationKeyId", text(target_key_arn)),
-                    ("DestinationEncryptionContext", context(target_context_id)),
-                ]);
+                let input = re_encrypt_input(source, target_key_arn, target_context_id);
                 self.attempt(call, "ReEncrypt", input).await?;
             }
             Ok(self.rehearsal.made(target_key_arn))
