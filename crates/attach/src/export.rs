@@ -42,9 +42,19 @@ pub enum StopError {
     Panicked,
 }
 
-const RUN: u8 = 0;
+/// What the threads of an export are told, in rising order of urgency.
+pub(crate) const RUN: u8 = 0;
 const GRACEFUL: u8 = 1;
-const FORCE: u8 = 2;
+pub(crate) const FORCE: u8 = 2;
+
+impl Stop {
+    pub(crate) fn wish(self) -> u8 {
+        match self {
+            Self::Graceful => GRACEFUL,
+            Self::Force => FORCE,
+        }
+    }
+}
 
 /// A served device. Dropping it stops it by force.
 pub struct Export {
@@ -82,13 +92,7 @@ impl Export {
         device: Arc<dyn BlockDevice>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+        let listener = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control =
             Arc::new(Control { stop: AtomicU8::new(RUN), wake, guests: Mutex::default() });
@@ -116,12 +120,7 @@ impl Export {
     /// Removes the socket and tells all clients to finish, without waiting. The path is free for
     /// another export when this returns.
     pub fn retire(&self, how: Stop) {
-        let stop = match how {
-            Stop::Graceful => GRACEFUL,
-            Stop::Force => FORCE,
-        };
-        let before = self.control.stop.fetch_max(stop, Ordering::SeqCst);
-        if before == RUN {
+        if self.control.stop.fetch_max(how.wish(), Ordering::SeqCst) == RUN {
             // A socket that someone else removed is gone too.
             let _ = fs::remove_file(&self.path);
         }
@@ -139,10 +138,7 @@ impl Export {
     pub fn stop(mut self, how: Stop) -> Result<(), StopError> {
         self.retire(how);
         let sound = self.join();
-        if how == Stop::Graceful {
-            call(&*self.device, Command::Flush).map_err(StopError::Flush)?;
-        }
-        if sound { Ok(()) } else { Err(StopError::Panicked) }
+        settle(&*self.device, how, sound)
     }
 
     /// `false` when a thread panicked.
@@ -158,6 +154,28 @@ impl Drop for Export {
             self.join();
         }
     }
+}
+
+/// A socket that only this user reaches, where there is none or where one was left. The directory must
+/// be private until its mode is set.
+pub(crate) fn private_listener(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Ends an export whose threads ended, `sound` when none panicked. Gracefully, everything that was
+/// answered is durable then.
+pub(crate) fn settle(device: &dyn BlockDevice, how: Stop, sound: bool) -> Result<(), StopError> {
+    if how == Stop::Graceful {
+        call(device, Command::Flush).map_err(StopError::Flush)?;
+    }
+    if sound { Ok(()) } else { Err(StopError::Panicked) }
 }
 
 /// The thread that accepts clients and starts a thread for each.

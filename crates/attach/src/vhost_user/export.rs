@@ -1,9 +1,8 @@
 //! One device behind one vhost-user socket.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,14 +14,10 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
 use super::ring::signal;
 use super::session::{End, Session};
-use crate::device::{BlockDevice, Command, SizeWatch, call};
-use crate::export::{Stop, StopError};
+use crate::device::{BlockDevice, SizeWatch};
+use crate::export::{FORCE, RUN, Stop, StopError, private_listener, settle};
 
 const SERIAL_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
-
-const RUN: u8 = 0;
-const GRACEFUL: u8 = 1;
-const FORCE: u8 = 2;
 
 /// What is served.
 pub struct Disk {
@@ -78,13 +73,7 @@ impl VhostExport {
     /// Serves `disk` on a new socket at `path` with mode 0600. The directory must be private: it
     /// is what keeps others out between creating the socket and setting its mode.
     pub fn start(path: &Path, disk: Disk) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+        let listener = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control =
             Arc::new(Control { stop: AtomicU8::new(RUN), wake, front_end: Mutex::new(None) });
@@ -113,11 +102,7 @@ impl VhostExport {
     /// Removes the socket and tells the front-end to finish, without waiting. The path is free for
     /// another export when this returns.
     pub fn retire(&self, how: Stop) {
-        let stop = match how {
-            Stop::Graceful => GRACEFUL,
-            Stop::Force => FORCE,
-        };
-        if self.control.stop.fetch_max(stop, Ordering::SeqCst) == RUN {
+        if self.control.stop.fetch_max(how.wish(), Ordering::SeqCst) == RUN {
             // A socket that someone else removed is gone too.
             let _ = fs::remove_file(&self.path);
         }
@@ -134,10 +119,7 @@ impl VhostExport {
     pub fn stop(mut self, how: Stop) -> Result<(), StopError> {
         self.retire(how);
         let sound = self.join();
-        if how == Stop::Graceful {
-            call(&*self.device, Command::Flush).map_err(StopError::Flush)?;
-        }
-        if sound { Ok(()) } else { Err(StopError::Panicked) }
+        settle(&*self.device, how, sound)
     }
 
     /// `false` when the thread panicked.
