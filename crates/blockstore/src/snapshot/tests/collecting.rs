@@ -2,46 +2,25 @@
 
 use super::*;
 
-const DAY: i64 = 86_400;
-
-fn policy(days: i64) -> CollectPolicy {
-    let now = START.plus_seconds(days * DAY);
-    CollectPolicy { now, grace_seconds: DAY, rewrite_below_percent: 100 }
-}
-
-fn run(store: &SnapshotStore, roots: &[SnapshotRoot], days: i64) -> CollectReport {
-    collect(store, roots.iter().map(|root| Ok::<_, Error>(*root)), &policy(days)).unwrap()
-}
-
 /// Condemns and then deletes.
 fn run_twice(store: &SnapshotStore, roots: &[SnapshotRoot], days: i64) -> CollectReport {
-    run(store, roots, days);
-    run(store, roots, days + 1)
+    sweep(store, roots, days);
+    sweep(store, roots, days + 1)
 }
 
 fn stored_bytes(objects: &MemoryStore) -> u64 {
     objects.list("packs").unwrap().iter().map(|meta| meta.size).sum()
 }
 
-fn write_blocks(volume: &mut Volume, blocks: std::ops::Range<u64>, stamp: u64) {
-    for block in blocks {
-        for page in 0..8 {
-            volume.write(block * PAGES_PER_BLOCK as u64 + page, stamp + block * 8 + page);
-        }
-    }
+fn write_blocks(volume: &mut Volume, blocks: Range<u64>, stamp: u64) {
+    write_pages(volume, 8, blocks, stamp);
 }
 
 #[test]
 fn deleting_the_middle_of_three_frees_only_what_it_alone_had() {
     let objects = memory();
     let store = snapshots(objects.clone(), 1);
-    let mut volume = Volume::new(GIB, 1, 1);
-    write_blocks(&mut volume, 0..40, 1_000);
-    let first = (snapshot(&store, &mut volume, None), volume.model.clone());
-    write_blocks(&mut volume, 10..30, 2_000);
-    let second = snapshot(&store, &mut volume, Some(&first.0));
-    write_blocks(&mut volume, 20..40, 3_000);
-    let third = (snapshot(&store, &mut volume, Some(&second)), volume.model.clone());
+    let Three { volume, first, second, third } = Three::new(&store, 8);
 
     assert_eq!(run_twice(&store, &[first.0, second, third.0], 0), CollectReport::default());
     let before = stored_bytes(&objects);
@@ -85,17 +64,17 @@ fn nothing_goes_before_its_grace_is_over() {
     let mut volume = Volume::new(GIB, 1, 1);
     write_blocks(&mut volume, 0..4, 1);
     let root = snapshot(&store, &mut volume, None);
-    assert_eq!(run(&store, &[], 0).packs_condemned, 2);
+    assert_eq!(sweep(&store, &[], 0).packs_condemned, 2);
     let early = CollectPolicy { now: START.plus_seconds(DAY - 1), ..policy(0) };
     let report = collect(&store, std::iter::empty::<Result<_, Error>>(), &early).unwrap();
     assert_eq!((report.packs_deleted, report.packs_condemned), (0, 2));
     assert_holds(&store, &root, &volume.model, &volume.key);
 
     // In use again in between: the clock starts anew.
-    assert_eq!(run(&store, &[root], 1), CollectReport::default());
-    assert_eq!(run(&store, &[], 1).packs_deleted, 0);
+    assert_eq!(sweep(&store, &[root], 1), CollectReport::default());
+    assert_eq!(sweep(&store, &[], 1).packs_deleted, 0);
     assert_holds(&store, &root, &volume.model, &volume.key);
-    assert_eq!(run(&store, &[], 2).packs_deleted, 2);
+    assert_eq!(sweep(&store, &[], 2).packs_deleted, 2);
 }
 
 #[test]
@@ -110,9 +89,9 @@ fn what_is_used_again_is_not_dropped_with_what_is_not() {
     write_blocks(&mut volume, 10..20, 3_000);
     let third = (snapshot(&store, &mut volume, Some(&second.0)), volume.model.clone());
     // Condemned while only the third was known: blocks 0..20 of the first.
-    run(&store, &[third.0], 0);
+    sweep(&store, &[third.0], 0);
     // When the time is over, the second is known again and needs 10..20.
-    let report = run(&store, &[second.0, third.0], 1);
+    let report = sweep(&store, &[second.0, third.0], 1);
     assert_eq!(report.packs_rewritten, 1);
     for (root, model) in [&second, &third] {
         assert_holds(&snapshots(objects.clone(), 2), root, model, &volume.key);
@@ -140,7 +119,7 @@ fn an_unreadable_root_or_manifest_stops_everything() {
     write_blocks(&mut volume, 0..4, 1);
     let kept = snapshot(&store, &mut volume, None);
     snapshot(&store, &mut Volume::new(GIB, 1, 2), None);
-    run(&store, &[kept], 0);
+    sweep(&store, &[kept], 0);
     let before = objects.list("").unwrap();
 
     let unknown = [Ok(kept), Err("the database is away")];
@@ -155,7 +134,7 @@ fn an_unreadable_root_or_manifest_stops_everything() {
     assert!(matches!(refused, Err(Error::Missing { .. })));
     objects.tamper(&node, bytes);
     assert_eq!(objects.list("").unwrap().len(), before.len());
-    assert_eq!(run(&store, &[kept], 3).packs_deleted, 1);
+    assert_eq!(sweep(&store, &[kept], 3).packs_deleted, 1);
 }
 
 #[test]
@@ -167,7 +146,7 @@ fn a_damaged_item_is_not_copied_and_its_pack_stays() {
     let first = snapshot(&store, &mut volume, None);
     write_blocks(&mut volume, 0..7, 9);
     let second = snapshot(&store, &mut volume, Some(&first));
-    run(&store, &[second], 0);
+    sweep(&store, &[second], 0);
 
     let reader = SnapshotReader::open(&store, &second).unwrap();
     let content = reader.content(7).unwrap().unwrap().to_bytes();
@@ -177,10 +156,10 @@ fn a_damaged_item_is_not_copied_and_its_pack_stays() {
     let item = store.directory(pack, 0).unwrap().entry(content[16]).unwrap().offset as usize;
     bad[item + 5_000] ^= 1;
     objects.tamper(&pack.object(0), bad.into());
-    let report = run(&store, &[second], 1);
+    let report = sweep(&store, &[second], 1);
     assert_eq!((report.packs_rewritten, report.packs_postponed), (0, 1));
     objects.tamper(&pack.object(0), good);
-    assert_eq!(run(&store, &[second], 2).packs_rewritten, 1);
+    assert_eq!(sweep(&store, &[second], 2).packs_rewritten, 1);
     assert_holds(&store, &second, &volume.model, &volume.key);
 }
 
@@ -224,13 +203,13 @@ fn random_histories_of_snapshots_and_deletions() {
                 alive.remove(rng.below(alive.len() as u64 - 1) as usize);
             }
             let roots: Vec<SnapshotRoot> = alive.iter().map(|(root, _)| *root).collect();
-            assert_eq!(run(&store, &roots, day).packs_postponed, 0);
+            assert_eq!(sweep(&store, &roots, day).packs_postponed, 0);
             let (root, model) = &alive[rng.below(alive.len() as u64) as usize];
             assert_holds(&snapshots(objects.clone(), 9), root, model, &volume.key);
         }
         let roots: Vec<SnapshotRoot> = alive.iter().map(|(root, _)| *root).collect();
-        run(&store, &roots, 30);
-        run(&store, &roots, 31);
+        sweep(&store, &roots, 30);
+        sweep(&store, &roots, 31);
         assert_only_reachable(&store, &objects, &roots);
         for (root, model) in &alive {
             assert_holds(&store, root, model, &volume.key);

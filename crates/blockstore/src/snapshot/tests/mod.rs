@@ -19,6 +19,7 @@ use crate::page::{
 use base::{ManualClock, Secret, SeededRng, Timestamp};
 use objstore::{MemoryStore, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -49,6 +50,51 @@ pub(super) fn page_of(stamp: u64) -> Page {
 /// A block of which every page carries a stamp.
 pub(super) fn block_of(stamp: u64) -> Vec<u8> {
     (0..PAGES_PER_BLOCK as u64).flat_map(|page| page_of(stamp * 1000 + page)).collect()
+}
+
+pub(super) const DAY: i64 = 86_400;
+
+/// Of a collection so many days after the start.
+pub(super) fn policy(days: i64) -> CollectPolicy {
+    let now = START.plus_seconds(days * DAY);
+    CollectPolicy { now, grace_seconds: DAY, rewrite_below_percent: 100 }
+}
+
+/// Looks at everything.
+pub(super) fn sweep(store: &SnapshotStore, live: &[SnapshotRoot], days: i64) -> CollectReport {
+    collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &policy(days)).unwrap()
+}
+
+/// Writes the first pages of blocks.
+pub(super) fn write_pages(volume: &mut Volume, pages: u64, blocks: Range<u64>, stamp: u64) {
+    for block in blocks {
+        for page in 0..pages {
+            volume.write(block * PAGES_PER_BLOCK as u64 + page, stamp + block * pages + page);
+        }
+    }
+}
+
+/// Three snapshots of one volume: the second and the third each change what the one before changed or
+/// left. The middle one comes without what it holds.
+pub(super) struct Three {
+    pub(super) volume: Volume,
+    pub(super) first: (SnapshotRoot, BTreeMap<Lba, u64>),
+    pub(super) second: SnapshotRoot,
+    pub(super) third: (SnapshotRoot, BTreeMap<Lba, u64>),
+}
+
+impl Three {
+    /// With so many pages in every block that is written.
+    pub(super) fn new(store: &SnapshotStore, pages: u64) -> Self {
+        let mut volume = Volume::new(GIB, 1, 1);
+        write_pages(&mut volume, pages, 0..40, 1_000);
+        let first = (snapshot(store, &mut volume, None), volume.model.clone());
+        write_pages(&mut volume, pages, 10..30, 2_000);
+        let second = snapshot(store, &mut volume, Some(&first.0));
+        write_pages(&mut volume, pages, 20..40, 3_000);
+        let third = (snapshot(store, &mut volume, Some(&second)), volume.model.clone());
+        Self { volume, first, second, third }
+    }
 }
 
 /// Snapshots with what each must hold.

@@ -2,15 +2,7 @@
 
 use super::*;
 use objstore::{Bytes, ObjectMeta};
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-const DAY: i64 = 86_400;
-
-fn policy(days: i64) -> CollectPolicy {
-    let now = START.plus_seconds(days * DAY);
-    CollectPolicy { now, grace_seconds: DAY, rewrite_below_percent: 100 }
-}
 
 fn nominated(
     store: &SnapshotStore,
@@ -22,27 +14,15 @@ fn nominated(
     collect_nominated(store, deleted, live, &policy(days)).unwrap()
 }
 
-fn sweep(store: &SnapshotStore, live: &[SnapshotRoot], days: i64) -> CollectReport {
-    collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &policy(days)).unwrap()
-}
-
 fn write_blocks(volume: &mut Volume, blocks: Range<u64>, stamp: u64) {
-    for block in blocks {
-        volume.write(block * PAGES_PER_BLOCK as u64, stamp + block);
-    }
+    write_pages(volume, 1, blocks, stamp);
 }
 
 #[test]
 fn a_deleted_snapshot_leaves_only_what_others_need() {
     let objects = memory();
     let store = snapshots(objects.clone(), 1);
-    let mut volume = Volume::new(GIB, 1, 1);
-    write_blocks(&mut volume, 0..40, 1_000);
-    let first = (snapshot(&store, &mut volume, None), volume.model.clone());
-    write_blocks(&mut volume, 10..30, 2_000);
-    let second = snapshot(&store, &mut volume, Some(&first.0));
-    write_blocks(&mut volume, 20..40, 3_000);
-    let third = (snapshot(&store, &mut volume, Some(&second)), volume.model.clone());
+    let Three { volume, first, second, third } = Three::new(&store, 1);
     let live = [first.0, third.0];
 
     let report = nominated(&store, &[second], &live, 0);
