@@ -66,7 +66,7 @@ pub struct Export {
 }
 
 struct Control {
-    stop: AtomicU8,
+    stop: Arc<AtomicU8>,
     wake: OwnedFd,
     /// Peers that came in elsewhere and were found to belong here.
     guests: Mutex<Vec<Guest>>,
@@ -94,8 +94,11 @@ impl Export {
     ) -> io::Result<Self> {
         let listener = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let control =
-            Arc::new(Control { stop: AtomicU8::new(RUN), wake, guests: Mutex::default() });
+        let control = Arc::new(Control {
+            stop: Arc::new(AtomicU8::new(RUN)),
+            wake,
+            guests: Mutex::default(),
+        });
         let acceptor = Acceptor {
             listener,
             info,
@@ -193,9 +196,8 @@ impl Acceptor {
     /// Returns whether nothing panicked.
     fn run(mut self) -> bool {
         loop {
-            let stop = self.control.stop.load(Ordering::SeqCst);
-            if stop != RUN {
-                return self.stop(stop);
+            if self.control.stop.load(Ordering::SeqCst) != RUN {
+                return self.stop();
             }
             self.wait();
             self.reap();
@@ -272,7 +274,7 @@ impl Acceptor {
     }
 
     fn spawn(&mut self, stream: Stream, handshake: Handshake, greeting: Vec<u8>) -> io::Result<()> {
-        let mailbox = Mailbox::new()?;
+        let mailbox = Mailbox::new(Arc::clone(&self.control.stop))?;
         let setup = Setup {
             stream,
             handshake,
@@ -292,9 +294,9 @@ impl Acceptor {
         Ok(())
     }
 
-    fn stop(mut self, stop: u8) -> bool {
+    fn stop(mut self) -> bool {
         for (mailbox, _) in &self.connections {
-            if stop == FORCE { mailbox.abort() } else { mailbox.drain() }
+            mailbox.rouse();
         }
         let connections = std::mem::take(&mut self.connections);
         self.join(connections);

@@ -23,6 +23,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::device::{
     Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, Reply, Request, Sink,
 };
+use crate::export::{FORCE, RUN};
 use crate::tls::Stream;
 
 /// Bytes of one context's part of a BLOCK_STATUS reply, counted while the device works on it.
@@ -52,45 +53,28 @@ pub(crate) enum ConnectionError {
     DrainTimeout,
 }
 
-const RUN: u8 = 0;
-const DRAIN: u8 = 1;
-const ABORT: u8 = 2;
-
 /// The part of a connection other threads reach: finished requests and the wish to stop.
 pub(crate) struct Mailbox {
     completions: Mutex<Vec<Completion>>,
     /// The connection is about to wait, so a message must wake it.
     sleeping: AtomicBool,
-    stop: AtomicU8,
+    /// The export's own, so that a stop is there for every connection once it was asked for.
+    stop: Arc<AtomicU8>,
     wake: OwnedFd,
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> io::Result<Arc<Self>> {
+    pub(crate) fn new(stop: Arc<AtomicU8>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             completions: Mutex::new(Vec::with_capacity(REQUESTS_IN_FLIGHT_MAX)),
             sleeping: AtomicBool::new(false),
-            stop: AtomicU8::new(RUN),
+            stop,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
     }
 
-    /// Asks the connection to read no more, answer what it has and close.
-    pub(crate) fn drain(&self) {
-        self.stop_with(DRAIN);
-    }
-
-    /// Asks the connection to close now.
-    pub(crate) fn abort(&self) {
-        self.stop_with(ABORT);
-    }
-
-    fn stop_with(&self, how: u8) {
-        self.stop.fetch_max(how, Ordering::SeqCst);
-        self.rouse();
-    }
-
-    fn rouse(&self) {
+    /// Makes the connection look at what there is for it.
+    pub(crate) fn rouse(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst) {
             // The counter cannot overflow: one is added per sleep, and a sleep ends by reading it.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -267,7 +251,7 @@ impl Connection {
             self.collect();
             self.send()?;
             // Before anything is taken in: a client that was answered after a stop finds it.
-            if self.observe_stop() == ABORT {
+            if self.observe_stop() == FORCE {
                 return Ok(());
             }
             self.intake()?;
