@@ -136,9 +136,8 @@ impl Entry {
             event_id: self.record.event_id().to_owned(),
             number: decisions.denied(),
         };
-        let kept = serde_json::to_value(decisions).expect("decisions become JSON");
         let text = id.to_string();
-        self.record.keep_decisions(kept, &text);
+        self.record.keep_decisions(decisions, &text);
         // A call is decided once.
         let _ = call.notes.explain_id.set(text);
         id

@@ -7,6 +7,7 @@ use crate::record::{Category, Record};
 use crate::trail::Filter;
 use base::{AccountId, Region, Timestamp};
 use meta::{Row, Tx, params};
+use serde::Deserialize;
 
 /// How many of the newest records [`of_request`] looks at.
 pub const REQUEST_SCAN_MAX: usize = 50_000;
@@ -54,14 +55,29 @@ pub fn of_request(
     let mut found = Vec::new();
     let whole = Scan { account, region, since: Timestamp(i64::MIN) };
     scan(tx, &whole, REQUEST_SCAN_MAX, |record| {
-        let cause = &record.decisions()["origin"]["cause"];
-        if record.request_id() == Some(request_id) || cause == request_id {
+        if record.request_id() == Some(request_id) || is_caused(&record, request_id) {
             found.push(record);
         }
         found.len() < OF_REQUEST_MAX
     })?;
     found.reverse();
     Ok(found)
+}
+
+fn is_caused(record: &Record, request_id: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Decided {
+        origin: Origin,
+    }
+    #[derive(Deserialize)]
+    struct Origin {
+        #[serde(default)]
+        cause: Option<String>,
+    }
+    // Most records do not name the request anywhere, and need not be read.
+    let named = record.decisions().filter(|text| text.contains(request_id));
+    let decided = named.and_then(|text| serde_json::from_str(text).ok());
+    decided.is_some_and(|Decided { origin }| origin.cause.as_deref() == Some(request_id))
 }
 
 /// The newest records since a moment, newest first.

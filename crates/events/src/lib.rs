@@ -7,6 +7,7 @@
 //! carry key material are dropped when a record is written ([`scrub`]).
 
 pub mod bundle;
+mod decisions;
 mod error;
 pub mod event;
 pub mod identity;

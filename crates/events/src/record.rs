@@ -1,5 +1,6 @@
 //! The shape of an audit record: a CloudTrail event, its members in CloudTrail's order (spec 20, D.1).
 
+use crate::decisions::Decisions;
 use crate::identity::UserIdentity;
 use crate::scrub::{self, is_to_be_scrubbed, scrub};
 use base::{AccountId, Region, Rng, Timestamp, id};
@@ -111,8 +112,8 @@ pub struct Record {
     event_category: Category,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_details: Option<Value>,
-    #[serde(default, rename = "strongroomDecisions", skip_serializing_if = "Value::is_null")]
-    decisions: Value,
+    #[serde(default, rename = "strongroomDecisions", skip_serializing_if = "Option::is_none")]
+    decisions: Option<Decisions>,
 }
 
 impl Record {
@@ -145,7 +146,7 @@ impl Record {
             vpc_endpoint_account_id: None,
             event_category: call.category,
             tls_details: None,
-            decisions: Value::Null,
+            decisions: None,
         }
     }
 
@@ -204,14 +205,14 @@ impl Record {
 
     /// Keeps what was decided about the call beside it, in the same row. It is for whoever may ask
     /// why: [`crate::lookup`] shows records without it.
-    pub fn keep_decisions(&mut self, decisions: Value, explain_id: &str) {
-        self.decisions = decisions;
+    pub fn keep_decisions(&mut self, decisions: &impl Serialize, explain_id: &str) {
+        self.decisions = Some(Decisions::new(decisions));
         self.additional_event_data.insert(EXPLAIN_ID.to_owned(), json!(explain_id));
     }
 
-    /// What [`Record::keep_decisions`] kept; null when nothing was decided.
-    pub fn decisions(&self) -> &Value {
-        &self.decisions
+    /// What [`Record::keep_decisions`] kept, as JSON; `None` when nothing was decided.
+    pub fn decisions(&self) -> Option<&str> {
+        self.decisions.as_ref().map(Decisions::text)
     }
 
     /// Marks a call that came through a service's own network.
@@ -256,7 +257,7 @@ impl Record {
             user_identity: self.user_identity.seen_from_outside(),
             recipient_account_id: owner.clone(),
             shared_event_id: Some(shared),
-            decisions: Value::Null,
+            decisions: None,
             ..self.clone()
         }
     }
@@ -363,7 +364,7 @@ impl Record {
 
     /// As readers of the trail see it.
     pub(crate) fn without_decisions(mut self) -> Self {
-        self.decisions = Value::Null;
+        self.decisions = None;
         self
     }
 

@@ -173,7 +173,7 @@ impl CallStory {
 
 /// What a record keeps of decisions, when it is of a shape this server reads.
 pub(crate) fn decisions(record: &Record) -> Option<Decisions> {
-    let decisions: Decisions = serde_json::from_value(record.decisions().clone()).ok()?;
+    let decisions: Decisions = serde_json::from_str(record.decisions()?).ok()?;
     decisions.is_known().then_some(decisions)
 }
 

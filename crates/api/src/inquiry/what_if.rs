@@ -161,7 +161,7 @@ async fn records(call: &Call, key: &Key, since: Timestamp) -> Result<Vec<Record>
         let own = events::decided(tx, &account, &region, since, RECORDS_MAX)?;
         let mut records = Vec::new();
         for record in own {
-            if !record.decisions().is_null() {
+            if record.decisions().is_some() {
                 records.push(record);
                 continue;
             }
