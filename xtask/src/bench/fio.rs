@@ -1,10 +1,17 @@
 //! fio as the load generator, with its NBD engine.
 
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::server::Running;
+
+/// How long a server that rests is watched, and what it may do meanwhile.
+const REST: Duration = Duration::from_secs(1);
+const REST_PROCESSOR_SECONDS: f64 = 0.02;
+const RESTS_MAX: u64 = 120;
 
 /// One kind of load.
 pub(crate) struct Workload {
@@ -15,6 +22,8 @@ pub(crate) struct Workload {
     extent: Extent,
     /// A flush after each write.
     flush: bool,
+    /// The same load comes once before, and the server then has time to do what it does when idle.
+    again: bool,
 }
 
 /// How much a workload covers.
@@ -27,11 +36,15 @@ enum Extent {
 }
 
 /// What is measured, in this order: the third leaves the volume in disorder for the fourth.
-pub(crate) const WORKLOADS: [Workload; 8] = [
+pub(crate) const WORKLOADS: [Workload; 9] = [
     sequential("1 MiB sequential write, depth 8", "write"),
     sequential("1 MiB sequential read, depth 8", "read"),
     random("4 KiB random write, depth 32", "randwrite", 32, false),
     sequential("1 MiB sequential read after random overwrite, depth 8", "read"),
+    Workload {
+        again: true,
+        ..sequential("the same, read once before, with a rest between them", "read")
+    },
     random("4 KiB random read, depth 32", "randread", 32, false),
     random("4 KiB random read, depth 1", "randread", 1, false),
     random("4 KiB random write, depth 1", "randwrite", 1, false),
@@ -39,11 +52,12 @@ pub(crate) const WORKLOADS: [Workload; 8] = [
 ];
 
 const fn sequential(name: &'static str, pattern: &'static str) -> Workload {
-    Workload { name, pattern, block: "1m", depth: 8, extent: Extent::Volume, flush: false }
+    let extent = Extent::Volume;
+    Workload { name, pattern, block: "1m", depth: 8, extent, flush: false, again: false }
 }
 
 const fn random(name: &'static str, pattern: &'static str, depth: u32, flush: bool) -> Workload {
-    Workload { name, pattern, block: "4k", depth, extent: Extent::Time, flush }
+    Workload { name, pattern, block: "4k", depth, extent: Extent::Time, flush, again: false }
 }
 
 impl Workload {
@@ -90,6 +104,10 @@ pub(crate) fn measure(
     if workload.flush {
         arguments.push("--fsync=1".into());
     }
+    if workload.again {
+        fio(server, size_mib, &arguments)?;
+        await_rest(server)?;
+    }
     let before = server.process().processor_seconds()?;
     let job = fio(server, size_mib, &arguments)?;
     let processor_seconds = server.process().processor_seconds()? - before;
@@ -105,6 +123,20 @@ pub(crate) fn measure(
         processor_us: processor_seconds * 1e6 / operations,
         latency_us_p99: number("/clat_ns/percentile/99.000000")? / 1000.0,
     })
+}
+
+/// Waits until the server has done hardly anything for a while.
+fn await_rest(server: &Running) -> Result<(), String> {
+    let mut before = server.process().processor_seconds()?;
+    for _ in 0..RESTS_MAX {
+        thread::sleep(REST);
+        let now = server.process().processor_seconds()?;
+        if now - before < REST_PROCESSOR_SECONDS {
+            return Ok(());
+        }
+        before = now;
+    }
+    Err(format!("the server is still busy after {} s without load", RESTS_MAX * REST.as_secs()))
 }
 
 /// Runs fio and returns its report of the only job.

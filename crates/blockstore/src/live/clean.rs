@@ -86,6 +86,23 @@ pub(super) struct Round {
     stage: Stage,
 }
 
+impl Round {
+    /// A round that copies pages, in the order of their addresses, and empties nothing.
+    pub(super) fn of_order(found: Vec<(Lba, Location)>) -> Self {
+        Self {
+            victims: Vec::new(),
+            map_victims: Vec::new(),
+            all: Vec::new(),
+            found,
+            stage: Stage::Copy { next: 0 },
+        }
+    }
+
+    pub(super) fn frees_nothing(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
 impl Engine {
     /// Copies the live pages out of up to `segments_max` segments of which at most
     /// `live_percent_max` percent is live. The segments are given back by a later checkpoint.
@@ -131,7 +148,10 @@ impl Engine {
                 Some(round) => round,
                 None => {
                     self.owed_pages = 0;
-                    return Ok(false);
+                    match self.plan_order()? {
+                        Some(round) => round,
+                        None => return Ok(false),
+                    }
                 }
             },
         };
@@ -139,10 +159,13 @@ impl Engine {
         let done = self.step(&mut round, &mut report)?;
         self.owed_pages =
             self.owed_pages.saturating_sub(u64::from(report.pages).max(CHUNK_ENTRIES_MAX as u64));
-        if done {
-            self.note_cleaned(&round);
-        } else {
+        if !done {
             self.round = Some(round);
+        } else if round.frees_nothing() {
+            // What it left dead is counted before there is more of it.
+            return self.finish_round();
+        } else {
+            self.note_cleaned(&round);
         }
         Ok(true)
     }
@@ -257,7 +280,7 @@ impl Engine {
     }
 
     /// The generation of the newest cut, merged or not; 0 without one.
-    fn newest_cut(&self) -> u32 {
+    pub(super) fn newest_cut(&self) -> u32 {
         let pending = self.frozen.iter().filter_map(|layer| layer.cut).map(|cut| cut.generation);
         let merged = self.committed.cuts.iter().map(|cut| cut.generation);
         merged.chain(pending).max().unwrap_or(0)
@@ -397,27 +420,38 @@ impl Engine {
             if entry.location != location || entry.written <= fence {
                 continue;
             }
-            let mut page = Box::new([0; PAGE_BYTES]);
-            self.read_pages(lba, &mut page[..])?;
             let (segment, _) = self.ctx.geometry.split(location).unwrap_or_default();
             let stamp = self.table.get(segment).map_or(0, |segment| segment.stamp);
-            moving.push(Moving { lba, birth: entry.birth, stamp, page });
+            moving.push(Moving { lba, birth: entry.birth, stamp });
         }
         if !moving.is_empty() {
-            self.mutate(|engine| engine.place(&moving))?;
+            let bytes = self.read_moving(&moving)?;
+            self.mutate(|engine| engine.place(&moving, &bytes))?;
         }
         Ok(moving.len() as u32)
     }
 
+    /// The pages, neighbours in one read.
+    fn read_moving(&mut self, moving: &[Moving]) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; moving.len() * PAGE_BYTES];
+        let mut rest = &mut bytes[..];
+        for neighbours in moving.chunk_by(|one, other| one.lba + 1 == other.lba) {
+            let (target, after) = rest.split_at_mut(neighbours.len() * PAGE_BYTES);
+            self.read_pages(neighbours[0].lba, target)?;
+            rest = after;
+        }
+        Ok(bytes)
+    }
+
     /// Writes pages to the cold stream and has the map show them there.
-    fn place(&mut self, moving: &[Moving]) -> Result<(), Error> {
+    fn place(&mut self, moving: &[Moving], bytes: &[u8]) -> Result<(), Error> {
         let written = self.log.generation;
         let moment = Moment {
             layer: self.active.id,
             generation: written,
             incarnation: self.committed.incarnation,
         };
-        let placed = self.cold.write(&self.ctx, &mut self.table, moment, moving)?;
+        let placed = self.cold.write(&self.ctx, &mut self.table, moment, moving, bytes)?;
         for (moved, (location, tag)) in moving.iter().zip(placed) {
             let entry = Entry { location, tag, birth: moved.birth, written };
             self.active.put(self.ctx.geometry, moved.lba, entry);

@@ -15,7 +15,7 @@ use super::log::{
     ChunkEnd, DescriptorParts, Record, SegmentHeader, checksum, put_record, seal_descriptor,
 };
 use super::segment::{SegmentKind, SegmentTable};
-use crate::page::{Lba, PAGE_BYTES, Page, PageSealer, Salt, StructureSealer, Tag};
+use crate::page::{Lba, PAGE_BYTES, PageSealer, Salt, StructureSealer, Tag};
 
 /// A page on its way.
 pub(super) struct Moving {
@@ -24,7 +24,6 @@ pub(super) struct Moving {
     pub(super) birth: u32,
     /// When the segment it comes from was written.
     pub(super) stamp: u32,
-    pub(super) page: Box<Page>,
 }
 
 /// Where and when a chunk is written.
@@ -73,14 +72,15 @@ impl ColdStream {
         CHUNK_ENTRIES_MAX.min((segment_pages - position - 1) as usize)
     }
 
-    /// Seals pages, at most as many as there is room for, and writes them as one chunk. Answers
-    /// where each of them is now.
+    /// Seals pages, at most as many as there is room for, and writes them as one chunk. `bytes` are
+    /// theirs, one after the other. Answers where each of them is now.
     pub(super) fn write(
         &mut self,
         ctx: &Context,
         table: &mut SegmentTable,
         moment: Moment,
         moving: &[Moving],
+        bytes: &[u8],
     ) -> Result<Vec<(Location, Tag)>, Error> {
         let full =
             |open: &OpenCold| open.position + 1 + moving.len() as u32 > ctx.geometry.segment_pages;
@@ -88,13 +88,14 @@ impl ColdStream {
             self.open = Some(OpenCold::new(ctx, table, moment)?);
         }
         let open = self.open.as_mut().expect("set above");
-        let mut bytes = vec![0; (1 + moving.len()) * PAGE_BYTES];
-        let (descriptor, data) = bytes.split_at_mut(PAGE_BYTES);
+        let (opened, _) = bytes.as_chunks::<PAGE_BYTES>();
+        let mut chunk = vec![0; (1 + moving.len()) * PAGE_BYTES];
+        let (descriptor, data) = chunk.split_at_mut(PAGE_BYTES);
         let (pages, _) = data.as_chunks_mut::<PAGE_BYTES>();
         let mut placed = Vec::with_capacity(moving.len());
-        for ((at, moved), page) in (0..).zip(moving).zip(pages) {
+        for (((at, moved), opened), page) in (0..).zip(moving).zip(opened).zip(pages) {
             let position = open.position + 1 + at;
-            let tag = open.pages.seal_into(position, moved.lba, &moved.page, page);
+            let tag = open.pages.seal_into(position, moved.lba, opened, page);
             let record = Record::Copy { lba: moved.lba, tag, birth: moved.birth };
             put_record(descriptor, at as usize, &record);
             placed.push((ctx.geometry.locate(open.index, position), tag));
@@ -112,7 +113,7 @@ impl ColdStream {
         };
         open.previous = seal_descriptor(descriptor, &parts, &mut open.structure, open.position);
         ctx.disk
-            .write(byte_offset(ctx.geometry.locate(open.index, open.position)), &bytes)
+            .write(byte_offset(ctx.geometry.locate(open.index, open.position)), &chunk)
             .map_err(Error::disk("write moved pages"))?;
         open.sequence += 1;
         open.position += 1 + moving.len() as u32;

@@ -9,6 +9,7 @@ use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
 use super::log::{ChunkEnd, Log};
 use super::map::{EMPTY, Nodes};
+use super::order::Scattered;
 use super::page_cache::PageCache;
 use super::pin::Pin;
 use super::segment::{SegmentKind, SegmentTable};
@@ -128,6 +129,8 @@ pub struct Engine {
     pub(super) round: Option<Round>,
     /// Segments whose live pages were copied out, and the layer that says so.
     pub(super) cleaned: BTreeMap<SegmentIndex, u64>,
+    /// What should be put in order.
+    pub(super) scattered: Scattered,
     /// Pages the cleaner should copy before the guest writes more.
     pub(super) owed_pages: u64,
     /// Pages the cleaner owes for each that the guest writes.
@@ -275,6 +278,7 @@ impl Engine {
             cold: ColdStream::default(),
             round: None,
             cleaned: BTreeMap::new(),
+            scattered: Scattered::default(),
             owed_pages: 0,
             excess_share: 0,
             paced: 0,

@@ -360,7 +360,9 @@ impl Engine {
             self.read_pages(offset / PAGE_BYTES as u64, &mut page)?;
             head.copy_from_slice(&page[within..within + head.len()]);
         }
-        self.read_pages(first, middle)?;
+        let plan = self.plan_pages(first, middle, None)?;
+        self.note_scattered(first, pages, &plan);
+        plan.carry_out(&*self.ctx.disk, middle)?;
         if !tail.is_empty() {
             self.read_pages(first + pages as u64, &mut page)?;
             tail.copy_from_slice(&page[..tail.len()]);

@@ -36,6 +36,7 @@ mod layout;
 mod locked;
 mod log;
 mod map;
+mod order;
 mod page_cache;
 mod pin;
 mod plan;

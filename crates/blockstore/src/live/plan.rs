@@ -126,6 +126,11 @@ impl ReadPlan {
         (pages > 0).then_some(pages as usize * PAGE_BYTES)
     }
 
+    /// From how many places the range comes.
+    pub(super) fn pieces(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Reads and opens the range.
     ///
     /// # Errors
@@ -281,7 +286,9 @@ impl Engine {
             }
         }
         let cache = if target.len() <= CACHED_BYTES_MAX { self.pages.clone() } else { None };
-        self.plan_pages(first, target, cache).map(Planned::Whole)
+        let plan = self.plan_pages(first, target, cache)?;
+        self.note_scattered(first, target.len() / PAGE_BYTES, &plan);
+        Ok(Planned::Whole(plan))
     }
 
     /// Takes pages of the map as they were read.

@@ -155,6 +155,7 @@ impl Engine {
     /// anything of that happened.
     fn make_space(&mut self) -> Result<bool, Error> {
         let before = self.committed.epoch;
+        self.forget_order();
         while self.cleaned.is_empty() || self.round.is_some() {
             match self.clean_step() {
                 Ok(true) => {}

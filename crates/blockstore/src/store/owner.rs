@@ -381,7 +381,7 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
 struct Chores {
     /// A layer is being merged.
     merging: bool,
-    /// Segments may be worth cleaning.
+    /// Segments may be worth cleaning, or pages worth putting in order.
     cleaning: bool,
     /// The checkpoint after which cleaning was last considered.
     epoch: u64,
@@ -423,7 +423,7 @@ impl Chores {
             false
         });
         // Only a checkpoint changes what is dead.
-        if engine.epoch() != self.epoch {
+        if engine.epoch() != self.epoch || engine.is_order_wanted() {
             self.epoch = engine.epoch();
             self.cleaning = true;
         }

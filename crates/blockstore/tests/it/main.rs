@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod disk;
 mod lending;
+mod order;
 mod port;
 mod space;
 mod store;

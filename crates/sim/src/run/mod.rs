@@ -69,6 +69,8 @@ pub struct Outcome {
     pub grown: u64,
     /// Live pages the cleaner moved.
     pub pages_moved: u64,
+    /// Rounds of putting pages in order that began.
+    pub ordered: u64,
     /// Equal for equal runs.
     pub digest: u64,
 }

@@ -126,9 +126,11 @@ impl World<'_> {
     /// Part of what a volume's thread does while it is idle: rounds of cleaning in small steps.
     pub(super) fn clean_steps(&mut self) -> Result<(), Stop> {
         for _ in 0..1 + self.rng.below(40) {
+            let wanted = self.engine().is_order_wanted();
             if !self.engine().clean_step().map_err(stop("clean a step"))? {
                 break;
             }
+            self.outcome.ordered += u64::from(wanted && !self.engine().is_order_wanted());
             self.engine().maintain().map_err(stop("maintain"))?;
         }
         Ok(())

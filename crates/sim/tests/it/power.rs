@@ -26,6 +26,7 @@ fn fifty_lives(first: u64) {
                 total.grown += outcome.grown;
                 total.refused += outcome.refused;
                 total.pages_moved += outcome.pages_moved;
+                total.ordered += outcome.ordered;
             }
             Err(violation) => panic!("cargo xtask sim --seed {seed}: {violation:?}"),
         }
@@ -38,6 +39,7 @@ fn fifty_lives(first: u64) {
     assert!(total.segments_cleaned > 25, "{total:?}");
     assert!(total.grown > 50, "{total:?}");
     assert!(total.pages_moved > 100, "{total:?}");
+    assert!(total.ordered > 0, "{total:?}");
     assert!(total.refused > 25, "{total:?}");
 }
 
