@@ -8,6 +8,7 @@ use crate::authorize::is_infrastructure;
 use crate::call::{Call, Caller, Forwarded};
 use crate::decided::{DecisionId, Decisions};
 use crate::error::Error;
+use crate::key_use;
 use crate::lint;
 use crate::pipeline::{Ask, Spec};
 use crate::service::Service;
@@ -190,6 +191,7 @@ pub(crate) async fn finish(
 ) -> Result<(), Error> {
     let begun = entry.begun;
     let owners = if entry.denied { BTreeSet::new() } else { std::mem::take(&mut entry.owners) };
+    let reply_is_ok = reply.is_ok();
     let mut record = match reply {
         Err(error) => entry.failed(error),
         // CloudTrail keeps the answers of calls that change something only.
@@ -210,8 +212,14 @@ pub(crate) async fn finish(
         let finish = move |tx: &mut meta::Tx<'_>| events::finish(tx, &server, &record, &copies);
         return Ok(call.world.db.write(finish).await?);
     }
+    let uses = match reply_is_ok {
+        true => key_use::of(&call.request_id, &record, &copies),
+        false => Vec::new(),
+    };
     copies.insert(0, record);
-    Ok(call.world.trail.keep(copies).await?)
+    call.world.trail.keep(copies).await?;
+    uses.into_iter().for_each(|(key, used)| call.world.key_uses.note(key, used));
+    Ok(())
 }
 
 /// Records a call whose parameters could not be read.

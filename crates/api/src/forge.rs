@@ -8,6 +8,8 @@ use crate::error::Error;
 use base::Rng;
 use kms::NewMaterial;
 use kms::cipher::DataKeyPair;
+use kms::import::token::WrappingKey;
+use kms::import::wrapping::WrappingKeySpec;
 use kms::spec::{KeySpec, Kind};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -44,15 +46,28 @@ impl Forge {
         self.make(spec, move |rng| DataKeyPair::generate(spec, rng)).await
     }
 
+    /// A key pair to wrap key material for an import.
+    pub(crate) async fn wrapping_key(&self, spec: WrappingKeySpec) -> Result<WrappingKey, Error> {
+        self.in_turn(move || WrappingKey::generate(spec)).await
+    }
+
     async fn make<T: Send + 'static>(
         &self,
         spec: KeySpec,
         make: impl FnOnce(&dyn Rng) -> kms::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let rng = Arc::clone(&self.rng);
-        if !spec.takes_long() {
-            return aside(move || make(&*rng)).await;
+        match spec.takes_long() {
+            true => self.in_turn(move || make(&*rng)).await,
+            false => aside(move || make(&*rng)).await,
         }
+    }
+
+    /// Makes an RSA key pair.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        make: impl FnOnce() -> kms::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
         let turn = Arc::clone(&self.turns)
             .acquire_owned()
             .await
@@ -64,7 +79,7 @@ impl Forge {
             let _turn = turn;
             #[cfg(test)]
             before.inspect(|before| before());
-            make(&*rng)
+            make()
         })
         .await
     }

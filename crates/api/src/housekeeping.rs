@@ -1,11 +1,12 @@
 //! What a server does by itself, from time to time: unused space is given back, finished jobs are
-//! forgotten, what volumes read first is written down.
+//! forgotten, what volumes read first is written down, keys are rotated.
 
 use crate::error::Error;
-use crate::key_stores;
 use crate::operator::operator;
 use crate::world::World;
+use crate::{key_life, key_stores};
 use lifecycle::kinds::enqueue_due_collections;
+use std::sync::Arc;
 
 /// How long a finished job is kept for whoever asks what became of it.
 const FINISHED_JOBS_SECONDS: i64 = 7 * 86_400;
@@ -32,8 +33,39 @@ impl World {
                 })
             })
             .await?;
+        self.note_key_uses().await?;
+        self.rotate_due_keys().await?;
         self.waker.wake();
         let served: Vec<_> = self.regions.iter().cloned().collect();
         Ok(key_stores::sweep(&self.db, &self.kms, &self.places, &served).await?)
+    }
+
+    /// Rotates every key that is due, some in each transaction.
+    async fn rotate_due_keys(&self) -> Result<(), Error> {
+        loop {
+            let (kms, rng) = (self.kms.clone(), Arc::clone(&self.rng));
+            let rotated = self.db.write(move |tx| key_life::rotate_due(&kms, tx, &*rng)).await?;
+            if rotated < key_life::KEYS_MAX as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes down when keys were last used. Also called before a server stops.
+    ///
+    /// # Errors
+    /// When the rows cannot be written; the next call writes them.
+    pub async fn note_key_uses(&self) -> Result<(), Error> {
+        let uses = self.key_uses.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let batch = Arc::new(uses);
+        let writing = Arc::clone(&batch);
+        let written = self.db.write(move |tx| kms::usage::write(tx, &writing)).await;
+        if written.is_err() {
+            self.key_uses.restore(Arc::unwrap_or_clone(batch));
+        }
+        Ok(written?)
     }
 }

@@ -99,6 +99,8 @@ pub struct World {
     pub waker: Waker,
     /// Snapshots being uploaded.
     pub(crate) uploads: Uploads,
+    /// Uses of keys that are not written down yet.
+    pub(crate) key_uses: kms::usage::Uses,
     /// Channels of machines that attach volumes themselves.
     pub(crate) channels: Arc<dyn Channels>,
     /// Keeps records of calls that changed nothing.
@@ -240,6 +242,7 @@ impl World {
                 services,
                 waker: Waker::new(),
                 uploads: Uploads::default(),
+                key_uses: kms::usage::Uses::default(),
                 channels,
                 trail,
             }

@@ -1,5 +1,6 @@
 //! What is known about one request: condition keys and their values (spec 20, A.7).
 
+use crate::policy::PolicyKind;
 use crate::principal::Principal;
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -116,12 +117,18 @@ pub(crate) struct Keys<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) resource_account: Option<&'a AccountId>,
     pub(crate) context: &'a Context,
+    /// The kind of policy that asks.
+    pub(crate) policy: PolicyKind,
 }
 
 impl Keys<'_> {
     /// The values of a key and whether it is multivalued; `None` when the key is absent.
     pub(crate) fn lookup(&self, key: &str) -> Option<Found> {
         let key = key.to_lowercase();
+        // Identity policies alone see a key's aliases (spec 20, A.3).
+        if key == "kms:resourcealiases" && self.policy == PolicyKind::KeyPolicy {
+            return None;
+        }
         let value = match self.derived(&key) {
             Derived::Known(value) => value,
             Derived::NotOurs => self.context.get(&key).cloned(),

@@ -223,23 +223,11 @@ impl Allows<'_> {
 }
 
 fn trace(request: &Request<'_>, layers: &Layers) -> Trace {
-    let keys = Keys {
-        principal: request.principal,
-        resource_account: request.resource_account,
-        context: request.context,
-    };
     let attached = layers.identity.iter().chain(&layers.boundary).chain(&layers.session);
-    let mut policies: Vec<PolicyTrace> = attached
-        .map(|p| policy_trace(p.layer, &p.name_or_arn, &p.policy, request, &keys))
-        .collect();
+    let mut policies: Vec<PolicyTrace> =
+        attached.map(|p| policy_trace(p.layer, &p.name_or_arn, &p.policy, request)).collect();
     if let Some(resource) = &layers.resource {
-        policies.push(policy_trace(
-            Layer::Resource,
-            &resource.name,
-            &resource.policy,
-            request,
-            &keys,
-        ));
+        policies.push(policy_trace(Layer::Resource, &resource.name, &resource.policy, request));
     }
     let callers = &request.principal.account;
     let foreign = request.resource_account.is_some_and(|account| account != callers);
@@ -263,15 +251,15 @@ fn trace(request: &Request<'_>, layers: &Layers) -> Trace {
     }
 }
 
-fn policy_trace(
-    layer: Layer,
-    name: &str,
-    policy: &Policy,
-    request: &Request<'_>,
-    keys: &Keys<'_>,
-) -> PolicyTrace {
+fn policy_trace(layer: Layer, name: &str, policy: &Policy, request: &Request<'_>) -> PolicyTrace {
+    let keys = Keys {
+        principal: request.principal,
+        resource_account: request.resource_account,
+        context: request.context,
+        policy: policy.kind,
+    };
     let statements = policy.statements.iter().enumerate().map(|(index, statement)| {
-        let outcome = match statement_fits(statement, policy.kind, request, keys) {
+        let outcome = match statement_fits(statement, request, &keys) {
             Ok(named) => Outcome::Applies(named),
             Err(mismatch) => Outcome::Misses(mismatch),
         };
@@ -282,7 +270,6 @@ fn policy_trace(
 
 fn statement_fits(
     statement: &Statement,
-    kind: PolicyKind,
     request: &Request<'_>,
     keys: &Keys<'_>,
 ) -> Result<Option<PrincipalMatch>, Mismatch> {
@@ -309,7 +296,7 @@ fn statement_fits(
     }
     match &statement.resources {
         // The resource of a trust policy is the role it stands on.
-        None if kind == PolicyKind::Trust => {}
+        None if keys.policy == PolicyKind::Trust => {}
         None => return Err(Mismatch::Inert { missing: "Resource".into() }),
         Some(resources) => {
             if !resources_fit(resources, statement.effect, request.resource, keys) {
@@ -408,6 +395,7 @@ pub fn context_value(request: &Request<'_>, key: &str) -> Option<ContextValue> {
         principal: request.principal,
         resource_account: request.resource_account,
         context: request.context,
+        policy: PolicyKind::Identity,
     };
     let mut found = keys.lookup(key)?;
     Some(match found.multivalued {

@@ -1,7 +1,7 @@
 //! Aliases: names for keys, unique per account and region (spec 20, B.7).
 
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{self, Key};
 use crate::managed;
 use crate::service::Kms;
 use base::{AccountId, Arn, Region, Timestamp};
@@ -175,14 +175,19 @@ impl Kms {
         Ok(())
     }
 
-    /// UpdateAlias: points an alias at another key of the same account and region. All keys here have the same
-    /// type and usage, which the two must share.
+    /// UpdateAlias: points an alias at another key of the same account and region. Type and usage stay.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] when the new key has too many already.
+    /// [`Error::Validation`] when the keys differ in them, [`Error::LimitExceeded`] when the new key has too many
+    /// aliases already.
     pub fn update_alias(&self, tx: &mut Tx<'_>, alias: &Alias, key: &Key) -> Result<()> {
-        if alias.key_id.as_deref() != Some(&key.id) {
-            check_quota(tx, key)?;
+        match &alias.key_id {
+            Some(id) if *id == key.id => {}
+            Some(id) => {
+                check_alike(&key::get(tx, &alias.account, &alias.region, id)?, key)?;
+                check_quota(tx, key)?;
+            }
+            None => check_quota(tx, key)?,
         }
         tx.execute(
             "UPDATE kms_aliases SET key_id = $1, updated_at = $2 \
@@ -203,6 +208,22 @@ impl Kms {
         )?;
         Ok(())
     }
+}
+
+/// Whether two keys can stand behind one name (KMS API, UpdateAlias): both symmetric, both HMAC or both key pairs,
+/// and for the same use, so that code which uses the name goes on working.
+fn check_alike(old: &Key, new: &Key) -> Result<()> {
+    let of = |key: &Key| (key.kind.spec().family(), key.kind.usage());
+    if of(old) == of(new) {
+        return Ok(());
+    }
+    let shown =
+        |key: &Key| format!("{} is of {} for {}", key.arn(), key.kind.spec(), key.kind.usage());
+    Err(Error::validation(format!(
+        "The current and the new key of an alias must have the same type and key usage: {}, {}.",
+        shown(old),
+        shown(new)
+    )))
 }
 
 fn check_quota(tx: &mut Tx<'_>, key: &Key) -> Result<()> {

@@ -4,13 +4,16 @@
 use crate::context::EncryptionContext;
 use crate::error::Result;
 use crate::grant::{Constraints, NewGrant};
-use crate::key::{KEY_ORIGIN, Key, KeyKind, LockoutCheck};
+use crate::import::wrapping::{WrappingAlgorithm, WrappingKeySpec};
+use crate::key::{Key, LockoutCheck};
+use crate::multi_region::MultiRegionRole;
+use crate::origin::KeyOrigin;
 use crate::spec::{
     EncryptionAlgorithm, KeyAgreementAlgorithm, KeySpec, Kind, MacAlgorithm, MessageType,
     SigningAlgorithm,
 };
-use crate::{alias, tag};
-use base::AccountId;
+use crate::{alias, import, tag};
+use base::{AccountId, Region, Timestamp};
 use iam::Context;
 use meta::Tx;
 use std::collections::BTreeMap;
@@ -77,6 +80,33 @@ pub enum Facts {
         /// `PendingWindowInDays`.
         days: u32,
     },
+    /// GetParametersForImport.
+    GetParameters {
+        /// `WrappingAlgorithm`.
+        algorithm: WrappingAlgorithm,
+        /// `WrappingKeySpec`.
+        key_spec: WrappingKeySpec,
+    },
+    /// ImportKeyMaterial.
+    Import {
+        /// When the material expires, if it does.
+        expires: Option<Timestamp>,
+    },
+    /// EnableKeyRotation.
+    EnableRotation {
+        /// `RotationPeriodInDays`, or what stands for it.
+        days: u32,
+    },
+    /// ReplicateKey.
+    Replicate {
+        /// `ReplicaRegion`.
+        region: Region,
+    },
+    /// UpdatePrimaryRegion, at either key.
+    UpdatePrimary {
+        /// `PrimaryRegion`.
+        region: Region,
+    },
     /// TagResource.
     Tag(Vec<tag::Tag>),
     /// UntagResource.
@@ -91,18 +121,27 @@ pub fn of_origin(origin: &Origin<'_>) -> Context {
     context
 }
 
-/// Keys of CreateKey.
-pub fn of_new_key(
-    origin: &Origin<'_>,
-    kind: Kind,
-    asked: &KeyKind<'_>,
-    lockout: LockoutCheck,
-    tags: &[tag::Tag],
-) -> Context {
+/// A key that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Where its material comes from.
+    pub origin: KeyOrigin,
+    /// Its part in a family; `None` for a key of one region.
+    pub multi_region: Option<MultiRegionRole>,
+    /// Whether its policy may lock out who writes it.
+    pub lockout: LockoutCheck,
+    /// Its tags.
+    pub tags: &'a [tag::Tag],
+}
+
+/// Keys of making a key.
+pub fn of_new_key(origin: &Origin<'_>, new: &Creation<'_>) -> Context {
     let mut context = of_origin(origin);
-    set_kind(&mut context, kind, asked);
-    context.set_flag("kms:BypassPolicyLockoutSafetyCheck", lockout == LockoutCheck::Bypassed);
-    set_request_tags(&mut context, tags);
+    set_kind(&mut context, new.kind, new.origin, new.multi_region);
+    context.set_flag("kms:BypassPolicyLockoutSafetyCheck", new.lockout == LockoutCheck::Bypassed);
+    set_request_tags(&mut context, new.tags);
     context
 }
 
@@ -115,7 +154,7 @@ pub(crate) fn of_key(
     facts: &Facts,
 ) -> Result<Context> {
     let mut context = of_origin(origin);
-    set_kind(&mut context, key.kind, &KeyKind::default());
+    set_kind(&mut context, key.kind, key.origin, key.multi_region);
     context.set_opt("kms:RequestAlias", request_alias);
     let limit = u32::try_from(alias::ALIASES_PER_KEY_MAX).expect("a small constant");
     let aliases = alias::of_key(tx, key, "", limit)?;
@@ -129,12 +168,18 @@ pub(crate) fn of_key(
     Ok(context)
 }
 
-fn set_kind(context: &mut Context, kind: Kind, asked: &KeyKind<'_>) {
+fn set_kind(
+    context: &mut Context,
+    kind: Kind,
+    origin: KeyOrigin,
+    multi_region: Option<MultiRegionRole>,
+) {
     let (spec, usage) = (kind.spec().as_str(), kind.usage().as_str());
     context.set("kms:KeySpec", spec).set("kms:CustomerMasterKeySpec", spec);
     context.set("kms:KeyUsage", usage).set("kms:CustomerMasterKeyUsage", usage);
-    context.set("kms:KeyOrigin", asked.origin.unwrap_or(KEY_ORIGIN));
-    context.set_flag("kms:MultiRegion", asked.multi_region.unwrap_or(false));
+    context.set("kms:KeyOrigin", origin.as_str());
+    context.set_flag("kms:MultiRegion", multi_region.is_some());
+    context.set_opt("kms:MultiRegionKeyType", multi_region.map(MultiRegionRole::as_str));
 }
 
 fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
@@ -169,12 +214,7 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
         }
         Facts::CreateGrant(grant) => {
             context.set_flag("kms:GrantIsForAWSResource", for_aws_resource);
-            let operations = grant.operations.iter().map(|o| o.as_str().to_owned());
-            context.set_multi("kms:GrantOperations", operations);
-            context.set("kms:GranteePrincipal", grant.grantee.shown.as_str());
-            let retiring = grant.retiring.as_ref().map(|party| party.shown.as_str());
-            context.set_opt("kms:RetiringPrincipal", retiring);
-            set_constraints(context, &grant.constraints);
+            set_grant(context, grant);
         }
         Facts::RetireGrant(constraints) => set_constraints(context, constraints),
         Facts::Grants => {
@@ -187,11 +227,37 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
         Facts::ScheduleDeletion { days } => {
             context.set("kms:ScheduleKeyDeletionPendingWindowInDays", days.to_string());
         }
+        Facts::GetParameters { algorithm, key_spec } => {
+            context.set("kms:WrappingAlgorithm", algorithm.as_str());
+            context.set("kms:WrappingKeySpec", key_spec.as_str());
+        }
+        Facts::Import { expires } => {
+            context.set("kms:ExpirationModel", import::model(*expires));
+            context.set_opt("kms:ValidTo", expires.map(|at| at.iso_millis()));
+        }
+        Facts::EnableRotation { days } => {
+            context.set("kms:RotationPeriodInDays", days.to_string());
+        }
+        Facts::Replicate { region } => {
+            context.set("kms:ReplicaRegion", region.as_str());
+        }
+        Facts::UpdatePrimary { region } => {
+            context.set("kms:PrimaryRegion", region.as_str());
+        }
         Facts::Tag(tags) => set_request_tags(context, tags),
         Facts::Untag(names) => {
             context.set_multi("aws:TagKeys", names.iter().cloned());
         }
     }
+}
+
+fn set_grant(context: &mut Context, grant: &NewGrant) {
+    let operations = grant.operations.iter().map(|o| o.as_str().to_owned());
+    context.set_multi("kms:GrantOperations", operations);
+    context.set("kms:GranteePrincipal", grant.grantee.shown.as_str());
+    let retiring = grant.retiring.as_ref().map(|party| party.shown.as_str());
+    context.set_opt("kms:RetiringPrincipal", retiring);
+    set_constraints(context, &grant.constraints);
 }
 
 fn set_constraints(context: &mut Context, constraints: &Constraints) {

@@ -58,6 +58,47 @@ pub enum Error {
         /// `is pending deletion`, `is not pending deletion`, …
         state: &'static str,
     },
+    /// `KMSInvalidStateException`: no imported material waits for a rotation on demand.
+    #[error("No available key material pending rotation for the key: {arn}.")]
+    NothingToRotate {
+        /// The key.
+        arn: String,
+    },
+    /// `KMSInvalidStateException`: new material is imported while other material waits for its rotation.
+    #[error(
+        "{arn} already has key material pending rotation; rotate the key or delete the material."
+    )]
+    PendingRotation {
+        /// The key.
+        arn: String,
+    },
+    /// `IncorrectKeyMaterialException`.
+    #[error("The key material is not what the key expects.")]
+    IncorrectMaterial,
+    /// `NotFoundException`: the key has no material with this id.
+    #[error("Key material {id} is not found.")]
+    MaterialNotFound {
+        /// As given.
+        id: String,
+    },
+    /// `InvalidImportTokenException`.
+    #[error("The import token is invalid or belongs to another key.")]
+    InvalidImportToken,
+    /// `ExpiredImportTokenException`.
+    #[error("The import token has expired.")]
+    ExpiredImportToken,
+    /// `ConflictException`.
+    #[error("{message}")]
+    Conflict {
+        /// With what.
+        message: String,
+    },
+    /// `AlreadyExistsException`.
+    #[error("The replica key {arn} already exists.")]
+    ReplicaExists {
+        /// The replica.
+        arn: String,
+    },
     /// `InvalidCiphertextException`; KMS says no more.
     #[error("")]
     InvalidCiphertext,
@@ -208,6 +249,9 @@ pub enum Error {
         /// The key.
         arn: String,
     },
+    /// `KMSInternalException`: a wrapping key for an import could not be made or read.
+    #[error("a wrapping key could not be made or read")]
+    Wrapping,
     /// `KMSInternalException`: the region has no domain key; it was not configured when the server started.
     #[error("region {region} has no domain key {number}")]
     DomainKeyMissing {

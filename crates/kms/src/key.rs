@@ -2,19 +2,21 @@
 
 use crate::error::{Error, Result};
 use crate::key_store;
-use crate::material::{self, Binding, Material, MaterialId, NewMaterial};
+use crate::material::{self, Binding, Material, MaterialId, NewMaterial, Source};
+use crate::multi_region::{self, MultiRegionRole};
+use crate::origin::KeyOrigin;
 use crate::policy;
 use crate::primitive;
+use crate::rotation::Schedule;
 use crate::service::Kms;
 use crate::spec::{KeySpec, KeyUsage, Kind};
 use crate::state::KeyState;
 use crate::tag;
+use crate::version::{self, Version};
 use base::{AccountId, Arn, Region, Secret, Timestamp};
 use iam::{Bindings, Context, Principal};
 use meta::{Row, Tx, params};
 
-/// `Origin` of every key here.
-pub const KEY_ORIGIN: &str = "AWS_KMS";
 /// Longest description, in characters (botocore: DescriptionType).
 pub const DESCRIPTION_CHARS_MAX: usize = 8192;
 /// Keys per account and region (spec 20, B.7).
@@ -72,11 +74,26 @@ pub struct Key {
     pub policy: String,
     /// What the policy's principals meant when it was saved.
     pub bindings: Bindings,
-    /// The version that encrypts.
+    /// The version that encrypts; [`MaterialId::NONE`] while nothing was ever imported.
     pub material_id: MaterialId,
+    /// Where its material comes from.
+    pub origin: KeyOrigin,
+    /// Its part among keys that share one id and one material; `None` for a key of one region.
+    pub multi_region: Option<MultiRegionRole>,
+    /// How long its deletion waits once its replicas are gone; only while pending replica deletion.
+    pub pending_window_days: Option<u32>,
+    /// When its material is replaced, if it is from time to time. The same for all keys of one id.
+    pub rotation: Option<Schedule>,
+    /// The state that follows Creating and Updating.
+    pub next_state: Option<KeyState>,
 }
 
 impl Key {
+    /// The version that encrypts, once there is one.
+    pub fn current_material_id(&self) -> Option<MaterialId> {
+        (self.material_id != MaterialId::NONE).then_some(self.material_id)
+    }
+
     /// The key's ARN.
     pub fn arn(&self) -> Arn {
         key_arn(&self.account, &self.region, &self.id)
@@ -123,6 +140,8 @@ pub struct NewKey<'a> {
     pub tags: &'a [tag::Tag],
     /// Its policy; the default one when `None`.
     pub policy: Option<&'a str>,
+    /// [`MultiRegionRole::Primary`] for a key that can have replicas.
+    pub multi_region: Option<MultiRegionRole>,
     /// Who asks.
     pub writer: PolicyWriter<'a>,
 }
@@ -148,38 +167,38 @@ pub struct KeyKind<'a> {
 ///
 /// # Errors
 /// As [`Kind::parse`], and [`Error::Unsupported`].
-pub fn check_creatable(kind: &KeyKind<'_>) -> Result<Kind> {
-    let refused = |message: String| Error::Unsupported { message };
+pub fn check_creatable(kind: &KeyKind<'_>) -> Result<(Kind, KeyOrigin)> {
+    let refused = |message: String| Err(Error::Unsupported { message });
     let parsed = Kind::parse(kind.key_spec, kind.key_usage)?;
-    if kind.custom_key_store_id.is_some() != (kind.origin == Some(key_store::ORIGIN)) {
+    let origin = match kind.origin {
+        None => KeyOrigin::AwsKms,
+        Some(text) => match KeyOrigin::parse(text) {
+            Some(origin) => origin,
+            None => return refused(format!("Origin {text} is not supported by this server.")),
+        },
+    };
+    let in_store = origin == KeyOrigin::AwsCloudHsm;
+    if kind.custom_key_store_id.is_some() != in_store {
         return Err(Error::validation(
             "A key of origin AWS_CLOUDHSM needs a CustomKeyStoreId, and only such a key has one.",
         ));
     }
-    if kind.custom_key_store_id.is_some() && !parsed.is_symmetric() {
-        return Err(refused(format!(
-            "KeySpec {} is not supported in a custom key store.",
-            parsed.spec()
-        )));
+    if in_store && !parsed.is_symmetric() {
+        let spec = parsed.spec();
+        return refused(format!("KeySpec {spec} is not supported in a custom key store."));
     }
-    if let Some(origin) = kind.origin
-        && ![KEY_ORIGIN, key_store::ORIGIN].contains(&origin)
-    {
-        return Err(refused(format!(
-            "Origin {origin} is not supported by this server; {KEY_ORIGIN} is."
-        )));
-    }
-    if kind.multi_region == Some(true) {
-        return Err(refused("Multi-Region keys are not supported by this server.".to_owned()));
+    if in_store && kind.multi_region == Some(true) {
+        return refused("A multi-Region key cannot be in a custom key store.".to_owned());
     }
     if kind.xks_key_id.is_some() {
-        return Err(refused("External key stores are not supported by this server.".to_owned()));
+        return refused("External key stores are not supported by this server.".to_owned());
     }
-    Ok(parsed)
+    Ok((parsed, origin))
 }
 
 const COLUMNS: &str = "account_id, region, key_id, state, manager, description, created_at, \
-                       deletion_at, policy, bindings, material_id, key_spec, key_usage";
+                       deletion_at, policy, bindings, material_id, key_spec, key_usage, origin, \
+                       multi_region, pending_window_days, rotation_days, next_rotation_at, next_state";
 
 fn read(row: &Row) -> Result<Key> {
     let (account, region, id): (AccountId, Region, String) =
@@ -189,10 +208,20 @@ fn read(row: &Row) -> Result<Key> {
     let material: Vec<u8> = row.get(10)?;
     let (spec, usage): (String, String) = (row.get(11)?, row.get(12)?);
     let kind = KeySpec::parse(&spec).zip(KeyUsage::parse(&usage));
+    let word = |index: usize| row.get::<Option<String>>(index);
     Ok(Key {
         kind: kind
             .and_then(|(spec, usage)| Kind::new(spec, usage))
             .ok_or_else(|| damaged("key spec or usage"))?,
+        origin: KeyOrigin::parse(&row.get::<String>(13)?).ok_or_else(|| damaged("origin"))?,
+        multi_region: word(14)?
+            .map(|role| MultiRegionRole::parse(&role).ok_or_else(|| damaged("multi-Region role")))
+            .transpose()?,
+        pending_window_days: row.get(15)?,
+        rotation: Schedule::read(row.get(16)?, row.get(17)?),
+        next_state: word(18)?
+            .map(|state| KeyState::parse(&state).ok_or_else(|| damaged("next state")))
+            .transpose()?,
         state: KeyState::parse(&row.get::<String>(3)?).ok_or_else(|| damaged("state"))?,
         manager: KeyManager::parse(&row.get::<String>(4)?).ok_or_else(|| damaged("manager"))?,
         description: row.get(5)?,
@@ -214,6 +243,18 @@ fn read(row: &Row) -> Result<Key> {
 pub fn get(tx: &mut Tx<'_>, account: &AccountId, region: &Region, id: &str) -> Result<Key> {
     find(tx, account, region, id)?
         .ok_or_else(|| Error::KeyNotFound { arn: key_arn(account, region, id).to_string() })
+}
+
+/// Reads a key by its ARN, whatever its region.
+///
+/// # Errors
+/// [`Error::KeyNotFound`], also for what is no key's ARN.
+pub fn of_arn(tx: &mut Tx<'_>, text: &str) -> Result<Key> {
+    let not_found = || Error::KeyNotFound { arn: text.to_owned() };
+    let arn = Arn::parse(text).ok_or_else(not_found)?;
+    let account = AccountId::parse(&arn.account).map_err(|_| not_found())?;
+    let region = Region::parse(&arn.region).map_err(|_| not_found())?;
+    get(tx, &account, &region, arn.resource.strip_prefix("key/").ok_or_else(not_found)?)
 }
 
 pub(crate) fn find(
@@ -253,91 +294,59 @@ impl Kms {
     /// A bad policy, bad tags, a description that is too long, or the quota.
     pub fn create_key(&self, tx: &mut Tx<'_>, new: &NewKey<'_>) -> Result<Key> {
         check_description(new.description)?;
-        let count = tx.query(
-            "SELECT key_id FROM kms_keys WHERE account_id = $1 AND region = $2 ORDER BY key_id LIMIT $3",
-            params![new.account, new.region, KEYS_MAX],
-        )?;
-        if count.len() >= KEYS_MAX as usize {
-            return Err(Error::LimitExceeded {
-                message: format!("An account may have {KEYS_MAX} keys in a Region."),
-            });
-        }
-        let id = base::id::uuid(self.rng());
+        check_quota(tx, new.account, new.region)?;
+        let id = match new.multi_region {
+            None => base::id::uuid(self.rng()),
+            Some(_) => multi_region::new_id(self.rng()),
+        };
         let default = policy::default_policy(new.account);
         let text = new.policy.unwrap_or(&default);
         let arn = key_arn(new.account, new.region, &id);
         let bindings = policy::accept(tx, self.directory(), text, &arn, &new.writer)?;
+        let origin = new.material.origin();
+        let (state, material_id) = match new.material.source() {
+            Source::Here(_) => (KeyState::Enabled, MaterialId::generate(self.rng())),
+            Source::OnToken(id) => (KeyState::Enabled, *id),
+            Source::Awaited => (KeyState::PendingImport, MaterialId::NONE),
+        };
         let key = Key {
             account: new.account.clone(),
             region: new.region.clone(),
             id,
             kind: new.material.kind(),
-            state: KeyState::Enabled,
+            state,
             manager: KeyManager::Customer,
             description: new.description.to_owned(),
             created: self.now(),
             deletion: None,
             policy: text.to_owned(),
             bindings,
-            material_id: new.material.id().unwrap_or_else(|| MaterialId::generate(self.rng())),
+            material_id,
+            origin,
+            multi_region: new.multi_region,
+            pending_window_days: None,
+            rotation: None,
+            next_state: None,
         };
         self.insert(tx, &key, new.material)?;
         tag::set(tx, &key, new.tags)?;
         Ok(key)
     }
 
-    /// Writes a new key with the first version of its material.
+    /// Writes a new key, with the first version of its material unless that is still to be imported.
     ///
     /// # Panics
-    /// When the material is of another kind than the key.
+    /// When the material is of another kind or origin than the key.
     pub(crate) fn insert(&self, tx: &mut Tx<'_>, key: &Key, material: &NewMaterial) -> Result<()> {
         assert_eq!(key.kind, material.kind(), "a key has material of its kind");
-        let bindings = serde_json::to_string(&key.bindings).expect("a map of texts serializes");
-        let sql = format!(
-            "INSERT INTO kms_keys ({COLUMNS}) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-        );
-        tx.execute(
-            &sql,
-            params![
-                &key.account,
-                &key.region,
-                &key.id,
-                key.state.as_str(),
-                key.manager.as_str(),
-                &key.description,
-                key.created,
-                key.deletion,
-                &key.policy,
-                bindings,
-                key.material_id.0.to_vec(),
-                key.kind.spec().as_str(),
-                key.kind.usage().as_str(),
-            ],
-        )?;
-        let token = match material.secret() {
-            None => vec![material::ON_TOKEN],
-            Some(secret) => {
-                let (number, domain_key) = self.domain_keys().newest(&key.region)?;
-                let binding = binding(key, key.material_id, key.created);
-                material::wrap(domain_key.expose(), number, &binding, secret, self.rng())
-            }
-        };
-        tx.execute(
-            "INSERT INTO kms_materials \
-             (account_id, region, key_id, version, material_id, token, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            params![
-                &key.account,
-                &key.region,
-                &key.id,
-                FIRST_VERSION,
-                key.material_id.0.to_vec(),
-                token,
-                key.created,
-            ],
-        )?;
-        Ok(())
+        assert_eq!(key.origin, material.origin(), "a key has material of its origin");
+        insert_row(tx, key)?;
+        let first = Version::first(key);
+        match material.source() {
+            Source::Here(secret) => self.add_version(tx, key, &first, secret.bytes()),
+            Source::OnToken(_) => version::insert_on_token(tx, key, &first),
+            Source::Awaited => Ok(()),
+        }
     }
 
     /// One version of a symmetric encryption key's material, for the length of one operation.
@@ -366,18 +375,31 @@ impl Kms {
         }
     }
 
-    fn open_material(&self, tx: &mut Tx<'_>, key: &Key, id: MaterialId) -> Result<Material> {
+    pub(crate) fn open_material(
+        &self,
+        tx: &mut Tx<'_>,
+        key: &Key,
+        id: MaterialId,
+    ) -> Result<Material> {
         let damaged = || Error::MaterialDamaged { arn: key.arn().to_string() };
         let row = tx
             .query_opt(
-                "SELECT token, created_at FROM kms_materials WHERE region = $1 AND material_id = $2 \
-                 AND account_id = $3 AND key_id = $4",
+                "SELECT token, created_at, expires_at FROM kms_materials \
+                 WHERE region = $1 AND material_id = $2 AND account_id = $3 AND key_id = $4",
                 params![&key.region, id.0.to_vec(), &key.account, &key.id],
             )?
             .ok_or_else(damaged)?;
         let token: Vec<u8> = row.get(0)?;
         if token == [material::ON_TOKEN] {
             return Err(Error::MaterialOnToken { arn: key.arn().to_string() });
+        }
+        let expires: Option<Timestamp> = row.get(2)?;
+        // Material is gone at the very moment it expires, also when the job that deletes it is late.
+        if token.is_empty() || expires.is_some_and(|at| at <= self.now()) {
+            return Err(Error::InvalidState {
+                arn: key.arn().to_string(),
+                state: "is pending import",
+            });
         }
         let number = material::domain_key_number(&token).ok_or_else(damaged)?;
         let domain_key = self.domain_keys().numbered(tx, &key.region, number)?;
@@ -397,26 +419,50 @@ impl Kms {
         set_state(tx, key, state, None)
     }
 
-    /// ScheduleKeyDeletion: returns when the key will be destroyed.
+    /// ScheduleKeyDeletion: returns when the key will be destroyed. That of a primary key with replicas is not known
+    /// before the last of them is gone.
     ///
     /// # Errors
     /// As the database answers. The caller has checked the state.
     ///
     /// # Panics
     /// When the window does not pass [`check_pending_window`].
-    pub fn schedule_deletion(&self, tx: &mut Tx<'_>, key: &Key, days: u32) -> Result<Timestamp> {
+    pub fn schedule_deletion(
+        &self,
+        tx: &mut Tx<'_>,
+        key: &Key,
+        days: u32,
+    ) -> Result<Option<Timestamp>> {
         assert!(PENDING_WINDOW_DAYS.contains(&days), "the caller has checked the window");
+        if multi_region::has_replicas(tx, key)? {
+            set_state(tx, key, KeyState::PendingReplicaDeletion, None)?;
+            tx.execute(
+                "UPDATE kms_keys SET pending_window_days = $1 \
+                 WHERE account_id = $2 AND region = $3 AND key_id = $4",
+                params![days, &key.account, &key.region, &key.id],
+            )?;
+            return Ok(None);
+        }
+        self.begin_deletion(tx, key, days).map(Some)
+    }
+
+    fn begin_deletion(&self, tx: &mut Tx<'_>, key: &Key, days: u32) -> Result<Timestamp> {
         let at = self.now().plus_seconds(i64::from(days) * 86_400);
         set_state(tx, key, KeyState::PendingDeletion, Some(at))?;
         Ok(at)
     }
 
-    /// CancelKeyDeletion: the key stays disabled until it is enabled (spec 20, B.3).
+    /// CancelKeyDeletion: the key stays disabled until it is enabled (spec 20, B.3), or waits for the import it
+    /// lacks.
     ///
     /// # Errors
     /// As the database answers. The caller has checked the state.
     pub fn cancel_deletion(&self, tx: &mut Tx<'_>, key: &Key) -> Result<()> {
-        set_state(tx, key, KeyState::Disabled, None)
+        let state = match version::is_complete(tx, key)? {
+            true => KeyState::Disabled,
+            false => KeyState::PendingImport,
+        };
+        set_state(tx, key, state, None)
     }
 
     /// UpdateKeyDescription.
@@ -434,23 +480,36 @@ impl Kms {
     }
 
     /// Destroys at most `limit` keys whose window has passed: material, aliases, grants, tags and record. From
-    /// then on nothing encrypted under them can be read, and nobody can bring that back.
-    ///
-    /// Returns the keys destroyed, for their events.
+    /// then on nothing encrypted under them can be read, and nobody can bring that back. The last replica of a
+    /// primary key that waits for it starts that key's own window.
     ///
     /// # Errors
     /// As the database answers.
-    pub fn destroy_expired(&self, tx: &mut Tx<'_>, limit: u32) -> Result<Vec<Key>> {
+    pub fn destroy_expired(&self, tx: &mut Tx<'_>, limit: u32) -> Result<Destroyed> {
         let sql = format!(
             "SELECT {COLUMNS} FROM kms_keys WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2"
         );
         let rows = tx.query(&sql, params![self.now(), limit])?;
-        let expired = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
-        for key in &expired {
+        let keys = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let mut primaries = Vec::new();
+        for key in &keys {
             destroy(tx, key)?;
+            let Some(primary) = multi_region::waiting_primary(tx, key)? else { continue };
+            let days = primary.pending_window_days.unwrap_or(PENDING_WINDOW_DAYS_DEFAULT);
+            let at = self.begin_deletion(tx, &primary, days)?;
+            primaries.push((primary, at));
         }
-        Ok(expired)
+        Ok(Destroyed { keys, primaries })
     }
+}
+
+/// What [`Kms::destroy_expired`] did.
+#[derive(Clone, Debug)]
+pub struct Destroyed {
+    /// The keys that are gone.
+    pub keys: Vec<Key>,
+    /// Primary keys that waited for their last replica, and when they will go.
+    pub primaries: Vec<(Key, Timestamp)>,
 }
 
 /// Which way a key is switched.
@@ -462,8 +521,39 @@ pub enum Switch {
     Off,
 }
 
-/// The first version of a key's material.
-const FIRST_VERSION: u32 = 1;
+/// Writes a key's row alone.
+pub(crate) fn insert_row(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+    let bindings = serde_json::to_string(&key.bindings).expect("a map of texts serializes");
+    let sql = format!(
+        "INSERT INTO kms_keys ({COLUMNS}) VALUES \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+    );
+    tx.execute(
+        &sql,
+        params![
+            &key.account,
+            &key.region,
+            &key.id,
+            key.state.as_str(),
+            key.manager.as_str(),
+            &key.description,
+            key.created,
+            key.deletion,
+            &key.policy,
+            bindings,
+            key.material_id.0.to_vec(),
+            key.kind.spec().as_str(),
+            key.kind.usage().as_str(),
+            key.origin.as_str(),
+            key.multi_region.map(MultiRegionRole::as_str),
+            key.pending_window_days,
+            key.rotation.map(|schedule| schedule.days),
+            key.rotation.map(|schedule| schedule.next),
+            key.next_state.map(KeyState::as_str),
+        ],
+    )?;
+    Ok(())
+}
 
 pub(crate) fn binding(key: &Key, material_id: MaterialId, created: Timestamp) -> Binding<'_> {
     Binding {
@@ -472,20 +562,20 @@ pub(crate) fn binding(key: &Key, material_id: MaterialId, created: Timestamp) ->
         key_id: &key.id,
         material_id,
         kind: key.kind,
-        origin: KEY_ORIGIN,
+        origin: key.origin.as_str(),
         created,
     }
 }
 
-fn set_state(
+pub(crate) fn set_state(
     tx: &mut Tx<'_>,
     key: &Key,
     state: KeyState,
     deletion: Option<Timestamp>,
 ) -> Result<()> {
     tx.execute(
-        "UPDATE kms_keys SET state = $1, deletion_at = $2 \
-         WHERE account_id = $3 AND region = $4 AND key_id = $5",
+        "UPDATE kms_keys SET state = $1, deletion_at = $2, pending_window_days = NULL, \
+         next_state = NULL WHERE account_id = $3 AND region = $4 AND key_id = $5",
         params![state.as_str(), deletion, &key.account, &key.region, &key.id],
     )?;
     Ok(())
@@ -501,6 +591,7 @@ fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
         "DELETE FROM kms_grants WHERE account_id = $1 AND region = $2 AND key_id = $3",
         "DELETE FROM kms_aliases WHERE account_id = $1 AND region = $2 AND key_id = $3",
         "DELETE FROM kms_tags WHERE account_id = $1 AND region = $2 AND key_id = $3",
+        "DELETE FROM kms_key_uses WHERE account_id = $1 AND region = $2 AND key_id = $3",
         "DELETE FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3",
     ] {
         tx.execute(sql, of_key)?;
@@ -508,31 +599,34 @@ fn destroy(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
     Ok(())
 }
 
-/// Overwrites every token of a key, each with as many bytes as it has, so that the page that is freed with its row
-/// holds no sealed material.
+/// Overwrites every token of a key, so that the page that is freed with its row holds no sealed material.
 fn overwrite_materials(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
-    let rows = tx.query(
-        "SELECT version, token FROM kms_materials \
-         WHERE account_id = $1 AND region = $2 AND key_id = $3 ORDER BY version",
-        params![&key.account, &key.region, &key.id],
-    )?;
-    for row in rows {
-        let (version, token): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        tx.execute(
-            "UPDATE kms_materials SET token = $5 \
-             WHERE account_id = $1 AND region = $2 AND key_id = $3 AND version = $4",
-            params![&key.account, &key.region, &key.id, version, vec![0; token.len()]],
-        )?;
+    for version in version::all(tx, key)? {
+        version::overwrite(tx, key, version.number)?;
     }
     Ok(())
 }
 
-fn check_description(description: &str) -> Result<()> {
+pub(crate) fn check_description(description: &str) -> Result<()> {
     if description.chars().count() > DESCRIPTION_CHARS_MAX {
         return Err(Error::validation(format!(
             "1 validation error detected: Value at 'description' failed to satisfy constraint: \
              Member must have length less than or equal to {DESCRIPTION_CHARS_MAX}"
         )));
+    }
+    Ok(())
+}
+
+/// Whether an account may have one more key in a region.
+pub(crate) fn check_quota(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<()> {
+    let count = tx.query(
+        "SELECT key_id FROM kms_keys WHERE account_id = $1 AND region = $2 ORDER BY key_id LIMIT $3",
+        params![account, region, KEYS_MAX],
+    )?;
+    if count.len() >= KEYS_MAX as usize {
+        return Err(Error::LimitExceeded {
+            message: format!("An account may have {KEYS_MAX} keys in a Region."),
+        });
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod work;
 
 use crate::error::{Error, Result};
 use crate::key::{self, Key};
+use crate::origin::KeyOrigin;
 use crate::primitive::{self, NONCE_LEN, push_field};
 use crate::service::Kms;
 use base::{AccountId, Region, Secret, Timestamp};
@@ -25,8 +26,6 @@ pub const STORES_MAX: u32 = 10;
 pub const NAME_CHARS_MAX: usize = 256;
 /// Length of a password (botocore: KeyStorePasswordType).
 pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 7..=32;
-/// `Origin` of a key in such a store.
-pub const ORIGIN: &str = "AWS_CLOUDHSM";
 
 /// Whether a store's keys can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,6 +360,17 @@ pub(crate) fn bind(tx: &mut Tx<'_>, key: &Key, store: &KeyStore) -> Result<()> {
     tx.execute(
         "INSERT INTO kms_store_keys (account_id, region, key_id, store_id) VALUES ($1, $2, $3, $4)",
         params![&key.account, &key.region, &key.id, &store.id],
+    )?;
+    Ok(())
+}
+
+/// Gives keys in stores of earlier releases, whose rows did not say where material comes from, their origin.
+pub(crate) fn adopt_keys(tx: &mut Tx<'_>) -> meta::Result<()> {
+    tx.execute(
+        "UPDATE kms_keys SET origin = $1 WHERE origin <> $1 AND EXISTS (SELECT 1 FROM kms_store_keys \
+         WHERE kms_store_keys.account_id = kms_keys.account_id \
+         AND kms_store_keys.region = kms_keys.region AND kms_store_keys.key_id = kms_keys.key_id)",
+        params![KeyOrigin::AwsCloudHsm.as_str()],
     )?;
     Ok(())
 }

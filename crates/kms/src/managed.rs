@@ -5,6 +5,8 @@ use crate::alias;
 use crate::error::Result;
 use crate::key::{self, Key, KeyManager};
 use crate::material::{MaterialId, NewMaterial};
+use crate::origin::KeyOrigin;
+use crate::rotation::{PERIOD_DAYS_DEFAULT, Schedule};
 use crate::service::Kms;
 use crate::spec::Kind;
 use crate::state::KeyState;
@@ -48,6 +50,11 @@ impl Kms {
             policy: ebs_policy(account, region),
             bindings: Bindings::default(),
             material_id: MaterialId::generate(self.rng()),
+            origin: KeyOrigin::AwsKms,
+            multi_region: None,
+            pending_window_days: None,
+            rotation: Some(Schedule::from(PERIOD_DAYS_DEFAULT, self.now())),
+            next_state: None,
         };
         let material = NewMaterial::generate(Kind::SYMMETRIC, self.rng())?;
         self.insert(tx, &key, &material)?;

@@ -6,6 +6,7 @@
 //! encryption key; those of version 2 hold every other kind: the bytes of an HMAC key, or a private key.
 
 use crate::error::Result as KmsResult;
+use crate::origin::KeyOrigin;
 use crate::pair;
 use crate::primitive::{self, KEY_LEN, Key, NONCE_LEN, OpenError, TAG_LEN, push_field};
 use crate::spec::Kind;
@@ -32,6 +33,9 @@ pub(crate) const ON_TOKEN: u8 = 3;
 pub struct MaterialId(pub(crate) [u8; 32]);
 
 impl MaterialId {
+    /// Names nothing: the key of which nothing was imported yet has this.
+    pub const NONE: Self = Self([0; 32]);
+
     /// Makes a new random id.
     pub fn generate(rng: &dyn Rng) -> Self {
         let mut id = [0; 32];
@@ -74,7 +78,7 @@ pub(crate) struct Binding<'a> {
     pub(crate) material_id: MaterialId,
     /// What the key is.
     pub(crate) kind: Kind,
-    /// `AWS_KMS`.
+    /// Where the material comes from.
     pub(crate) origin: &'a str,
     /// When the version was made.
     pub(crate) created: Timestamp,
@@ -116,11 +120,13 @@ pub struct NewMaterial {
 
 /// Where new material is.
 #[derive(Debug)]
-enum Source {
+pub(crate) enum Source {
     /// Here, until it is sealed.
     Here(Material),
     /// On a PKCS#11 token, and nowhere else.
     OnToken(MaterialId),
+    /// With the owner of the key, who has not imported it yet.
+    Awaited,
 }
 
 /// An opened secret.
@@ -133,6 +139,22 @@ pub(crate) enum Material {
 }
 
 impl Material {
+    /// Material that was brought, in the form in which it is kept. That of RSA takes milliseconds to look at.
+    ///
+    /// # Errors
+    /// [`crate::Error::IncorrectMaterial`] when it is none of this kind.
+    pub(crate) fn imported(kind: Kind, secret: Secret<Vec<u8>>) -> KmsResult<Self> {
+        let wrong = crate::Error::IncorrectMaterial;
+        match kind.spec().secret_len() {
+            None => pair::canonical(kind.spec(), secret.expose()).map(Self::Other),
+            Some(_) if kind.is_symmetric() => {
+                Key::from_slice(secret.expose()).map(Self::Symmetric).ok_or(wrong)
+            }
+            Some(length) if secret.expose().len() == length => Ok(Self::Other(secret)),
+            Some(_) => Err(wrong),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Symmetric(key) => key.expose(),
@@ -165,11 +187,25 @@ impl NewMaterial {
         Self { kind: Kind::SYMMETRIC, source: Source::OnToken(id) }
     }
 
+    /// Material that the key's owner is going to import.
+    pub fn awaited(kind: Kind) -> Self {
+        Self { kind, source: Source::Awaited }
+    }
+
     /// Its id, where it has one already: on a token.
     pub fn id(&self) -> Option<MaterialId> {
         match self.source {
-            Source::Here(_) => None,
+            Source::Here(_) | Source::Awaited => None,
             Source::OnToken(id) => Some(id),
+        }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> KeyOrigin {
+        match self.source {
+            Source::Here(_) => KeyOrigin::AwsKms,
+            Source::OnToken(_) => KeyOrigin::AwsCloudHsm,
+            Source::Awaited => KeyOrigin::External,
         }
     }
 
@@ -178,12 +214,8 @@ impl NewMaterial {
         self.kind
     }
 
-    /// The secret; `None` when it is on a token.
-    pub(crate) fn secret(&self) -> Option<&[u8]> {
-        match &self.source {
-            Source::Here(secret) => Some(secret.bytes()),
-            Source::OnToken(_) => None,
-        }
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 }
 
@@ -294,9 +326,10 @@ mod tests {
             origin: "AWS_KMS",
             created: Timestamp(5),
         };
-        let token = wrap(&[1; 32], 3, &good, material.secret().unwrap(), rng);
+        let Source::Here(secret) = material.source() else { panic!("generated here") };
+        let token = wrap(&[1; 32], 3, &good, secret.bytes(), rng);
         assert_eq!(domain_key_number(&token), Some(3));
-        assert_eq!(unwrap(&[1; 32], &good, &token).unwrap().bytes(), material.secret().unwrap());
+        assert_eq!(unwrap(&[1; 32], &good, &token).unwrap().bytes(), secret.bytes());
 
         let wrong = [
             Binding { account: &other, ..good.clone() },

@@ -19,6 +19,8 @@ pub enum List {
     KeyStores,
     /// ListResourceTags, by tag key.
     Tags,
+    /// ListKeyRotations, by number of the version.
+    Rotations,
 }
 
 impl List {
@@ -30,6 +32,7 @@ impl List {
             Self::RetirableGrants => "r1:",
             Self::KeyStores => "s1:",
             Self::Tags => "t1:",
+            Self::Rotations => "o1:",
         }
     }
 

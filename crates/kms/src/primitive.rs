@@ -25,6 +25,15 @@ impl Key {
         Self(Slot::zero().expect("the kernel gives a page for keys"))
     }
 
+    /// A copy of key bytes; `None` when their number is another.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let mut key = Self::zero();
+        (bytes.len() == KEY_LEN).then(|| {
+            key.expose_mut().copy_from_slice(bytes);
+            key
+        })
+    }
+
     pub(crate) fn expose(&self) -> &[u8; KEY_LEN] {
         self.0.expose()
     }

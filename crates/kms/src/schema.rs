@@ -9,6 +9,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "kms-020-rewraps", sql: REWRAPS },
     Migration { name: "kms-021-epochs", sql: EPOCHS },
     Migration { name: "kms-022-key-stores", sql: KEY_STORES },
+    Migration { name: "kms-030-life", sql: LIFE },
 ];
 
 /// Every key before this one was for symmetric encryption.
@@ -142,5 +143,37 @@ CREATE TABLE kms_token_garbage (
     store_id TEXT NOT NULL,
     label TEXT NOT NULL,
     PRIMARY KEY (account_id, region, store_id, label)
+);
+";
+
+/// Origins, rotation, imported material, multi-Region keys and last uses.
+const LIFE: &str = "
+ALTER TABLE kms_keys ADD COLUMN origin TEXT NOT NULL DEFAULT 'AWS_KMS';
+ALTER TABLE kms_keys ADD COLUMN multi_region TEXT;
+ALTER TABLE kms_keys ADD COLUMN pending_window_days BIGINT;
+ALTER TABLE kms_keys ADD COLUMN rotation_days BIGINT;
+ALTER TABLE kms_keys ADD COLUMN next_rotation_at BIGINT;
+ALTER TABLE kms_keys ADD COLUMN next_state TEXT;
+CREATE INDEX kms_keys_by_id ON kms_keys (key_id, region);
+CREATE INDEX kms_keys_by_rotation ON kms_keys (next_rotation_at);
+ALTER TABLE kms_materials ADD COLUMN rotated_at BIGINT;
+ALTER TABLE kms_materials ADD COLUMN rotation_type TEXT;
+ALTER TABLE kms_materials ADD COLUMN description TEXT;
+ALTER TABLE kms_materials ADD COLUMN expires_at BIGINT;
+CREATE INDEX kms_materials_by_expiry ON kms_materials (expires_at);
+CREATE TABLE kms_key_uses (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    used_at BIGINT NOT NULL,
+    event_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    PRIMARY KEY (account_id, region, key_id)
+);
+CREATE TABLE kms_moments (
+    name TEXT NOT NULL,
+    happened_at BIGINT NOT NULL,
+    PRIMARY KEY (name)
 );
 ";

@@ -6,6 +6,7 @@ use crate::key_store::work::Performed;
 use crate::policy::Parsed;
 use crate::primitive::Key;
 use crate::seal::Root;
+use crate::{key_store, rotation, usage};
 use base::{AccountId, Clock, Region, Rng, Secret};
 use meta::{Db, Tx};
 use std::sync::Arc;
@@ -113,6 +114,13 @@ impl Kms {
             .expose_mut()
             .copy_from_slice(root.service_key("key-store-password1").expose());
         let domain_keys = DomainKeys::open(db, root, regions, &clock, &rng).await?;
+        let now = clock.now();
+        db.write(move |tx| {
+            usage::begin_tracking(tx, now)?;
+            key_store::adopt_keys(tx)?;
+            rotation::adopt_managed_keys(tx)
+        })
+        .await?;
         let parsed_policies = Parsed::default();
         let stores = Stores::new(clusters);
         let inner = Inner {
@@ -167,6 +175,11 @@ impl Kms {
 
     pub(crate) fn parsed_policies(&self) -> &Parsed {
         &self.inner.parsed_policies
+    }
+
+    /// The present moment, as this service tells time.
+    pub fn present(&self) -> base::Timestamp {
+        self.now()
     }
 
     pub(crate) fn now(&self) -> base::Timestamp {

@@ -164,7 +164,30 @@ words! {
     }
 }
 
+/// The three types of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// For symmetric encryption.
+    Symmetric,
+    /// For MACs.
+    Hmac,
+    /// A key pair.
+    Asymmetric,
+}
+
 impl KeySpec {
+    /// The key's type.
+    pub(crate) fn family(self) -> Family {
+        match self {
+            Self::SymmetricDefault => Family::Symmetric,
+            Self::Hmac224 | Self::Hmac256 | Self::Hmac384 | Self::Hmac512 => Family::Hmac,
+            pair => {
+                debug_assert!(pair.is_pair(), "every other spec is a key pair");
+                Family::Asymmetric
+            }
+        }
+    }
+
     /// What a key of this spec can be used for; the first is what it is used for when there is no choice.
     pub fn usages(self) -> &'static [KeyUsage] {
         match self {

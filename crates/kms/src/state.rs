@@ -16,11 +16,30 @@ pub enum KeyState {
     Disabled,
     /// Waiting to be destroyed.
     PendingDeletion,
+    /// The material that its owner imports is missing, in whole or in part.
+    PendingImport,
+    /// A multi-Region primary key that waits until its replicas are destroyed; then its own time begins.
+    PendingReplicaDeletion,
+    /// The store that holds its material does not answer.
+    Unavailable,
+    /// A replica whose material is on its way.
+    Creating,
+    /// A multi-Region key while another becomes the primary one.
+    Updating,
 }
 
 impl KeyState {
-    /// Every state a key can have here. Imported, replicated and custom-store keys have more.
-    pub const ALL: [Self; 3] = [Self::Enabled, Self::Disabled, Self::PendingDeletion];
+    /// Every state a key can have.
+    pub const ALL: [Self; 8] = [
+        Self::Enabled,
+        Self::Disabled,
+        Self::PendingDeletion,
+        Self::PendingImport,
+        Self::PendingReplicaDeletion,
+        Self::Unavailable,
+        Self::Creating,
+        Self::Updating,
+    ];
 
     /// The word of the API.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +47,30 @@ impl KeyState {
             Self::Enabled => "Enabled",
             Self::Disabled => "Disabled",
             Self::PendingDeletion => "PendingDeletion",
+            Self::PendingImport => "PendingImport",
+            Self::PendingReplicaDeletion => "PendingReplicaDeletion",
+            Self::Unavailable => "Unavailable",
+            Self::Creating => "Creating",
+            Self::Updating => "Updating",
+        }
+    }
+
+    /// Whether the key is to be destroyed, at once or after its replicas.
+    pub fn is_pending_deletion(self) -> bool {
+        matches!(self, Self::PendingDeletion | Self::PendingReplicaDeletion)
+    }
+
+    /// What an error says about a key in this state.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Enabled => "is enabled",
+            Self::Disabled => "is disabled",
+            Self::PendingDeletion => "is pending deletion",
+            Self::PendingImport => "is pending import",
+            Self::PendingReplicaDeletion => "is pending replica deletion",
+            Self::Unavailable => "is unavailable",
+            Self::Creating => "is creating",
+            Self::Updating => "is updating",
         }
     }
 
@@ -35,12 +78,16 @@ impl KeyState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Position of the state's column in the table.
+    /// Position of the state's column in the table, which has one for both ways to wait for the end.
     fn column(self) -> usize {
         match self {
             Self::Enabled => 0,
             Self::Disabled => 1,
-            Self::PendingDeletion => 2,
+            Self::PendingDeletion | Self::PendingReplicaDeletion => 2,
+            Self::PendingImport => 3,
+            Self::Unavailable => 4,
+            Self::Creating => 5,
+            Self::Updating => 6,
         }
     }
 }
@@ -60,28 +107,37 @@ pub enum Action {
     CreateGrant,
     Decrypt,
     DeleteAlias,
+    DeleteImportedKeyMaterial,
     DeriveSharedSecret,
     DescribeKey,
     DisableKey,
+    DisableKeyRotation,
     EnableKey,
+    EnableKeyRotation,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyPair,
     GenerateDataKeyPairWithoutPlaintext,
     GenerateDataKeyWithoutPlaintext,
     GenerateMac,
+    GetKeyLastUsage,
     GetKeyPolicy,
     GetKeyRotationStatus,
+    GetParametersForImport,
+    ImportKeyMaterial,
     GetPublicKey,
     ListAliases,
     ListGrants,
     ListKeyPolicies,
+    ListKeyRotations,
     ListResourceTags,
     PutKeyPolicy,
     ReEncryptFrom,
     ReEncryptTo,
+    ReplicateKey,
     RetireGrant,
     RevokeGrant,
+    RotateKeyOnDemand,
     ScheduleKeyDeletion,
     Sign,
     TagResource,
@@ -90,38 +146,48 @@ pub enum Action {
     UpdateKeyDescription,
     Verify,
     VerifyMac,
+    UpdatePrimaryRegion,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 45] = [
         Self::CancelKeyDeletion,
         Self::CreateAlias,
         Self::CreateGrant,
         Self::Decrypt,
         Self::DeleteAlias,
+        Self::DeleteImportedKeyMaterial,
         Self::DeriveSharedSecret,
         Self::DescribeKey,
         Self::DisableKey,
+        Self::DisableKeyRotation,
         Self::EnableKey,
+        Self::EnableKeyRotation,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyPair,
         Self::GenerateDataKeyPairWithoutPlaintext,
         Self::GenerateDataKeyWithoutPlaintext,
         Self::GenerateMac,
+        Self::GetKeyLastUsage,
         Self::GetKeyPolicy,
         Self::GetKeyRotationStatus,
+        Self::GetParametersForImport,
+        Self::ImportKeyMaterial,
         Self::GetPublicKey,
         Self::ListAliases,
         Self::ListGrants,
         Self::ListKeyPolicies,
+        Self::ListKeyRotations,
         Self::ListResourceTags,
         Self::PutKeyPolicy,
         Self::ReEncryptFrom,
         Self::ReEncryptTo,
+        Self::ReplicateKey,
         Self::RetireGrant,
         Self::RevokeGrant,
+        Self::RotateKeyOnDemand,
         Self::ScheduleKeyDeletion,
         Self::Sign,
         Self::TagResource,
@@ -130,6 +196,7 @@ impl Action {
         Self::UpdateKeyDescription,
         Self::Verify,
         Self::VerifyMac,
+        Self::UpdatePrimaryRegion,
     ];
 
     /// The action's name without its `kms:`.
@@ -140,28 +207,37 @@ impl Action {
             Self::CreateGrant => "CreateGrant",
             Self::Decrypt => "Decrypt",
             Self::DeleteAlias => "DeleteAlias",
+            Self::DeleteImportedKeyMaterial => "DeleteImportedKeyMaterial",
             Self::DeriveSharedSecret => "DeriveSharedSecret",
             Self::DescribeKey => "DescribeKey",
             Self::DisableKey => "DisableKey",
+            Self::DisableKeyRotation => "DisableKeyRotation",
             Self::EnableKey => "EnableKey",
+            Self::EnableKeyRotation => "EnableKeyRotation",
             Self::Encrypt => "Encrypt",
             Self::GenerateDataKey => "GenerateDataKey",
             Self::GenerateDataKeyPair => "GenerateDataKeyPair",
             Self::GenerateDataKeyPairWithoutPlaintext => "GenerateDataKeyPairWithoutPlaintext",
             Self::GenerateDataKeyWithoutPlaintext => "GenerateDataKeyWithoutPlaintext",
             Self::GenerateMac => "GenerateMac",
+            Self::GetKeyLastUsage => "GetKeyLastUsage",
             Self::GetKeyPolicy => "GetKeyPolicy",
             Self::GetKeyRotationStatus => "GetKeyRotationStatus",
+            Self::GetParametersForImport => "GetParametersForImport",
+            Self::ImportKeyMaterial => "ImportKeyMaterial",
             Self::GetPublicKey => "GetPublicKey",
             Self::ListAliases => "ListAliases",
             Self::ListGrants => "ListGrants",
             Self::ListKeyPolicies => "ListKeyPolicies",
+            Self::ListKeyRotations => "ListKeyRotations",
             Self::ListResourceTags => "ListResourceTags",
             Self::PutKeyPolicy => "PutKeyPolicy",
             Self::ReEncryptFrom => "ReEncryptFrom",
             Self::ReEncryptTo => "ReEncryptTo",
+            Self::ReplicateKey => "ReplicateKey",
             Self::RetireGrant => "RetireGrant",
             Self::RevokeGrant => "RevokeGrant",
+            Self::RotateKeyOnDemand => "RotateKeyOnDemand",
             Self::ScheduleKeyDeletion => "ScheduleKeyDeletion",
             Self::Sign => "Sign",
             Self::TagResource => "TagResource",
@@ -170,6 +246,7 @@ impl Action {
             Self::UpdateKeyDescription => "UpdateKeyDescription",
             Self::Verify => "Verify",
             Self::VerifyMac => "VerifyMac",
+            Self::UpdatePrimaryRegion => "UpdatePrimaryRegion",
         }
     }
 
@@ -296,7 +373,20 @@ impl Action {
         match Verdict::parse(cell).expect("a test reads every cell") {
             Verdict::Works => Ok(()),
             Verdict::Disabled => Err(Error::Disabled { arn: arn.to_owned() }),
-            Verdict::Wrong(state) => Err(Error::InvalidState { arn: arn.to_owned(), state }),
+            Verdict::WrongState => {
+                Err(Error::InvalidState { arn: arn.to_owned(), state: state.sentence() })
+            }
+            Verdict::NotPendingDeletion => {
+                Err(Error::InvalidState { arn: arn.to_owned(), state: "is not pending deletion" })
+            }
+            Verdict::Imported => Err(Error::Unsupported {
+                message: format!("{arn} origin is EXTERNAL which is not valid for this operation."),
+            }),
+            Verdict::OtherStore => Err(Error::Unsupported {
+                message: format!(
+                    "{arn} is in a custom key store, which does not offer this operation."
+                ),
+            }),
         }
     }
 }
@@ -306,20 +396,27 @@ impl Action {
 enum Verdict {
     Works,
     Disabled,
-    Wrong(&'static str),
+    WrongState,
+    NotPendingDeletion,
+    Imported,
+    OtherStore,
 }
 
 impl Verdict {
-    /// `+` works, `c` works under a condition the operation itself checks, `-` fails; behind it the guide's
-    /// footnotes. Where 2 and 3 both stand, either exception is possible; EBS's events show 3's.
+    /// `+` works, `c` works under a condition the operation itself checks, `-` fails, `n` a key of that kind is never
+    /// in that state; behind it the guide's footnotes. Where 2 and 3 both stand, either exception is possible;
+    /// EBS's events show 3's.
     fn parse(cell: &str) -> Option<Self> {
         let (sign, notes) = cell.split_at_checked(1)?;
-        let has = |note: &str| notes.split(',').any(|n| n == note);
+        let has = |list: &[&str]| notes.split(',').any(|note| list.contains(&note));
         Some(match sign {
             "+" | "c" => Self::Works,
-            "-" if has("3") => Self::Wrong("is pending deletion"),
-            "-" if has("1") => Self::Disabled,
-            "-" if has("4") => Self::Wrong("is not pending deletion"),
+            "n" => Self::WrongState,
+            "-" if has(&["3", "5", "8", "11", "14", "15"]) => Self::WrongState,
+            "-" if has(&["1"]) => Self::Disabled,
+            "-" if has(&["4"]) => Self::NotPendingDeletion,
+            "-" if has(&["6"]) => Self::Imported,
+            "-" if has(&["7", "9"]) => Self::OtherStore,
             _ => return None,
         })
     }
@@ -355,7 +452,9 @@ mod tests {
             include_str!("../tables/key_states.txt").lines().find(|l| l.contains("Enabled"));
         let columns: Vec<_> = header.unwrap().split_ascii_whitespace().skip(2).collect();
         for state in KeyState::ALL {
-            assert_eq!(columns[state.column()], state.as_str());
+            if state != KeyState::PendingReplicaDeletion {
+                assert_eq!(columns[state.column()], state.as_str());
+            }
         }
     }
 
@@ -385,5 +484,12 @@ mod tests {
         }
         assert_eq!(message(CancelKeyDeletion, Enabled), "arn is not pending deletion.");
         assert_eq!(message(CancelKeyDeletion, PendingDeletion), "");
+        assert_eq!(message(CancelKeyDeletion, PendingReplicaDeletion), "");
+        assert_eq!(message(Decrypt, PendingReplicaDeletion), "arn is pending replica deletion.");
+        assert_eq!(message(Decrypt, PendingImport), "arn is pending import.");
+        assert_eq!(message(Decrypt, Creating), "arn is creating.");
+        assert_eq!(message(Decrypt, Updating), "");
+        assert_eq!(message(EnableKey, Updating), "arn is updating.");
+        assert_eq!(message(ImportKeyMaterial, PendingDeletion), "arn is pending deletion.");
     }
 }

@@ -116,6 +116,9 @@ impl Background {
         if let Err(error) = self.world.write_last_uses().await {
             tracing::error!(%error, "the last uses of access keys could not be written");
         }
+        if let Err(error) = self.world.note_key_uses().await {
+            tracing::error!(%error, "the last uses of keys could not be written");
+        }
         if let Err(error) = self.jobs.await {
             tracing::error!(%error, "the jobs ended badly");
         }

@@ -28,3 +28,14 @@ target!(
         }
     }
 );
+
+target!(
+    /// What is imported as a private key is one, in the form in which it is kept.
+    private_keys,
+    kms::fuzzing::private_keys(),
+    |bytes: &[u8]| {
+        if let Some(kept) = kms::fuzzing::imported(bytes) {
+            assert_eq!(kms::fuzzing::imported(&kept).as_ref(), Some(&kept));
+        }
+    }
+);

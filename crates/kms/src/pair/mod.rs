@@ -89,6 +89,19 @@ impl Private {
         }
     }
 
+    /// As [`generate`] writes it.
+    fn pkcs8(&self) -> std::result::Result<Secret<Vec<u8>>, aws_lc_rs::error::Unspecified> {
+        Ok(match self {
+            Self::Rsa(pair) => {
+                let der: Pkcs8V1Der<'_> = pair.as_der()?;
+                Secret::new(der.as_ref().to_vec())
+            }
+            Self::Ec(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
+            Self::Ed25519(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
+            Self::MlDsa(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
+        })
+    }
+
     fn public_der(&self) -> Result<Vec<u8>> {
         let der: std::result::Result<PublicKeyX509Der<'_>, _> = match self {
             Self::Rsa(pair) => pair.public_key().as_der(),
@@ -110,36 +123,41 @@ fn failed(what: &'static str) -> Error {
 /// # Panics
 /// When the spec is no key pair.
 pub(crate) fn generate(spec: KeySpec, rng: &dyn Rng) -> Result<Secret<Vec<u8>>> {
+    let expanding = |_| Error::Cryptography { what: "expanding a seed" };
     let failed = |_| failed("generating a key pair");
-    Ok(match Family::of(spec) {
-        Family::Rsa(size) => {
-            let pair = RsaKeyPair::generate(size).map_err(failed)?;
-            let der: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
-            Secret::new(der.as_ref().to_vec())
-        }
-        Family::Ec(algorithm) => {
-            let pair = EcdsaKeyPair::generate(algorithm).map_err(failed)?;
-            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
-        }
-        Family::Ed25519 => {
-            let seed = seed(rng);
-            let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose())
-                .map_err(|_| Error::Cryptography { what: "expanding a seed" })?;
-            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
-        }
-        Family::MlDsa(algorithm) => {
-            let seed = seed(rng);
-            let pair = PqdsaKeyPair::from_seed(algorithm, seed.expose())
-                .map_err(|_| Error::Cryptography { what: "expanding a seed" })?;
-            Secret::new(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec())
-        }
-    })
+    let private = match Family::of(spec) {
+        Family::Rsa(size) => Private::Rsa(RsaKeyPair::generate(size).map_err(failed)?),
+        Family::Ec(algorithm) => Private::Ec(EcdsaKeyPair::generate(algorithm).map_err(failed)?),
+        Family::Ed25519 => Private::Ed25519(
+            Ed25519KeyPair::from_seed_unchecked(seed(rng).expose()).map_err(expanding)?,
+        ),
+        Family::MlDsa(algorithm) => Private::MlDsa(
+            PqdsaKeyPair::from_seed(algorithm, seed(rng).expose()).map_err(expanding)?,
+        ),
+    };
+    private.pkcs8().map_err(failed)
 }
 
 fn seed(rng: &dyn Rng) -> Secret<Vec<u8>> {
     let mut seed = Secret::new(vec![0; SEED_LEN]);
     rng.fill(seed.expose_mut());
     seed
+}
+
+/// A private key that was brought, in the one form in which it is kept: the same key always gives the same bytes.
+///
+/// # Errors
+/// [`Error::IncorrectMaterial`] for bytes that are no private key of this spec.
+///
+/// # Panics
+/// When the spec is no key pair.
+pub(crate) fn canonical(spec: KeySpec, pkcs8: &[u8]) -> Result<Secret<Vec<u8>>> {
+    let wrong = |_| Error::IncorrectMaterial;
+    let private = Private::parse(spec, pkcs8).map_err(wrong)?;
+    let der = private.pkcs8().map_err(|_| Error::IncorrectMaterial)?;
+    // What is kept must open later, whatever form it came in.
+    Private::parse(spec, der.expose()).map_err(wrong)?;
+    Ok(der)
 }
 
 /// The public half of a private key.

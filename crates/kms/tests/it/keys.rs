@@ -101,7 +101,7 @@ fn deletion_waits_can_be_cancelled_and_destroys() {
     for days in [0, 6, 31] {
         assert!(matches!(check_pending_window(days), Err(Error::Validation { .. })), "{days}");
     }
-    assert_eq!(world.write(schedule(7)).unwrap(), START.plus_seconds(7 * 86_400));
+    assert_eq!(world.write(schedule(7)).unwrap(), Some(START.plus_seconds(7 * 86_400)));
     assert_eq!(world.reload(&key).unwrap().state, KeyState::PendingDeletion);
 
     let cancelled = key.clone();
@@ -111,9 +111,9 @@ fn deletion_waits_can_be_cancelled_and_destroys() {
 
     world.write(schedule(7)).unwrap();
     world.clock.advance_seconds(7 * 86_400 - 1);
-    assert_eq!(world.write(|kms, tx| kms.destroy_expired(tx, 10)).unwrap(), []);
+    assert_eq!(world.write(|kms, tx| kms.destroy_expired(tx, 10)).unwrap().keys, []);
     world.clock.advance_seconds(1);
-    let destroyed = world.write(|kms, tx| kms.destroy_expired(tx, 10)).unwrap();
+    let destroyed = world.write(|kms, tx| kms.destroy_expired(tx, 10)).unwrap().keys;
     assert_eq!(destroyed.iter().map(|k| &k.id).collect::<Vec<_>>(), [&key.id]);
     assert!(matches!(world.reload(&key), Err(Error::KeyNotFound { .. })));
     let left = world

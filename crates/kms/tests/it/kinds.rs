@@ -25,6 +25,7 @@ fn key(world: &World, spec: KeySpec, usage: KeyUsage) -> Key {
                     description: "",
                     tags: &[],
                     policy: None,
+                    multi_region: None,
                     writer: PolicyWriter {
                         principal: &principal,
                         context: &Context::new(),

@@ -7,5 +7,6 @@ mod cipher;
 mod grants;
 mod keys;
 mod kinds;
+mod life;
 mod rewrap;
 mod world;

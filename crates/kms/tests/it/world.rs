@@ -135,6 +135,7 @@ impl World {
                     description: "",
                     tags: &[],
                     policy: policy.as_deref(),
+                    multi_region: None,
                     writer: PolicyWriter {
                         principal: &principal,
                         context: &Context::new(),

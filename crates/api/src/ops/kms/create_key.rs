@@ -5,9 +5,10 @@ use crate::authorize::global_context;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::Arn;
-use kms::condition::{self, Origin};
+use kms::condition::Creation;
 use kms::key::{KeyKind, LockoutCheck, NewKey, PolicyWriter, check_creatable};
 use kms::spec::Kind;
+use kms::{KeyOrigin, MultiRegionRole, NewMaterial};
 use std::sync::Arc;
 
 pub(crate) struct CreateKey;
@@ -32,6 +33,8 @@ pub(crate) struct Input {
 pub(crate) struct Plan {
     policy: Option<String>,
     description: String,
+    origin: KeyOrigin,
+    multi_region: Option<MultiRegionRole>,
     tags: Vec<kms::tag::Tag>,
     lockout: LockoutCheck,
     kind: Kind,
@@ -70,21 +73,22 @@ impl Operation for CreateKey {
             custom_key_store_id: input.custom_key_store_id.as_deref(),
             xks_key_id: input.xks_key_id.as_deref(),
         };
-        let kind = check_creatable(&asked)?;
+        let (kind, origin) = check_creatable(&asked)?;
+        let multi_region = (input.multi_region == Some(true)).then_some(MultiRegionRole::Primary);
         let lockout = if input.bypass_policy_lockout_safety_check {
             LockoutCheck::Bypassed
         } else {
             LockoutCheck::Required
         };
         let tags = shared::tags(input.tags);
-        let forwarded = call.caller.forwarded.as_ref();
-        let via_service = forwarded.and_then(|forwarded| forwarded.via_service.as_deref());
-        let origin = Origin { account: call.account(), via_service };
-        let context = condition::of_new_key(&origin, kind, &asked, lockout, &tags);
+        let creation = Creation { kind, origin, multi_region, lockout, tags: &tags };
+        let context = shared::new_key_context(call, &creation);
         let any_key = Arn::regional("kms", &call.region, call.account(), "key/*");
         Ok(Plan {
             policy: input.policy,
             description: input.description.unwrap_or_default(),
+            origin,
+            multi_region,
             new_key: (!tags.is_empty()).then(|| (any_key, call.account().clone())),
             tags,
             lockout,
@@ -107,16 +111,17 @@ impl Operation for CreateKey {
         // The lockout check asks what this very request could do to the policy.
         let mut context = global_context(call);
         context.extend(&plan.context);
-        let (material, store) = match &plan.store {
-            Some(id) => {
+        let (material, store) = match (&plan.store, plan.origin) {
+            (Some(id), _) => {
                 let (material, store) = shared::make_in_store(call, id).await?;
                 (material, Some(store))
             }
-            None => (call.world.forge.material(plan.kind).await?, None),
+            (None, KeyOrigin::External) => (NewMaterial::awaited(plan.kind), None),
+            (None, _) => (call.world.forge.material(plan.kind).await?, None),
         };
         let material = Arc::new(material);
         let (made, in_store) = (Arc::clone(&material), store.clone());
-        let key = shared::write(call, move |kms, tx, from| {
+        let output = shared::write(call, move |kms, tx, from| {
             let new = NewKey {
                 account: &from.caller.account,
                 region: &from.region,
@@ -124,22 +129,24 @@ impl Operation for CreateKey {
                 description: &plan.description,
                 tags: &plan.tags,
                 policy: plan.policy.as_deref(),
+                multi_region: plan.multi_region,
                 writer: PolicyWriter {
                     principal: &from.caller,
                     context: &context,
                     lockout: plan.lockout,
                 },
             };
-            match &in_store {
+            let key = match &in_store {
                 Some(store) => kms.create_key_in_store(tx, &new, &store.id),
                 None => kms.create_key(tx, &new),
-            }
+            }?;
+            Ok(Output { key_metadata: KeyMetadata::of(tx, &key)? })
         })
         .await;
-        if let (Err(_), Some(store)) = (&key, &store) {
+        if let (Err(_), Some(store)) = (&output, &store) {
             shared::unmake_in_store(call, store, &material).await;
         }
-        Ok(Output { key_metadata: KeyMetadata::from(&key?).in_store(store.as_ref()) })
+        output
     }
 }
 
@@ -179,8 +186,8 @@ mod tests {
         let call = bench.root(&account(1), "us-east-1");
         for input in [
             json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
-            json!({"Origin": "EXTERNAL"}),
-            json!({"MultiRegion": true}),
+            json!({"Origin": "EXTERNAL_KEY_STORE"}),
+            json!({"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": "cks-1", "MultiRegion": true}),
             json!({"XksKeyId": "x"}),
         ] {
             let error = run::<CreateKey>(&call, input.clone()).await.expect_err("refused");

@@ -1,7 +1,7 @@
 //! `kms:DeriveSharedSecret`: what a key pair and a peer's public key have in common.
 
+use super::shared::Target;
 use super::shared::opened::{self, KeyAgreementAlgorithm, PUBLIC_KEY_BYTES_MAX, Use};
-use super::shared::{KEY_ORIGIN, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
 use kms::condition::Facts;
@@ -66,7 +66,7 @@ impl Operation for DeriveSharedSecret {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let Plan { target, peer, algorithm } = plan.into_inner();
-        let key_id = target.key.arn().to_string();
+        let (key_id, key_origin) = (target.key.arn().to_string(), target.key.origin.as_str());
         let fits = move |kind| check_agreement_algorithm(kind, algorithm);
         let action = Action::DeriveSharedSecret;
         let secret =
@@ -76,7 +76,7 @@ impl Operation for DeriveSharedSecret {
             key_id,
             shared_secret: Blob::from(&secret.expose()[..]),
             key_agreement_algorithm: algorithm.as_str(),
-            key_origin: KEY_ORIGIN,
+            key_origin,
         })
     }
 }

@@ -41,13 +41,11 @@ impl Operation for DescribeKey {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        let (key, store) = shared::read(call, move |_, tx, _| {
+        shared::read(call, move |_, tx, _| {
             let key = shared::usable(tx, Action::DescribeKey, &key)?;
-            let store = kms::key_store::of_key(tx, &key)?;
-            Ok((key, store))
+            Ok(Output { key_metadata: KeyMetadata::of(tx, &key)? })
         })
-        .await?;
-        Ok(Output { key_metadata: KeyMetadata::from(&key).in_store(store.as_ref()) })
+        .await
     }
 }
 

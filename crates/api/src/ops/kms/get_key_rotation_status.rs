@@ -1,11 +1,11 @@
-//! `kms:GetKeyRotationStatus`: whether a key's material is replaced from time to time. It is not: no operation
-//! here turns rotation on.
+//! `kms:GetKeyRotationStatus`: whether a key's material is replaced from time to time, and when next.
 
 use super::shared::{self, Named, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
-use kms::Action;
+use base::Timestamp;
 use kms::condition::Facts;
+use kms::{Action, rotation};
 
 pub(crate) struct GetKeyRotationStatus;
 
@@ -15,11 +15,14 @@ pub(crate) struct Input {
     key_id: String,
 }
 
+/// `OnDemandRotationStartDate` is never returned: a rotation on demand is done when its call is answered.
 #[derive(Shape)]
-#[shape(output, omitted(RotationPeriodInDays, NextRotationDate, OnDemandRotationStartDate))]
+#[shape(output, omitted(OnDemandRotationStartDate))]
 pub(crate) struct Output {
     key_rotation_enabled: bool,
     key_id: String,
+    rotation_period_in_days: Option<i32>,
+    next_rotation_date: Option<Timestamp>,
 }
 
 impl Operation for GetKeyRotationStatus {
@@ -30,8 +33,7 @@ impl Operation for GetKeyRotationStatus {
 
     async fn plan(call: &Call, input: Input) -> Result<Target, Error> {
         let action = Action::GetKeyRotationStatus;
-        let named = Named { action, key_id: &input.key_id, facts: Facts::None };
-        shared::target(call, named).await
+        shared::target(call, Named { action, key_id: &input.key_id, facts: Facts::None }).await
     }
 
     fn asks(plan: &Target) -> Vec<Ask> {
@@ -40,11 +42,16 @@ impl Operation for GetKeyRotationStatus {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        let key = shared::read(call, move |_, tx, _| {
-            shared::usable(tx, Action::GetKeyRotationStatus, &key)
+        rotation::check_made_here(&key)?;
+        let action = Action::GetKeyRotationStatus;
+        let key = shared::read(call, move |_, tx, _| shared::usable(tx, action, &key)).await?;
+        let schedule = rotation::status(&key);
+        Ok(Output {
+            key_rotation_enabled: schedule.is_some(),
+            key_id: key.arn().to_string(),
+            rotation_period_in_days: schedule.map(|s| i32::try_from(s.days).unwrap_or(i32::MAX)),
+            next_rotation_date: schedule.map(|schedule| schedule.next),
         })
-        .await?;
-        Ok(Output { key_rotation_enabled: false, key_id: key.arn().to_string() })
     }
 }
 
@@ -56,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn rotation_is_off() {
+    async fn rotation_is_off_until_it_is_asked_for() {
         let bench = bench().await;
         let call = bench.root(&account(1), "us-east-1");
         let created = run::<CreateKey>(&call, json!({})).await.expect("allowed");

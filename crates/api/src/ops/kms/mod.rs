@@ -4,6 +4,14 @@
 //! The order inside an operation is fixed, because each step may tell what the next must not: parse, resolve
 //! the key, authorize, check its state, check its usage, open the ciphertext (spec 20, B.3).
 
+#[cfg(test)]
+#[path = "shared/condition_tests.rs"]
+mod condition_tests;
+#[cfg(test)]
+#[path = "shared/import_tests.rs"]
+mod import_tests;
+#[path = "shared/metadata.rs"]
+mod metadata;
 #[path = "shared/opened.rs"]
 pub(crate) mod opened;
 #[path = "shared/pair.rs"]
@@ -11,6 +19,8 @@ pub(crate) mod pair;
 #[cfg(test)]
 #[path = "shared/tests.rs"]
 mod tests;
+
+pub(crate) use metadata::KeyMetadata;
 
 use crate::pipeline::{Ask, Guard};
 use crate::{Call, Error};
@@ -20,10 +30,9 @@ use kms::cipher::{self, DataKey, Located};
 use kms::condition::{Facts, Origin};
 use kms::grant::Trust;
 use kms::guard::Question;
-pub(crate) use kms::key::KEY_ORIGIN;
 use kms::key_store::{self, ConnectionState, KeyStore};
 use kms::page::{List, Page};
-use kms::{Action, Key, KeyState, Kms, MaterialId, NewMaterial, managed, resolve, spec};
+use kms::{Action, Key, Kms, MaterialId, NewMaterial, managed, resolve, spec};
 use meta::Tx;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +63,10 @@ const CLUSTER_NOT_FOUND: ErrorSpec = ErrorSpec::sender("CloudHsmClusterNotFoundE
 const CLUSTER_IN_USE: ErrorSpec = ErrorSpec::sender("CloudHsmClusterInUseException", 400);
 const TRUST_ANCHOR: ErrorSpec = ErrorSpec::sender("IncorrectTrustAnchorException", 400);
 const KEY_UNAVAILABLE: ErrorSpec = ErrorSpec::receiver("KeyUnavailableException", 500);
+const INCORRECT_MATERIAL: ErrorSpec = ErrorSpec::sender("IncorrectKeyMaterialException", 400);
+const INVALID_IMPORT_TOKEN: ErrorSpec = ErrorSpec::sender("InvalidImportTokenException", 400);
+const EXPIRED_IMPORT_TOKEN: ErrorSpec = ErrorSpec::sender("ExpiredImportTokenException", 400);
+const CONFLICT: ErrorSpec = ErrorSpec::sender("ConflictException", 400);
 const ACCESS_DENIED: ErrorSpec = ErrorSpec::sender("AccessDeniedException", 400);
 
 /// KMS's exceptions: HTTP 400 for whatever the client caused (spec 20, B.1).
@@ -66,10 +79,17 @@ impl From<kms::Error> for Error {
             | E::InvalidKeyId { .. }
             | E::OtherRegion { .. }
             | E::PolicyNotFound
-            | E::GrantNotFound { .. } => NOT_FOUND,
+            | E::GrantNotFound { .. }
+            | E::MaterialNotFound { .. } => NOT_FOUND,
             E::InvalidArn { .. } => INVALID_ARN,
             E::Disabled { .. } => DISABLED,
-            E::InvalidState { .. } => INVALID_STATE,
+            E::InvalidState { .. } | E::NothingToRotate { .. } | E::PendingRotation { .. } => {
+                INVALID_STATE
+            }
+            E::IncorrectMaterial => INCORRECT_MATERIAL,
+            E::InvalidImportToken => INVALID_IMPORT_TOKEN,
+            E::ExpiredImportToken => EXPIRED_IMPORT_TOKEN,
+            E::Conflict { .. } => CONFLICT,
             E::InvalidCiphertext => INVALID_CIPHERTEXT,
             E::IncorrectKey => INCORRECT_KEY,
             E::InvalidKeyUsage { .. } => INVALID_KEY_USAGE,
@@ -81,7 +101,7 @@ impl From<kms::Error> for Error {
             E::InvalidMarker => INVALID_MARKER,
             E::InvalidGrantToken => INVALID_GRANT_TOKEN,
             E::InvalidGrantId { .. } => INVALID_GRANT_ID,
-            E::AliasExists { .. } => ALREADY_EXISTS,
+            E::AliasExists { .. } | E::ReplicaExists { .. } => ALREADY_EXISTS,
             E::InvalidAliasName { .. } => INVALID_ALIAS_NAME,
             E::Tag { .. } => TAG,
             E::Validation { .. } => code::VALIDATION_EXCEPTION,
@@ -102,6 +122,7 @@ impl From<kms::Error> for Error {
             | E::OnToken(_)
             | E::MaterialOnToken { .. }
             | E::DomainKeyMissing { .. }
+            | E::Wrapping
             | E::RowDamaged { .. }
             | E::Store(_) => return Self::internal(error),
         };
@@ -293,6 +314,47 @@ pub(crate) async fn rehearse(call: &Call, action: Action, key: &Key) -> Result<(
 /// Whether the request may name principals that only services deal with.
 pub(crate) fn trust(call: &Call) -> Trust {
     if call.caller.forwarded.is_some() { Trust::Service } else { Trust::Caller }
+}
+
+/// `KeyMaterialId` of a request (botocore: BackingKeyIdType).
+pub(crate) fn material_id(text: Option<&str>) -> Result<Option<kms::MaterialId>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    match kms::MaterialId::parse(text) {
+        Some(id) if !text.bytes().any(|byte| byte.is_ascii_uppercase()) => Ok(Some(id)),
+        _ => Err(Error::new(
+            code::VALIDATION_EXCEPTION,
+            format!(
+                "1 validation error detected: Value '{text}' at 'keyMaterialId' failed to satisfy \
+                 constraint: Member must satisfy regular expression pattern: ^[a-f0-9]+$ and have \
+                 length 64"
+            ),
+        )),
+    }
+}
+
+/// A region that a multi-Region key can go to.
+pub(crate) fn served_region(call: &Call, member: &str, text: &str) -> Result<base::Region, Error> {
+    let region = base::Region::parse(text).map_err(|_| {
+        Error::new(
+            code::VALIDATION_EXCEPTION,
+            format!(
+                "1 validation error detected: Value '{text}' at '{member}' failed to satisfy \
+                 constraint: Member must satisfy regular expression pattern: ^([a-z]+-){{2,3}}\\d+$"
+            ),
+        )
+    })?;
+    if call.world.regions.contains(&region) {
+        return Ok(region);
+    }
+    let message = format!("Region {region} is not served here.");
+    Err(kms::Error::Unsupported { message }.into())
+}
+
+/// The condition keys of making a key.
+pub(crate) fn new_key_context(call: &Call, new: &kms::condition::Creation<'_>) -> iam::Context {
+    let from = Requester::of(call);
+    let origin = Origin { account: call.account(), via_service: from.via_service.as_deref() };
+    kms::condition::of_new_key(&origin, new)
 }
 
 string_enum! {
@@ -595,91 +657,6 @@ pub(crate) async fn unmake_in_store(call: &Call, store: &KeyStore, material: &Ne
 #[derive(Shape)]
 #[shape(output)]
 pub(crate) struct Empty {}
-
-/// `KeyMetadata`.
-#[derive(Shape)]
-#[shape(
-    output,
-    omitted(
-        ValidTo,
-        ExpirationModel,
-        MultiRegionConfiguration,
-        PendingDeletionWindowInDays,
-        XksKeyConfiguration
-    )
-)]
-pub(crate) struct KeyMetadata {
-    #[shape(name = "AWSAccountId")]
-    aws_account_id: String,
-    key_id: String,
-    arn: String,
-    creation_date: Timestamp,
-    enabled: bool,
-    description: String,
-    key_usage: &'static str,
-    key_state: &'static str,
-    deletion_date: Option<Timestamp>,
-    origin: &'static str,
-    key_manager: &'static str,
-    customer_master_key_spec: &'static str,
-    key_spec: &'static str,
-    encryption_algorithms: Option<Vec<&'static str>>,
-    signing_algorithms: Option<Vec<&'static str>>,
-    key_agreement_algorithms: Option<Vec<&'static str>>,
-    multi_region: bool,
-    mac_algorithms: Option<Vec<&'static str>>,
-    current_key_material_id: Option<String>,
-    custom_key_store_id: Option<String>,
-    cloud_hsm_cluster_id: Option<String>,
-}
-
-impl KeyMetadata {
-    /// The same for a key whose material is in a store. Unless that is connected the key is unavailable, whatever
-    /// state it would have (KMS guide, "Key states": a disconnected key store).
-    pub(crate) fn in_store(self, store: Option<&KeyStore>) -> Self {
-        let Some(store) = store else { return self };
-        let reachable = store.state == ConnectionState::Connected;
-        let shown = matches!(self.key_state, "Enabled" | "Disabled") && !reachable;
-        Self {
-            enabled: self.enabled && reachable,
-            key_state: if shown { "Unavailable" } else { self.key_state },
-            origin: kms::key_store::ORIGIN,
-            custom_key_store_id: Some(store.id.clone()),
-            cloud_hsm_cluster_id: Some(store.cluster.clone()),
-            ..self
-        }
-    }
-}
-
-impl From<&Key> for KeyMetadata {
-    fn from(key: &Key) -> Self {
-        let kind = key.kind;
-        Self {
-            aws_account_id: key.account.to_string(),
-            key_id: key.id.clone(),
-            arn: key.arn().to_string(),
-            creation_date: key.created,
-            enabled: key.state == KeyState::Enabled,
-            description: key.description.clone(),
-            key_usage: kind.usage().as_str(),
-            key_state: key.state.as_str(),
-            deletion_date: key.deletion,
-            origin: KEY_ORIGIN,
-            key_manager: key.manager.as_str(),
-            customer_master_key_spec: kind.spec().as_str(),
-            key_spec: kind.spec().as_str(),
-            encryption_algorithms: words(kind.encryption_algorithms(), |a| a.as_str()),
-            signing_algorithms: words(kind.signing_algorithms(), |a| a.as_str()),
-            key_agreement_algorithms: words(kind.key_agreement_algorithms(), |a| a.as_str()),
-            multi_region: false,
-            mac_algorithms: words(kind.mac_algorithms(), |a| a.as_str()),
-            // KMS API, KeyMetadata: of symmetric encryption keys only.
-            current_key_material_id: kind.is_symmetric().then(|| key.material_id.to_string()),
-            custom_key_store_id: None,
-            cloud_hsm_cluster_id: None,
-        }
-    }
-}
 
 /// One grant in a list.
 #[derive(Shape)]

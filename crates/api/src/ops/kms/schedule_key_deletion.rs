@@ -1,7 +1,7 @@
 //! `kms:ScheduleKeyDeletion`: destroys a key after a waiting time in which it is unusable.
 
 use super::shared::{self, Named, Target};
-use crate::key_destruction;
+use crate::key_life;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::Timestamp;
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 #[shape(output)]
 pub(crate) struct Output {
     key_id: String,
-    deletion_date: Timestamp,
+    deletion_date: Option<Timestamp>,
     key_state: &'static str,
     pending_window_in_days: i32,
 }
@@ -63,14 +63,20 @@ impl Operation for ScheduleKeyDeletion {
         let deletion_date = shared::write(call, move |kms, tx, _| {
             let key = shared::usable(tx, Action::ScheduleKeyDeletion, &target.key)?;
             let at = kms.schedule_deletion(tx, &key, days)?;
-            key_destruction::enqueue_at(tx, &key, now, at)?;
+            if let Some(at) = at {
+                key_life::destroy_at(tx, &key, now, at)?;
+            }
             Ok(at)
         })
         .await?;
         Ok(Output {
             key_id,
             deletion_date,
-            key_state: KeyState::PendingDeletion.as_str(),
+            // Without a date the key waits for its replicas first.
+            key_state: match deletion_date {
+                Some(_) => KeyState::PendingDeletion.as_str(),
+                None => KeyState::PendingReplicaDeletion.as_str(),
+            },
             pending_window_in_days: i32::try_from(days).expect("at most 30"),
         })
     }

@@ -65,3 +65,56 @@ impl Operation for UpdateAlias {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::kms::create_alias::CreateAlias;
+    use crate::ops::kms::create_key::CreateKey;
+    use crate::ops::kms::describe_key::DescribeKey;
+    use crate::testing::{account, bench, run};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_name_keeps_the_type_and_the_use_of_its_key() {
+        let bench = bench().await;
+        let call = bench.root(&account(1), "us-east-1");
+        let key = async |spec: &str, usage: &str| {
+            let new = json!({"KeySpec": spec, "KeyUsage": usage});
+            let made = run::<CreateKey>(&call, new).await.expect("allowed");
+            made["KeyMetadata"]["KeyId"].clone()
+        };
+        let point = async |name: &str, id: &serde_json::Value| {
+            run::<UpdateAlias>(&call, json!({"AliasName": name, "TargetKeyId": id})).await
+        };
+        let symmetric = key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await;
+        let hmac = key("HMAC_256", "GENERATE_VERIFY_MAC").await;
+        let signing = key("ECC_NIST_P256", "SIGN_VERIFY").await;
+        let agreeing = key("ECC_NIST_P256", "KEY_AGREEMENT").await;
+        for (name, id) in [("alias/s", &symmetric), ("alias/h", &hmac), ("alias/g", &signing)] {
+            let new = json!({"AliasName": name, "TargetKeyId": id});
+            run::<CreateAlias>(&call, new).await.expect("allowed");
+        }
+        for (name, id) in [
+            ("alias/s", &hmac),
+            ("alias/s", &signing),
+            ("alias/h", &symmetric),
+            ("alias/h", &signing),
+            ("alias/g", &agreeing),
+            ("alias/g", &symmetric),
+        ] {
+            let error = point(name, id).await.expect_err("another kind");
+            assert_eq!(error.code(), "ValidationException", "{name}");
+        }
+        // Another spec of the same type and use is as good.
+        for (name, id) in [
+            ("alias/s", key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await),
+            ("alias/h", key("HMAC_512", "GENERATE_VERIFY_MAC").await),
+            ("alias/g", key("ECC_NIST_EDWARDS25519", "SIGN_VERIFY").await),
+        ] {
+            point(name, &id).await.expect("alike");
+            let found = run::<DescribeKey>(&call, json!({"KeyId": name})).await.expect("allowed");
+            assert_eq!(found["KeyMetadata"]["KeyId"], id, "{name}");
+        }
+    }
+}

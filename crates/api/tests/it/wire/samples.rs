@@ -123,6 +123,7 @@ fn text(name: &str) -> String {
         ("SourceSnapshotId", "snap-0123456789abcdef0"),
         ("InstanceId", "i-0123456789abcdef0"),
         ("AvailabilityZone", "us-east-1a"),
+        ("KeyMaterialId", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
         ("SourceRegion", "eu-west-1"),
         ("DestinationRegion", "us-east-1"),
         ("ClientToken", "2f1f0e9e-0000-4000-8000-000000000002"),
