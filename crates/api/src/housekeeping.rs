@@ -23,6 +23,10 @@ impl World {
         let before = self.clock.now().plus_seconds(-FINISHED_JOBS_SECONDS);
         self.db.write(move |tx| lifecycle::jobs::prune_finished(tx, before, JOBS_AT_ONCE)).await?;
         lifecycle::touches::keep(&self.db, &self.cells).await?;
+        for region in self.regions.iter() {
+            let ended = lifecycle::workflow::move_tier::expire_due(&self.services, region).await;
+            ended.map_err(Error::internal)?;
+        }
         let (now, schedule) = (self.clock.now(), self.cells.schedule());
         let regions: Vec<_> = self.regions.iter().cloned().collect();
         self.db

@@ -59,14 +59,17 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         kms::seal::Root::open_or_create(directory.path(), &provider, &*rng).expect("a new root");
     let clock = Arc::new(ManualClock::new(START));
     let regions = ["us-east-1", "eu-west-1"];
-    let objects: BTreeMap<_, _> = regions
-        .map(|name| {
-            let objects = MemoryStore::new(clock.clone());
-            (name, Arc::new(FaultyStore::new(objects, 1, FaultPlan::default())))
-        })
-        .into();
+    // A region's archive is beside it.
+    let objects: BTreeMap<_, _> =
+        ["us-east-1", "us-east-1/archive", "eu-west-1", "eu-west-1/archive"]
+            .map(|name| {
+                let objects = MemoryStore::new(clock.clone());
+                (name, Arc::new(FaultyStore::new(objects, 1, FaultPlan::default())))
+            })
+            .into();
     let cells = regions.map(|name| {
-        let objects = Arc::clone(&objects[name]);
+        let archive = Arc::clone(&objects[&*format!("{name}/archive")]);
+        let objects = [Arc::clone(&objects[name]), archive];
         (region(name), cell(&directory.path().join(name), &rng, objects))
     });
     let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
@@ -236,11 +239,13 @@ fn to_json(value: &Value) -> Json {
 }
 
 /// A region's stores: volumes in files, snapshots in memory.
-fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: Arc<Objects>) -> Cell {
+fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: [Arc<Objects>; 2]) -> Cell {
+    let [objects, archive] = objects;
     let config = StoreConfig::server();
     let (key, rng) = (Secret::new([7; 32]), Arc::clone(rng));
     let live = Store::open(directory, key.duplicate(), rng.clone(), config).expect("a new store");
-    Cell::new(live, SnapshotStore::new(objects, &key, rng))
+    let archive = SnapshotStore::new(archive, &Secret::new([8; 32]), rng.clone());
+    Cell::new(live, SnapshotStore::new(objects, &key, rng), archive)
 }
 
 /// A host that opens every volume with its key, and offers it to nobody.

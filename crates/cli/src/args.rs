@@ -117,8 +117,8 @@ pub(crate) struct ServeOptions {
     pub(crate) ublk: bool,
     #[command(flatten)]
     pub(crate) volumes: VolumeArgs,
-    /// Hold a kind of job (export, copy, initialize) to so many MiB/s, such as export=200. By default
-    /// jobs take what guests leave.
+    /// Hold a kind of job (export, copy, initialize, archive) to so many MiB/s, such as export=200. By
+    /// default jobs take what guests leave.
     #[arg(long, value_name = "KIND=MIB", value_delimiter = ',', value_parser = parse_bandwidth)]
     pub(crate) job_bandwidth_mib: Vec<BandwidthLimit>,
     /// How long a stored object must be known to be unused before it is deleted. Longer than any
@@ -359,6 +359,16 @@ pub(crate) enum AdminCommand {
         /// How many to show.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what is charged for that no resource shows any more: snapshots that left the archive before
+    /// 90 days, with the hours that were left, oldest first.
+    Usage {
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
         /// Print one JSON array.
         #[arg(long)]
         json: bool,

@@ -128,6 +128,7 @@ fn line(subject: &Subject) -> String {
     let Subject { kind, id, region, bytes, opened, compared, .. } = subject;
     let mut text = match kind.as_str() {
         "store" => format!("packs of {region}"),
+        "archive" => format!("archived packs of {region}"),
         "work" => format!("snapshots being made in {region}"),
         _ => format!("{kind} {id} in {region}"),
     };

@@ -8,6 +8,7 @@
 use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
+use crate::tiering::StorageTier;
 use crate::volume::{self, VolumeState};
 use base::{AccountId, Region, VolumeId};
 use meta::{Param, Row, Tx, params};
@@ -164,7 +165,7 @@ pub fn set_resealed(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, root: &[u8]
     let (Some(former), Some(_)) =
         (wanted.and_then(|volume| volume.base_root), get(tx, region, id)?)
     else {
-        crate::garbage::note_root(tx, region, root)?;
+        crate::garbage::note_root(tx, region, StorageTier::Standard, root)?;
         return Ok(false);
     };
     crate::garbage::note_checkpoint(tx, region, id)?;

@@ -5,6 +5,7 @@
 //! nothing about whether others still need it.
 
 use crate::error::Result;
+use crate::tiering::StorageTier;
 use base::{Region, SnapshotId, VolumeId};
 use meta::{Param, Tx, params};
 
@@ -34,15 +35,48 @@ pub(crate) fn note_former(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Re
 }
 
 /// Notes a root that was made for a row that is gone.
-pub(crate) fn note_root(tx: &mut Tx<'_>, region: &Region, root: &[u8]) -> Result<()> {
+pub(crate) fn note_root(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    tier: StorageTier,
+    root: &[u8],
+) -> Result<()> {
     tx.execute(
-        "INSERT INTO ebs_deleted_roots (region, root) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-        params![region, root],
+        "INSERT INTO ebs_deleted_roots (region, root, tier) VALUES ($1, $2, $3) \
+         ON CONFLICT DO NOTHING",
+        params![region, root, tier.as_str()],
     )?;
     Ok(())
 }
 
-/// Notes the root in one column of the row of a region and id.
+/// Notes what a snapshot has in the archive, before it is given up.
+pub(crate) fn note_archive(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
+    tx.execute(
+        "INSERT INTO ebs_deleted_roots (region, root, tier) \
+         SELECT region, archive_root, 'archive' FROM ebs_snapshot_tiers WHERE region = $1 \
+         AND snapshot_id = $2 AND archive_root IS NOT NULL ON CONFLICT DO NOTHING",
+        params![region, id],
+    )?;
+    Ok(())
+}
+
+/// Notes how far a move of a snapshot has come in the tier it goes to, before its row stops naming it.
+pub(crate) fn note_tiering_checkpoint(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &SnapshotId,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO ebs_deleted_roots (region, root, tier) SELECT region, checkpoint_root, \
+         CASE WHEN operation = 'archival' THEN 'archive' ELSE 'standard' END \
+         FROM ebs_snapshot_tiers WHERE region = $1 AND snapshot_id = $2 \
+         AND checkpoint_root IS NOT NULL ON CONFLICT DO NOTHING",
+        params![region, id],
+    )?;
+    Ok(())
+}
+
+/// Notes the root of the standard tier in one column of the row of a region and id.
 fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Param]) -> Result<()> {
     let sql = format!(
         "INSERT INTO ebs_deleted_roots (region, root) SELECT region, {column} FROM {table} \
@@ -52,16 +86,16 @@ fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Para
     Ok(())
 }
 
-/// Some of the roots of a region that were noted, at most [`ROOTS_AT_ONCE_MAX`].
+/// Some of the roots in a tier of a region that were noted, at most [`ROOTS_AT_ONCE_MAX`].
 ///
 /// # Errors
 /// When the database fails.
-pub fn deleted_roots(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Vec<u8>>> {
+pub fn deleted_roots(tx: &mut Tx<'_>, region: &Region, tier: StorageTier) -> Result<Vec<Vec<u8>>> {
     let sql = format!(
-        "SELECT root FROM ebs_deleted_roots WHERE region = $1 ORDER BY root \
+        "SELECT root FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root \
          LIMIT {ROOTS_AT_ONCE_MAX}"
     );
-    let rows = tx.query(&sql, params![region])?;
+    let rows = tx.query(&sql, params![region, tier.as_str()])?;
     Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }
 

@@ -79,7 +79,8 @@ pub fn clear(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// How an account sees a snapshot. One on its way out is seen by nobody.
+/// How an account sees a snapshot. One on its way out is seen by nobody, an archived one by its owner
+/// alone: its shares count again when it is restored (spec 00, "Resource visibility rule").
 ///
 /// # Errors
 /// When the database fails.
@@ -89,6 +90,9 @@ pub fn visibility_for(
     account: &AccountId,
 ) -> Result<Visibility> {
     if snapshot.delete_requested {
+        return Ok(Visibility::Hidden);
+    }
+    if snapshot.is_archived() && snapshot.account != *account {
         return Ok(Visibility::Hidden);
     }
     let permissions = get(tx, snapshot)?;

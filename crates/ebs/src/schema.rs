@@ -12,6 +12,8 @@ pub const MIGRATIONS: &[Migration] = &[
     REMOTE_HOSTS,
     FOREIGN_BASES,
     FIRST_TOUCHES,
+    SNAPSHOT_TIERS,
+    EARLY_DELETIONS,
 ];
 
 const TABLES: Migration = Migration {
@@ -257,6 +259,50 @@ CREATE TABLE ebs_first_touches (
     root BYTES NOT NULL,
     blocks BYTES NOT NULL,
     PRIMARY KEY (region, root)
+);
+",
+};
+
+const SNAPSHOT_TIERS: Migration = Migration {
+    name: "ebs-0009-snapshot-tiers",
+    sql: "
+CREATE TABLE ebs_snapshot_tiers (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    operation TEXT NOT NULL,
+    status TEXT NOT NULL,
+    progress BIGINT NOT NULL,
+    detail TEXT,
+    started_ms BIGINT NOT NULL,
+    restore_days BIGINT,
+    archived_ms BIGINT,
+    archive_root BYTES,
+    expires_ms BIGINT,
+    checkpoint BYTES,
+    checkpoint_root BYTES,
+    PRIMARY KEY (region, snapshot_id)
+);
+CREATE INDEX ebs_snapshot_tiers_by_account ON ebs_snapshot_tiers (account_id, region);
+CREATE INDEX ebs_snapshot_tiers_by_expiry ON ebs_snapshot_tiers (region, expires_ms)
+    WHERE expires_ms IS NOT NULL;
+ALTER TABLE ebs_deleted_roots ADD COLUMN tier TEXT NOT NULL DEFAULT 'standard';
+",
+};
+
+const EARLY_DELETIONS: Migration = Migration {
+    name: "ebs-0010-early-deletions",
+    sql: "
+CREATE TABLE ebs_early_deletions (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    archived_ms BIGINT NOT NULL,
+    ended_ms BIGINT NOT NULL,
+    hours_left BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (region, snapshot_id, archived_ms)
 );
 ",
 };

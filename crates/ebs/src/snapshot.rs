@@ -90,7 +90,8 @@ pub struct Snapshot {
     pub kms_key_arn: Option<String>,
     /// The wrapped data key; absent while a copy has none yet.
     pub data_key: Option<WrappedKey>,
-    /// What names its blocks; absent until it is completed.
+    /// What names its blocks in the standard tier; absent until it is completed, and while it is
+    /// archived.
     pub root: Option<Vec<u8>>,
     /// A root of another snapshot that the work on this one still reads.
     pub pinned_root: Option<Vec<u8>>,
@@ -161,6 +162,11 @@ impl Snapshot {
     /// Whether volumes and copies can be made of it.
     pub fn is_completed(&self) -> bool {
         matches!(self.state, SnapshotState::Completed { .. })
+    }
+
+    /// Whether its blocks are in the archive alone. Nothing can be made of it then.
+    pub fn is_archived(&self) -> bool {
+        self.is_completed() && self.root.is_none()
     }
 }
 
@@ -318,6 +324,23 @@ pub fn count_pending_copies(tx: &mut Tx<'_>, account: &AccountId, region: &Regio
         "SELECT COUNT(*) FROM ebs_snapshots WHERE account_id = $1 AND region = $2 \
          AND state = 'pending' AND source_snapshot_id IS NOT NULL",
         params![account, region],
+    )
+}
+
+/// How many pending copies of a snapshot there are, whoever makes them and wherever.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_pending_copies_of(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    source: &SnapshotId,
+) -> Result<u64> {
+    count(
+        tx,
+        "SELECT COUNT(*) FROM ebs_snapshots WHERE source_region = $1 \
+         AND source_snapshot_id = $2 AND state = 'pending'",
+        params![region, source],
     )
 }
 
@@ -531,6 +554,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
         "DELETE FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2",
         params![region, id],
     )?;
+    crate::tiering::remove(tx, region, id)?;
     crate::tag::remove_all(tx, region, id.as_str())?;
     Ok(())
 }

@@ -291,6 +291,49 @@ pub fn share_snapshot(
     snapshot_event(envelope, form, "shareSnapshot", snapshot, owner.as_str(), span, &outcome)
 }
 
+/// What is told of a snapshot's storage tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierEvent {
+    /// It was moved into the archive.
+    Archive,
+    /// It was restored for some days; until then.
+    TemporaryRestore {
+        /// When it goes back; unknown when the restore failed.
+        expires: Option<Timestamp>,
+    },
+    /// It was restored for good.
+    PermanentRestore,
+    /// Its temporary restore ended.
+    RestoreExpiry,
+}
+
+/// `archiveSnapshot`, `temporaryRestoreSnapshot`, `permanentRestoreSnapshot`, `restoreExpiry`: these
+/// name no source.
+pub fn snapshot_tier(
+    envelope: Envelope,
+    form: ArnForm,
+    snapshot: &SnapshotId,
+    told: TierEvent,
+    span: Span,
+    outcome: &Outcome,
+) -> ServiceEvent {
+    let name = match told {
+        TierEvent::Archive => "archiveSnapshot",
+        TierEvent::TemporaryRestore { .. } => "temporaryRestoreSnapshot",
+        TierEvent::PermanentRestore => "permanentRestoreSnapshot",
+        TierEvent::RestoreExpiry => "restoreExpiry",
+    };
+    let arn = form.snapshot(&envelope.region, snapshot);
+    let mut detail = detail(name, outcome.result("succeeded"), outcome.cause(), "");
+    detail.insert("snapshot_id".to_owned(), json!(arn));
+    detail.insert("startTime".to_owned(), json!(span.start.iso_seconds()));
+    detail.insert("endTime".to_owned(), json!(span.end.iso_seconds()));
+    if let TierEvent::TemporaryRestore { expires: Some(expires) } = told {
+        detail.insert("restoreExpiryTime".to_owned(), json!(expires.iso_seconds()));
+    }
+    ServiceEvent::new(envelope, SOURCE, SNAPSHOT, vec![arn], detail)
+}
+
 fn snapshot_event(
     envelope: Envelope,
     form: ArnForm,

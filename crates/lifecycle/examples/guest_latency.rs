@@ -41,8 +41,10 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
     let rng = Arc::new(OsRng);
     let live = Store::open(folder, Secret::new([7; 32]), rng.clone(), StoreConfig::server())?;
     let objects = Arc::new(LocalStore::open(&folder.join("objects"))?);
-    let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng);
-    let cells = [(region.clone(), Cell::new(live, snapshots))].into();
+    let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone());
+    let archive = Arc::new(LocalStore::open(&folder.join("archive"))?);
+    let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng);
+    let cells = [(region.clone(), Cell::new(live, snapshots, archive))].into();
     let cells = Arc::new(Cells::new(cells, Arc::new(SystemClock), &BandwidthLimits::new()));
     let id = VolumeId::generate(&OsRng);
     let request = OpenVolume {

@@ -9,9 +9,10 @@ use crate::filling::Filling;
 use crate::port::BoxFuture;
 use crate::port::blocks::{
     BaseRoot, BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled,
-    Reseal, ResealBase, Resealed, Saved, Stored, VolumeBlocks, Watch,
+    Repack, Repacked, Reseal, ResealBase, Resealed, Saved, Stored, VolumeBlocks, Watch,
 };
 use crate::port::host::{LendVolume, OpenVolume};
+use crate::repacking::repack_for_a_turn;
 use crate::resealing::reseal_for_a_turn;
 use crate::workflow::collect::Schedule;
 use base::{Clock, Region, SnapshotId, VolumeId};
@@ -22,6 +23,7 @@ use blockstore::snapshot::{
     Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
 };
 use blockstore::store::{Borrower, Loan, Store, StoreError, VolumeHandle};
+use ebs::StorageTier;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
@@ -41,9 +43,11 @@ pub struct Cell {
     pub live: Store,
     /// The snapshots.
     pub snapshots: SnapshotStore,
+    /// The archived snapshots, whole and by themselves.
+    pub archive: SnapshotStore,
     /// The bases of open volumes.
     bases: BaseSwitches,
-    /// Held by a collection: one at a time may run on a store.
+    /// Held by a collection: one at a time may run on the stores.
     collecting: Arc<Mutex<()>>,
 }
 
@@ -186,8 +190,17 @@ pub(crate) fn name_of(root: &SnapshotRoot) -> CutId {
 
 impl Cell {
     /// Puts a region's stores together.
-    pub fn new(live: Store, snapshots: SnapshotStore) -> Self {
-        Self { live, snapshots, bases: BaseSwitches::default(), collecting: Arc::default() }
+    pub fn new(live: Store, snapshots: SnapshotStore, archive: SnapshotStore) -> Self {
+        let (bases, collecting) = (BaseSwitches::default(), Arc::default());
+        Self { live, snapshots, archive, bases, collecting }
+    }
+
+    /// The snapshots of a tier.
+    pub fn of_tier(&self, tier: StorageTier) -> &SnapshotStore {
+        match tier {
+            StorageTier::Standard => &self.snapshots,
+            StorageTier::Archive => &self.archive,
+        }
     }
 
     fn collect(
@@ -196,9 +209,10 @@ impl Cell {
         policy: &CollectPolicy,
     ) -> Result<Collected, BlockError> {
         let _alone = self.collecting.lock().expect("a collection does not panic");
+        let store = self.of_tier(collection.tier);
         let live = collection.live_roots.iter().map(|bytes| root_of(bytes));
         let Some(deleted) = &collection.deleted else {
-            let report = snapshot::collect(&self.snapshots, live, policy).map_err(of_snapshot)?;
+            let report = snapshot::collect(store, live, policy).map_err(of_snapshot)?;
             return Ok(Collected { report, settled: Vec::new() });
         };
         // A deleted root that cannot be read names nothing that could be looked for.
@@ -212,7 +226,7 @@ impl Cell {
                 Err(_) => settled.push(bytes.clone()),
             }
         }
-        let nominated = snapshot::collect_nominated(&self.snapshots, &roots, live, policy);
+        let nominated = snapshot::collect_nominated(store, &roots, live, policy);
         let nominated = nominated.map_err(of_snapshot)?;
         settled.extend(nominated.settled.iter().map(|at| of_roots[*at].clone()));
         Ok(Collected { report: nominated.report, settled })
@@ -588,6 +602,19 @@ impl Blocks for Cells {
         Box::pin(async move {
             let cell = self.cell(&volume.region)?;
             blocking(|| cell.switch_base(volume)).await
+        })
+    }
+
+    fn repack<'a>(
+        &'a self,
+        repack: &'a Repack,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Repacked, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&repack.region)?;
+            let turn =
+                |share: &Share<'_>| repack_for_a_turn(&cell, repack, &Watched { watch, share });
+            self.moving(MoverKind::Archive, None, turn).await
         })
     }
 

@@ -11,9 +11,10 @@ use blockstore::check::{CheckWatch, Fault, Finding, Findings, Stopped};
 use blockstore::page::DataKey;
 use blockstore::snapshot::{self, PackScope, Repair, SnapshotChecker, SnapshotRoot};
 use blockstore::store::{CheckError, StoreError};
-use ebs::{Snapshot, Volume, WrappedKey};
+use ebs::roots::live_roots;
+use ebs::{Snapshot, StorageTier, Volume, WrappedKey, tiering};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,8 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Subject {
-    /// `volume`, `snapshot`, `work` for snapshots that are being made, `store` for packs.
+    /// `volume`, `snapshot`, `work` for snapshots that are being made, `store` for packs, `archive`
+    /// for those of archived snapshots.
     pub kind: String,
     /// Its id, or the region's name.
     pub id: String,
@@ -150,8 +152,10 @@ struct RegionSurvey {
     region: Region,
     volumes: Vec<Volume>,
     snapshots: Vec<Snapshot>,
-    /// Everything that must not be collected.
-    live_roots: BTreeSet<Vec<u8>>,
+    /// What snapshots have in the archive, by snapshot.
+    archived: BTreeMap<SnapshotId, Vec<u8>>,
+    /// Everything in each tier that must not be collected.
+    live_roots: BTreeMap<StorageTier, BTreeSet<Vec<u8>>>,
 }
 
 /// Why there is nothing to check.
@@ -180,25 +184,21 @@ pub async fn survey(
     let mut found = Vec::new();
     for region in regions {
         let here = region.clone();
-        let rows = services.db.read(move |tx| {
-            let snapshots = ebs::snapshot::list_all(tx, &here)?;
-            let volumes = ebs::volume::list_all(tx, &here)?;
-            Ok::<_, ebs::Error>((volumes, snapshots, ebs::roots::live_roots(tx, &here)?))
-        });
-        let (mut volumes, mut snapshots, live_roots) = rows.await.map_err(Trouble::from)?;
+        let rows = services.db.read(move |tx| read_region(tx, &here));
+        let mut survey = rows.await.map_err(Trouble::from)?;
         match &target {
             Target::All => {}
             Target::Volume(id) => {
-                volumes.retain(|volume| volume.id == *id);
-                snapshots.clear();
+                survey.volumes.retain(|volume| volume.id == *id);
+                survey.snapshots.clear();
             }
             Target::Snapshot(id) => {
-                snapshots.retain(|snapshot| snapshot.id == *id);
-                volumes.clear();
+                survey.snapshots.retain(|snapshot| snapshot.id == *id);
+                survey.volumes.clear();
             }
         }
-        if target == Target::All || !volumes.is_empty() || !snapshots.is_empty() {
-            found.push(RegionSurvey { region, volumes, snapshots, live_roots });
+        if target == Target::All || !survey.volumes.is_empty() || !survey.snapshots.is_empty() {
+            found.push(survey);
         }
     }
     match (&target, found.is_empty()) {
@@ -206,6 +206,22 @@ pub async fn survey(
         (Target::Snapshot(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
         _ => Ok(Survey { target, regions: found }),
     }
+}
+
+fn read_region(tx: &mut meta::Tx<'_>, region: &Region) -> ebs::Result<RegionSurvey> {
+    let archived = tiering::list_archived(tx, region)?;
+    let archived = archived.into_iter().filter_map(|row| Some((row.snapshot, row.archive_root?)));
+    let mut live = BTreeMap::new();
+    for tier in StorageTier::ALL {
+        live.insert(tier, live_roots(tx, region, tier)?);
+    }
+    Ok(RegionSurvey {
+        region: region.clone(),
+        volumes: ebs::volume::list_all(tx, region)?,
+        snapshots: ebs::snapshot::list_all(tx, region)?,
+        archived: archived.collect(),
+        live_roots: live,
+    })
 }
 
 /// Checks what was surveyed. Blocks its thread for as long as that takes.
@@ -231,6 +247,21 @@ pub fn run(
     Ok(report)
 }
 
+/// What of one tier was checked.
+struct TierCheck<'a> {
+    tier: StorageTier,
+    checker: SnapshotChecker<'a>,
+    /// Roots that belong to a snapshot or a volume.
+    known: BTreeSet<Vec<u8>>,
+}
+
+impl<'a> TierCheck<'a> {
+    fn begin(cell: &Cell, tier: StorageTier, watch: &'a dyn Watch) -> Self {
+        let checker = SnapshotChecker::new(cell.of_tier(tier), watch);
+        Self { tier, checker, known: BTreeSet::new() }
+    }
+}
+
 /// The check of one region.
 struct RegionCheck<'a> {
     services: &'a Services,
@@ -244,18 +275,18 @@ struct RegionCheck<'a> {
 
 impl RegionCheck<'_> {
     fn run(mut self, target: &Target, report: &mut Report) -> Result<(), Stopped> {
-        let mut checker = SnapshotChecker::new(&self.cell.snapshots, self.watch);
+        let mut standard = TierCheck::begin(self.cell, StorageTier::Standard, self.watch);
+        let mut archive = TierCheck::begin(self.cell, StorageTier::Archive, self.watch);
         // Those with a key first: what they share with others is opened then.
         let (plain, encrypted): (Vec<_>, Vec<_>) =
             self.rows.snapshots.iter().partition(|row| !row.is_encrypted());
-        let mut known = BTreeSet::new();
         for row in plain.into_iter().chain(encrypted) {
             self.begins(row.id.as_str());
-            report.subjects.push(self.snapshot(row, &mut checker, &mut known)?);
+            report.subjects.push(self.snapshot(row, &mut standard, &mut archive)?);
         }
         for row in &self.rows.volumes {
             self.begins(row.id.as_str());
-            let subject = self.volume(row, &mut checker, &mut known, &mut report.repairs)?;
+            let subject = self.volume(row, &mut standard, &mut report.repairs)?;
             report.subjects.push(subject);
         }
         self.begins(self.rows.region.as_str());
@@ -263,14 +294,19 @@ impl RegionCheck<'_> {
         if *target == Target::All {
             scope = PackScope::Whole;
             let mut work = Subject::new("work", &self.rows.region, &self.rows.region);
-            for root in self.rows.live_roots.difference(&known) {
-                self.root(root, None, &mut checker, &mut work)?;
+            for tier in [&mut standard, &mut archive] {
+                let live = &self.rows.live_roots[&tier.tier];
+                let unknown: Vec<_> = live.difference(&tier.known).collect();
+                for root in unknown {
+                    self.root(root, None, &mut tier.checker, &mut work)?;
+                }
             }
             if work != Subject::new("work", &self.rows.region, &self.rows.region) {
                 report.subjects.push(work);
             }
         }
-        self.packs(&checker, scope, report)
+        self.packs(&standard, scope, report)?;
+        self.packs(&archive, scope, report)
     }
 
     fn begins(&mut self, id: &str) {
@@ -284,18 +320,22 @@ impl RegionCheck<'_> {
         Some(DataKey::new(&key))
     }
 
-    fn snapshot(
+    fn snapshot<'t>(
         &self,
         row: &Snapshot,
-        checker: &mut SnapshotChecker<'_>,
-        known: &mut BTreeSet<Vec<u8>>,
+        standard: &mut TierCheck<'t>,
+        archive: &mut TierCheck<'t>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("snapshot", &row.id, &self.rows.region);
-        // A snapshot that is being made has no root; what it has is work under way.
-        if let Some(root) = &row.root {
-            known.insert(root.clone());
-            let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
-            self.root(root, key.as_ref(), checker, &mut subject)?;
+        let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
+        // A snapshot that is being made has no root; what it has is work under way. One that is
+        // restored for some days has a root in both tiers.
+        let roots = [(standard, row.root.as_ref()), (archive, self.rows.archived.get(&row.id))];
+        for (tier, root) in roots {
+            if let Some(root) = root {
+                tier.known.insert(root.clone());
+                self.root(root, key.as_ref(), &mut tier.checker, &mut subject)?;
+            }
         }
         Ok(subject)
     }
@@ -327,19 +367,18 @@ impl RegionCheck<'_> {
     fn volume(
         &self,
         row: &Volume,
-        checker: &mut SnapshotChecker<'_>,
-        known: &mut BTreeSet<Vec<u8>>,
+        tier: &mut TierCheck<'_>,
         repairs: &mut Vec<RepairLine>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("volume", &row.id, &self.rows.region);
         let mut base = None;
         if let Some(root) = &row.base_root {
-            known.insert(root.clone());
+            tier.known.insert(root.clone());
             let key = match row.kms_key_arn {
                 Some(_) => None,
                 None => self.plain_key(row.data_key.as_ref()),
             };
-            self.root(root, key.as_ref(), checker, &mut subject)?;
+            self.root(root, key.as_ref(), &mut tier.checker, &mut subject)?;
             let first = row.first_base_root.as_ref().unwrap_or(root);
             base = SnapshotRoot::from_bytes(first).ok().map(|root| name_of(&root));
         }
@@ -379,16 +418,25 @@ impl RegionCheck<'_> {
 
     fn packs(
         &self,
-        checker: &SnapshotChecker<'_>,
+        tier: &TierCheck<'_>,
         scope: PackScope,
         report: &mut Report,
     ) -> Result<(), Stopped> {
-        let packs = checker.check_packs(scope)?;
-        let mut subject = Subject::new("store", &self.rows.region, &self.rows.region);
+        let packs = tier.checker.check_packs(scope)?;
+        let kind = match tier.tier {
+            StorageTier::Standard => "store",
+            StorageTier::Archive => "archive",
+        };
+        // Who never archived anything need not hear of an archive.
+        let is_empty = packs.packs + packs.unreferenced_packs == 0 && packs.findings.is_empty();
+        if tier.tier == StorageTier::Archive && is_empty {
+            return Ok(());
+        }
+        let mut subject = Subject::new(kind, &self.rows.region, &self.rows.region);
         subject.unreferenced_bytes = packs.unreferenced_bytes;
         subject.take(&packs.findings);
         if self.mode == Mode::RepairIndex && !packs.findings.is_empty() {
-            match self.repair(&packs.findings) {
+            match self.repair(tier.tier, &packs.findings) {
                 Ok(repairs) => {
                     for repair in repairs {
                         let is_its = |found: &&mut FindingLine| found.place == repair.place;
@@ -410,10 +458,15 @@ impl RegionCheck<'_> {
         Ok(())
     }
 
-    fn repair(&self, findings: &Findings) -> Result<Vec<Repair>, snapshot::Error> {
-        let roots = self.rows.live_roots.iter().map(|bytes| SnapshotRoot::from_bytes(bytes));
+    fn repair(
+        &self,
+        tier: StorageTier,
+        findings: &Findings,
+    ) -> Result<Vec<Repair>, snapshot::Error> {
+        let live = &self.rows.live_roots[&tier];
+        let roots = live.iter().map(|bytes| SnapshotRoot::from_bytes(bytes));
         let roots: Vec<SnapshotRoot> = roots.collect::<Result<_, _>>()?;
-        let snapshots = &self.cell.snapshots;
+        let snapshots = self.cell.of_tier(tier);
         self.cell.between_collections(|| snapshot::repair(snapshots, &roots, findings))
     }
 }

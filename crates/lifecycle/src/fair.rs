@@ -21,11 +21,13 @@ pub enum MoverKind {
     Copy,
     /// Fills a volume from its snapshot.
     Initialize,
+    /// Moves a snapshot into the archive or out of it.
+    Archive,
 }
 
 impl MoverKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Export, Self::Copy, Self::Initialize];
+    pub const ALL: [Self; 4] = [Self::Export, Self::Copy, Self::Initialize, Self::Archive];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +35,7 @@ impl MoverKind {
             Self::Export => "export",
             Self::Copy => "copy",
             Self::Initialize => "initialize",
+            Self::Archive => "archive",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The workflows as durable jobs: names in the rows, enqueueing, and what giving up means.
 
-use crate::jobs::{Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
+use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use crate::workflow::collect::{self, Collect, Schedule, Scope};
 use crate::workflow::copy_snapshot::{self, CopySnapshot};
@@ -9,6 +9,7 @@ use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
 use crate::workflow::initialize_volume::{self, InitializeVolume, OpenKeys, Turn};
 use crate::workflow::modify_volume::{self, ModifyVolume};
+use crate::workflow::move_tier::{self, MoveTier};
 use crate::workflow::progress::interruptible;
 use crate::workflow::watch_upload::{self, WatchUpload};
 use base::{AccountId, Region, Timestamp};
@@ -28,6 +29,7 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(WatchUploadKind(Arc::clone(services)))
         .with(InitializeVolumeKind(Arc::clone(services), OpenKeys::default()))
         .with(ReleaseCutKind(Arc::clone(services)))
+        .with(MoveTierKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
@@ -470,6 +472,53 @@ fn enqueue_initialization(
     };
     let job = NewJob { run_after, ..new_job(&payload.account, &payload.region, id, now) };
     enqueue::<InitializeVolumeKind>(tx, &job, payload).map(drop)
+}
+
+struct MoveTierKind(Arc<Services>);
+
+impl JobKind for MoveTierKind {
+    const KIND: &'static str = "lifecycle.move-snapshot-tier";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = MoveTier;
+
+    async fn run(&self, ctx: &JobContext, payload: MoveTier) -> Result<Done, JobError> {
+        match unless_interrupted(ctx, move_tier::run(&self.0, &payload)).await? {
+            move_tier::Turn::Last => Ok(Done::now()),
+            move_tier::Turn::More => Err(JobError::Yielded),
+        }
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &MoveTier,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        move_tier::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
+    }
+}
+
+/// Enqueues a move between tiers in the transaction that accepts it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_move_tier(tx: &mut Tx<'_>, payload: &MoveTier, now: Timestamp) -> meta::Result<()> {
+    let job = new_job(&payload.account, &payload.region, move_tier_id(payload), now);
+    enqueue::<MoveTierKind>(tx, &job, payload).map(drop)
+}
+
+/// Asks that a move between tiers be given up, because its snapshot is gone.
+///
+/// # Errors
+/// When the database fails.
+pub fn cancel_move_tier(tx: &mut Tx<'_>, payload: &MoveTier, now: Timestamp) -> meta::Result<()> {
+    let id = move_tier_id(payload);
+    jobs::cancel(tx, &payload.account, &payload.region, &id, now).map(drop)
+}
+
+fn move_tier_id(payload: &MoveTier) -> String {
+    format!("move-tier-{}-{}", payload.snapshot, payload.number)
 }
 
 fn trouble_in_rows(trouble: Trouble) -> meta::Error {

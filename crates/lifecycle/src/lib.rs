@@ -14,9 +14,11 @@ pub mod jobs;
 pub mod kinds;
 pub mod plain_key;
 pub mod port;
+mod repacking;
 mod resealing;
 pub mod services;
 pub mod touches;
+mod turn;
 pub mod workflow;
 
 pub use fair::{BandwidthLimits, MoverKind};

@@ -24,7 +24,17 @@ pub(crate) async fn readable(call: &Call, id: &SnapshotId) -> Result<FoundSnapsh
         let message = format!("The snapshot '{id}' is not completed.");
         return Err(invalid(Reason::InvalidSnapshotId, message));
     }
+    in_standard_tier(&found)?;
     Ok(found)
+}
+
+/// Archived snapshots are neither read nor built upon (spec 03, "Rules").
+pub(crate) fn in_standard_tier(found: &FoundSnapshot) -> Result<(), Error> {
+    if !found.snapshot.is_archived() {
+        return Ok(());
+    }
+    let message = format!("The snapshot '{}' is archived.", found.snapshot.id);
+    Err(invalid(Reason::InvalidSnapshotId, message))
 }
 
 async fn seen(call: &Call, id: &SnapshotId) -> Result<FoundSnapshot, Error> {

@@ -42,6 +42,13 @@ pub(crate) fn snapshot_not_found(id: &str) -> Error {
     Error::new(INVALID_SNAPSHOT_NOT_FOUND, format!("The snapshot '{id}' does not exist."))
 }
 
+/// A snapshot whose blocks are in the archive alone (spec 07).
+pub(crate) fn snapshot_archived(id: &str) -> Error {
+    let message =
+        format!("The snapshot '{id}' is in the archive storage tier. Restore it before using it.");
+    Error::new(INCORRECT_STATE, message)
+}
+
 /// A volume that does not exist for the caller.
 pub(crate) fn volume_not_found(id: &str) -> Error {
     Error::new(INVALID_VOLUME_NOT_FOUND, format!("The volume '{id}' does not exist."))

@@ -15,6 +15,7 @@ pub(crate) mod presigned;
 pub(crate) mod shape;
 pub(crate) mod taggable;
 pub(crate) mod tagging;
+pub(crate) mod tiering;
 pub(crate) mod zone;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use awsproto::{Shape, string_enum};
 use base::{InstanceId, SnapshotId, Timestamp, VolumeId};
 use ebs::attachment::Attachment;
 use ebs::tag;
-use ebs::{Snapshot, SnapshotState, StateMessage, Volume};
+use ebs::{Snapshot, SnapshotState, StateMessage, StorageTier, Volume};
 
 /// A tag as it is set and shown.
 #[derive(Clone, Shape)]
@@ -164,11 +164,12 @@ impl VolumeShape {
 
 /// A snapshot.
 #[derive(Clone, Shape)]
-#[shape(output, omitted(OwnerAlias, OutpostArn, RestoreExpiryTime, AvailabilityZone))]
+#[shape(output, omitted(OwnerAlias, OutpostArn, AvailabilityZone))]
 pub(crate) struct SnapshotShape {
     #[shape(xml = "tagSet")]
     pub(crate) tags: Vec<Tag>,
     pub(crate) storage_tier: Option<String>,
+    pub(crate) restore_expiry_time: Option<Timestamp>,
     pub(crate) sse_type: Option<SseType>,
     pub(crate) transfer_type: Option<String>,
     pub(crate) completion_duration_minutes: Option<u32>,
@@ -196,6 +197,7 @@ impl SnapshotShape {
         Self {
             tags: tags.into_iter().map(Tag::from).collect(),
             storage_tier: None,
+            restore_expiry_time: None,
             sse_type: None,
             transfer_type: None,
             completion_duration_minutes: None,
@@ -218,7 +220,12 @@ impl SnapshotShape {
 
     /// A snapshot as `DescribeSnapshots` answers it. Only the owner sees tags, and where to ask why
     /// it failed.
-    pub(crate) fn described(call: &Call, snapshot: &Snapshot, tags: Vec<tag::Tag>) -> Self {
+    pub(crate) fn described(
+        call: &Call,
+        snapshot: &Snapshot,
+        tags: Vec<tag::Tag>,
+        restore_expires: Option<Timestamp>,
+    ) -> Self {
         let explains = snapshot.account == *call.account() && call.shows_explain_ids();
         let state_message = match &snapshot.state {
             SnapshotState::Error { message, .. } if explains => Some(message.clone()),
@@ -234,7 +241,8 @@ impl SnapshotShape {
         let key = snapshot.data_key.as_ref().filter(|_| snapshot.is_encrypted());
         let full_bytes = snapshot.is_completed().then_some(snapshot.full_bytes);
         Self {
-            storage_tier: Some("standard".to_owned()),
+            storage_tier: Some(StorageTier::of(snapshot).as_str().to_owned()),
+            restore_expiry_time: restore_expires,
             sse_type: Some(SseType::of(snapshot.is_encrypted())),
             transfer_type: snapshot.copied_from.as_ref().map(|_| transfer_type(snapshot)),
             completion_duration_minutes: snapshot.completion_minutes,

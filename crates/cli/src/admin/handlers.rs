@@ -3,7 +3,7 @@
 use super::socket::Desk;
 use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
-    TrailQuery,
+    TrailQuery, UsageLine,
 };
 use super::{backup, root};
 use crate::serve::{Issued, Nbd};
@@ -39,6 +39,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         }
         Request::Trail(query) => trail(world, query).await,
         Request::Collections { region, limit } => collections(world, &region, limit).await,
+        Request::Usage { region } => usage(world, &region).await,
         Request::SealRotate { to } => root::rotate_seal(desk, to).await,
         Request::DomainKeyRotate { region } => root::rotate_domain_keys(desk, region).await,
         Request::BackupCreate { to, recovery } => backup::create(desk, to, recovery).await,
@@ -93,6 +94,21 @@ async fn collections(world: &Arc<World>, region: &str, limit: u32) -> Result<Val
     let region = Region::parse(region).map_err(sentence)?;
     let lines = world.db.read(move |tx| lifecycle::collections::latest(tx, &region, limit)).await;
     serde_json::to_value(lines.map_err(sentence)?).map_err(sentence)
+}
+
+async fn usage(world: &Arc<World>, region: &str) -> Result<Value, String> {
+    let region = Region::parse(region).map_err(sentence)?;
+    let found = world.db.read(move |tx| ebs::usage::early_deletions(tx, &region)).await;
+    let line = |row: ebs::usage::EarlyDeletion| UsageLine {
+        kind: "early-delete".to_owned(),
+        account_id: row.account.to_string(),
+        snapshot_id: row.snapshot.to_string(),
+        ended_ms: row.ended.0,
+        hours: row.hours_left,
+        bytes: row.bytes,
+    };
+    let lines: Vec<UsageLine> = found.map_err(sentence)?.into_iter().map(line).collect();
+    serde_json::to_value(lines).map_err(sentence)
 }
 
 async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String> {

@@ -51,6 +51,9 @@ pub(crate) enum Request {
         region: String,
         limit: u32,
     },
+    Usage {
+        region: String,
+    },
     SealRotate {
         to: SealSource,
     },
@@ -103,6 +106,19 @@ pub(crate) enum Reply {
     Progress(CheckProgress),
     Ok(serde_json::Value),
     Error(String),
+}
+
+/// A line of `usage --json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct UsageLine {
+    /// `early-delete`.
+    pub(crate) kind: String,
+    pub(crate) account_id: String,
+    pub(crate) snapshot_id: String,
+    pub(crate) ended_ms: i64,
+    pub(crate) hours: u32,
+    pub(crate) bytes: u64,
 }
 
 /// A new account with its root credentials, as `account create --json` prints it.
@@ -210,11 +226,11 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         }
         AdminCommand::Collections { region, limit, json } => {
             let request = Request::Collections { region: region.to_string(), limit: *limit };
-            let value = ask(dir, &request)?;
-            match json {
-                true => writeln!(out, "{value}")?,
-                false => print_collections(&mut out, value)?,
-            }
+            show(&mut out, ask(dir, &request)?, (!json).then_some(print_collections))?;
+        }
+        AdminCommand::Usage { region, json } => {
+            let request = Request::Usage { region: region.to_string() };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(print_usage))?;
         }
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
         AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,
@@ -238,7 +254,31 @@ fn print_env(out: &mut impl Write, env: &AccountEnv, region: &base::Region) -> R
     Ok(())
 }
 
-fn print_collections(out: &mut impl Write, value: serde_json::Value) -> Result<(), Failure> {
+/// Prints an answer for a person, or as it is for a program.
+fn show(
+    out: &mut dyn Write,
+    value: serde_json::Value,
+    print: Option<Print>,
+) -> Result<(), Failure> {
+    match print {
+        Some(print) => print(out, value),
+        None => Ok(writeln!(out, "{value}")?),
+    }
+}
+
+type Print = fn(&mut dyn Write, serde_json::Value) -> Result<(), Failure>;
+
+fn print_usage(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Failure> {
+    let lines: Vec<UsageLine> = read(value)?;
+    for line in &lines {
+        let UsageLine { kind, account_id, snapshot_id, ended_ms, hours, bytes } = line;
+        let when = Timestamp(*ended_ms).iso_millis();
+        writeln!(out, "{when}  {kind}  {account_id}  {snapshot_id}  {hours} h  {bytes} bytes")?;
+    }
+    Ok(())
+}
+
+fn print_collections(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Failure> {
     let lines: Vec<Line> = read(value)?;
     for line in &lines {
         writeln!(out, "{}", collection(line))?;

@@ -1,10 +1,10 @@
-//! The regions' stores below the data directory: `regions/<region>/{volumes,objects}`.
+//! The regions' stores below the data directory: `regions/<region>/{volumes,objects,archive}`.
 
 use super::cannot_start;
 use super::data_dir::DataDir;
 use crate::args::{VolumeArgs, VolumeIo};
 use crate::exit::Failure;
-use base::{Clock, OsRng, Region, SystemClock};
+use base::{Clock, OsRng, Region, Secret, SystemClock};
 use blockstore::live::IoMode;
 use blockstore::snapshot::SnapshotStore;
 use blockstore::store::{Store, StoreConfig};
@@ -13,6 +13,7 @@ use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use objstore::LocalStore;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What to do with uploads of objects that an earlier run did not finish.
@@ -48,18 +49,28 @@ pub(super) fn open<'a>(
         let live_key = seal.service_key(&format!("blocks-live-1/{region}"));
         let live = Store::open(&folder, live_key, Arc::new(OsRng), config)
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
-        let objects = LocalStore::open(&folder.join("objects"))
-            .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
-        if let Leftovers::Remove = opening.leftovers {
-            objects
-                .remove_stale_uploads(SystemClock.now())
-                .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
-        }
-        let snapshots_key = seal.service_key(&format!("blocks-snapshots-1/{region}"));
-        let snapshots = SnapshotStore::new(Arc::new(objects), &snapshots_key, Arc::new(OsRng));
-        cells.insert(region.clone(), Cell::new(live, snapshots));
+        let open = |name: &str, key: &str| {
+            let key = seal.service_key(&format!("{key}/{region}"));
+            snapshot_store(&folder.join(name), &key, opening.leftovers)
+        };
+        let snapshots = open("objects", "blocks-snapshots-1")?;
+        let archive = open("archive", "blocks-archive-1")?;
+        cells.insert(region.clone(), Cell::new(live, snapshots, archive));
     }
     Ok(Cells::new(cells, Arc::new(SystemClock), opening.limits))
+}
+
+fn snapshot_store(
+    folder: &Path,
+    key: &Secret<[u8; 32]>,
+    leftovers: Leftovers,
+) -> Result<SnapshotStore, Failure> {
+    let failed = |error| cannot_start(format!("{}: {error}", folder.display()));
+    let objects = LocalStore::open(folder).map_err(failed)?;
+    if let Leftovers::Remove = leftovers {
+        objects.remove_stale_uploads(SystemClock.now()).map_err(failed)?;
+    }
+    Ok(SnapshotStore::new(Arc::new(objects), key, Arc::new(OsRng)))
 }
 
 fn store_config(volumes: &VolumeArgs) -> StoreConfig {

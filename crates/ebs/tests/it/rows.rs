@@ -6,8 +6,8 @@ use ebs::tag::{self, TagRemoval};
 use ebs::visibility::{PublicAccessBlock, Visibility};
 use ebs::volume::{self, Created};
 use ebs::{
-    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, Volume, VolumeState,
-    VolumeType, WrappedKey, deletion, instance, permission, roots, settings,
+    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, StorageTier, Volume,
+    VolumeState, VolumeType, WrappedKey, deletion, instance, permission, roots, settings,
 };
 use meta::{Db, Tx};
 
@@ -164,11 +164,11 @@ async fn deleting_a_pending_snapshot_hides_it_until_its_work_ends() {
         assert_eq!(permission::visibility_for(tx, &hidden, &owner())?, Visibility::Hidden);
         assert_eq!(snapshot::list_owned(tx, &owner(), &region())?, []);
         let source_region = Region::parse("eu-west-1").unwrap();
-        let read = roots::live_roots(tx, &source_region)?;
+        let read = roots::live_roots(tx, &source_region, StorageTier::Standard)?;
         assert!(read.contains(&vec![7]), "the copy still reads it where it is");
 
         snapshot::remove(tx, &region(), &pending.id)?;
-        assert!(roots::live_roots(tx, &source_region)?.is_empty());
+        assert!(roots::live_roots(tx, &source_region, StorageTier::Standard)?.is_empty());
         Ok(())
     })
     .await;
@@ -184,10 +184,10 @@ async fn roots_stay_alive_while_any_row_needs_them() {
         let taken = snapshot::get(tx, &region(), &taken.id)?.unwrap();
         assert_eq!(snapshot::delete(tx, &taken)?, Deletion::Removed);
         assert_eq!(snapshot::get(tx, &region(), &taken.id)?, None);
-        let live = roots::live_roots(tx, &region())?;
+        let live = roots::live_roots(tx, &region(), StorageTier::Standard)?;
         assert_eq!(live.into_iter().collect::<Vec<_>>(), [vec![9]], "the volume still reads it");
         let elsewhere = Region::parse("eu-west-1").unwrap();
-        assert!(roots::live_roots(tx, &elsewhere)?.is_empty());
+        assert!(roots::live_roots(tx, &elsewhere, StorageTier::Standard)?.is_empty());
         Ok(())
     })
     .await;

@@ -4,6 +4,7 @@ use super::BoxFuture;
 use super::kms::VolumeKey;
 use base::{Region, SnapshotId, VolumeId};
 use blockstore::snapshot::CollectReport;
+use ebs::StorageTier;
 use std::collections::BTreeSet;
 
 /// What names a snapshot's blocks.
@@ -133,10 +134,32 @@ pub enum Resealed {
     },
 }
 
+/// A snapshot to be moved to the other tier: written whole there, and read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repack {
+    /// Where.
+    pub region: Region,
+    /// The snapshot, in the tier it comes from.
+    pub root: Root,
+    /// The tier it goes to.
+    pub to: StorageTier,
+    /// The last checkpoint of an earlier call.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// How far a snapshot has been moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repacked {
+    /// All of it is there, and proven.
+    Wholly(Stored),
+    /// Others shall have their turn; the work goes on from the last checkpoint.
+    InPart,
+}
+
 /// How far interrupted work had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// What [`ExportCut::resume`] and [`Reseal::resume`] take.
+    /// What [`ExportCut::resume`], [`Reseal::resume`] and [`Repack::resume`] take.
     pub state: Vec<u8>,
     /// The part that is stored already; live until the work ends.
     pub root: Root,
@@ -197,10 +220,12 @@ pub struct Stored {
 /// Where to look for unused blocks.
 #[derive(Clone, Debug)]
 pub struct Collection {
+    /// In which store.
+    pub tier: StorageTier,
     /// Roots that were deleted: only what those had, and what earlier ones left, is looked at.
     /// `None` looks at everything.
     pub deleted: Option<Vec<Root>>,
-    /// Every root that is not to be touched.
+    /// Every root of the store that is not to be touched.
     pub live_roots: BTreeSet<Root>,
 }
 
@@ -283,6 +308,14 @@ pub trait Blocks: Send + Sync {
     /// of what it was. Nothing is to be done for a volume that is not open.
     fn switch_base<'a>(&'a self, volume: &'a VolumeBlocks)
     -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// Writes a snapshot whole into the other tier for a few seconds, and reads back what was written.
+    /// No data key is needed, and the source stays as it is. May be repeated.
+    fn repack<'a>(
+        &'a self,
+        repack: &'a Repack,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Repacked, BlockError>>;
 
     /// Removes a volume's own blocks. Removing what is gone succeeds.
     fn remove_volume<'a>(

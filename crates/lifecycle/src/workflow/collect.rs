@@ -8,7 +8,8 @@ use crate::collections::{self, Figures};
 use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
 use base::{Region, Timestamp};
-use ebs::garbage::{deleted_roots, forget_roots};
+use ebs::StorageTier;
+use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_roots};
 use ebs::roots::live_roots;
 use serde::{Deserialize, Serialize};
 
@@ -74,9 +75,9 @@ impl Schedule {
 /// When the rows or the block store fail.
 pub async fn run(services: &Services, job: &Collect) -> Result<Option<Timestamp>, Trouble> {
     let started = services.clock.now();
-    let outcome = collect(services, job).await;
+    let outcome = collect_all(services, job).await;
     let figures = match &outcome {
-        Ok((collected, compared)) => figures(collected, *compared),
+        Ok(done) => done.figures.clone(),
         Err(error) => Figures { error: Some(error.to_string()), ..Figures::default() },
     };
     let (region, scope, ended) = (job.region.clone(), job.scope, services.clock.now());
@@ -85,46 +86,66 @@ pub async fn run(services: &Services, job: &Collect) -> Result<Option<Timestamp>
         collections::record(tx, &region, scope, (started, ended), &kept)
     };
     services.db.write(record).await?;
-    let (collected, compared) = outcome?;
+    let done = outcome?;
     if figures != Figures::default() {
         let (region, scope) = (&job.region, job.scope.as_str());
         tracing::info!(%region, scope, ?figures, "unused space was looked for");
     }
-    if compared == u64::from(ebs::garbage::ROOTS_AT_ONCE_MAX) {
+    if done.has_more_roots {
         return Ok(Some(ended));
     }
-    let waits = job.scope == Scope::Everything && collected.report.packs_unnominated > 0;
+    let waits = job.scope == Scope::Everything && done.packs_unnominated > 0;
     Ok(waits.then(|| ended.plus_seconds(services.blocks.grace_seconds() + 1)))
 }
 
-/// Collects; also how many deleted roots were compared.
-async fn collect(services: &Services, job: &Collect) -> Result<(Collected, u64), Trouble> {
+/// What was done in all tiers.
+#[derive(Default)]
+struct Done {
+    figures: Figures,
+    packs_unnominated: u64,
+    /// Whether a tier had as many deleted roots as are compared in one look.
+    has_more_roots: bool,
+}
+
+async fn collect_all(services: &Services, job: &Collect) -> Result<Done, Trouble> {
+    let mut done = Done::default();
+    for tier in StorageTier::ALL {
+        let collected = collect(services, job, tier).await?;
+        let (report, compared) = (collected.report, collected.settled.len() as u64);
+        done.packs_unnominated += report.packs_unnominated;
+        done.has_more_roots |= compared == u64::from(ROOTS_AT_ONCE_MAX);
+        let figures = &mut done.figures;
+        figures.roots_compared += compared;
+        figures.packs_nominated += report.packs_nominated;
+        figures.packs_deleted += report.packs_deleted;
+        figures.packs_rewritten += report.packs_rewritten;
+        figures.bytes_reclaimed += report.bytes_reclaimed;
+        figures.packs_condemned += report.packs_condemned;
+        figures.packs_postponed += report.packs_postponed;
+    }
+    Ok(done)
+}
+
+async fn collect(
+    services: &Services,
+    job: &Collect,
+    tier: StorageTier,
+) -> Result<Collected, Trouble> {
     let (region, scope) = (job.region.clone(), job.scope);
     let read = move |tx: &mut meta::Tx<'_>| {
         let deleted = match scope {
-            Scope::Nominated => Some(deleted_roots(tx, &region)?),
+            Scope::Nominated => Some(deleted_roots(tx, &region, tier)?),
             Scope::Everything => None,
         };
-        Ok::<_, ebs::Error>(Collection { deleted, live_roots: live_roots(tx, &region)? })
+        Ok::<_, ebs::Error>(Collection {
+            tier,
+            deleted,
+            live_roots: live_roots(tx, &region, tier)?,
+        })
     };
     let collection = services.db.read(read).await?;
     let collected = services.blocks.collect(&job.region, collection).await?;
     let (region, settled) = (job.region.clone(), collected.settled.clone());
-    let compared = settled.len() as u64;
     services.db.write(move |tx| forget_roots(tx, &region, &settled)).await?;
-    Ok((collected, compared))
-}
-
-fn figures(collected: &Collected, roots_compared: u64) -> Figures {
-    let report = collected.report;
-    Figures {
-        roots_compared,
-        packs_nominated: report.packs_nominated,
-        packs_deleted: report.packs_deleted,
-        packs_rewritten: report.packs_rewritten,
-        bytes_reclaimed: report.bytes_reclaimed,
-        packs_condemned: report.packs_condemned,
-        packs_postponed: report.packs_postponed,
-        error: None,
-    }
+    Ok(collected)
 }

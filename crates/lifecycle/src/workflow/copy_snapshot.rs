@@ -16,6 +16,7 @@ use crate::port::kms::{
 };
 use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
+use blockstore::snapshot::SnapshotRoot;
 use ebs::snapshot::NO_VOLUME;
 use ebs::visibility::Visibility;
 use ebs::{Snapshot, SnapshotState, StateMessage, WrappedKey, permission, snapshot};
@@ -43,6 +44,7 @@ pub struct CopySnapshot {
 const SOURCE_NOT_FOUND: &str = "Source snapshot is not found";
 const MISSED_DURATION: &str = "The copy took longer than the requested completion duration";
 const SOURCE_NOT_COMPLETE: &str = "Source snapshot is not complete";
+const SOURCE_ARCHIVED: &str = "Source snapshot is archived";
 
 /// A finished copy.
 struct Copied {
@@ -200,8 +202,9 @@ fn visible_source(
         return Ok(Err(not_found()));
     }
     if source.root.is_none() || !source.is_completed() {
-        let cause = SOURCE_NOT_COMPLETE.to_owned();
-        let state_message = SOURCE_NOT_COMPLETE;
+        let state_message =
+            if source.is_archived() { SOURCE_ARCHIVED } else { SOURCE_NOT_COMPLETE };
+        let cause = state_message.to_owned();
         return Ok(Err(Refused { state_message, cause, explain_id: None }));
     }
     Ok(Ok(source))
@@ -348,9 +351,11 @@ async fn earlier_copy(
                 let Some(older) = snapshot::get(tx, &from.region, &from.snapshot)? else {
                     continue;
                 };
+                // A snapshot that was in the archive is not of its neighbours' series any more.
                 let related = older.volume_id == source.volume_id
                     && older.account == source.account
-                    && !older.delete_requested;
+                    && !older.delete_requested
+                    && are_comparable(&older, &source);
                 if let (Some(source_root), true) = (older.root, related) {
                     let roots = EarlierReseal { source_root, target_root };
                     return Ok::<_, ebs::Error>(Some(EarlierCopy { data_key, roots }));
@@ -360,6 +365,15 @@ async fn earlier_copy(
         })
         .await?;
     Ok(found)
+}
+
+/// Whether the difference between two snapshots can be told by their manifests.
+fn are_comparable(a: &Snapshot, b: &Snapshot) -> bool {
+    let series = |row: &Snapshot| {
+        let root = SnapshotRoot::from_bytes(row.root.as_deref()?).ok()?;
+        Some(root.series())
+    };
+    series(a).is_some() && series(a) == series(b)
 }
 
 /// The copy's wrapped key, the same key opened, and the source's key opened.

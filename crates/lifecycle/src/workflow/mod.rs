@@ -12,6 +12,7 @@ pub mod export_snapshot;
 pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;
+pub mod move_tier;
 pub(crate) mod progress;
 pub mod remote;
 pub mod storage_space;

@@ -4,6 +4,7 @@ use crate::jobs::Interruption;
 use crate::port::blocks::{Saved, Watch};
 use crate::services::Services;
 use base::{Region, SnapshotId, VolumeId};
+use ebs::{Tiering, tiering};
 use meta::Db;
 use std::future::Future;
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 pub(crate) enum Target {
     Snapshot(SnapshotId),
     Volume(VolumeId),
+    /// A snapshot in another tier.
+    Tier(Tiering),
 }
 
 /// Writes checkpoints at once, from the thread that does the work, and hands percentages to the
@@ -77,6 +80,7 @@ impl Watch for Reporter {
             match &target {
                 Target::Snapshot(id) => ebs::snapshot::set_checkpoint(tx, &region, id, state, root),
                 Target::Volume(id) => ebs::volume::set_checkpoint(tx, &region, id, state, root),
+                Target::Tier(tiering) => tiering::set_checkpoint(tx, tiering, state, root),
             }
         };
         // A thread of its own, because a thread of the runtime must not wait for the database.
@@ -100,6 +104,7 @@ pub(crate) async fn resume(
         .read(move |tx| match &target {
             Target::Snapshot(id) => ebs::snapshot::checkpoint(tx, &region, id),
             Target::Volume(id) => ebs::volume::checkpoint(tx, &region, id),
+            Target::Tier(tiering) => tiering::checkpoint(tx, tiering),
         })
         .await
 }
@@ -140,12 +145,18 @@ async fn write_percentages(
     target: Target,
     mut percent: watch::Receiver<u8>,
 ) {
-    let Target::Snapshot(id) = target else { return };
+    if let Target::Volume(_) = target {
+        return;
+    }
     while percent.changed().await.is_ok() {
         let percent = *percent.borrow_and_update();
-        let (region, id) = (region.clone(), id.clone());
-        let written =
-            db.write(move |tx| ebs::snapshot::set_progress(tx, &region, &id, percent)).await;
+        let (region, target) = (region.clone(), target.clone());
+        let write = move |tx: &mut meta::Tx<'_>| match &target {
+            Target::Snapshot(id) => ebs::snapshot::set_progress(tx, &region, id, percent),
+            Target::Tier(tiering) => tiering::set_progress(tx, tiering, percent),
+            Target::Volume(_) => Ok(()),
+        };
+        let written = db.write(write).await;
         if let Err(error) = written {
             tracing::debug!(%error, "progress was not written");
         }

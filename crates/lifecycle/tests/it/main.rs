@@ -3,4 +3,5 @@
 
 mod jobs;
 mod moving;
+mod repacking;
 mod resealing;

@@ -24,8 +24,8 @@ const SIZE: u64 = 1 << 30;
 
 pub(super) struct Place {
     pub(super) cells: Cells,
-    region: Region,
-    directory: tempfile::TempDir,
+    pub(super) region: Region,
+    pub(super) directory: tempfile::TempDir,
 }
 
 impl Place {
@@ -35,8 +35,10 @@ impl Place {
         let (rng, key) = (Arc::new(OsRng), Secret::new([7; 32]));
         let live = Store::open(directory.path(), key, rng.clone(), StoreConfig::server()).unwrap();
         let objects = Arc::new(LocalStore::open(&directory.path().join("objects")).unwrap());
-        let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng);
-        let cells = [(region.clone(), Cell::new(live, snapshots))].into();
+        let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone());
+        let archive = Arc::new(LocalStore::open(&directory.path().join("archive")).unwrap());
+        let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng);
+        let cells = [(region.clone(), Cell::new(live, snapshots, archive))].into();
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
         Self { cells: Cells::new(cells, clock, limits), region, directory }
     }
@@ -136,7 +138,7 @@ impl Watch for Watcher {
     }
 }
 
-fn packs(directory: &Path) -> u64 {
+pub(super) fn packs(directory: &Path) -> u64 {
     let mut count = 0;
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
@@ -241,7 +243,7 @@ async fn what_was_written_down_is_filled_first() {
     }
 }
 
-fn damage_largest(objects: &Path) {
+pub(super) fn damage_largest(objects: &Path) {
     let mut files = Vec::new();
     let mut folders = vec![objects.to_owned()];
     while let Some(folder) = folders.pop() {

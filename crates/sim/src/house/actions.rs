@@ -1,5 +1,6 @@
 //! What is asked of a house, and its end.
 
+use super::archiving::Tier;
 use super::collection::Watch;
 use super::{House, HouseOutcome, Refused, Snapshot, Weather, refused, refused_by_volume};
 use crate::model::Violation;
@@ -26,8 +27,10 @@ impl House {
             (_, None, _) | (0..6, ..) if self.volumes.len() < VOLUMES_MAX => self.create_volume(),
             (0..40, Some(at), _) => self.write(at),
             (40..50, Some(at), _) => self.read(at),
-            (50..64, Some(at), _) => self.snapshot_of(at),
-            (64..70, _, Some(at)) => self.copy(at),
+            (50..61, Some(at), _) => self.snapshot_of(at),
+            (61..63, _, Some(at)) => self.archive(at),
+            (63..65, ..) => self.restore(),
+            (65..70, _, Some(at)) => self.copy(at),
             (70..76, _, Some(at)) => {
                 // Volumes made from it go on reading it; the root stays among the live ones.
                 self.snapshots.swap_remove(at);
@@ -73,8 +76,8 @@ impl House {
         }
         let key = self.volumes[at].key;
         let key_check = Some(self.keys[key].check_value());
-        self.held.extend(parent);
-        let made = self.in_attempts(&mut |house, resume, watch| {
+        self.held.extend(parent.map(|parent| (Tier::Standard, parent)));
+        let made = self.in_attempts(Tier::Standard, &mut |house, resume, watch| {
             let source = house.engine(at)?.open_cut(id, since).map_err(&failed)?;
             let job = Export { parent: parent.as_ref(), key_check, resume, checkpoint_blocks: 3 };
             export(&house.store, &source, &job, watch).map_err(refused("export"))
@@ -111,7 +114,7 @@ impl House {
                 && is_there(pair.copy)
         });
         let earlier = earlier.map(|pair| (pair.source, pair.copy));
-        let made = self.in_attempts(&mut |house, resume, watch| {
+        let made = self.in_attempts(Tier::Standard, &mut |house, resume, watch| {
             let keys = if from == to {
                 CopyKeys::Same
             } else {
@@ -137,10 +140,11 @@ impl House {
         self.compare(self.snapshots.len() - 1)
     }
 
-    /// Does long work until it is done or given up. Between attempts time passes, collections run
-    /// and the process may have died. `None` when it was given up.
+    /// Does long work that makes something in a tier until it is done or given up. Between attempts time
+    /// passes, collections run and the process may have died. `None` when it was given up.
     pub(super) fn in_attempts(
         &mut self,
+        tier: Tier,
         work: &mut Work<'_>,
     ) -> Result<Option<SnapshotRoot>, Refused> {
         let mut checkpoint: Option<Checkpoint> = None;
@@ -148,7 +152,7 @@ impl House {
             let more: Vec<_> = checkpoint.iter().map(|checkpoint| *checkpoint.root()).collect();
             let stop_after = if self.rng.below(3) == 0 { self.rng.below(12) } else { u64::MAX };
             let from = checkpoint;
-            let made = self.meddled(&more, |house, meddling| {
+            let made = self.meddled(tier, &more, |house, meddling| {
                 let (asked, reached) = (AtomicU64::new(0), Mutex::default());
                 let watch = Watch { meddling, stop_after, asked, checkpoint: reached };
                 let made = work(house, from.as_ref(), &watch);
@@ -167,7 +171,7 @@ impl House {
                         self.after_a_failure()?;
                     }
                     // The checkpoint is kept, so it stays alive through this.
-                    self.held.extend(checkpoint.map(|checkpoint| *checkpoint.root()));
+                    self.held.extend(checkpoint.map(|checkpoint| (tier, *checkpoint.root())));
                     self.wait(self.rng.below(2 * self.told.grace_seconds.max(1) as u64) as i64);
                     match self.collect() {
                         Err(Refused::Store) if self.told.store == Weather::Foul => {
@@ -183,7 +187,7 @@ impl House {
 
     /// At the end everything is compared, then everything is given up, and nothing may be left.
     pub(super) fn finish(mut self) -> Result<HouseOutcome, Violation> {
-        self.objects.inner().restart(objstore::FaultPlan::default());
+        Tier::ALL.into_iter().for_each(|tier| self.restart(tier, objstore::FaultPlan::default()));
         let ended = self.end();
         ended.map_err(|refused| match refused {
             Refused::Violation(violation) => violation,
@@ -201,6 +205,9 @@ impl House {
         for at in 0..self.snapshots.len() {
             self.compare(at)?;
         }
+        for at in 0..self.archived.len() {
+            self.compare_in(Tier::Archive, at)?;
+        }
         self.check_volumes()?;
         for at in 0..self.uploads.len() {
             self.compare_upload(at)?;
@@ -208,6 +215,7 @@ impl House {
         self.give_up_uploads()?;
         self.settle()?;
         self.snapshots.clear();
+        self.archived.clear();
         self.volumes.clear();
         self.settle()
     }

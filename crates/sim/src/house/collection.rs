@@ -1,5 +1,6 @@
 //! Collections, and the oracle of what they may and must leave.
 
+use super::archiving::Tier;
 use super::{House, HouseOutcome, Refused, Snapshot, refused};
 use crate::model::Violation;
 use base::Clock;
@@ -159,42 +160,53 @@ impl House {
         }
     }
 
-    pub(super) fn live_roots(&self) -> Vec<SnapshotRoot> {
-        let snapshots = self.snapshots.iter().map(|snapshot: &Snapshot| snapshot.root);
-        let bases = self.volumes.iter().filter_map(|volume| volume.base.map(|(_, root)| root));
-        let uploads = self.uploads.iter().filter_map(|upload| upload.parent());
-        snapshots.chain(bases).chain(uploads).chain(self.held.iter().copied()).collect()
+    pub(super) fn live_roots(&self, tier: Tier) -> Vec<SnapshotRoot> {
+        let root = |snapshot: &Snapshot| snapshot.root;
+        let held = self.held.iter().filter(|(held_in, _)| *held_in == tier).map(|(_, root)| *root);
+        match tier {
+            Tier::Archive => self.archived.iter().map(root).chain(held).collect(),
+            Tier::Standard => {
+                let snapshots = self.snapshots.iter().map(root);
+                let bases = self.volumes.iter().filter_map(|volume| volume.base);
+                let bases = bases.map(|(_, root)| root);
+                let uploads = self.uploads.iter().filter_map(|upload| upload.parent());
+                snapshots.chain(bases).chain(uploads).chain(held).collect()
+            }
+        }
     }
 
     pub(super) fn collect(&mut self) -> Result<(), Refused> {
-        let roots = self.live_roots();
-        let roots = roots.into_iter().map(Ok::<_, Infallible>);
-        let report = collect(&self.store, roots, &self.policy()).map_err(refused("collect"))?;
-        let outcome: &mut HouseOutcome = &mut self.outcome;
-        outcome.collections += 1;
-        outcome.packs_deleted += report.packs_deleted;
-        outcome.packs_rewritten += report.packs_rewritten;
+        for tier in Tier::ALL {
+            let roots = self.live_roots(tier).into_iter().map(Ok::<_, Infallible>);
+            let collected = collect(self.store_of(tier), roots, &self.policy());
+            let report = collected.map_err(refused("collect"))?;
+            let outcome: &mut HouseOutcome = &mut self.outcome;
+            outcome.collections += 1;
+            outcome.packs_deleted += report.packs_deleted;
+            outcome.packs_rewritten += report.packs_rewritten;
+        }
         Ok(())
     }
 
-    /// Does work while collections run in its middle.
+    /// Does work in a tier while collections of the tier run in its middle.
     pub(super) fn meddled<T>(
         &mut self,
+        tier: Tier,
         more_roots: &[SnapshotRoot],
         work: impl FnOnce(&mut Self, &Meddling) -> Result<T, Refused>,
     ) -> Result<T, Refused> {
-        let mut roots = self.live_roots();
+        let mut roots = self.live_roots(tier);
         roots.extend(more_roots);
         let seen = Seen { roots, puts: 0, collections: 0, failed: None };
         let meddling = Arc::new(Meddling {
-            store: self.store.clone(),
+            store: self.store_of(tier).clone(),
             policy: self.policy(),
             every: 1 + self.rng.below(3),
             seen: Mutex::new(seen),
         });
-        self.objects.meddle(Some(Arc::clone(&meddling)));
+        self.objects_of(tier).meddle(Some(Arc::clone(&meddling)));
         let done = work(self, &meddling);
-        self.objects.meddle(None);
+        self.objects_of(tier).meddle(None);
         let mut seen = meddling.seen();
         self.outcome.collections += seen.collections;
         seen.failed.take().map_or(done, Err)
@@ -207,27 +219,35 @@ impl House {
     /// Lets everything unused ripen and go. What is left must be exactly what reading every live
     /// root needs, found without any of the collection's code: by reading.
     pub(super) fn settle(&mut self) -> Result<(), Refused> {
-        self.objects.inner().restart(FaultPlan::default());
+        Tier::ALL.into_iter().for_each(|tier| self.restart(tier, FaultPlan::default()));
         for _ in 0..3 {
             self.collect()?;
             self.wait(self.told.grace_seconds + 1);
         }
+        Tier::ALL.into_iter().try_for_each(|tier| self.compare_stored(tier))
+    }
+
+    fn compare_stored(&mut self, tier: Tier) -> Result<(), Refused> {
+        let objects = Arc::clone(self.objects_of(tier));
         // A store of its own has nothing in its caches.
-        let store = super::snapshot_store(&self.objects, &self.rng);
-        drop(self.objects.take());
-        for root in self.live_roots() {
+        let store = super::snapshot_store(tier, &objects, &self.rng);
+        drop(objects.take());
+        for root in self.live_roots(tier) {
             verify(&store, &root, None).map_err(refused("verify"))?;
         }
         let pack = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
         let read: BTreeSet<String> =
-            self.objects.take().iter().filter(|name| is_pack(name)).map(|n| pack(n)).collect();
-        let held = self.objects.inner().list("packs").map_err(|error| Violation::Failed {
+            objects.take().iter().filter(|name| is_pack(name)).map(|n| pack(n)).collect();
+        let held = objects.inner().list("packs").map_err(|error| Violation::Failed {
             action: "list packs",
             error: error.to_string(),
         })?;
         let mut held: BTreeSet<String> = held.iter().map(|meta| pack(&meta.name)).collect();
         // What open uploads wrote is nobody's yet.
-        let writers: Vec<String> = self.upload_writers()?;
+        let writers: Vec<String> = match tier {
+            Tier::Standard => self.upload_writers()?,
+            Tier::Archive => Vec::new(),
+        };
         held.retain(|name| read.contains(name) || !writers.iter().any(|w| name.contains(w)));
         match read.symmetric_difference(&held).next() {
             None => Ok(()),

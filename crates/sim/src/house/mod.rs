@@ -1,17 +1,19 @@
 //! A house of volumes and snapshots over one object store: the model-based test.
 //!
 //! Volumes are created, empty or from snapshots, written, cut, exported, copied under the same key
-//! and another, uploaded block by block, deleted and collected, and compared with arrays of stamps.
-//! The store may fail, with the effect or without it, and die. Collections run in the middle of
+//! and another, moved into an archive and back, uploaded block by block, deleted and collected, and
+//! compared with arrays of stamps. The stores may fail, with the effect or without it, and die. Collections run in the middle of
 //! exports and copies, and what they leave is compared with what reading everything needs.
 
 mod actions;
+mod archiving;
 mod collection;
 mod uploads;
 mod volumes;
 
 use crate::model::{Content, Violation, ZEROS, parse};
 use actions::Copied;
+use archiving::Tier;
 use base::{ManualClock, Rng, Secret, SeededRng, Timestamp};
 use blockstore::live;
 use blockstore::page::{BaseReader, DataKey, Lba, PAGE_BYTES, SourceError};
@@ -64,11 +66,15 @@ pub struct HouseOutcome {
     pub copies: u64,
     /// Snapshots made by uploads.
     pub uploads: u64,
+    /// Snapshots moved into the archive.
+    pub archived: u64,
+    /// Snapshots brought back.
+    pub restored: u64,
     /// Volumes made from snapshots.
     pub lazy_volumes: u64,
     /// Bases of volumes sealed anew under the volume's key.
     pub resealed: u64,
-    /// Exports, copies and uploads that were stopped and went on later.
+    /// Exports, copies, moves and uploads that were stopped and went on later.
     pub resumed: u64,
     /// Snapshots that were read as a whole and compared.
     pub compared: u64,
@@ -135,15 +141,18 @@ struct House {
     clock: Arc<ManualClock>,
     objects: Objects,
     store: SnapshotStore,
+    archive_objects: Objects,
+    archive_store: SnapshotStore,
     keys: Vec<DataKey>,
     volumes: Vec<Volume>,
     snapshots: Vec<Snapshot>,
+    archived: Vec<Snapshot>,
     uploads: Vec<Upload>,
     /// Uploads that have ended and may hold what they wrote.
     ended: Vec<String>,
     copied: Vec<Copied>,
     /// Roots of checkpoints and parents of work that was stopped.
-    held: Vec<SnapshotRoot>,
+    held: Vec<(Tier, SnapshotRoot)>,
     next_stamp: u64,
     next_name: u64,
     outcome: HouseOutcome,
@@ -173,10 +182,14 @@ impl House {
     fn new(told: HouseRun) -> Self {
         let rng = Arc::new(SeededRng::new(told.seed));
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
-        let inner = MemoryStore::new(Arc::clone(&clock) as Arc<dyn base::Clock>);
-        let faulty = FaultyStore::new(inner, rng.next_u64(), FaultPlan::default());
-        let objects = Arc::new(Recorder::new(faulty));
-        let store = snapshot_store(&objects, &rng);
+        let new_objects = || -> Objects {
+            let inner = MemoryStore::new(Arc::clone(&clock) as Arc<dyn base::Clock>);
+            let faulty = FaultyStore::new(inner, rng.next_u64(), FaultPlan::default());
+            Arc::new(Recorder::new(faulty))
+        };
+        let (objects, archive_objects) = (new_objects(), new_objects());
+        let store = snapshot_store(Tier::Standard, &objects, &rng);
+        let archive_store = snapshot_store(Tier::Archive, &archive_objects, &rng);
         let keys = (0..KEYS).map(|key| DataKey::new(&Secret::new([key as u8 + 1; 64]))).collect();
         let house = Self {
             told,
@@ -184,9 +197,12 @@ impl House {
             clock,
             objects,
             store,
+            archive_objects,
+            archive_store,
             keys,
             volumes: Vec::new(),
             snapshots: Vec::new(),
+            archived: Vec::new(),
             uploads: Vec::new(),
             ended: Vec::new(),
             copied: Vec::new(),
@@ -199,25 +215,32 @@ impl House {
         house
     }
 
-    /// The store comes back, and will fail in a new way.
+    /// The stores come back, and will fail in a new way.
     fn new_weather(&self) {
-        let foul = FaultPlan {
-            lost_per_mille: [0, 10, 100][self.rng.below(3) as usize],
-            happened_per_mille: [0, 10, 100][self.rng.below(3) as usize],
-            late_list_per_mille: [0, 300][self.rng.below(2) as usize],
-            crash_at_call: (self.rng.below(2) == 0).then(|| 1 + self.rng.below(3000)),
-        };
-        let fair = FaultPlan::default();
-        self.objects.inner().restart(if self.told.store == Weather::Foul { foul } else { fair });
+        for tier in Tier::ALL {
+            let foul = FaultPlan {
+                lost_per_mille: [0, 10, 100][self.rng.below(3) as usize],
+                happened_per_mille: [0, 10, 100][self.rng.below(3) as usize],
+                late_list_per_mille: [0, 300][self.rng.below(2) as usize],
+                crash_at_call: (self.rng.below(2) == 0).then(|| 1 + self.rng.below(3000)),
+            };
+            let is_foul = self.told.store == Weather::Foul;
+            self.restart(tier, if is_foul { foul } else { FaultPlan::default() });
+        }
+    }
+
+    fn restart(&self, tier: Tier, plan: FaultPlan) {
+        self.objects_of(tier).inner().restart(plan);
     }
 
     /// A request failed. If the process died, another one begins with what is stored.
     fn after_a_failure(&mut self) -> Result<(), Violation> {
         self.outcome.refused += 1;
-        if self.objects.inner().crashed() {
+        if Tier::ALL.into_iter().any(|tier| self.objects_of(tier).inner().crashed()) {
             self.outcome.deaths += 1;
-            self.objects.inner().restart(FaultPlan::default());
-            self.store = snapshot_store(&self.objects, &self.rng);
+            Tier::ALL.into_iter().for_each(|tier| self.restart(tier, FaultPlan::default()));
+            self.store = snapshot_store(Tier::Standard, &self.objects, &self.rng);
+            self.archive_store = snapshot_store(Tier::Archive, &self.archive_objects, &self.rng);
             for upload in &mut self.uploads {
                 upload.forget_session();
             }
@@ -243,9 +266,17 @@ impl House {
 
     /// Reads a whole snapshot and compares it.
     fn compare(&mut self, at: usize) -> Result<(), Refused> {
-        let snapshot = &self.snapshots[at];
+        self.compare_in(Tier::Standard, at)
+    }
+
+    fn compare_in(&mut self, tier: Tier, at: usize) -> Result<(), Refused> {
+        let snapshot = match tier {
+            Tier::Standard => &self.snapshots[at],
+            Tier::Archive => &self.archived[at],
+        };
         let failed = refused("read a snapshot");
-        let reader = SnapshotReader::open(&self.store, &snapshot.root).map_err(&failed)?;
+        let store = self.store_of(tier);
+        let reader = SnapshotReader::open(store, &snapshot.root).map_err(&failed)?;
         let key = &self.keys[snapshot.key];
         let per_block = blockstore::page::PAGES_PER_BLOCK as u64;
         for block in 0..PAGES / per_block {
@@ -261,7 +292,7 @@ impl House {
                     }
                 };
                 if found != Some(shown(&snapshot.content, lba)) {
-                    let id = format!("{at}");
+                    let id = format!("{at} {tier:?}");
                     return Err(Violation::WrongSnapshot { id, lba }.into());
                 }
             }
@@ -271,9 +302,13 @@ impl House {
     }
 }
 
-fn snapshot_store(objects: &Objects, rng: &Arc<SeededRng>) -> SnapshotStore {
+fn snapshot_store(tier: Tier, objects: &Objects, rng: &Arc<SeededRng>) -> SnapshotStore {
+    let key = match tier {
+        Tier::Standard => Secret::new([7; 32]),
+        Tier::Archive => Secret::new([8; 32]),
+    };
     let objects = Arc::clone(objects) as Arc<dyn objstore::ObjectStore>;
-    SnapshotStore::new(objects, &Secret::new([7; 32]), Arc::clone(rng) as Arc<dyn Rng>)
+    SnapshotStore::new(objects, &key, Arc::clone(rng) as Arc<dyn Rng>)
 }
 
 fn shown(content: &Pages, lba: Lba) -> Content {

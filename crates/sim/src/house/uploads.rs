@@ -1,5 +1,6 @@
 //! Snapshots that are uploaded block by block.
 
+use super::archiving::Tier;
 use super::{House, Pages, Refused, Snapshot, VOLUME_BYTES, refused, shown};
 use crate::model::{Content, SECTORS, Violation, ZEROS, parse, render};
 use blockstore::page::{BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK};
@@ -73,9 +74,9 @@ impl House {
             self.outcome.resumed += 1;
         }
         match self.rng.below(8) {
-            0 => self.meddled(&[], |house, _| house.complete_upload(at)),
+            0 => self.meddled(Tier::Standard, &[], |house, _| house.complete_upload(at)),
             1 if self.uploads[at].unsure.is_none() => self.compare_upload(at),
-            _ => self.meddled(&[], |house, _| house.put_block(at)),
+            _ => self.meddled(Tier::Standard, &[], |house, _| house.put_block(at)),
         }
     }
 

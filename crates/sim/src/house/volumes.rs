@@ -1,5 +1,6 @@
 //! The volumes of a house: engines over disks of their own.
 
+use super::archiving::Tier;
 use super::{
     House, PAGES, Pages, Refused, VOLUME_BYTES, reader, refused, refused_by_volume, shown,
 };
@@ -149,7 +150,7 @@ impl House {
     pub(super) fn reseal(&mut self, at: usize) -> Result<(), Refused> {
         let (from, to) = (self.volumes[at].base_key, self.volumes[at].key);
         let Some((id, base)) = self.volumes[at].base.filter(|_| from != to) else { return Ok(()) };
-        let made = self.in_attempts(&mut |house, resume, watch| {
+        let made = self.in_attempts(Tier::Standard, &mut |house, resume, watch| {
             let (source, target) = (&house.keys[from], &house.keys[to]);
             let keys = CopyKeys::Change { source, target };
             let job = CopyJob {

@@ -17,6 +17,8 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
         total.increments += outcome.increments;
         total.copies += outcome.copies;
         total.uploads += outcome.uploads;
+        total.archived += outcome.archived;
+        total.restored += outcome.restored;
         total.lazy_volumes += outcome.lazy_volumes;
         total.resealed += outcome.resealed;
         total.resumed += outcome.resumed;
@@ -29,6 +31,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
     assert!(total.exports > 20 && total.increments > 5 && total.copies > 5, "{total:?}");
     assert!(total.uploads > 5 && total.lazy_volumes > 10 && total.resumed > 5, "{total:?}");
     assert!(total.resealed > 2, "{total:?}");
+    assert!(total.archived > 5 && total.restored > 2, "{total:?}");
     assert!(total.packs_deleted > 50 && total.packs_rewritten > 2, "{total:?}");
     total
 }

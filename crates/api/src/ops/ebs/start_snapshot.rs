@@ -2,7 +2,7 @@
 
 use super::complete_snapshot::Status;
 use crate::direct::code::{Reason, conflict, invalid, not_found, not_yours, too_many_uploads};
-use crate::direct::find::root;
+use crate::direct::find::{in_standard_tier, root};
 use crate::direct::{BLOCK_BYTES, key};
 use crate::pipeline::Http;
 use crate::storage::condition::set_request_tags;
@@ -197,6 +197,7 @@ async fn parent(call: &Call, id: &SnapshotId) -> Result<FoundSnapshot, Error> {
     if !found.snapshot.is_completed() {
         return Err(invalid(Reason::InvalidSnapshotId, "The parent snapshot is not completed."));
     }
+    in_standard_tier(&found)?;
     Ok(found)
 }
 

@@ -5,15 +5,16 @@
 
 use crate::kms_port::capture;
 use crate::rehearsal::{Need, Rehearsal};
-use crate::storage::code::{AUTH_FAILURE, invalid_value};
+use crate::storage::code::{AUTH_FAILURE, invalid_value, snapshot_archived};
 use crate::storage::condition;
 use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{Candidates, KeyTarget, describe_key};
 use crate::storage::new_snapshot::check_description;
 use crate::storage::shape::{Tag as TagShape, TagSpecification};
+use crate::storage::tiering::RESOURCE_LIMIT_EXCEEDED;
 use crate::storage::{presigned, tagging};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
-use awsproto::{ErrorSpec, Shape};
+use awsproto::Shape;
 use base::{AccountId, Region, SnapshotId, VolumeId};
 use ebs::encryption::{self, EncryptionRequest};
 use ebs::snapshot::{self, CopySource, NO_VOLUME};
@@ -24,7 +25,6 @@ use lifecycle::workflow::copy_snapshot::{self, CopySnapshot as Job};
 
 pub(crate) struct CopySnapshot;
 
-const RESOURCE_LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("ResourceLimitExceeded", 400);
 /// Copies of an account that may be pending in one region (spec 02, "CopySnapshot").
 const PENDING_COPIES_MAX: u64 = 20;
 /// What is seen of a copy that could not be made.
@@ -84,6 +84,9 @@ impl Operation for CopySnapshot {
         let completion_minutes = check_minutes(input.completion_duration_minutes)?;
         let (source_region, source_id) = (&input.source_region, &input.source_snapshot_id);
         let source = FoundSnapshot::find_in(call, source_region, source_id).await?;
+        if source.as_ref().is_some_and(|found| found.snapshot.is_archived()) {
+            return Err(snapshot_archived(source_id.as_str()));
+        }
         let key = key(call, &input, source.as_ref()).await?;
         Ok(Plan {
             region: call.region.clone(),

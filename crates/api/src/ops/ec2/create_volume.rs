@@ -2,7 +2,9 @@
 
 use crate::kms_port::capture;
 use crate::rehearsal::Rehearsal;
-use crate::storage::code::{IDEMPOTENT_PARAMETER_MISMATCH, INCORRECT_STATE, invalid_value};
+use crate::storage::code::{
+    IDEMPOTENT_PARAMETER_MISMATCH, INCORRECT_STATE, invalid_value, snapshot_archived,
+};
 use crate::storage::condition::{self, VolumeFacts};
 use crate::storage::find::{FoundSnapshot, parsed, zone_id};
 use crate::storage::key::{Candidates, KeyTarget};
@@ -264,6 +266,9 @@ fn initialization(volume: &Volume, rate_mib: Option<u32>) -> Option<Initializati
 
 async fn usable(call: &Call, id: &SnapshotId) -> Result<FoundSnapshot, Error> {
     let found = FoundSnapshot::find(call, id).await?;
+    if found.snapshot.is_archived() {
+        return Err(snapshot_archived(id.as_str()));
+    }
     if found.snapshot.is_completed() {
         return Ok(found);
     }

@@ -7,8 +7,9 @@ use awsproto::Shape;
 use awsproto::code::UNAUTHORIZED_OPERATION;
 use base::SnapshotId;
 use ebs::deletion::{self, DeletionRefused};
-use ebs::snapshot;
+use ebs::{snapshot, tiering, usage};
 use lifecycle::workflow::collect::{Collect, Scope};
+use lifecycle::workflow::move_tier::MoveTier;
 
 pub(crate) struct DeleteSnapshot;
 
@@ -46,6 +47,13 @@ impl Operation for DeleteSnapshot {
                 // Looked up again: what holds now decides, not what held when it was planned.
                 let found = deletion::find(tx, &region, &id, &account)?.map_err(refusal)?;
                 deletion::guard(&found, &account).map_err(refusal)?;
+                if let Some(tiering) = tiering::get(tx, &region, &id)? {
+                    let (region, account) = (region.clone(), account.clone());
+                    let (snapshot, number) = (id.clone(), tiering.number);
+                    let job = MoveTier { region, account, snapshot, number };
+                    lifecycle::kinds::cancel_move_tier(tx, &job, now)?;
+                }
+                usage::note_end_of_archive(tx, &found, now)?;
                 snapshot::delete(tx, &found)?;
                 let collect = Collect { region: region.clone(), scope: Scope::Nominated };
                 lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;

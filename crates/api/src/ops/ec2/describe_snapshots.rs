@@ -6,12 +6,12 @@ use crate::storage::page::{Paging, Selection};
 use crate::storage::shape::{Filter, SnapshotShape, progress};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
-use base::{AccountId, Region, SnapshotId};
+use base::{AccountId, Region, SnapshotId, Timestamp};
 use ebs::filter::Filterable;
 use ebs::permission::{self, GROUP_ALL};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
-use ebs::{Snapshot, snapshot};
+use ebs::{Snapshot, StorageTier, snapshot, tiering};
 use std::collections::BTreeMap;
 
 pub(crate) struct DescribeSnapshots;
@@ -59,6 +59,8 @@ struct Listed {
     public: bool,
     users: Vec<AccountId>,
     tags: Vec<Tag>,
+    /// When its temporary restore ends; for its owner.
+    restore_expires: Option<Timestamp>,
 }
 
 impl Operation for DescribeSnapshots {
@@ -92,8 +94,10 @@ impl Operation for DescribeSnapshots {
         listed.retain(|listed| is_selected(listed, &plan, account));
         let page = plan.selection.page(listed, |listed| listed.snapshot.id.as_str())?;
         let snapshots = page.items.into_iter();
-        let snapshots =
-            snapshots.map(|listed| SnapshotShape::described(call, &listed.snapshot, listed.tags));
+        let snapshots = snapshots.map(|listed| {
+            let Listed { snapshot, tags, restore_expires, .. } = listed;
+            SnapshotShape::described(call, &snapshot, tags, restore_expires)
+        });
         Ok(Output { snapshots: snapshots.collect(), next_token: page.next_token })
     }
 }
@@ -141,6 +145,9 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
             let shared = snapshot::list_granted(tx, &region, account.as_str())?;
             let public = snapshot::list_granted(tx, &region, GROUP_ALL)?;
             let mut tags = tag::by_resource(tx, &account, &region)?;
+            let tierings = tiering::list_owned(tx, &account, &region)?.into_iter();
+            let expiries: BTreeMap<_, _> =
+                tierings.filter_map(|row| Some((row.snapshot, row.expires?))).collect();
             let mut listed = BTreeMap::new();
             for snapshot in own.into_iter().chain(shared).chain(public) {
                 let seen = permission::visibility_for(tx, &snapshot, &account)?;
@@ -154,7 +161,9 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
                 };
                 let (public, users) = (permissions.public, permissions.users);
                 let id = snapshot.id.clone();
-                listed.insert(id, Listed { snapshot, seen, public, users, tags });
+                let restore_expires = expiries.get(&id).copied();
+                let row = Listed { snapshot, seen, public, users, tags, restore_expires };
+                listed.insert(id, row);
             }
             Ok::<_, ebs::Error>(listed)
         })
@@ -204,7 +213,7 @@ impl Filterable for Listed {
             "snapshot-id" => snapshot.id.to_string(),
             "start-time" => snapshot.started.iso_millis(),
             "status" => snapshot.state.as_str().to_owned(),
-            "storage-tier" => "standard".to_owned(),
+            "storage-tier" => StorageTier::of(snapshot).as_str().to_owned(),
             "transfer-type" if snapshot.copied_from.is_some() => {
                 let time_based = snapshot.completion_minutes.is_some();
                 if time_based { "time-based" } else { "standard" }.to_owned()

@@ -1,6 +1,8 @@
 //! `ec2:ModifySnapshotAttribute`: shares a snapshot with accounts or everybody, or stops sharing it.
 
-use crate::storage::code::{AUTH_FAILURE, OPERATION_NOT_PERMITTED, invalid_value};
+use crate::storage::code::{
+    AUTH_FAILURE, OPERATION_NOT_PERMITTED, invalid_value, snapshot_archived,
+};
 use crate::storage::find::{FoundSnapshot, parsed};
 use crate::storage::key::{describe_key, may};
 use crate::{Ask, Call, Error, Granted, Operation, Rehearsal, Service, Spec};
@@ -227,6 +229,10 @@ pub(crate) fn check_owner(found: &FoundSnapshot) -> Result<(), Error> {
 async fn check_shareable(call: &Call, plan: &Plan) -> Result<(), Error> {
     let refuse = |message: &str| Err(Error::new(OPERATION_NOT_PERMITTED, message));
     let snapshot = &plan.found.snapshot;
+    // Its shares are suspended; adding to them would promise what nobody gets (spec 02, "Sharing").
+    if snapshot.is_archived() {
+        return Err(snapshot_archived(snapshot.id.as_str()));
+    }
     if let Some(key_arn) = &snapshot.kms_key_arn {
         if is_managed_key(call, key_arn).await? {
             return refuse("Encrypted snapshots with EBS default key cannot be shared");

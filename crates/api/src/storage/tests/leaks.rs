@@ -6,7 +6,7 @@ use crate::Service;
 use base::VolumeId;
 use blockstore::check::Unwatched;
 use blockstore::snapshot::{PackScope, SnapshotChecker, SnapshotRoot};
-use ebs::SnapshotState;
+use ebs::{SnapshotState, StorageTier};
 use objstore::FaultPlan;
 use serde_json::{Value, json};
 
@@ -59,9 +59,9 @@ impl Stage {
         }
     }
 
-    async fn roots(&self, at: &str) -> Vec<SnapshotRoot> {
+    async fn roots(&self, at: &str, tier: StorageTier) -> Vec<SnapshotRoot> {
         let region = crate::testing::region(at);
-        let read = move |tx: &mut meta::Tx<'_>| ebs::roots::live_roots(tx, &region);
+        let read = move |tx: &mut meta::Tx<'_>| ebs::roots::live_roots(tx, &region, tier);
         let roots = self.bench.world.db.read(read).await.unwrap();
         roots.iter().map(|root| SnapshotRoot::from_bytes(root).unwrap()).collect()
     }
@@ -70,14 +70,18 @@ impl Stage {
     async fn assert_whole(&self, at: &str) -> u64 {
         let region = crate::testing::region(at);
         let cell = self.bench.world.cells.get(&region).unwrap();
-        let mut checker = SnapshotChecker::new(&cell.snapshots, &Unwatched);
-        for root in self.roots(at).await {
-            let report = checker.check(&root, None).unwrap();
-            assert!(report.findings.is_empty(), "{at}: {:?}", report.findings);
+        let mut useless = 0;
+        for tier in StorageTier::ALL {
+            let mut checker = SnapshotChecker::new(cell.of_tier(tier), &Unwatched);
+            for root in self.roots(at, tier).await {
+                let report = checker.check(&root, None).unwrap();
+                assert!(report.findings.is_empty(), "{at}: {:?}", report.findings);
+            }
+            let packs = checker.check_packs(PackScope::Whole).unwrap();
+            assert!(packs.findings.is_empty(), "{at}: {:?}", packs.findings);
+            useless += packs.unreferenced_packs + packs.superseded_revisions + packs.session_packs;
         }
-        let packs = checker.check_packs(PackScope::Whole).unwrap();
-        assert!(packs.findings.is_empty(), "{at}: {:?}", packs.findings);
-        packs.unreferenced_packs + packs.superseded_revisions + packs.session_packs
+        useless
     }
 
     /// The stores hold what live roots reach, and volumes the cuts of pending snapshots.
@@ -90,7 +94,10 @@ impl Stage {
             let rows = self.bench.world.db.read(move |tx| {
                 let volumes = ebs::volume::list_all(tx, &here)?;
                 let snapshots = ebs::snapshot::list_all(tx, &here)?;
-                let noted = ebs::garbage::deleted_roots(tx, &here)?;
+                let mut noted = Vec::new();
+                for tier in StorageTier::ALL {
+                    noted.extend(ebs::garbage::deleted_roots(tx, &here, tier)?);
+                }
                 Ok::<_, ebs::Error>((volumes, snapshots, noted))
             });
             let (volumes, snapshots, noted) = rows.await.unwrap();
@@ -327,7 +334,7 @@ async fn what_volumes_read_first_is_written_down_and_forgotten_with_its_root() {
     for block in [4, 1, 4] {
         stage.bench.host.read(&lazy, block * BLOCK, 4);
     }
-    let root = stage.roots(HERE).await[0].to_bytes();
+    let root = stage.roots(HERE, StorageTier::Standard).await[0].to_bytes();
     let kept = |stage: &Stage| {
         let (region, root) = (crate::testing::region(HERE), root.clone());
         let db = stage.bench.world.db.clone();

@@ -1,5 +1,7 @@
 //! Storage as its users see it: whole requests through the pipeline, jobs run step by step.
 
+mod archiving;
+mod archiving_faults;
 pub(crate) mod decided;
 mod describing;
 mod foreign;

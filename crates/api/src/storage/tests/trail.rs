@@ -8,7 +8,12 @@ use std::collections::BTreeSet;
 impl Stage {
     /// The KMS calls an account's trail has in a region beyond those in `seen`, each as `operation
     /// who context`, sorted: the bench's clock stands still within a step, so the trail has no order.
-    async fn kms_calls(&self, digit: u8, at: &str, seen: &mut BTreeSet<String>) -> Vec<String> {
+    pub(super) async fn kms_calls(
+        &self,
+        digit: u8,
+        at: &str,
+        seen: &mut BTreeSet<String>,
+    ) -> Vec<String> {
         let attribute =
             json!({ "AttributeKey": "EventSource", "AttributeValue": "kms.amazonaws.com" });
         let input = json!({ "LookupAttributes": [attribute], "MaxResults": 50 });
