@@ -263,6 +263,12 @@ fn identity(call: &Call) -> UserIdentity {
             let issuer = SessionIssuer::role(account, role_id, &principal.principal_arn, role_name);
             UserIdentity::assumed_role(issuer, &principal.arn, session_name)
         }
+        PrincipalKind::FederatedUser { name, .. } => {
+            UserIdentity::federated_user(account, &principal.user_id, &principal.arn, name)
+        }
+        PrincipalKind::WebIdentity { provider_arn, subject } => {
+            return UserIdentity::web_identity(account, provider_arn, subject);
+        }
         PrincipalKind::Service { name } => {
             let invoked_by = forwarded.as_ref().map_or(name, |forwarded| &forwarded.invoked_by);
             return UserIdentity::service(invoked_by);

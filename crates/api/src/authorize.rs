@@ -1,9 +1,9 @@
 //! From an [`Ask`] to a decision: gathers the policies of both sides and asks the evaluator.
 
 use crate::call::{Call, Caller};
-use crate::decided::DecisionId;
+use crate::decided::{DecisionId, Decisions};
 use crate::error::Error;
-use crate::pipeline::{Ask, Guard};
+use crate::pipeline::{Ask, Guard, Spec};
 use crate::service::Service;
 use awsproto::ErrorSpec;
 use iam::{AttachedPolicy, Decision, Layer, Layers, Policy, PolicyKind, PrincipalKind};
@@ -23,7 +23,16 @@ pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
             layers.resource = Some(layer.clone());
             layers.grants.clone_from(grants);
         }
-        Guard::Anyone => layers.identity.push(allow_all()),
+        Guard::Anyone => {
+            // Neither do a boundary and session policies limit what needs no permission.
+            layers.identity.push(allow_all(Layer::Identity));
+            if layers.boundary.is_some() {
+                layers.identity.push(allow_all(Layer::Boundary));
+            }
+            if !layers.session.is_empty() {
+                layers.session.push(allow_all(Layer::Session));
+            }
+        }
     }
     let request = iam::Request {
         principal: &call.caller.principal,
@@ -35,16 +44,40 @@ pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
     Ok(iam::evaluate(&request, &layers))
 }
 
+/// Refuses what no policy can give: federated users call neither IAM nor STS, but for asking who they
+/// are (IAM guide, "Compare AWS STS credentials").
+///
+/// # Errors
+/// `AccessDenied`.
+pub(crate) fn check_open(call: &Call, spec: &Spec) -> Result<(), Error> {
+    let federated = matches!(call.caller.principal.kind, PrincipalKind::FederatedUser { .. });
+    let closed = match spec.service {
+        Service::Iam => true,
+        Service::Sts => spec.name != "GetCallerIdentity",
+        Service::Ec2 | Service::Ebs | Service::Kms | Service::CloudTrail | Service::Strongroom => {
+            false
+        }
+    };
+    if federated && closed {
+        let message = format!("Cannot call {} with federation token credentials", spec.name);
+        return Err(Error::new(awsproto::code::ACCESS_DENIED, message));
+    }
+    Ok(())
+}
+
 /// The caller's own policies. A service, and the role that hosts attach volumes with, have none
 /// (spec 20, A.8): only the resource's policy and grants speak for them.
 async fn identity_layers(call: &Call) -> Result<Layers, Error> {
     let Caller { principal, session_policies, .. } = &call.caller;
     match &principal.kind {
-        PrincipalKind::Service { .. } => Ok(Layers::default()),
+        PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => Ok(Layers::default()),
         PrincipalKind::AssumedRole { role_name, .. } if is_infrastructure(role_name) => {
             Ok(Layers::default())
         }
-        PrincipalKind::Root | PrincipalKind::User { .. } | PrincipalKind::AssumedRole { .. } => {
+        PrincipalKind::Root
+        | PrincipalKind::User { .. }
+        | PrincipalKind::AssumedRole { .. }
+        | PrincipalKind::FederatedUser { .. } => {
             call.world.identity_layers(principal, session_policies).await
         }
     }
@@ -78,30 +111,32 @@ pub(crate) fn global_context(call: &Call) -> iam::Context {
 }
 
 /// What stands in for a permission that everybody has; explicit denies still win over it.
-fn allow_all() -> AttachedPolicy {
+fn allow_all(layer: Layer) -> AttachedPolicy {
     static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
     let policy = POLICY.get_or_init(|| {
         let text = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
         Arc::new(Policy::parse(text, PolicyKind::Identity).expect("the constant is a policy"))
     });
     AttachedPolicy {
-        layer: Layer::Identity,
+        layer,
         name_or_arn: "needs no permission".to_owned(),
         policy: Arc::clone(policy),
     }
 }
 
-/// A denial in the service's words, with what decided it (spec 20, A.9).
+/// A denial in the service's words, with what decided it (spec 20, A.9): the decision, and all that
+/// were written down up to it.
 pub(crate) fn denial(
     call: &Call,
     service: Service,
     decision: &Decision,
+    decisions: &Decisions,
     id: Option<&DecisionId>,
 ) -> Error {
     let sentence = decision.message().unwrap_or_default();
     match service {
         Service::Ec2 => {
-            let encoded = call.world.decisions.seal(&*call.world.rng, decision, id);
+            let encoded = call.world.decisions.seal(&*call.world.rng, decisions, id);
             Error::new(
                 ErrorSpec::sender("UnauthorizedOperation", 403),
                 format!(

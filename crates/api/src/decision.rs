@@ -1,33 +1,79 @@
 //! The encoded message of an EC2 denial: the decision, sealed, so that only somebody who may call
 //! `sts:DecodeAuthorizationMessage` learns which policy decided (spec 20, A.9).
 //!
+//! What is sealed is the decision as the trail keeps it, in the words of an explanation to the caller's
+//! account (RFD 15), under the members that decoded messages have on AWS.
+//!
 //! Layout before base64url: version 1 byte, nonce 12, ciphertext, tag 16. AES-256-GCM; the version
 //! is authenticated. The nonce is random: 2^32 denials under one service key stay far from a
 //! collision.
 
-use crate::decided::DecisionId;
+use crate::decided::{Decided, DecisionId, Decisions};
+use crate::explain::View;
+use crate::explain::story::DecisionStory;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base::{Rng, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use iam::Decision;
-use serde::Serialize;
+use iam::{ContextValue, Reason};
+use serde_json::{Value, json};
 
 const VERSION: u8 = 1;
 /// An encoded message longer than this was never ours.
 const ENCODED_BYTES_MAX: usize = 256 * 1024;
 
-/// What is sealed: the members of the decision, and where to ask why.
-#[derive(Serialize)]
-struct Sealed<'a> {
-    #[serde(flatten)]
-    decision: &'a Decision,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explain_id: Option<String>,
-}
+/// Where a message names the decision it carries.
+pub(crate) const EXPLAIN_ID: &str = "explainId";
 
 /// Seals and opens decisions.
 pub(crate) struct DecisionSealer(LessSafeKey);
+
+/// The denial among decisions with the members that decoded messages have on AWS (STS API,
+/// DecodeAuthorizationMessage). `decision` is its explanation, and [`EXPLAIN_ID`] leads to its record.
+fn message(decisions: &Decisions, decided: &Decided, id: Option<&DecisionId>) -> Value {
+    let denying = match &decided.reason {
+        Reason::ExplicitDeny(statement) => Some(statement),
+        Reason::AllowedByStatement(_)
+        | Reason::AllowedByGrant { .. }
+        | Reason::AllowedAsRoot
+        | Reason::ImplicitDeny(_) => None,
+    };
+    let matched = denying.map(|statement| {
+        json!({ "statementId": statement.sid, "effect": "DENY", "policy": statement.policy })
+    });
+    let principal = &decisions.principal;
+    let view = View::of_denied(&principal.account, &decided.resource);
+    let id = id.map(ToString::to_string);
+    let story =
+        DecisionStory::of(id.clone().unwrap_or_default(), decided, &principal.account, &view);
+    let conditions: Vec<_> = story.context.iter().map(condition).collect();
+    let mut message = json!({
+        "allowed": decided.allowed,
+        "explicitDeny": denying.is_some(),
+        "matchedStatements": { "items": matched.into_iter().collect::<Vec<_>>() },
+        "failures": { "items": [] },
+        "context": {
+            "principal": { "id": principal.user_id, "arn": principal.arn },
+            "action": decided.action,
+            "resource": decided.resource,
+            "conditions": { "items": conditions },
+        },
+        "decision": story,
+    });
+    if let Some(id) = id {
+        message[EXPLAIN_ID] = Value::String(id);
+    }
+    message
+}
+
+fn condition((key, value): (&str, &ContextValue)) -> Value {
+    let values = match value {
+        ContextValue::Single(value) => std::slice::from_ref(value),
+        ContextValue::Multi(values) => values.as_slice(),
+    };
+    let items: Vec<_> = values.iter().map(|value| json!({ "value": value })).collect();
+    json!({ "key": key, "values": { "items": items } })
+}
 
 /// The text is no sealed decision of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +87,18 @@ impl DecisionSealer {
         Self(LessSafeKey::new(key))
     }
 
-    /// The decision as the caller may see it, with the id it is recorded under if it is.
+    /// The first denial among decisions as the caller may see it, with the id it is recorded under if
+    /// it is.
     pub(crate) fn seal(
         &self,
         rng: &dyn Rng,
-        decision: &Decision,
+        decisions: &Decisions,
         id: Option<&DecisionId>,
     ) -> String {
-        let sealed = Sealed { decision, explain_id: id.map(ToString::to_string) };
-        let mut text = serde_json::to_vec(&sealed).expect("a decision becomes JSON");
+        let denial = decisions.asks.iter().find(|ask| !ask.allowed);
+        let denial = denial.expect("only a denial is sealed");
+        let message = message(decisions, denial, id);
+        let mut text = serde_json::to_vec(&message).expect("a decision becomes JSON");
         let mut nonce = [0u8; NONCE_LEN];
         rng.fill(&mut nonce);
         let sealed = self.0.seal_in_place_append_tag(

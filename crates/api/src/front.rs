@@ -63,6 +63,9 @@ async fn exchange(
     request: &Request<'_>,
     request_id: &str,
 ) -> Result<Response, Failed> {
+    if let Some(route) = without_signature(request) {
+        return web_identity(world, peer, request, request_id, route).await;
+    }
     let signed = match authenticate::read(world, request) {
         Ok(signed) => signed,
         Err(refused) => return Err(refuse(None, request, refused)),
@@ -154,6 +157,67 @@ fn explain(request: &Request<'_>) -> Explain {
     match request.header(EXPLAIN) {
         Some(value) if value.eq_ignore_ascii_case("full") => Explain::Full,
         Some(_) | None => Explain::Off,
+    }
+}
+
+/// The one operation whose requests have no signature: their token says who they are from.
+fn without_signature(request: &Request<'_>) -> Option<Route> {
+    const NAME: &str = "AssumeRoleWithWebIdentity";
+    // A look at the bytes first: no other request is parsed twice.
+    let named = |bytes: &[u8]| bytes.windows(NAME.len()).any(|window| window == NAME.as_bytes());
+    let start = &request.body[..request.body.len().min(ACTION_WITHIN_BYTES)];
+    if request.header("x-amz-target").is_some()
+        || !(named(start) || named(request.query.as_bytes()))
+    {
+        return None;
+    }
+    let route = registry::router().route(Some("sts"), request).ok()?;
+    (route.operation.name == NAME).then_some(route)
+}
+
+/// How far into a body the name of that operation is looked for; clients write it first.
+const ACTION_WITHIN_BYTES: usize = 64 * 1024;
+
+async fn web_identity(
+    world: &Arc<World>,
+    peer: SocketAddr,
+    request: &Request<'_>,
+    request_id: &str,
+    route: Route,
+) -> Result<Response, Failed> {
+    let protocol = route.operation.protocol;
+    let fail = |error: Error| Failed { protocol, error, explain_id: None };
+    let operation = operation_of(&route);
+    let (info, described) = (route.operation, route.service);
+    let input = route.decode(request).map_err(|error| fail(Error(error.into_error(protocol))))?;
+    let principal =
+        crate::ops::sts::assume_role_with_web_identity::authenticate(world, input.clone());
+    // Without a signature there is no region in the request: any answers alike.
+    let region = world.regions.iter().next().cloned();
+    let call = Call {
+        world: Arc::clone(world),
+        caller: Caller {
+            principal: principal.await.map_err(fail)?,
+            access_key_id: None,
+            session_policies: Vec::new(),
+            source_ip: Some(peer.ip().to_string()),
+            user_agent: request.header("user-agent").unwrap_or_default().to_owned(),
+            forwarded: None,
+        },
+        region: region.expect("a server serves a region"),
+        request_id: request_id.to_owned(),
+        now: world.clock.now(),
+        notes: Notes::default(),
+        explain: explain(request),
+        rehearsal: None,
+    };
+    let explain_id = || call.notes.explain_id().map(str::to_owned);
+    match operation.run(&call, input).await {
+        Ok(output) => {
+            let response = reply::success(described, info, &output, request_id);
+            Ok(explained(response, explain_id().as_deref()))
+        }
+        Err(error) => Err(Failed { explain_id: explain_id(), ..fail(error) }),
     }
 }
 

@@ -34,6 +34,7 @@ mod front;
 mod housekeeping;
 pub mod http;
 mod inquiry;
+pub mod issuer_keys;
 mod key_events;
 mod key_life;
 #[cfg(test)]

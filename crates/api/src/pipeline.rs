@@ -260,6 +260,7 @@ async fn steps<O: Operation>(
 async fn planned<O: Operation>(call: &Call, input: Value) -> Result<(O::Plan, Vec<Ask>), Error> {
     let protocol = O::SPEC.service.info().protocol;
     let input = O::Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
+    authorize::check_open(call, &O::SPEC)?;
     let plan = O::plan(call, input).await?;
     let asks = O::asks(&plan);
     assert!(!asks.is_empty(), "{} asks for nothing", O::SPEC.name);
@@ -282,7 +283,7 @@ async fn rehearsed<O: Operation>(
         let decision = authorize::decide(call, ask).await?;
         decisions.push(ask, &decision);
         if !decision.allowed && denial.is_none() {
-            denial = Some(authorize::denial(call, service, &decision, None));
+            denial = Some(authorize::denial(call, service, &decision, &decisions, None));
         }
     }
     let problem = match &denial {
@@ -312,7 +313,7 @@ async fn permit(call: &Call, spec: &Spec, asks: &[Ask], entry: &mut Entry) -> Re
         if !decision.allowed {
             entry.denied();
             let id = entry.decided(call, &decisions);
-            return Err(authorize::denial(call, spec.service, &decision, Some(&id)));
+            return Err(authorize::denial(call, spec.service, &decision, &decisions, Some(&id)));
         }
     }
     entry.decided(call, &decisions);

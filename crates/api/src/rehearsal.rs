@@ -283,7 +283,7 @@ impl Rehearsing {
         let outcome = if decision.allowed {
             action.check_state(&target.ask.resource, target.key.state).map_err(Error::from)
         } else {
-            Err(authorize::denial(&call, Service::Kms, &decision, None))
+            Err(authorize::denial(&call, Service::Kms, &decision, &decisions, None))
         };
         let problem = outcome.as_ref().err().filter(|_| decision.allowed);
         let spec = Spec::reads(Service::Kms, action.as_str());

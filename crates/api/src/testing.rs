@@ -29,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     /// What the host has open, for tests that read and write volumes.
     pub(crate) host: Arc<QuietHost>,
+    /// What token issuers answer.
+    pub(crate) issuers: Arc<Issuers>,
     /// What lies below the regions' snapshots, to be made to fail.
     pub(crate) objects: BTreeMap<&'static str, Arc<Objects>>,
     /// Removed when the bench goes.
@@ -78,6 +80,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         open: Mutex::default(),
         lent: Mutex::default(),
     });
+    let issuers = Arc::new(Issuers::default());
     let parts = Parts {
         db: meta::Db::memory().expect("a database in memory"),
         clock: clock.clone(),
@@ -88,13 +91,14 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         explain_ids: ExplainIds::OnRequest,
         host: Arc::clone(&host) as _,
         channels: Arc::clone(&host) as _,
+        issuers: Arc::clone(&issuers) as _,
         cells,
         trail: crate::Trail::Rows,
         clusters: CLUSTERS.into_iter().map(cluster).collect(),
     };
     let world = World::open(parts).await.expect("a world in memory opens");
     add_accounts(&world).await;
-    Bench { world, clock, host, objects, directory }
+    Bench { world, clock, host, issuers, objects, directory }
 }
 
 /// Tokens that key stores can be made of. Their module does not exist.
@@ -235,6 +239,38 @@ fn to_json(value: &Value) -> Json {
         Value::Struct(fields) => {
             Json::Object(fields.iter().map(|(k, v)| (k.to_owned(), to_json(v))).collect())
         }
+    }
+}
+
+/// Documents of token issuers, in memory, and how often each was asked for.
+#[derive(Default)]
+pub(crate) struct Issuers(Mutex<BTreeMap<String, (Option<String>, usize)>>);
+
+impl Issuers {
+    /// Sets what an address answers; `None` for an address that does not.
+    pub(crate) fn set(&self, url: &str, text: Option<String>) {
+        let mut all = self.0.lock().expect("no test panics while it holds the map");
+        all.entry(url.to_owned()).or_default().0 = text;
+    }
+
+    /// How often an address was asked for.
+    pub(crate) fn fetched(&self, url: &str) -> usize {
+        let all = self.0.lock().expect("no test panics while it holds the map");
+        all.get(url).map_or(0, |(_, count)| *count)
+    }
+}
+
+impl crate::issuer_keys::IssuerDocuments for Issuers {
+    fn fetch<'a>(
+        &'a self,
+        url: &'a str,
+        _thumbprints: &'a [String],
+    ) -> crate::registry::BoxFuture<'a, Result<String, String>> {
+        let mut all = self.0.lock().expect("no test panics while it holds the map");
+        let (text, count) = all.entry(url.to_owned()).or_default();
+        *count += 1;
+        let answer = text.clone().ok_or_else(|| format!("{url} does not answer"));
+        Box::pin(async { answer })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::direct::uploads::Uploads;
 use crate::directory::People;
 use crate::error::Error;
 use crate::forge::Forge;
+use crate::issuer_keys::{IssuerDocuments, IssuerKeys};
 use crate::key_stores::{self, Places};
 use crate::kms_port::FrontDoor;
 use crate::last_use::LastUses;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub host: Arc<dyn AttachHost>,
     /// Channels of machines that attach volumes themselves.
     pub channels: Arc<dyn Channels>,
+    /// Fetches the keys of token issuers.
+    pub issuers: Arc<dyn IssuerDocuments>,
     /// How records of calls that changed nothing are kept.
     pub trail: Trail,
     /// The tokens that tenants may make custom key stores of.
@@ -89,6 +92,8 @@ pub struct World {
     pub changes: tokio::sync::Notify,
     /// Uses of access keys that are not written yet.
     pub last_uses: LastUses,
+    /// Keys of token issuers.
+    pub(crate) issuer_keys: IssuerKeys,
     /// Places at the tokens of custom key stores.
     pub(crate) places: Places,
     /// Seals decisions into the texts that EC2 denials carry.
@@ -189,7 +194,7 @@ impl World {
     /// When the rows cannot be migrated.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { db, clock, rng, seal, regions, enforcement, .. } = parts;
-        let Parts { explain_ids, cells, host, channels, trail, clusters, .. } = parts;
+        let Parts { explain_ids, cells, host, channels, issuers, trail, clusters, .. } = parts;
         for migrations in MIGRATIONS {
             db.migrate(migrations).await?;
         }
@@ -235,6 +240,7 @@ impl World {
                 server,
                 identity,
                 last_uses: LastUses::default(),
+                issuer_keys: IssuerKeys::new(issuers),
                 decisions,
                 places: Places::default(),
                 changes: tokio::sync::Notify::new(),

@@ -78,6 +78,10 @@ pub(crate) struct ServeOptions {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Authorities (PEM) that the certificates of token issuers may rest on, beside the thumbprints
+    /// that accounts name.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) oidc_ca_file: Option<PathBuf>,
     /// Keep rows in PostgreSQL instead of the embedded database.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) meta_url: Option<String>,
@@ -382,6 +386,19 @@ pub(crate) enum AdminCommand {
     /// Domain keys: what the material of a region's keys is sealed under.
     #[command(subcommand)]
     DomainKey(DomainKeyCommand),
+    /// Hands over the keys of a token issuer that this server cannot or shall not reach. Without
+    /// --file they are fetched from the issuer again.
+    OidcKeys {
+        /// The account that knows the issuer.
+        #[arg(long, value_parser = parse_account)]
+        account: base::AccountId,
+        /// The issuer, as in CreateOpenIDConnectProvider.
+        #[arg(long, value_name = "https://…")]
+        url: String,
+        /// Its JSON web key set.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Prints the lines that point the `aws` CLI and the SDKs here.
     Env {
         /// The account whose root credentials to print.

@@ -6,6 +6,7 @@ mod cells;
 mod data_dir;
 mod history;
 mod host;
+mod issuers;
 mod lending;
 mod local;
 mod memory;
@@ -217,6 +218,7 @@ impl Stopped {
             collect_interval: Schedule::server().collect_interval_seconds,
             sweep_interval: Schedule::server().sweep_interval_seconds,
             tls_cert: None,
+            oidc_ca_file: None,
             tls_key: None,
             attach_lease_seconds: 20,
             trail: TrailKeeping::Journal,
@@ -273,6 +275,7 @@ async fn open_world(
         cells,
         host: Arc::clone(&host) as _,
         channels: lending,
+        issuers: Arc::new(issuers::Issuers::new(options.oidc_ca_file.as_deref())?),
         trail: trail(data_dir, options)?,
         explain_ids: match options.explain_ids {
             true => api::ExplainIds::InStateMessages,

@@ -143,6 +143,25 @@ impl UserIdentity {
         identity.invoked_by("AWS Internal")
     }
 
+    /// Somebody a user took out credentials for.
+    pub fn federated_user(account: &AccountId, user_id: &str, arn: &str, name: &str) -> Self {
+        Self {
+            kind: Some("FederatedUser".to_owned()),
+            ..Self::iam_user(account, user_id, arn, name)
+        }
+    }
+
+    /// Somebody an OpenID Connect provider vouches for; not a principal of an account yet.
+    pub fn web_identity(account: &AccountId, provider: &str, subject: &str) -> Self {
+        Self {
+            kind: Some("WebIdentityUser".to_owned()),
+            principal_id: Some(format!("{provider}:{subject}")),
+            account_id: Some(account.clone()),
+            user_name: Some(subject.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// A service that acts for itself, as on a grant made to it.
     pub fn service(name: &str) -> Self {
         Self { kind: Some("AWSService".to_owned()), ..Self::default() }.invoked_by(name)

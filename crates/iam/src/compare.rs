@@ -103,6 +103,8 @@ fn compare(value: &str, operand: &Operand, rule: Rule, keys: &Keys<'_>) -> Compa
             Err(_) => Compared::Never,
             Ok(address) => when(range.contains(address)),
         },
+        // A malformed value of the request never matches, whatever it is compared with (spec 20, A.6).
+        (Operand::Malformed(_), Rule::Arn) if split_arn(value).is_none() => Compared::Never,
         (Operand::Malformed(_), Rule::Arn) => Compared::BrokenOperand,
         (Operand::Malformed(_), Rule::Ip) => Compared::Never,
         // An unconvertible side counts as "not equal" (spec 20, A.6).

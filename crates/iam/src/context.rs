@@ -1,7 +1,7 @@
 //! What is known about one request: condition keys and their values (spec 20, A.7).
 
 use crate::policy::PolicyKind;
-use crate::principal::Principal;
+use crate::principal::{Principal, PrincipalKind};
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -160,18 +160,21 @@ impl Keys<'_> {
         let p = self.principal;
         let single = |v: Option<String>| Derived::Known(v.map(ContextValue::Single));
         let is_service = !p.service_names().is_empty();
-        let unless_service = |v: &str| single((!is_service).then(|| v.to_owned()));
+        // Neither is a principal of the account.
+        let nobody = is_service || matches!(p.kind, PrincipalKind::WebIdentity { .. });
+        let unless_nobody = |v: &str| single((!nobody).then(|| v.to_owned()));
         match key {
-            "aws:principalarn" => unless_service(&p.principal_arn),
-            "aws:principalaccount" => unless_service(p.account.as_str()),
+            "aws:principalarn" => unless_nobody(&p.principal_arn),
+            "aws:principalaccount" => unless_nobody(p.account.as_str()),
             "aws:principaltype" => single(p.kind_name().text().map(str::to_owned)),
             "aws:principalisawsservice" => single(Some(is_service.to_string())),
             "aws:principalservicename" => single(p.service_names().into_iter().next()),
             "aws:principalservicenameslist" => {
                 Derived::Known(is_service.then(|| ContextValue::Multi(p.service_names())))
             }
-            "aws:userid" => unless_service(&p.user_id),
+            "aws:userid" => unless_nobody(&p.user_id),
             "aws:username" => single(p.username().map(str::to_owned)),
+            "aws:federatedprovider" => single(p.federated_provider.clone()),
             "aws:sourceidentity" => single(p.source_identity.clone()),
             // Absent with long-term keys; nobody signs in with a second factor here.
             "aws:multifactorauthpresent" => single(p.token_issue_time.map(|_| "false".to_owned())),

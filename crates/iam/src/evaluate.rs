@@ -4,7 +4,7 @@ use crate::compare::components;
 use crate::context::{Context, ContextValue, Keys};
 use crate::pattern::split_arn;
 use crate::policy::{Effect, Element, Policy, PolicyKind, ResourcePattern, Statement};
-use crate::principal::{Principal, PrincipalKind};
+use crate::principal::{Maker, Principal, PrincipalKind};
 use crate::principal_element::PrincipalMatch;
 use crate::trace::{
     GrantTrace, Layer, Mismatch, Outcome, PolicyTrace, StatementRef, StatementTrace, Trace,
@@ -123,19 +123,22 @@ fn decide(kind: &PrincipalKind, trace: &Trace) -> Reason {
         return Reason::ExplicitDeny(denying);
     }
     let allows = Allows { trace, statements: trace.applying(Effect::Allow).collect() };
-    let source = if matches!(kind, PrincipalKind::Service { .. }) {
-        // A service has no identity side (spec 20, A.2).
-        allows.resource_side().map(Source::AloneBy).ok_or(Layer::Resource)
-    } else if trace.cross_account {
-        allows.across_accounts(kind)
-    } else {
-        allows.within_account(kind)
-    };
+    let source =
+        if matches!(kind, PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. }) {
+            // Neither has an identity side (spec 20, A.2).
+            allows.resource_side().map(Source::AloneBy).ok_or(Layer::Resource)
+        } else if trace.cross_account {
+            allows.across_accounts(kind)
+        } else {
+            allows.within_account(kind)
+        };
     let by = match source {
         Err(layer) => return Reason::ImplicitDeny(layer),
         Ok(Source::AloneBy(by)) => return by,
         Ok(Source::WithinLimits(by)) => by,
     };
+    // Policies of an organization would be one more layer here: spec 20, A.2 step 2 asks them as it
+    // asks the boundary, but also of what stands on its own.
     for layer in [Layer::Boundary, Layer::Session] {
         let limits = trace.policies.iter().any(|policy| policy.layer == layer);
         if limits && allows.in_layer(layer).is_none() {
@@ -183,9 +186,13 @@ impl Allows<'_> {
 
     fn identity(&self, kind: &PrincipalKind) -> Option<Reason> {
         match kind {
-            PrincipalKind::Root => Some(Reason::AllowedAsRoot),
+            PrincipalKind::Root | PrincipalKind::FederatedUser { maker: Maker::Root, .. } => {
+                Some(Reason::AllowedAsRoot)
+            }
             PrincipalKind::User { .. }
             | PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::FederatedUser { maker: Maker::User, .. }
+            | PrincipalKind::WebIdentity { .. }
             | PrincipalKind::Service { .. } => self.in_layer(Layer::Identity),
         }
     }

@@ -32,7 +32,7 @@ pub use policy::{
     Bindings, Effect, Policy, PolicyError, PolicyKind, Statement, StatementPrincipal, Version,
     render,
 };
-pub use principal::{Principal, PrincipalKind, PrincipalType};
+pub use principal::{Maker, Principal, PrincipalKind, PrincipalType};
 pub use principal_element::PrincipalMatch;
 pub use trace::{
     GrantTrace, Layer, Mismatch, Outcome, PolicyTrace, StatementRef, StatementTrace, Trace,

@@ -1,5 +1,7 @@
 //! Texts with `*`, `?` and policy variables, and how they match (spec 20, A.5 and A.6).
 
+mod wildcard;
+
 use crate::context::{Keys, Variable};
 
 /// One piece of a written pattern.
@@ -209,35 +211,8 @@ impl ActionPattern {
     }
 }
 
-/// Greedy matching that returns to the last star only: time is pattern × text at worst.
 fn wildcard(pattern: &[Token], text: &[u16]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(Token::Star) => {
-                star = Some((p, t));
-                p += 1;
-                continue;
-            }
-            Some(Token::Question) => {
-                p += 1;
-                t += 1;
-                continue;
-            }
-            Some(Token::Unit(unit)) if *unit == text[t] => {
-                p += 1;
-                t += 1;
-                continue;
-            }
-            Some(Token::Unit(_)) | None => {}
-        }
-        let Some((star_at, consumed)) = star else { return false };
-        star = Some((star_at, consumed + 1));
-        p = star_at + 1;
-        t = consumed + 1;
-    }
-    pattern[p..].iter().all(|token| *token == Token::Star)
+    wildcard::fits(pattern, text, &mut 0)
 }
 
 /// Splits a text at its first five colons into the six components of an ARN.

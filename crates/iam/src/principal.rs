@@ -27,11 +27,34 @@ pub enum PrincipalKind {
         /// The name chosen when the role was assumed.
         session_name: String,
     },
+    /// Somebody for whom a user or root took out credentials (`sts:GetFederationToken`).
+    FederatedUser {
+        /// The name chosen then.
+        name: String,
+        /// Whose policies are the most it can have.
+        maker: Maker,
+    },
+    /// Somebody an OpenID Connect issuer vouches for and who is nobody yet: it can only assume a role.
+    WebIdentity {
+        /// The ARN of the provider, as trust policies name it.
+        provider_arn: String,
+        /// `sub` of its token.
+        subject: String,
+    },
     /// An AWS service acting by itself, not on behalf of a caller.
     Service {
         /// `ec2.us-east-1.amazonaws.com` or `ec2.amazonaws.com`.
         name: String,
     },
+}
+
+/// Who took out a federated user's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Maker {
+    /// The root of its account.
+    Root,
+    /// A user; its unique id is the principal's.
+    User,
 }
 
 /// One authenticated caller.
@@ -55,6 +78,9 @@ pub struct Principal {
     pub source_identity: Option<String>,
     /// When the temporary credentials were issued: `aws:TokenIssueTime`. `None` for long-term keys.
     pub token_issue_time: Option<Timestamp>,
+    /// `aws:FederatedProvider`: the ARN of the provider whose token began the session.
+    #[serde(default)]
+    pub federated_provider: Option<String>,
     /// Keys of session tags that a further role assumed from this session inherits.
     #[serde(default)]
     pub transitive_tag_keys: BTreeSet<String>,
@@ -79,6 +105,7 @@ impl Principal {
             tags: BTreeMap::new(),
             source_identity: None,
             token_issue_time: None,
+            federated_provider: None,
             transitive_tag_keys: BTreeSet::new(),
         }
     }
@@ -119,6 +146,37 @@ impl Principal {
         }
     }
 
+    /// A federated user that a user or root makes.
+    pub fn federated_user(maker: &Self, name: &str) -> Self {
+        let account = &maker.account;
+        let by = if maker.kind == PrincipalKind::Root { Maker::Root } else { Maker::User };
+        let arn = format!("arn:aws:sts::{account}:federated-user/{name}");
+        Self {
+            kind: PrincipalKind::FederatedUser { name: name.to_owned(), maker: by },
+            principal_arn: arn.clone(),
+            arn,
+            user_id: format!("{account}:{name}"),
+            unique_id: maker.unique_id.clone(),
+            ..Self::root(account)
+        }
+    }
+
+    /// Somebody an issuer vouches for, before a role of this account.
+    pub fn web_identity(account: &AccountId, provider_arn: &str, subject: &str) -> Self {
+        Self {
+            kind: PrincipalKind::WebIdentity {
+                provider_arn: provider_arn.to_owned(),
+                subject: subject.to_owned(),
+            },
+            arn: provider_arn.to_owned(),
+            principal_arn: provider_arn.to_owned(),
+            user_id: subject.to_owned(),
+            unique_id: provider_arn.to_owned(),
+            federated_provider: Some(provider_arn.to_owned()),
+            ..Self::root(account)
+        }
+    }
+
     /// A service acting by itself in an account.
     pub fn service(account: &AccountId, name: &str) -> Self {
         Self {
@@ -137,6 +195,8 @@ impl Principal {
             PrincipalKind::Root => PrincipalType::Account,
             PrincipalKind::User { .. } => PrincipalType::User,
             PrincipalKind::AssumedRole { .. } => PrincipalType::AssumedRole,
+            PrincipalKind::FederatedUser { .. } => PrincipalType::FederatedUser,
+            PrincipalKind::WebIdentity { .. } => PrincipalType::WebIdentity,
             PrincipalKind::Service { .. } => PrincipalType::Service,
         }
     }
@@ -147,6 +207,8 @@ impl Principal {
             PrincipalKind::User { name, .. } => Some(name),
             PrincipalKind::Root
             | PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::FederatedUser { .. }
+            | PrincipalKind::WebIdentity { .. }
             | PrincipalKind::Service { .. } => None,
         }
     }
@@ -172,6 +234,10 @@ pub enum PrincipalType {
     User,
     /// A session of a role.
     AssumedRole,
+    /// A federated user.
+    FederatedUser,
+    /// Somebody an issuer vouches for; it is no principal of an account, so the key is absent.
+    WebIdentity,
     /// A service principal; AWS gives no value for it, so the key is absent.
     Service,
 }
@@ -183,7 +249,8 @@ impl PrincipalType {
             Self::Account => Some("Account"),
             Self::User => Some("User"),
             Self::AssumedRole => Some("AssumedRole"),
-            Self::Service => None,
+            Self::FederatedUser => Some("FederatedUser"),
+            Self::WebIdentity | Self::Service => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::json::Json;
 use crate::parse::{At, member, object, string, strings};
 use crate::policy::{Effect, Element, PolicyError, PolicyKind, StatementPrincipal};
-use crate::principal::{Principal, PrincipalKind};
+use crate::principal::{Maker, Principal, PrincipalKind};
 use base::{AccountId, Arn};
 use serde::{Deserialize, Serialize};
 
@@ -135,12 +135,16 @@ impl Element<StatementPrincipal> {
         // To spare a caller, each of its names has to be listed (spec 20, A.4).
         let listed = |wanted| self.items.iter().any(|item| item.names(principal) == Some(wanted));
         let spared = match principal.kind {
-            PrincipalKind::Service { .. } => listed(PrincipalMatch::Exact),
+            PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => {
+                listed(PrincipalMatch::Exact)
+            }
             PrincipalKind::Root => listed(PrincipalMatch::Account),
-            PrincipalKind::User { .. } => {
+            PrincipalKind::User { .. }
+            | PrincipalKind::FederatedUser { maker: Maker::Root, .. } => {
                 listed(PrincipalMatch::Account) && listed(PrincipalMatch::Exact)
             }
-            PrincipalKind::AssumedRole { .. } => {
+            PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::FederatedUser { maker: Maker::User, .. } => {
                 listed(PrincipalMatch::Account)
                     && listed(PrincipalMatch::Role)
                     && listed(PrincipalMatch::Exact)
@@ -153,11 +157,15 @@ impl Element<StatementPrincipal> {
 
 impl StatementPrincipal {
     fn names(&self, principal: &Principal) -> Option<PrincipalMatch> {
-        let is_service = matches!(principal.kind, PrincipalKind::Service { .. });
+        // Neither is a principal of the account.
+        let is_nobody = matches!(
+            principal.kind,
+            PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. }
+        );
         match self {
             Self::Anyone => Some(PrincipalMatch::Exact),
             Self::Account(account) => {
-                (!is_service && *account == principal.account).then_some(PrincipalMatch::Account)
+                (!is_nobody && *account == principal.account).then_some(PrincipalMatch::Account)
             }
             Self::Entity { arn, unique_id } => match unique_id {
                 Some(id) => entity(principal, |p| p.unique_id == *id),
@@ -165,14 +173,25 @@ impl StatementPrincipal {
             },
             Self::UniqueId(id) => entity(principal, |p| p.unique_id == *id),
             Self::Session(arn) => {
-                let session = matches!(principal.kind, PrincipalKind::AssumedRole { .. });
+                let session = matches!(
+                    principal.kind,
+                    PrincipalKind::AssumedRole { .. } | PrincipalKind::FederatedUser { .. }
+                );
                 (session && principal.arn == *arn).then_some(PrincipalMatch::Exact)
             }
             Self::Service(name) => {
                 principal.service_names().contains(name).then_some(PrincipalMatch::Exact)
             }
-            // Nobody signs in through an identity provider here.
-            Self::Federated(_) => None,
+            Self::Federated(provider) => match &principal.kind {
+                PrincipalKind::WebIdentity { provider_arn, .. } => {
+                    (provider_arn == provider).then_some(PrincipalMatch::Exact)
+                }
+                PrincipalKind::Root
+                | PrincipalKind::User { .. }
+                | PrincipalKind::AssumedRole { .. }
+                | PrincipalKind::FederatedUser { .. }
+                | PrincipalKind::Service { .. } => None,
+            },
         }
     }
 }
@@ -180,8 +199,13 @@ impl StatementPrincipal {
 fn entity(principal: &Principal, same: impl Fn(&Principal) -> bool) -> Option<PrincipalMatch> {
     let strength = match principal.kind {
         PrincipalKind::User { .. } => PrincipalMatch::Exact,
-        PrincipalKind::AssumedRole { .. } => PrincipalMatch::Role,
-        PrincipalKind::Root | PrincipalKind::Service { .. } => return None,
+        // What names the role or user behind a session is limited by the session's policies.
+        PrincipalKind::AssumedRole { .. }
+        | PrincipalKind::FederatedUser { maker: Maker::User, .. } => PrincipalMatch::Role,
+        PrincipalKind::Root
+        | PrincipalKind::FederatedUser { maker: Maker::Root, .. }
+        | PrincipalKind::WebIdentity { .. }
+        | PrincipalKind::Service { .. } => return None,
     };
     same(principal).then_some(strength)
 }

@@ -6,7 +6,7 @@ use crate::account;
 use crate::entity::{self, Entity, Kind};
 use crate::error::{CredentialError, Result};
 use crate::role;
-use crate::session::{Whose, role_principal};
+use crate::session::{Whose, federated_principal, role_principal};
 use crate::tag;
 use base::{AccountId, InstanceId, Secret, Timestamp};
 use iam::Principal;
@@ -93,6 +93,19 @@ impl Identity {
                 let tags = tag::of(tx, &entity.account, &entity.unique_id)?;
                 let role = role::complete(tx, entity)?;
                 role_principal(&role, &content, tags)
+            }
+            Whose::Federated(maker, name) => {
+                let maker = match AccountId::parse(maker) {
+                    Ok(account) => {
+                        account::find(tx, &account)?.ok_or(CredentialError::Unknown)?;
+                        Principal::root(&account)
+                    }
+                    Err(_) => {
+                        let user = of_kind(tx, maker, Kind::User)?;
+                        user_principal(tx, &user)?
+                    }
+                };
+                federated_principal(&maker, name, &content)
             }
         };
         let session_policies = content.policies;

@@ -4,7 +4,7 @@ use crate::entity::{self, Entity, Kind};
 use crate::error::{Error, Result};
 use crate::{Identity, attachment, group, inline, managed};
 use base::AccountId;
-use iam::{AttachedPolicy, Layer, Layers, PolicyKind, Principal, PrincipalKind};
+use iam::{AttachedPolicy, Layer, Layers, Maker, PolicyKind, Principal, PrincipalKind};
 use meta::Tx;
 
 impl Identity {
@@ -23,9 +23,13 @@ impl Identity {
     ) -> Result<Layers> {
         let mut layers = Layers::default();
         let kind = match principal.kind {
-            PrincipalKind::User { .. } => Some(Kind::User),
+            PrincipalKind::User { .. }
+            | PrincipalKind::FederatedUser { maker: Maker::User, .. } => Some(Kind::User),
             PrincipalKind::AssumedRole { .. } => Some(Kind::Role),
-            PrincipalKind::Root | PrincipalKind::Service { .. } => None,
+            PrincipalKind::Root
+            | PrincipalKind::FederatedUser { maker: Maker::Root, .. }
+            | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Service { .. } => None,
         };
         if let Some(kind) = kind {
             let entity = entity::find_by_id(tx, &principal.unique_id)?;
@@ -97,5 +101,5 @@ impl Identity {
 }
 
 /// A policy that allows nothing and leaves to others what they allow.
-const NOTHING: &str =
+pub(crate) const NOTHING: &str =
     r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":"*","Resource":"*"}}"#;

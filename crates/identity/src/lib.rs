@@ -35,6 +35,7 @@ mod seal;
 pub mod session;
 pub mod summary;
 pub mod tag;
+pub mod web_identity;
 
 pub use credential::{Credential, host_principal};
 pub use entity::{Entity, Kind};

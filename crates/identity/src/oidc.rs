@@ -254,6 +254,12 @@ pub fn set_keys(tx: &mut Tx<'_>, provider: &Provider, keys: Option<&str>) -> Res
     Ok(())
 }
 
+/// The thumbprint of a certificate: SHA-1 in lower-case hexadecimal (IAM API, `ThumbprintList`).
+pub fn thumbprint(certificate: &[u8]) -> String {
+    let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+    hex::encode(aws_lc_rs::digest::digest(sha1, certificate))
+}
+
 /// Removes a provider. Roles that trust it keep their policies, which then let nobody in.
 ///
 /// # Errors

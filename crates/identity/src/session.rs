@@ -29,6 +29,8 @@ pub const SESSION_SECONDS_MIN: i64 = 900;
 pub const USER_SESSION_SECONDS_MAX: i64 = 129_600;
 /// How long a user's own session lasts when nothing else is said.
 pub const USER_SESSION_SECONDS_DEFAULT: i64 = 43_200;
+/// Longest name of a federated user (STS API, `Name`).
+const FEDERATED_NAME_MAX: usize = 32;
 /// The longest session of a root's own, and of a role assumed by another role's session.
 pub const HOUR_SECONDS: i64 = 3600;
 
@@ -71,6 +73,28 @@ pub struct AssumeRole {
     pub source_identity: Option<String>,
 }
 
+/// What limits and describes a federated user.
+#[derive(Clone, Debug, Default)]
+pub struct Federate {
+    /// The name.
+    pub name: String,
+    /// How long the session shall last.
+    pub duration_seconds: Option<i64>,
+    /// A policy that limits it. Without any, the session may do nothing by itself.
+    pub policy: Option<String>,
+    /// Managed policies that limit it.
+    pub policy_arns: Vec<String>,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+impl AssumeRole {
+    /// Whether the session carries policies or tags, which take room.
+    pub fn is_limited(&self) -> bool {
+        self.policy.is_some() || !self.policy_arns.is_empty() || !self.tags.is_empty()
+    }
+}
+
 /// What a token says.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Content {
@@ -89,6 +113,9 @@ pub(crate) struct Content {
     pub(crate) transitive_tag_keys: Vec<String>,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub(crate) source_identity: Option<String>,
+    /// The provider whose token began the session.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) federated_provider: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,6 +129,10 @@ pub(crate) enum Whose {
     /// The role with this unique id, under this session name.
     #[serde(rename = "r")]
     Role(String, String),
+    /// A federated user: the account whose root made it or the unique id of the user who did, and
+    /// the name.
+    #[serde(rename = "f")]
+    Federated(String, String),
 }
 
 impl Identity {
@@ -127,7 +158,12 @@ impl Identity {
                  role chaining",
             ));
         }
-        let policies = self.session_policies(tx, &role.entity.account, request)?;
+        let policies = session_policies(
+            tx,
+            &role.entity.account,
+            request.policy.as_deref(),
+            &request.policy_arns,
+        )?;
         let (tags, transitive_tag_keys) = session_tags(caller, request)?;
         let source_identity = source_identity(caller, request)?;
         let now = self.now();
@@ -139,6 +175,14 @@ impl Identity {
             tags,
             transitive_tag_keys,
             source_identity,
+            federated_provider: match &caller.kind {
+                PrincipalKind::WebIdentity { provider_arn, .. } => Some(provider_arn.clone()),
+                PrincipalKind::Root
+                | PrincipalKind::User { .. }
+                | PrincipalKind::AssumedRole { .. }
+                | PrincipalKind::FederatedUser { .. }
+                | PrincipalKind::Service { .. } => None,
+            },
         };
         let role_tags = tag::of(tx, &role.entity.account, &role.entity.unique_id)?;
         let principal = role_principal(role, &content, role_tags);
@@ -155,7 +199,10 @@ impl Identity {
             PrincipalKind::User { .. } => {
                 (Whose::User(caller.unique_id.clone()), USER_SESSION_SECONDS_MAX)
             }
-            PrincipalKind::AssumedRole { .. } | PrincipalKind::Service { .. } => {
+            PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::FederatedUser { .. }
+            | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Service { .. } => {
                 return Err(Error::validation(
                     "Cannot call GetSessionToken with session credentials",
                 ));
@@ -173,44 +220,64 @@ impl Identity {
             tags: Tags::new(),
             transitive_tag_keys: Vec::new(),
             source_identity: None,
+            federated_provider: None,
         };
         let principal = Principal { token_issue_time: Some(now), ..caller.clone() };
         self.issue(content, principal)
     }
 
-    fn session_policies(
+    /// Begins a session of a federated user. Whether the caller may is decided before.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for name and duration; policies' and tags' own.
+    pub fn federate(
         &self,
         tx: &mut Tx<'_>,
-        account: &AccountId,
-        request: &AssumeRole,
-    ) -> Result<Vec<String>> {
-        if request.policy_arns.len() > SESSION_POLICY_ARNS_MAX {
+        caller: &Principal,
+        request: &Federate,
+    ) -> Result<Session> {
+        let name = &request.name;
+        check_session_name("name", name)?;
+        if name.len() > FEDERATED_NAME_MAX {
             return Err(Error::validation(format!(
-                "1 validation error detected: Value at 'policyArns' failed to satisfy constraint: \
-                 Member must have length less than or equal to {SESSION_POLICY_ARNS_MAX}"
+                "1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: \
+                 Member must have length less than or equal to {FEDERATED_NAME_MAX}"
             )));
         }
-        let mut policies = Vec::new();
-        if let Some(text) = &request.policy {
-            document::check(text, PolicyKind::Session)?;
-            let bytes = quota_bytes(text);
-            if bytes > SESSION_POLICY_BYTES_MAX {
-                let percent = bytes * 100 / SESSION_POLICY_BYTES_MAX;
-                return Err(Error::PackedPolicyTooLarge { percent });
+        let max = match &caller.kind {
+            PrincipalKind::Root => HOUR_SECONDS,
+            PrincipalKind::User { .. } => USER_SESSION_SECONDS_MAX,
+            PrincipalKind::AssumedRole { .. }
+            | PrincipalKind::FederatedUser { .. }
+            | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Service { .. } => {
+                return Err(Error::validation(
+                    "Cannot call GetFederationToken with session credentials",
+                ));
             }
-            policies.push(text.clone());
+        };
+        let seconds = request.duration_seconds.unwrap_or(USER_SESSION_SECONDS_DEFAULT.min(max));
+        // A root may ask for more and gets an hour, as with a session of its own.
+        check_duration(seconds, SESSION_SECONDS_MIN, USER_SESSION_SECONDS_MAX)?;
+        tag::check(&request.tags)?;
+        let (policy, arns) = (request.policy.as_deref(), &request.policy_arns);
+        let mut policies = session_policies(tx, &caller.account, policy, arns)?;
+        if policies.is_empty() {
+            policies.push(crate::layers::NOTHING.to_owned());
         }
-        for arn in &request.policy_arns {
-            managed::find(tx, account, arn).map_err(|error| match error {
-                Error::NoSuchEntity { .. } => {
-                    let message = format!("Policy {arn} does not exist or is not attachable.");
-                    Error::MalformedPolicy { message }
-                }
-                other => other,
-            })?;
-            policies.push(arn.clone());
-        }
-        Ok(policies)
+        let now = self.now();
+        let content = Content {
+            whose: Whose::Federated(caller.unique_id.clone(), name.clone()),
+            issued_at: now.0,
+            expires_at: now.plus_seconds(seconds.min(max)).0,
+            policies,
+            tags: request.tags.clone(),
+            transitive_tag_keys: Vec::new(),
+            source_identity: None,
+            federated_provider: None,
+        };
+        let principal = federated_principal(caller, name, &content);
+        self.issue(content, principal)
     }
 
     fn issue(&self, content: Content, principal: Principal) -> Result<Session> {
@@ -260,13 +327,9 @@ pub(crate) fn role_principal(role: &Role, content: &Content, role_tags: Tags) ->
         unreachable!("only sessions of roles have a role");
     };
     let entity = &role.entity;
-    let mut tags = role_tags;
-    for (key, value) in &content.tags {
-        tags.retain(|existing, _| existing.to_lowercase() != key.to_lowercase());
-        tags.insert(key.clone(), value.clone());
-    }
     Principal {
-        tags,
+        tags: overlaid(role_tags, &content.tags),
+        federated_provider: content.federated_provider.clone(),
         source_identity: content.source_identity.clone(),
         token_issue_time: Some(Timestamp(content.issued_at)),
         transitive_tag_keys: content.transitive_tag_keys.iter().cloned().collect(),
@@ -278,6 +341,60 @@ pub(crate) fn role_principal(role: &Role, content: &Content, role_tags: Tags) ->
             session_name,
         )
     }
+}
+
+/// Checks the policies that are to limit a session.
+fn session_policies(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    policy: Option<&str>,
+    policy_arns: &[String],
+) -> Result<Vec<String>> {
+    if policy_arns.len() > SESSION_POLICY_ARNS_MAX {
+        return Err(Error::validation(format!(
+            "1 validation error detected: Value at 'policyArns' failed to satisfy constraint: \
+                 Member must have length less than or equal to {SESSION_POLICY_ARNS_MAX}"
+        )));
+    }
+    let mut policies = Vec::new();
+    if let Some(text) = policy {
+        document::check(text, PolicyKind::Session)?;
+        let bytes = quota_bytes(text);
+        if bytes > SESSION_POLICY_BYTES_MAX {
+            let percent = bytes * 100 / SESSION_POLICY_BYTES_MAX;
+            return Err(Error::PackedPolicyTooLarge { percent });
+        }
+        policies.push(text.to_owned());
+    }
+    for arn in policy_arns {
+        managed::find(tx, account, arn).map_err(|error| match error {
+            Error::NoSuchEntity { .. } => {
+                let message = format!("Policy {arn} does not exist or is not attachable.");
+                Error::MalformedPolicy { message }
+            }
+            other => other,
+        })?;
+        policies.push(arn.clone());
+    }
+    Ok(policies)
+}
+
+/// The principal of a federated user: the tags of the user who made it, overlaid by the session's.
+pub(crate) fn federated_principal(maker: &Principal, name: &str, content: &Content) -> Principal {
+    Principal {
+        tags: overlaid(maker.tags.clone(), &content.tags),
+        token_issue_time: Some(Timestamp(content.issued_at)),
+        ..Principal::federated_user(maker, name)
+    }
+}
+
+/// Tags with others that replace those of the same key, whatever its case.
+fn overlaid(mut tags: Tags, over: &Tags) -> Tags {
+    for (key, value) in over {
+        tags.retain(|existing, _| existing.to_lowercase() != key.to_lowercase());
+        tags.insert(key.clone(), value.clone());
+    }
+    tags
 }
 
 fn check_session_name(parameter: &str, name: &str) -> Result<()> {

@@ -34,6 +34,16 @@ impl View {
         Ok(Self { account: call.account().clone(), readable })
     }
 
+    /// The view that a denial carries: what the caller's account may see without asking further. The
+    /// policy of a key is not of it.
+    pub(crate) fn of_denied(account: &AccountId, resource: &str) -> Self {
+        let is_key = Arn::parse(resource).is_some_and(|arn| arn.service == "kms");
+        Self {
+            account: account.clone(),
+            readable: BTreeMap::from([(resource.to_owned(), !is_key)]),
+        }
+    }
+
     /// Whether the policy of a resource may be shown.
     pub(crate) fn reads(&self, resource: &str, owner: &AccountId) -> bool {
         *owner == self.account && self.readable.get(resource).copied().unwrap_or(false)

@@ -209,8 +209,15 @@ impl Replay {
         let (resource, asked) = (decided.resource.clone(), decided.action.clone());
         let verdicts = call.world.db.read(move |tx| {
             let layers = match caller.kind {
-                PrincipalKind::Service { .. } => Layers::default(),
-                _ => identity.layers(tx, &caller, &[]).map_err(Error::from)?,
+                PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => {
+                    Layers::default()
+                }
+                PrincipalKind::Root
+                | PrincipalKind::User { .. }
+                | PrincipalKind::AssumedRole { .. }
+                | PrincipalKind::FederatedUser { .. } => {
+                    identity.layers(tx, &caller, &[]).map_err(Error::from)?
+                }
             };
             let mut judge = |key: &Key, revoked: Option<&str>| {
                 let question = Question {

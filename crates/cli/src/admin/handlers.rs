@@ -14,6 +14,8 @@ use ebs::tag;
 use events::{Filter, Found, Lookup};
 use identity::access_key::{self, Owner};
 use identity::account;
+use identity::oidc;
+use identity::web_identity::KeySet;
 use serde_json::Value;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::NbdCredentials { instance, device } => {
             nbd_credentials(&desk.nbd, &instance, &device)
         }
+        Request::OidcKeys { account, url, keys } => oidc_keys(world, &account, &url, keys).await,
         Request::Trail(query) => trail(world, query).await,
         Request::Collections { region, limit } => collections(world, &region, limit).await,
         Request::Usage { region } => usage(world, &region).await,
@@ -63,6 +66,25 @@ fn nbd_credentials(nbd: &Nbd, instance: &str, device: &str) -> Result<Value, Str
         address: address.map(|address| address.to_string()),
     };
     serde_json::to_value(made).map_err(sentence)
+}
+
+async fn oidc_keys(
+    world: &Arc<World>,
+    account: &str,
+    url: &str,
+    keys: Option<String>,
+) -> Result<Value, String> {
+    let account = AccountId::parse(account).map_err(sentence)?;
+    let issuer = oidc::issuer_of_url(url).map_err(sentence)?;
+    if let Some(text) = &keys {
+        KeySet::parse(text)?;
+    }
+    let written = world.db.write(move |tx| {
+        let provider = oidc::find(tx, &account, &issuer)?;
+        oidc::set_keys(tx, &provider, keys.as_deref())
+    });
+    written.await.map_err(sentence)?;
+    Ok(Value::Null)
 }
 
 async fn create_account(world: &Arc<World>, name: String) -> Result<Value, String> {

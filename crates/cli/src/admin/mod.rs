@@ -45,6 +45,12 @@ pub(crate) enum Request {
         instance: String,
         device: String,
     },
+    OidcKeys {
+        account: String,
+        url: String,
+        /// A JSON web key set; absent to have it fetched.
+        keys: Option<String>,
+    },
     Trail(TrailQuery),
     Check(CheckRequest),
     Collections {
@@ -235,11 +241,24 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
         AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,
         AdminCommand::DomainKey(command) => root::domain_key(&mut out, dir, command)?,
+        AdminCommand::OidcKeys { account, url, file } => hand_over_keys(dir, account, url, file)?,
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;
             print_env(&mut out, &read(value)?, region)?;
         }
     }
+    Ok(())
+}
+
+/// Hands over the keys of a token issuer, or has them fetched again.
+fn hand_over_keys(
+    dir: &Path,
+    account: &base::AccountId,
+    url: &str,
+    file: &Option<PathBuf>,
+) -> Result<(), Failure> {
+    let keys = file.as_ref().map(std::fs::read_to_string).transpose()?;
+    ask(dir, &Request::OidcKeys { account: account.to_string(), url: url.to_owned(), keys })?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         nbd_listen: None,
         nbd_names: Vec::new(),
         tls_cert: None,
+        oidc_ca_file: None,
         tls_key: None,
         meta_url: None,
         seal: crate::seal::SealArgs::default(),

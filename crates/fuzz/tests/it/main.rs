@@ -1,9 +1,14 @@
 //! The fuzz targets; how to run them is in the crate's documentation.
 
+#[path = "../../../iam/tests/it/cases.rs"]
+mod cases;
+mod decisions;
 mod edits;
 mod keys;
 mod nbd;
 mod policies;
+#[path = "../../../iam/tests/it/reference.rs"]
+mod reference;
 mod requests;
 mod signatures;
 mod snapshots;

@@ -115,6 +115,10 @@ fn parse(statements: &[Value], kind: PolicyKind) -> Arc<Policy> {
 
 impl World {
     fn decide(&self) -> Decision {
+        self.decide_with(&self.layers())
+    }
+
+    fn layers(&self) -> Layers {
         let attached = |layer, statements: &Vec<Value>| AttachedPolicy {
             layer,
             name_or_arn: "p".to_owned(),
@@ -122,7 +126,7 @@ impl World {
         };
         let identity =
             (!self.identity.is_empty()).then(|| attached(Layer::Identity, &self.identity));
-        let layers = Layers {
+        Layers {
             identity: identity.into_iter().collect(),
             boundary: self.boundary.as_ref().map(|s| attached(Layer::Boundary, s)),
             session: self.session.iter().map(|s| attached(Layer::Session, s)).collect(),
@@ -140,7 +144,10 @@ impl World {
                     exact_session_or_user: *exact,
                 })
                 .collect(),
-        };
+        }
+    }
+
+    fn decide_with(&self, layers: &Layers) -> Decision {
         let owner = account(OWN);
         let mut context = Context::new();
         context.set_opt("t:tag", self.tag.clone());
@@ -152,8 +159,24 @@ impl World {
                 resource_account: Some(&owner),
                 context: &context,
             },
-            &layers,
+            layers,
         )
+    }
+
+    /// The same with a policy for each statement of the layers that may have several, last first.
+    fn decide_spread(&self) -> Decision {
+        let spread = |layer, statements: &[Value]| -> Vec<AttachedPolicy> {
+            let one = |statement: &Value| AttachedPolicy {
+                layer,
+                name_or_arn: "p".to_owned(),
+                policy: parse(std::slice::from_ref(statement), PolicyKind::Identity),
+            };
+            statements.iter().rev().map(one).collect()
+        };
+        let mut layers = self.layers();
+        layers.identity = spread(Layer::Identity, &self.identity);
+        layers.session = spread(Layer::Session, self.session.as_deref().unwrap_or_default());
+        self.decide_with(&layers)
     }
 
     /// The statement lists, by number: identity, boundary, session, resource.
@@ -239,6 +262,51 @@ proptest! {
         wider.boundary = None;
         wider.session = None;
         prop_assert!(!before || wider.decide().allowed);
+    }
+
+    /// A layer is a set of policies: one policy of all statements is as good as a policy for each, in
+    /// whatever order.
+    #[test]
+    fn how_statements_are_spread_over_policies_changes_nothing(world in world()) {
+        let together = world.decide();
+        let apart = world.decide_spread();
+        prop_assert_eq!(together.allowed, apart.allowed);
+        prop_assert_eq!(together.message(), apart.message());
+    }
+
+    /// Of a statement and its complement exactly one applies.
+    #[test]
+    fn not_action_and_not_principal_are_complements(
+        caller in 0..callers().len(),
+        action in prop::sample::select(vec!["s:*", "s:A", "t:*", "*"]),
+        named in prop::sample::select(vec![OWN, OTHER, "arn:aws:iam::111111111111:user/bob"]),
+    ) {
+        let ask = |statement: Value| World {
+            caller,
+            identity: vec![],
+            boundary: None,
+            session: None,
+            resource: Some((true, vec![statement])),
+            grants: vec![],
+            action: "s:A".to_owned(),
+            tag: None,
+        }
+        .decide();
+        let denied = |decision: Decision| matches!(decision.reason, Reason::ExplicitDeny(_));
+        let base = json!({ "Effect": "Deny", "Resource": "*", "Principal": "*" });
+        let (mut plain, mut not) = (base.clone(), base);
+        plain["Action"] = json!(action);
+        not["NotAction"] = json!(action);
+        prop_assert!(denied(ask(plain)) != denied(ask(not)));
+        // Every name of a caller has to be listed to spare it; one is enough to name it.
+        let names = json!({ "AWS": [named] });
+        let plain = json!({ "Effect": "Deny", "Resource": "*", "Action": "*", "Principal": names });
+        let not = json!({ "Effect": "Deny", "Resource": "*", "Action": "*", "NotPrincipal": names });
+        let (named, others) = (denied(ask(plain)), denied(ask(not)));
+        prop_assert!(named || others);
+        if callers()[caller].kind == iam::PrincipalKind::Root {
+            prop_assert!(named != others);
+        }
     }
 
     #[test]

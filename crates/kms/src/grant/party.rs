@@ -57,6 +57,13 @@ pub(crate) fn names(caller: &Principal) -> Vec<(String, Strength)> {
             (id, Strength::Wide),
             (account, Strength::Wide),
         ],
+        // A grant to the user is one to what stands behind the session.
+        PrincipalKind::FederatedUser { .. } => vec![
+            (format!("session:{}", caller.arn), Strength::Exact),
+            (id, Strength::Wide),
+            (account, Strength::Wide),
+        ],
+        PrincipalKind::WebIdentity { .. } => Vec::new(),
         PrincipalKind::Service { .. } => {
             let names = caller.service_names();
             names.into_iter().map(|n| (format!("service:{n}"), Strength::Exact)).collect()

@@ -183,7 +183,13 @@ impl Whose {
             (Some(name), _) => name,
             (None, PrincipalKind::User { name, .. }) => name.clone(),
             (None, PrincipalKind::Root) => return Ok(Self::Root(call.account().clone())),
-            (None, PrincipalKind::AssumedRole { .. } | PrincipalKind::Service { .. }) => {
+            (
+                None,
+                PrincipalKind::AssumedRole { .. }
+                | PrincipalKind::FederatedUser { .. }
+                | PrincipalKind::WebIdentity { .. }
+                | PrincipalKind::Service { .. },
+            ) => {
                 let message = "Must specify userName when calling with non-User credentials";
                 return Err(Error::new(code::VALIDATION_ERROR, message));
             }

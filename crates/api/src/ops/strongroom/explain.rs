@@ -1,6 +1,7 @@
 //! `strongroom:Explain`: why a call went as it did, from what was written down when it was decided.
 
 use crate::decided::DecisionId;
+use crate::decision::EXPLAIN_ID;
 use crate::error::{INTERNAL, invalid_parameter_of};
 use crate::explain::story::{CallStory, decisions, resources};
 use crate::explain::{Explanation, View};
@@ -61,7 +62,7 @@ impl Operation for Explain {
         }
         let opened = call.world.decisions.open(id).ok();
         let sealed = opened.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let id = sealed.as_ref().and_then(|sealed| sealed["explain_id"].as_str());
+        let id = sealed.as_ref().and_then(|sealed| sealed[EXPLAIN_ID].as_str());
         match id.and_then(DecisionId::parse) {
             Some(id) => Ok(Plan { wanted: Wanted::Decision(id), sealed: true }),
             None => Err(Error::new(

@@ -3,25 +3,16 @@
 //! The trust policy is mandatory. Within the role's account it suffices when it names the caller itself;
 //! across accounts, and when it names a whole account, the caller's own policies have to allow as well.
 
-use super::shared::Credentials;
+use super::shared::{AssumedRoleUser, Credentials, PolicyDescriptor, arns, role_asks, role_of};
 use crate::ops::iam::shared::{Tag, tags_in};
-use crate::{Ask, Call, Error, Granted, Guard, Operation, Service, Spec};
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Shape, code};
 use base::Arn;
 use iam::{Context, PrincipalKind};
-use identity::role::{self, Role};
+use identity::role::Role;
 use identity::session;
-use identity::tag::{self, Tags};
-use std::collections::BTreeMap;
 
 pub(crate) struct AssumeRole;
-
-#[derive(Shape)]
-#[shape(input)]
-pub(crate) struct PolicyDescriptor {
-    #[shape(name = "arn")]
-    arn: Option<String>,
-}
 
 #[derive(Shape)]
 #[shape(input, unsupported(SerialNumber, TokenCode, ProvidedContexts))]
@@ -35,13 +26,6 @@ pub(crate) struct Input {
     transitive_tag_keys: Vec<String>,
     external_id: Option<String>,
     source_identity: Option<String>,
-}
-
-#[derive(Shape)]
-#[shape(output)]
-pub(crate) struct AssumedRoleUser {
-    assumed_role_id: String,
-    arn: String,
 }
 
 #[derive(Shape)]
@@ -74,17 +58,14 @@ impl Operation for AssumeRole {
             let message = format!("{} is invalid", input.role_arn);
             return Err(Error::new(code::VALIDATION_ERROR, message));
         };
-        let wanted = input.role_arn.clone();
-        let found = call.world.db.read(move |tx| {
-            let Some(role) = role::find_by_arn(tx, &wanted)? else { return Ok(None) };
-            let tags = tag::of(tx, &role.entity.account, &role.entity.unique_id)?;
-            Ok::<_, identity::Error>(Some((role, tags)))
-        });
         // A role that does not exist looks like one that does not trust the caller.
-        let Some((role, role_tags)) = found.await? else { return Err(unknown_role(call, &arn)) };
-        let external_id = input.external_id.clone();
+        let Some((role, role_tags)) = role_of(call, &input.role_arn).await? else {
+            return Err(unknown_role(call, &arn));
+        };
+        let mut context = Context::new();
+        context.set_opt("sts:ExternalId", input.external_id.clone());
         let request = request(input)?;
-        let asks = asks(call, &role, &role_tags, &request, external_id)?;
+        let asks = role_asks(call, ("sts:AssumeRole", context), &role, &role_tags, &request)?;
         Ok(Plan { role, request, asks })
     }
 
@@ -96,8 +77,7 @@ impl Operation for AssumeRole {
         let Plan { role, request, .. } = plan.into_inner();
         let identity = call.world.identity.clone();
         let principal = call.caller.principal.clone();
-        let limited =
-            request.policy.is_some() || !request.policy_arns.is_empty() || !request.tags.is_empty();
+        let limited = request.is_limited();
         let session = call
             .world
             .db
@@ -105,10 +85,7 @@ impl Operation for AssumeRole {
             .await?;
         let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
         Ok(Output {
-            assumed_role_user: AssumedRoleUser {
-                assumed_role_id: session.principal.user_id.clone(),
-                arn: session.principal.arn.clone(),
-            },
+            assumed_role_user: AssumedRoleUser::of(&session.principal),
             packed_policy_size: limited.then_some(percent),
             source_identity: session.principal.source_identity.clone(),
             credentials: Credentials::from(session),
@@ -130,58 +107,11 @@ fn request(input: Input) -> Result<session::AssumeRole, Error> {
         session_name: input.role_session_name,
         duration_seconds: input.duration_seconds.map(i64::from),
         policy: input.policy,
-        policy_arns: input.policy_arns.into_iter().filter_map(|policy| policy.arn).collect(),
+        policy_arns: arns(input.policy_arns),
         tags: tags_in(input.tags)?,
         transitive_tag_keys: input.transitive_tag_keys,
         source_identity: input.source_identity,
     })
-}
-
-/// One permission to assume the role, and one each for what the session carries (STS guide, "Passing
-/// session tags" and "Monitor and control actions taken with assumed roles").
-fn asks(
-    call: &Call,
-    role: &Role,
-    role_tags: &Tags,
-    request: &session::AssumeRole,
-    external_id: Option<String>,
-) -> Result<Vec<Ask>, Error> {
-    let mut context = Context::new();
-    context.set("sts:RoleSessionName", request.session_name.as_str());
-    context.set_opt("sts:ExternalId", external_id);
-    context.set_opt("sts:DurationSeconds", request.duration_seconds.map(|n| n.to_string()));
-    let caller = &call.caller.principal;
-    let source_identity = request.source_identity.as_ref().or(caller.source_identity.as_ref());
-    context.set_opt("sts:SourceIdentity", source_identity.cloned());
-    set_tags(&mut context, "aws:RequestTag", &request.tags);
-    set_tags(&mut context, "aws:ResourceTag", role_tags);
-    set_tags(&mut context, "iam:ResourceTag", role_tags);
-    if !request.tags.is_empty() {
-        context.set_multi("aws:TagKeys", request.tags.keys().cloned());
-    }
-    if !request.transitive_tag_keys.is_empty() {
-        context.set_multi("sts:TransitiveTagKeys", request.transitive_tag_keys.clone());
-    }
-    let mut actions = vec!["sts:AssumeRole"];
-    if !request.tags.is_empty() || !caller.transitive_tag_keys.is_empty() {
-        actions.push("sts:TagSession");
-    }
-    if source_identity.is_some() {
-        actions.push("sts:SetSourceIdentity");
-    }
-    let layer = role.trust_layer()?;
-    let ask = |action: &str| {
-        Ask::on(action, &role.entity.arn(), &role.entity.account).with(context.clone()).guarded(
-            Guard::Resource { layer: layer.clone(), grants: Vec::new(), missed: Vec::new() },
-        )
-    };
-    Ok(actions.into_iter().map(ask).collect())
-}
-
-fn set_tags(context: &mut Context, prefix: &str, tags: &BTreeMap<String, String>) {
-    for (key, value) in tags {
-        context.set(&format!("{prefix}/{key}"), value.as_str());
-    }
 }
 
 #[cfg(test)]

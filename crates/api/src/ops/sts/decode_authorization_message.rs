@@ -43,34 +43,70 @@ impl Operation for DecodeAuthorizationMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decided::DecisionId;
-    use crate::testing::{account, bench, run};
-    use iam::{Context, Layers, Principal, Request};
-    use serde_json::json;
+    use crate::testing::{Bench, account, bench, run, run_named};
+    use serde_json::{Value, json};
+
+    /// Who was refused a volume, and the encoded message of the refusal.
+    async fn refused(bench: &Bench, effect: &str, action: &str) -> (Call, String) {
+        let statement = json!({ "Sid": "Disks", "Effect": effect, "Action": action, "Resource": "*" });
+        let policy = json!({ "Version": "2012-10-17", "Statement": statement }).to_string();
+        let eve = bench.user(&account(1), "eve", &policy).await;
+        let input = json!({ "AvailabilityZone": "us-east-1a", "Size": 1 });
+        let refused = run_named(&eve, Service::Ec2, "CreateVolume", input).await;
+        let sentence = refused.expect_err("denied").0.message;
+        let encoded = sentence.rsplit(' ').next().expect("the message ends the sentence");
+        (eve, encoded.to_owned())
+    }
+
+    async fn decoded(bench: &Bench, encoded: &str) -> Value {
+        let root = bench.root(&account(1), "us-east-1");
+        let input = json!({ "EncodedMessage": encoded });
+        let reply = run::<DecodeAuthorizationMessage>(&root, input).await.expect("ours");
+        let text = reply["DecodedMessage"].as_str().expect("a text");
+        serde_json::from_str(text).expect("a document")
+    }
 
     #[tokio::test]
-    async fn a_denial_is_opened_and_a_changed_one_is_not() {
+    async fn a_denying_statement_is_named() {
         let bench = bench().await;
-        let user = Principal::user(&account(1), "/", "eve", "AIDAEVE");
-        let request = Request {
-            principal: &user,
-            action: "ec2:CreateVolume",
-            resource: "*",
-            resource_account: None,
-            context: &Context::new(),
-        };
-        let denied = iam::evaluate(&request, &Layers::default());
-        let event_id = base::id::uuid(&*bench.world.rng);
-        let id = DecisionId { account: account(1), event_id, number: Some(1) };
-        let encoded = bench.world.decisions.seal(&*bench.world.rng, &denied, Some(&id));
-        let call = bench.root(&account(1), "us-east-1");
-        let input = json!({"EncodedMessage": encoded});
-        let reply = run::<DecodeAuthorizationMessage>(&call, input).await.expect("ours");
-        let text = reply["DecodedMessage"].as_str().expect("a text");
-        assert!(text.contains("ec2:CreateVolume"), "{text}");
+        let (_, encoded) = refused(&bench, "Deny", "ec2:CreateVolume").await;
+        let message = decoded(&bench, &encoded).await;
+        assert_eq!(message["explicitDeny"], true);
+        let matched = &message["matchedStatements"]["items"][0];
+        let (sid, effect) = (&matched["statementId"], &matched["effect"]);
+        assert_eq!((sid, effect), (&json!("Disks"), &json!("DENY")));
+    }
 
-        let changed = json!({"EncodedMessage": format!("{encoded}A")});
-        let refused = run::<DecodeAuthorizationMessage>(&call, changed).await;
+    #[tokio::test]
+    async fn a_message_is_the_decision_of_the_trail() {
+        let bench = bench().await;
+        let (eve, encoded) = refused(&bench, "Allow", "ec2:DeleteVolume").await;
+        let message = decoded(&bench, &encoded).await;
+        assert_eq!((&message["allowed"], &message["explicitDeny"]), (&json!(false), &json!(false)));
+        let context = &message["context"];
+        assert_eq!(context["action"], "ec2:CreateVolume");
+        assert_eq!(context["resource"], "arn:aws:ec2:us-east-1:111111111111:volume/*");
+        assert_eq!(context["principal"]["arn"], eve.caller.principal.arn);
+        let size = json!({ "key": "ec2:volumesize", "values": { "items": [{ "value": "1" }] } });
+        let conditions = context["conditions"]["items"].as_array().expect("a list");
+        assert!(conditions.contains(&size), "{conditions:?}");
+
+        let id = eve.notes.explain_id().expect("it was decided");
+        assert_eq!(message["explainId"], id);
+        let root = bench.root(&account(1), "us-east-1");
+        let told = run_named(&root, Service::Strongroom, "Explain", json!({ "Id": id })).await;
+        let told = told.expect("kept");
+        let told: Value = serde_json::from_str(told["Explanation"].as_str().expect("a text")).unwrap();
+        assert_eq!(message["decision"], told["calls"][0]["decisions"][0]);
+    }
+
+    #[tokio::test]
+    async fn a_changed_message_is_not_opened() {
+        let bench = bench().await;
+        let (_, encoded) = refused(&bench, "Allow", "ec2:DeleteVolume").await;
+        let root = bench.root(&account(1), "us-east-1");
+        let changed = json!({ "EncodedMessage": format!("{encoded}A") });
+        let refused = run::<DecodeAuthorizationMessage>(&root, changed).await;
         let code = refused.expect_err("changed").code();
         assert_eq!(code, "InvalidAuthorizationMessageException");
     }
