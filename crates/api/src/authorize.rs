@@ -14,25 +14,16 @@ use std::sync::{Arc, OnceLock};
 /// # Errors
 /// Only when the policies cannot be read; a denial is a [`Decision`].
 pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
-    let mut layers = identity_layers(call).await?;
+    let mut layers = match &ask.guard {
+        // Nobody's policies are asked, not even one that denies (STS API, GetCallerIdentity).
+        Guard::Anyone => Layers { identity: vec![allow_all()], ..Layers::default() },
+        Guard::Identity | Guard::Resource { .. } => identity_layers(call).await?,
+    };
     let mut context = global_context(call);
     context.extend(&ask.context);
-    match &ask.guard {
-        Guard::Identity => {}
-        Guard::Resource { layer, grants, missed: _ } => {
-            layers.resource = Some(layer.clone());
-            layers.grants.clone_from(grants);
-        }
-        Guard::Anyone => {
-            // Neither do a boundary and session policies limit what needs no permission.
-            layers.identity.push(allow_all(Layer::Identity));
-            if layers.boundary.is_some() {
-                layers.identity.push(allow_all(Layer::Boundary));
-            }
-            if !layers.session.is_empty() {
-                layers.session.push(allow_all(Layer::Session));
-            }
-        }
+    if let Guard::Resource { layer, grants, missed: _ } = &ask.guard {
+        layers.resource = Some(layer.clone());
+        layers.grants.clone_from(grants);
     }
     let request = iam::Request {
         principal: &call.caller.principal,
@@ -110,15 +101,15 @@ pub(crate) fn global_context(call: &Call) -> iam::Context {
     context
 }
 
-/// What stands in for a permission that everybody has; explicit denies still win over it.
-fn allow_all(layer: Layer) -> AttachedPolicy {
+/// What stands in for a permission that everybody has.
+fn allow_all() -> AttachedPolicy {
     static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
     let policy = POLICY.get_or_init(|| {
         let text = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
         Arc::new(Policy::parse(text, PolicyKind::Identity).expect("the constant is a policy"))
     });
     AttachedPolicy {
-        layer,
+        layer: Layer::Identity,
         name_or_arn: "needs no permission".to_owned(),
         policy: Arc::clone(policy),
     }

@@ -87,8 +87,8 @@ pub enum Guard {
         /// Grants of the caller that do not, for explanations.
         missed: Vec<kms::guard::MissedGrant>,
     },
-    /// Needs no permission at all; only an explicit deny of the caller's own policies stops it.
-    /// For `sts:GetCallerIdentity` and its like (IAM guide: "no permissions are required").
+    /// Needs no permission, and no policy can take it away: `sts:GetCallerIdentity` and
+    /// `sts:GetSessionToken` (STS API, "Permissions" of both).
     Anyone,
 }
 

@@ -61,4 +61,14 @@ mod tests {
             })
         );
     }
+
+    #[tokio::test]
+    async fn no_policy_takes_it_away() {
+        let bench = bench().await;
+        let deny = json!({ "Version": "2012-10-17", "Statement":
+            { "Effect": "Deny", "Action": "*", "Resource": "*" } });
+        let mut eve = bench.user(&account(1), "eve", &deny.to_string()).await;
+        eve.caller.session_policies = vec![deny.to_string()];
+        run::<GetCallerIdentity>(&eve, json!({})).await.expect("a deny does not stop it");
+    }
 }
