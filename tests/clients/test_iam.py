@@ -198,14 +198,19 @@ def test_presigned_urls_are_good_for_their_time(one):
 
 
 def test_sessions_of_ones_own(server, one):
-    fay = one.user("fay", allow("iam:ListUsers")["Statement"][0])
+    fay = one.user("fay", allow(["iam:ListUsers", "kms:ListKeys"])["Statement"][0])
     credentials = fay.client("sts").get_session_token(DurationSeconds=900)["Credentials"]
-    session = boto3.client(
-        "iam",
-        region_name=REGION,
-        endpoint_url=server.url,
-        aws_access_key_id=credentials["AccessKeyId"],
-        aws_secret_access_key=credentials["SecretAccessKey"],
-        aws_session_token=credentials["SessionToken"],
-    )
-    session.list_users()
+
+    def session(service):
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=server.url,
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
+        )
+
+    session("kms").list_keys()
+    # IAM is closed to such credentials, as it is on AWS without MFA.
+    refused("InvalidClientTokenId", session("iam").list_users)

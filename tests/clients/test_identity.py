@@ -151,7 +151,7 @@ def test_a_federated_user(server, one):
     assert who["Arn"] == f"arn:aws:sts::{one.id}:federated-user/ann"
     ann.client("kms").list_keys()
     refused("AccessDeniedException", ann.client("kms").create_key)
-    refused("AccessDenied", ann.client("iam").list_users)
+    refused("InvalidClientTokenId", ann.client("iam").list_users)
     info = one.aws("sts", "get-access-key-info", "--access-key-id", maker.access_key)
     assert info["Account"] == one.id
 

@@ -35,25 +35,41 @@ pub(crate) async fn decide(call: &Call, ask: &Ask) -> Result<Decision, Error> {
     Ok(iam::evaluate(&request, &layers))
 }
 
-/// Refuses what no policy can give: federated users call neither IAM nor STS, but for asking who they
-/// are (IAM guide, "Compare AWS STS credentials").
+/// Refuses what no policy can give: the credentials of GetSessionToken and GetFederationToken open
+/// neither IAM (without MFA, which is not served) nor STS, but for asking who one is and, of the first,
+/// for assuming roles (IAM guide, "Compare AWS STS credentials").
 ///
 /// # Errors
-/// `AccessDenied`.
+/// The refusal of the service, with the code its clients see on AWS.
 pub(crate) fn check_open(call: &Call, spec: &Spec) -> Result<(), Error> {
-    let federated = matches!(call.caller.principal.kind, PrincipalKind::FederatedUser { .. });
-    let closed = match spec.service {
-        Service::Iam => true,
-        Service::Sts => spec.name != "GetCallerIdentity",
-        Service::Ec2 | Service::Ebs | Service::Kms | Service::CloudTrail | Service::Strongroom => {
-            false
+    let principal = &call.caller.principal;
+    let (credentials, opens_roles) = match &principal.kind {
+        PrincipalKind::FederatedUser { .. } => ("federation token", false),
+        PrincipalKind::Root | PrincipalKind::User { .. } if principal.token_issue_time.is_some() => {
+            ("session", true)
         }
+        PrincipalKind::Root
+        | PrincipalKind::User { .. }
+        | PrincipalKind::AssumedRole { .. }
+        | PrincipalKind::WebIdentity { .. }
+        | PrincipalKind::Service { .. } => return Ok(()),
     };
-    if federated && closed {
-        let message = format!("Cannot call {} with federation token credentials", spec.name);
-        return Err(Error::new(awsproto::code::ACCESS_DENIED, message));
+    match (spec.service, spec.name) {
+        (Service::Iam, _) => Err(Error::new(
+            ErrorSpec::sender("InvalidClientTokenId", 403),
+            "The security token included in the request is invalid",
+        )),
+        (Service::Sts, "GetCallerIdentity") => Ok(()),
+        (Service::Sts, "AssumeRole") if opens_roles => Ok(()),
+        (Service::Sts, name) => {
+            let message = format!("Cannot call {name} with {credentials} credentials");
+            Err(Error::new(awsproto::code::ACCESS_DENIED, message))
+        }
+        (
+            Service::Ec2 | Service::Ebs | Service::Kms | Service::CloudTrail | Service::Strongroom,
+            _,
+        ) => Ok(()),
     }
-    Ok(())
 }
 
 /// The caller's own policies. A service, and the role that hosts attach volumes with, have none

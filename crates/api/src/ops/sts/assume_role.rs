@@ -281,6 +281,9 @@ mod tests {
         assert_eq!(session.caller.principal.arn, amy.caller.principal.arn);
         let again = run::<GetSessionToken>(&session, json!({})).await.expect_err("a session");
         assert_eq!(again.code(), "AccessDenied");
+        // IAM is closed to it, however much its user may do there.
+        let closed = run::<ListUsers>(&session, json!({})).await;
+        assert_eq!(closed.expect_err("a session").code(), "InvalidClientTokenId");
         let text = |name: &str| reply["Credentials"][name].as_str().expect("a text").to_owned();
         bench.clock.advance_seconds(900);
         let found = bench.world.credential(&text("AccessKeyId"), Some(&text("SessionToken"))).await;

@@ -138,9 +138,12 @@ mod tests {
         let denied = denied.expect_err("amy does not allow");
         assert!(denied.0.message.contains("no identity-based policy allows"), "{denied}");
         // IAM is closed to federated users, and so is STS but for one question.
-        for (service, name) in [(Service::Iam, "ListUsers"), (Service::Sts, "GetSessionToken")] {
+        for (service, name, code) in [
+            (Service::Iam, "ListUsers", "InvalidClientTokenId"),
+            (Service::Sts, "GetSessionToken", "AccessDenied"),
+        ] {
             let refused = run_named(&ann, service, name, json!({})).await.expect_err(name);
-            assert_eq!(refused.code(), "AccessDenied", "{name}");
+            assert_eq!(refused.code(), code, "{name}");
         }
         let who = run_named(&ann, Service::Sts, "GetCallerIdentity", json!({})).await;
         assert_eq!(who.expect("anyone may")["UserId"], "111111111111:ann");
