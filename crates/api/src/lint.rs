@@ -1,25 +1,90 @@
 //! Traps in policies that requests save: told in the trail and in a header, never refused.
 
 use crate::call::Call;
+use crate::error::Error;
 use crate::pipeline::Spec;
 use crate::service::Service;
 use awsproto::Value;
 use iam::lint::{Boundary, Purpose, Warning, lint};
 use iam::{Policy, PolicyKind};
+use identity::attachment::{self, Usage};
+use identity::managed;
 
 /// Where the trail has the warnings, under `additionalEventData`.
 pub(crate) const NOTE: &str = "policyWarnings";
 
-/// The traps of the policy in a request, in a line; absent when there are none, or no policy.
-pub(crate) fn of_request(call: &Call, spec: &Spec, input: &Value) -> Option<String> {
-    let (member, kind) = saved(spec)?;
-    let Value::String(text) = input.as_fields()?.get(member)? else { return None };
-    // What cannot be parsed is refused by the operation.
-    let policy = Policy::parse(text, kind).ok()?;
-    let purpose = Purpose { boundary: Boundary::No, account: Some(call.account()) };
-    let warnings = lint(&policy, &purpose);
-    let line: Vec<String> = warnings.iter().map(short).collect();
-    (!line.is_empty()).then(|| line.join(", "))
+/// The traps of the policies in a request, in a line; absent when there are none, or no policy.
+///
+/// # Errors
+/// When the policies that the request names cannot be read.
+pub(crate) async fn of_request(
+    call: &Call,
+    spec: &Spec,
+    input: &Value,
+) -> Result<Option<String>, Error> {
+    let mut line = Vec::new();
+    let mut look = |text: &str, kind, boundary| {
+        // What cannot be parsed is refused by the operation.
+        let Ok(policy) = Policy::parse(text, kind) else { return };
+        let purpose = Purpose { boundary, account: Some(call.account()) };
+        line.extend(lint(&policy, &purpose).iter().map(short));
+    };
+    let text = |member: &str| match input.as_fields()?.get(member)? {
+        Value::String(text) => Some(text.as_str()),
+        _ => None,
+    };
+    if let Some((member, kind)) = saved(spec)
+        && let Some(document) = text(member)
+    {
+        let boundary = match (spec.name, text("PolicyArn")) {
+            ("CreatePolicyVersion", Some(arn)) => limits(call, arn).await?,
+            _ => Boundary::No,
+        };
+        look(document, kind, boundary);
+    }
+    if sets_boundary(spec)
+        && let Some(arn) = text("PermissionsBoundary")
+        && let Some(document) = document(call, arn).await?
+    {
+        look(&document, PolicyKind::Identity, Boundary::Yes);
+    }
+    Ok((!line.is_empty()).then(|| line.join(", ")))
+}
+
+/// Whether a managed policy is the boundary of anybody.
+async fn limits(call: &Call, arn: &str) -> Result<Boundary, Error> {
+    let (account, arn) = (call.account().clone(), arn.to_owned());
+    let used = call.world.db.read(move |tx| match managed::find(tx, &account, &arn) {
+        Ok(policy) => attachment::count(tx, &account, &policy, Usage::PermissionsBoundary),
+        // The operation says so.
+        Err(identity::Error::NoSuchEntity { .. }) => Ok(0),
+        Err(error) => Err(error),
+    });
+    Ok(if used.await? == 0 { Boundary::No } else { Boundary::Yes })
+}
+
+/// The text of a managed policy, if there is one.
+async fn document(call: &Call, arn: &str) -> Result<Option<String>, Error> {
+    let (account, arn) = (call.account().clone(), arn.to_owned());
+    let found = call.world.db.read(move |tx| {
+        let policy = managed::find(tx, &account, &arn)?;
+        managed::find_version(tx, &policy, policy.default_version)
+    });
+    match found.await {
+        Ok(version) => Ok(Some(version.document)),
+        // The operation says so.
+        Err(identity::Error::NoSuchEntity { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a request may name a boundary.
+fn sets_boundary(spec: &Spec) -> bool {
+    spec.service == Service::Iam
+        && matches!(
+            spec.name,
+            "CreateRole" | "CreateUser" | "PutRolePermissionsBoundary" | "PutUserPermissionsBoundary"
+        )
 }
 
 /// The member of a request that is a policy to be saved, and its kind.
@@ -83,5 +148,34 @@ mod tests {
             let page = page.expect("allowed").to_string();
             assert!(page.contains("policyWarnings"), "the first record tells: {page}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_boundary_is_looked_at_as_one() {
+        let bench = bench().await;
+        let root = || bench.root(&account(1), "us-east-1");
+        let iam = async |name: &'static str, input| {
+            let call = root();
+            let made = run_named(&call, Service::Iam, name, input).await.expect("never refused");
+            (made, call.notes.policy_warnings().map(str::to_owned))
+        };
+        let document = |actions: serde_json::Value| {
+            json!({ "Version": "2012-10-17", "Statement":
+                { "Effect": "Allow", "Action": actions, "Resource": "*" } })
+            .to_string()
+        };
+        // As a policy that permits, it forgets nothing.
+        let storage = json!({ "PolicyName": "b", "PolicyDocument": document(json!("ec2:*")) });
+        let (made, told) = iam("CreatePolicy", storage).await;
+        assert_eq!(told, None);
+        let arn = made["Policy"]["Arn"].clone();
+        let ann = json!({ "UserName": "ann", "PermissionsBoundary": arn });
+        let forgets = Some("boundary-forgets-kms".to_owned());
+        assert_eq!(iam("CreateUser", ann.clone()).await.1, forgets);
+        assert_eq!(iam("PutUserPermissionsBoundary", ann).await.1, forgets);
+        let version = |actions| json!({ "PolicyArn": arn, "PolicyDocument": document(actions) });
+        assert_eq!(iam("CreatePolicyVersion", version(json!("ec2:Create*"))).await.1, forgets);
+        let whole = version(json!(["ec2:*", "kms:*"]));
+        assert_eq!(iam("CreatePolicyVersion", whole).await.1, None);
     }
 }

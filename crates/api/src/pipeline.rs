@@ -217,13 +217,17 @@ pub async fn run<O: Operation>(call: &Call, input: Value) -> Result<O::Output, E
         return rehearsed::<O>(call, rehearsal, input).await;
     }
     let mut entry = Entry::new(call, &O::SPEC, &input, <O::Input as Shape>::SCHEMA);
-    let warnings = lint::of_request(call, &O::SPEC, &input);
-    let outcome = steps::<O>(call, input, &mut entry)
-        .await
-        .map_err(|error| error::of_service(O::SPEC.service, error));
-    if let (Ok(_), Some(warnings)) = (&outcome, warnings) {
-        call.notes.warn(warnings);
-    }
+    let outcome = match lint::of_request(call, &O::SPEC, &input).await {
+        Ok(warnings) => {
+            let outcome = steps::<O>(call, input, &mut entry).await;
+            if let (Ok(_), Some(warnings)) = (&outcome, warnings) {
+                call.notes.warn(warnings);
+            }
+            outcome
+        }
+        Err(error) => Err(error),
+    };
+    let outcome = outcome.map_err(|error| error::of_service(O::SPEC.service, error));
     let reply = match &outcome {
         // Replies of calls that only read are not recorded, and may hold a plaintext data key.
         Ok(_) if !O::SPEC.mutates => Ok(Value::empty()),

@@ -63,6 +63,16 @@ pub enum GrantMismatch {
     },
     /// The grant that is asked for would give away more than this one gives.
     GivesMore,
+    /// The caller is none of those who may retire it: its retiring principal, its grantee if RetireGrant
+    /// is among its operations, and whom the account that made it lets.
+    OthersRetire {
+        /// The retiring principal.
+        retiring: Option<String>,
+        /// The grantee, if it may.
+        grantee: Option<String>,
+        /// The account that made it.
+        issuing_account: AccountId,
+    },
 }
 
 /// The key's side of a decision.
@@ -142,6 +152,14 @@ impl Kms {
             exact_session_or_user: strength == Strength::Exact,
         });
         let issued_here = caller.account == grant.issuing_account;
+        let missed = (strength.is_none() && !issued_here).then(|| MissedGrant {
+            grant_id: grant.id.clone(),
+            why: GrantMismatch::OthersRetire {
+                retiring: grant.retiring.as_ref().map(|party| party.shown.clone()),
+                grantee: by_grantee.then(|| grant.grantee.shown.clone()),
+                issuing_account: grant.issuing_account.clone(),
+            },
+        });
         Ok(Guard {
             action: action.iam_name(),
             resource: key.arn(),
@@ -160,7 +178,7 @@ impl Kms {
                 mandatory: true,
             },
             grants: grants.into_iter().collect(),
-            missed: Vec::new(),
+            missed: missed.into_iter().collect(),
             context,
         })
     }

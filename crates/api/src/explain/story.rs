@@ -202,6 +202,8 @@ struct Sight<'a> {
     caller: &'a AccountId,
     owner: AccountId,
     is_key: bool,
+    /// No policy of the key says who retires a grant (spec 20, B.6).
+    retires: bool,
     /// Policies of the caller's side.
     identity: bool,
     /// Policy and grants of the resource.
@@ -218,6 +220,7 @@ impl<'a> Sight<'a> {
             caller,
             owner,
             is_key,
+            retires: decided.action == "kms:RetireGrant",
         }
     }
 
@@ -230,6 +233,7 @@ impl<'a> Sight<'a> {
 
     fn noun(&self, layer: Layer) -> &'static str {
         match layer {
+            Layer::Resource if self.retires => "grant",
             Layer::Resource if self.is_key => "key policy",
             layer => layer.noun(),
         }
@@ -238,6 +242,7 @@ impl<'a> Sight<'a> {
     /// Whose policy it is, for whoever may not read it.
     fn hidden(&self, layer: Layer) -> &'static str {
         match layer {
+            Layer::Resource if self.retires => "the grant",
             Layer::Resource if self.is_key && self.caller != &self.owner => {
                 "the key owner's policy"
             }
@@ -332,6 +337,11 @@ fn remedy(decided: &Decided, sight: &Sight<'_>) -> Option<String> {
             let account = if statement.layer == Layer::Resource { owner } else { caller };
             Some(format!("account {account} must lift the deny in its {noun} for {action}"))
         }
+        Reason::ImplicitDeny(Layer::Resource) if sight.retires => Some(
+            "the account that made the grant, its retiring principal, or its grantee if RetireGrant is \
+             among its operations must retire it; or who may kms:RevokeGrant revokes it"
+                .to_owned(),
+        ),
         Reason::ImplicitDeny(Layer::Resource) if sight.is_key => Some(format!(
             "account {owner} must allow {action} to account {caller} in the key policy of {resource}"
         )),

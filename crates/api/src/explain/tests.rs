@@ -254,3 +254,27 @@ async fn a_source_that_cannot_be_seen_is_explained_with_its_request() {
     assert!(told.contains("allowed  ec2:CopySnapshot"), "{told}");
     assert!(!told.contains(&key), "a source that is hidden stays hidden: {told}");
 }
+
+#[tokio::test]
+async fn who_may_retire_a_grant_is_told() {
+    let stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let all = json!([{ "Effect": "Allow", "Action": "*", "Resource": "*" }]);
+    let (ann, bob) = (stage.user(1, "ann", all.clone()).await, stage.user(2, "bob", all).await);
+    let grant = json!({ "KeyId": key, "GranteePrincipal": bob.arn, "RetiringPrincipal": ann.arn,
+        "Operations": ["Decrypt"] });
+    let made = stage.try_root(1, HERE, Service::Kms, "CreateGrant", grant).await.unwrap();
+    let call = stage.bench.call(bob, HERE);
+    let input = json!({ "KeyId": key, "GrantId": made["GrantId"] });
+    run_named(&call, Service::Kms, "RetireGrant", input).await.expect_err("he may only decrypt");
+    let id = call.notes.explain_id().unwrap();
+    // A key policy that allowed it would change nothing, so nobody is told to write one.
+    let told = stage.explain(&Principal::root(&account(2)), id).await.unwrap();
+    for part in ["layer  grant", "the grant does not allow", "its retiring principal"] {
+        assert!(told.contains(part), "no {part} in\n{told}");
+    }
+    assert!(!told.contains("key policy") && !told.contains("user/ann"), "{told}");
+    let told = stage.explain(&Principal::root(&account(1)), id).await.unwrap();
+    let who = format!("is retired by whom account 111111111111 lets, and by {}", ann.arn);
+    assert!(told.contains(&who), "no {who} in\n{told}");
+}

@@ -140,6 +140,14 @@ impl Display for GrantStory {
                 write!(f, "is for the encryption context {wanted}, the request's is {found}")
             }
             GrantMismatch::GivesMore => write!(f, "gives away less than the grant asked for"),
+            GrantMismatch::OthersRetire { retiring, grantee, issuing_account } => {
+                write!(f, "is retired by whom account {issuing_account} lets")?;
+                let others: Vec<&str> = retiring.iter().chain(grantee).map(String::as_str).collect();
+                match others.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ", and by {}", others.join(" and ")),
+                }
+            }
         }
     }
 }

@@ -199,7 +199,9 @@ impl Replay {
         decisions: &Decisions,
         decided: &Decided,
     ) -> Result<Option<Otherwise>, Error> {
-        let Some(action) = action(&decided.action) else { return Ok(None) };
+        // Who retires a grant is the grant's to say, in every state of the key (spec 20, B.6).
+        let action = action(&decided.action).filter(|action| *action != Action::RetireGrant);
+        let Some(action) = action else { return Ok(None) };
         let facts = facts(&decided.context);
         let context = context(call, record, decisions, decided);
         let (kms, identity) = (self.kms.clone(), self.identity.clone());

@@ -112,6 +112,13 @@ impl Kms {
                 }
                 Ok(party(text, format!("session:{text}")))
             }
+            ("sts", Some("federated-user")) => {
+                let named = parts.next().is_some_and(|name| !name.is_empty());
+                if !named || parts.next().is_some() || self.account_party(tx, &account)?.is_none() {
+                    return Err(nobody());
+                }
+                Ok(party(text, format!("session:{text}")))
+            }
             _ => Err(nobody()),
         }
     }
