@@ -45,7 +45,9 @@ pub(crate) fn check_open(call: &Call, spec: &Spec) -> Result<(), Error> {
     let principal = &call.caller.principal;
     let (credentials, opens_roles) = match &principal.kind {
         PrincipalKind::FederatedUser { .. } => ("federation token", false),
-        PrincipalKind::Root | PrincipalKind::User { .. } if principal.token_issue_time.is_some() => {
+        PrincipalKind::Root | PrincipalKind::User { .. }
+            if principal.token_issue_time.is_some() =>
+        {
             ("session", true)
         }
         PrincipalKind::Root

@@ -83,7 +83,10 @@ fn sets_boundary(spec: &Spec) -> bool {
     spec.service == Service::Iam
         && matches!(
             spec.name,
-            "CreateRole" | "CreateUser" | "PutRolePermissionsBoundary" | "PutUserPermissionsBoundary"
+            "CreateRole"
+                | "CreateUser"
+                | "PutRolePermissionsBoundary"
+                | "PutUserPermissionsBoundary"
         )
 }
 

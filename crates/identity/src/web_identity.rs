@@ -350,15 +350,14 @@ impl Key {
     }
 
     fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let verified = match &self.public {
+        match &self.public {
             Public::Rsa { n, e } => RsaPublicKeyComponents { n, e }
                 .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
                 .is_ok(),
             Public::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
                 .verify(message, signature)
                 .is_ok(),
-        };
-        verified
+        }
     }
 }
 

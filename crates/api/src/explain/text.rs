@@ -142,7 +142,8 @@ impl Display for GrantStory {
             GrantMismatch::GivesMore => write!(f, "gives away less than the grant asked for"),
             GrantMismatch::OthersRetire { retiring, grantee, issuing_account } => {
                 write!(f, "is retired by whom account {issuing_account} lets")?;
-                let others: Vec<&str> = retiring.iter().chain(grantee).map(String::as_str).collect();
+                let others: Vec<&str> =
+                    retiring.iter().chain(grantee).map(String::as_str).collect();
                 match others.is_empty() {
                     true => Ok(()),
                     false => write!(f, ", and by {}", others.join(" and ")),

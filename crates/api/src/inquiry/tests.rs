@@ -133,3 +133,75 @@ async fn changes_are_tried_on_what_was_decided() {
         assert!(error.starts_with("ValidationException"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn changes_of_policies_are_tried_on_what_was_decided() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let allow = |action: Value| json!({ "Effect": "Allow", "Action": action, "Resource": "*" });
+    let user = stage.user(1, "ann", json!([allow(json!(["ec2:*", "kms:*"]))])).await;
+    let other = stage.user(1, "bob", json!([allow(json!("*"))])).await;
+    let volume = json!({ "AvailabilityZone": "us-east-1a", "Size": 1, "Encrypted": true,
+        "KmsKeyId": key });
+    let made = stage.try_as(user.clone(), HERE, Service::Ec2, "CreateVolume", volume.clone()).await;
+    let id = text(&made.unwrap(), "VolumeId");
+    stage.try_as(other, HERE, Service::Ec2, "CreateVolume", volume).await.unwrap();
+    stage.settle().await;
+    stage.try_as(user.clone(), HERE, Service::Iam, "ListUsers", json!({})).await.unwrap_err();
+
+    let policy =
+        |statements: Value| json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+    let what_if = async |more: Value| {
+        let mut input = json!({ "PrincipalArn": user.arn });
+        crate::storage::tests::merge(&mut input, more);
+        stage.answer("WhatIf", input).await
+    };
+    // The same policy changes nothing.
+    let put = |statements: Value| json!({ "Change": "put-policy", "PolicyName": "p", "Policy": policy(statements) });
+    let (answer, told) = what_if(put(json!([allow(json!(["ec2:*", "kms:*"]))]))).await;
+    assert_eq!((&answer["changed"], &answer["affected"]), (&json!([]), &json!([])), "{told}");
+    assert!(answer["replayed"].as_u64().unwrap() >= 4, "{told}");
+    assert_eq!(answer["principal"], user.arn);
+    // Without the keys her volume could not be made; bob's is not looked at.
+    let (answer, told) = what_if(put(json!([allow(json!(["ec2:*", "kms:Describe*"]))]))).await;
+    let affected: Vec<String> =
+        answer["affected"].as_array().unwrap().iter().map(|a| text(a, "resource")).collect();
+    assert_eq!(affected, [id], "{told}");
+    assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+    let changed = answer["changed"].as_array().unwrap();
+    assert!(changed.iter().all(|change| change["who"] == user.arn), "{answer:#}");
+    // What was denied would be allowed.
+    let attach = json!({ "Change": "attach-policy",
+        "PolicyArn": "arn:aws:iam::aws:policy/IAMReadOnlyAccess" });
+    let (answer, told) = what_if(attach).await;
+    let changed = answer["changed"].as_array().unwrap();
+    let opened = |change: &Value| (change["action"].clone(), change["wouldBeAllowed"].clone());
+    assert_eq!(
+        changed.iter().map(opened).collect::<Vec<_>>(),
+        [(json!("iam:ListUsers"), json!(true))]
+    );
+    assert!(told.contains("iam:ListUsers"), "{told}");
+    // A boundary limits, and a policy that goes takes all it allowed.
+    let bound = json!({ "Change": "put-boundary",
+        "PolicyArn": "arn:aws:iam::aws:policy/IAMReadOnlyAccess" });
+    let (bounded, _) = what_if(bound).await;
+    let (deleted, _) = what_if(json!({ "Change": "delete-policy", "PolicyName": "p" })).await;
+    for answer in [bounded, deleted] {
+        let changed = answer["changed"].as_array().unwrap();
+        assert!(changed.iter().any(|change| change["action"] == "ec2:CreateVolume"), "{answer:#}");
+        assert!(changed.iter().all(|change| change["wouldBeAllowed"] == false), "{answer:#}");
+    }
+    for bad in [
+        json!({ "Change": "delete-policy", "PolicyName": "another" }),
+        json!({ "Change": "detach-policy", "PolicyArn": "arn:aws:iam::aws:policy/IAMReadOnlyAccess" }),
+        json!({ "Change": "put-policy", "PolicyName": "p" }),
+        json!({ "Change": "delete-boundary", "KeyId": key }),
+        json!({ "Change": "disable-key" }),
+    ] {
+        let mut input = json!({ "PrincipalArn": user.arn });
+        crate::storage::tests::merge(&mut input, bad.clone());
+        let error = stage.try_root(1, HERE, Service::Strongroom, "WhatIf", input).await;
+        let error = error.expect_err(&bad.to_string());
+        assert!(error.starts_with("Validation"), "{error}");
+    }
+}

@@ -48,7 +48,8 @@ impl Display for WhoCan {
 
 impl Display for WhatIf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "If {} ({}):", self.change, self.key)?;
+        let of = self.key.iter().chain(&self.principal).next().map_or("", String::as_str);
+        writeln!(f, "If {} ({of}):", self.change)?;
         for affected in &self.affected {
             writeln!(f, "  {}: {}", affected.resource, affected.next)?;
         }

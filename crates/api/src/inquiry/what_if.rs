@@ -1,5 +1,8 @@
 //! What a change of a key would break: its volumes and snapshots, and the recorded decisions that
-//! would come out otherwise. The decisions are taken again, over the key as it would be.
+//! would come out otherwise. The decisions are taken again, over the key as it would be. The same of a
+//! user or role and its own policies is in [`principal`].
+
+pub(crate) mod principal;
 
 use crate::authorize;
 use crate::call::{Call, Caller, Forwarded};
@@ -40,7 +43,11 @@ pub(crate) enum Change {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WhatIf {
     pub(crate) version: u8,
-    pub(crate) key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// The user or role whose policies would change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) principal: Option<String>,
     /// The change, in words.
     pub(crate) change: String,
     /// Volumes and snapshots under the key that would next fail, and at what.
@@ -122,7 +129,8 @@ pub(crate) async fn what_if(
     }
     Ok(WhatIf {
         version: VERSION,
-        key: key.arn().to_string(),
+        key: Some(key.arn().to_string()),
+        principal: None,
         change: words(&change),
         affected: affected(call, &key, &change, &changed).await?,
         changed,

@@ -205,10 +205,10 @@ pub(crate) struct WhoCanOptions {
     pub(crate) resource: String,
 }
 
-/// Says what a change of a key would break, without making it.
+/// Says what a change of a key, or of a user's or role's own policies, would break, without making it.
 ///
-/// Volumes and snapshots under the key, and the decisions recorded lately that would come out
-/// otherwise: they are taken again over the key as it would be.
+/// Volumes and snapshots that are concerned, and the decisions recorded lately that would come out
+/// otherwise: they are taken again over the key, or with the policies, as it would be.
 ///
 /// Exit codes: 0 answered, 1 refused, 4 no server answers.
 #[derive(Args)]
@@ -217,13 +217,22 @@ pub(crate) struct WhatIfOptions {
     pub(crate) server: ServerArgs,
     /// The change.
     #[arg(value_enum)]
-    pub(crate) change: KeyChange,
-    /// The key's id or ARN.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key_id: String,
-    /// The candidate policy, of put-key-policy.
-    #[arg(long, value_name = "FILE", required_if_eq("change", "put-key-policy"))]
+    pub(crate) change: WhatIfChange,
+    /// The key's id or ARN, of a change of a key.
+    #[arg(long, value_name = "KEY", required_unless_present = "principal_arn")]
+    pub(crate) key_id: Option<String>,
+    /// The user or role, of a change of its policies.
+    #[arg(long, value_name = "ARN", conflicts_with = "key_id")]
+    pub(crate) principal_arn: Option<String>,
+    /// The candidate policy, of put-key-policy and put-policy.
+    #[arg(long, value_name = "FILE", required_if_eq_any([("change", "put-key-policy"), ("change", "put-policy")]))]
     pub(crate) policy: Option<PathBuf>,
+    /// The name of the inline policy, of put-policy and delete-policy.
+    #[arg(long, value_name = "NAME", required_if_eq_any([("change", "put-policy"), ("change", "delete-policy")]))]
+    pub(crate) policy_name: Option<String>,
+    /// The managed policy, of attach-policy, detach-policy and put-boundary.
+    #[arg(long, value_name = "ARN", required_if_eq_any([("change", "attach-policy"), ("change", "detach-policy"), ("change", "put-boundary")]))]
+    pub(crate) policy_arn: Option<String>,
     /// The grant, of revoke-grant.
     #[arg(long, value_name = "GRANT", required_if_eq("change", "revoke-grant"))]
     pub(crate) grant_id: Option<String>,
@@ -234,7 +243,7 @@ pub(crate) struct WhatIfOptions {
 
 /// A change that is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KeyChange {
+pub(crate) enum WhatIfChange {
     /// The key is disabled.
     DisableKey,
     /// The key's deletion is scheduled.
@@ -243,4 +252,16 @@ pub(crate) enum KeyChange {
     PutKeyPolicy,
     /// A grant is revoked.
     RevokeGrant,
+    /// The user or role has an inline policy with this text.
+    PutPolicy,
+    /// An inline policy is deleted.
+    DeletePolicy,
+    /// A managed policy is attached.
+    AttachPolicy,
+    /// A managed policy is detached.
+    DetachPolicy,
+    /// A managed policy is its permissions boundary.
+    PutBoundary,
+    /// It has no permissions boundary.
+    DeleteBoundary,
 }

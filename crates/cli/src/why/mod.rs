@@ -9,8 +9,8 @@ mod lint;
 use crate::args::{Enforcement, Output};
 use crate::exit::{EXIT_INCOMPLETE, EXIT_WOULD_FAIL, Failure};
 use args::{
-    ExplainOptions, KeyChange, PolicyCommand, PreflightOptions, Purpose, ServerArgs,
-    SuggestOptions, WhatIfOptions, WhoCanCommand,
+    ExplainOptions, PolicyCommand, PreflightOptions, Purpose, ServerArgs, SuggestOptions,
+    WhatIfChange, WhatIfOptions, WhoCanCommand,
 };
 use client::call;
 use serde_json::{Value, json};
@@ -77,10 +77,16 @@ pub(crate) fn who_can(command: &WhoCanCommand) -> Result<(), Failure> {
 
 pub(crate) fn what_if(options: &WhatIfOptions) -> Result<(), Failure> {
     let change = match options.change {
-        KeyChange::DisableKey => "disable-key",
-        KeyChange::ScheduleKeyDeletion => "schedule-key-deletion",
-        KeyChange::PutKeyPolicy => "put-key-policy",
-        KeyChange::RevokeGrant => "revoke-grant",
+        WhatIfChange::DisableKey => "disable-key",
+        WhatIfChange::ScheduleKeyDeletion => "schedule-key-deletion",
+        WhatIfChange::PutKeyPolicy => "put-key-policy",
+        WhatIfChange::RevokeGrant => "revoke-grant",
+        WhatIfChange::PutPolicy => "put-policy",
+        WhatIfChange::DeletePolicy => "delete-policy",
+        WhatIfChange::AttachPolicy => "attach-policy",
+        WhatIfChange::DetachPolicy => "detach-policy",
+        WhatIfChange::PutBoundary => "put-boundary",
+        WhatIfChange::DeleteBoundary => "delete-boundary",
     };
     let policy = match &options.policy {
         None => None,
@@ -91,7 +97,10 @@ pub(crate) fn what_if(options: &WhatIfOptions) -> Result<(), Failure> {
     let given = json!({
         "Change": change,
         "KeyId": options.key_id,
+        "PrincipalArn": options.principal_arn,
         "Policy": policy,
+        "PolicyName": options.policy_name,
+        "PolicyArn": options.policy_arn,
         "GrantId": options.grant_id,
         "Days": options.days,
     });

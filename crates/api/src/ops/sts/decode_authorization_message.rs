@@ -48,7 +48,8 @@ mod tests {
 
     /// Who was refused a volume, and the encoded message of the refusal.
     async fn refused(bench: &Bench, effect: &str, action: &str) -> (Call, String) {
-        let statement = json!({ "Sid": "Disks", "Effect": effect, "Action": action, "Resource": "*" });
+        let statement =
+            json!({ "Sid": "Disks", "Effect": effect, "Action": action, "Resource": "*" });
         let policy = json!({ "Version": "2012-10-17", "Statement": statement }).to_string();
         let eve = bench.user(&account(1), "eve", &policy).await;
         let input = json!({ "AvailabilityZone": "us-east-1a", "Size": 1 });
@@ -96,7 +97,8 @@ mod tests {
         let root = bench.root(&account(1), "us-east-1");
         let told = run_named(&root, Service::Strongroom, "Explain", json!({ "Id": id })).await;
         let told = told.expect("kept");
-        let told: Value = serde_json::from_str(told["Explanation"].as_str().expect("a text")).unwrap();
+        let told: Value =
+            serde_json::from_str(told["Explanation"].as_str().expect("a text")).unwrap();
         assert_eq!(message["decision"], told["calls"][0]["decisions"][0]);
     }
 
