@@ -365,7 +365,7 @@ impl Key {
 mod tests {
     use super::*;
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
+    use aws_lc_rs::rsa::KeySize;
     use aws_lc_rs::signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
     };
@@ -397,8 +397,10 @@ mod tests {
             let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
             match self {
                 Self::Rsa(pair) => {
-                    let parts: PublicKeyComponents<Vec<u8>> = pair.public_key().into();
-                    json!({ "kty": "RSA", "kid": "k", "use": "sig", "n": text(&parts.n), "e": text(&parts.e) })
+                    // PKCS #1: a sequence of 4 bytes, then the modulus behind 5, then the exponent.
+                    let der = pair.public_key().as_ref();
+                    let (n, e) = (&der[9..9 + 256], &der[der.len() - 3..]);
+                    json!({ "kty": "RSA", "kid": "k", "use": "sig", "n": text(n), "e": text(e) })
                 }
                 Self::P256(pair) => {
                     let point = pair.public_key().as_ref();
