@@ -277,7 +277,7 @@ def test_a_service_account_of_a_cluster(server, one, issuer, tmp_path):
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
         "AWS_ROLE_SESSION_NAME": "container",
         "AWS_ENDPOINT_URL": server.url,
-        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "PATH": one.env()["PATH"],
         "HOME": str(tmp_path),
     }
