@@ -11,7 +11,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Runs a program in the root, its output on ours.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    let shown = format!("{command:?}");
+    let shown = shown(command);
     let status = command
         .current_dir(root())
         .status()
@@ -19,22 +19,51 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{shown} failed: {status}")) }
 }
 
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Cargo, as if it were called from a shell. What cargo says of the package it runs, this one, would
+/// have build scripts run again that look at it, and all that depends on them built again, at every
+/// change between this and a shell.
+pub(crate) fn cargo_command() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in
+        names.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
 /// Runs cargo with these arguments.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<(), String> {
-    run(Command::new(env!("CARGO")).args(arguments))
+    run(cargo_command().args(arguments))
+}
+
+/// What cargo prints, when it succeeds.
+pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String, String> {
+    output_of(cargo_command().args(arguments))
 }
 
 /// What a program prints, when it succeeds.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program)
-        .args(arguments)
+    output_of(Command::new(program).args(arguments))
+}
+
+fn output_of(command: &mut Command) -> Result<String, String> {
+    let shown = shown(command);
+    let output = command
         .current_dir(root())
         .output()
-        .map_err(|error| format!("cannot start {program}: {error}"))?;
+        .map_err(|error| format!("cannot start {shown}: {error}"))?;
     if !output.status.success() {
-        return Err(format!("{program} {} failed: {}", arguments.join(" "), output.status));
+        return Err(format!("{shown} failed: {}", output.status));
     }
-    String::from_utf8(output.stdout).map_err(|_| format!("{program} printed no UTF-8"))
+    String::from_utf8(output.stdout).map_err(|_| format!("{shown} printed no UTF-8"))
 }
 
 /// The files git tracks or would track, that end in `suffix`.
@@ -56,7 +85,7 @@ pub(crate) fn cores() -> usize {
 
 /// Where cargo builds.
 pub(crate) fn target_dir() -> Result<PathBuf, String> {
-    let metadata = output(env!("CARGO"), &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata = cargo_output(&["metadata", "--no-deps", "--format-version", "1"])?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
     let dir = metadata["target_directory"].as_str().ok_or("cargo metadata names no target")?;

@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 fn build(package: &str, kind: &str) -> Result<PathBuf, String> {
-    let output = Command::new(env!("CARGO"))
+    let output = command::cargo_command()
         .args(["test", "--quiet", "--profile", "fuzz", "--package", package, "--no-run"])
         .args(["--message-format", "json"])
         .current_dir(command::root())

@@ -115,7 +115,7 @@ fn awake(mutant: &Mutant, replace: &str) -> String {
 
 /// Builds the simulation's tests in the copy; the program that runs them.
 fn build(scratch: &Path) -> Result<PathBuf, String> {
-    let output = Command::new(env!("CARGO"))
+    let output = command::cargo_command()
         .args(["test", "--quiet", "--package", "sim", "--test", "it", "--no-run"])
         .args(["--message-format", "json"])
         // Dependencies are the same and need not be built again.

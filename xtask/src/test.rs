@@ -67,7 +67,7 @@ impl Postgres {
 
 /// Every crate's tests, those of rows also on PostgreSQL.
 fn crates(postgres: &Postgres) -> Result<(), String> {
-    let mut tests = Command::new(env!("CARGO"));
+    let mut tests = command::cargo_command();
     tests.args(["test", "--workspace", "--quiet"]);
     postgres.tell(&mut tests);
     command::run(&mut tests)

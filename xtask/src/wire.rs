@@ -82,7 +82,7 @@ fn models() -> Result<(), String> {
 
 fn table() -> Result<(), String> {
     let arguments = ["run", "--quiet", "--package", "api", "--example", "compatibility"];
-    let text = command::output(env!("CARGO"), &arguments)?;
+    let text = command::cargo_output(&arguments)?;
     let path = command::root().join("docs/compatibility.md");
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -93,7 +93,7 @@ const RECORD: &str = include_str!("wire/record.py");
 fn record() -> Result<(), String> {
     let python = crate::test::environment()?;
     let wire = ["run", "--quiet", "--package", "api", "--example", "wire", "--"];
-    let samples = command::output(env!("CARGO"), &[&wire[..], &["samples"]].concat())?;
+    let samples = command::cargo_output(&[&wire[..], &["samples"]].concat())?;
     let mut recorder = Command::new(python)
         .args(["-c", RECORD])
         .arg(command::root().join("tests/wire"))
