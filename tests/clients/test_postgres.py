@@ -1,10 +1,12 @@
 """The server with its rows in PostgreSQL: the same story, and nothing lost when it is killed."""
 
+import datetime
 import os
 
 import pytest
+import test_key_life as life
 
-from conftest import require
+from conftest import eventually, require
 from steps import (
     attach,
     create_key,
@@ -64,3 +66,34 @@ def test_the_story_on_postgresql(postgres, tmp_path):
     assert read_digest(uri, tmp_path) == digest(image)
     detach(recipient, restored, TARGET_REGION)
     assert trail(owner, EventName="CreateSnapshot")
+
+
+def test_the_life_of_a_key_on_postgresql(postgres):
+    account = postgres.account("life")
+    home, away = account.client("kms"), account.client("kms", TARGET_REGION)
+    key = home.create_key(MultiRegion=True)["KeyMetadata"]["KeyId"]
+    blob = life.encrypt(home, key)
+    home.replicate_key(KeyId=key, ReplicaRegion=TARGET_REGION)
+    eventually(lambda: life.described(away, key)["KeyState"] == "Enabled", 30)
+    home.enable_key_rotation(KeyId=key, RotationPeriodInDays=120)
+    home.rotate_key_on_demand(KeyId=key)
+    assert life.decrypt(away, blob) == life.decrypt(away, life.encrypt(home, key)) == b"text"
+
+    imported, material = life.external(home), os.urandom(32)
+    at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    life.bring(home, imported, material, ValidTo=at)
+    eventually(lambda: life.described(home, imported)["KeyState"] == "PendingImport", 30)
+    life.bring(home, imported, material)
+
+    # What was in memory is written at the end, and what is due is looked at after the start.
+    assert postgres.stop() == 0
+    postgres.start()
+    used = away.get_key_last_usage(KeyId=key)["KeyLastUsage"]
+    assert used["Operation"] == "Decrypt"
+    assert home.get_key_rotation_status(KeyId=key)["RotationPeriodInDays"] == 120
+    home.update_primary_region(KeyId=key, PrimaryRegion=TARGET_REGION)
+    eventually(lambda: life.described(away, key)["KeyState"] == "Enabled", 30)
+    assert len(life.versions(away, key)) == 2
+    assert away.schedule_key_deletion(KeyId=key)["KeyState"] == "PendingReplicaDeletion"
+    log = (postgres.dir / "server.log").read_text()
+    assert "ERROR" not in log, log
