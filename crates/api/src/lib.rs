@@ -44,6 +44,8 @@ mod key_use;
 mod kms_port;
 mod last_use;
 mod lint;
+#[cfg(test)]
+mod matrix;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

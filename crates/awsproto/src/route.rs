@@ -167,7 +167,10 @@ impl Router {
         let Some(service) = service else {
             return match target {
                 Some(target) => self.by_target(self.service_of_target(target), target),
-                None => self.by_action(None, request),
+                None => match self.by_any_path(request) {
+                    Some(route) => Ok(route),
+                    None => self.by_action(None, request),
+                },
             };
         };
         let Some(service) = self.service(service) else {
@@ -186,6 +189,12 @@ impl Router {
         let (prefix, _) = target.rsplit_once('.')?;
         let mut json = self.services.iter().filter(|s| s.protocol == Protocol::AwsJson11);
         json.find(|service| service.target_prefix == prefix).copied()
+    }
+
+    /// The REST operation with the path of a request that says no service: one without a signature.
+    fn by_any_path(&self, request: &Request<'_>) -> Option<Route> {
+        let mut rest = self.services.iter().filter(|s| s.protocol == Protocol::RestJson1);
+        rest.find_map(|service| self.by_path(service, request).ok())
     }
 
     fn by_target(

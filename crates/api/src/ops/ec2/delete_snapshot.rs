@@ -38,6 +38,10 @@ impl Operation for DeleteSnapshot {
         vec![plan.found.ask("ec2:DeleteSnapshot")]
     }
 
+    async fn rehearse(call: &Call, plan: &Plan) -> Result<(), Error> {
+        deletion::guard(&plan.found.snapshot, call.account()).map_err(refusal)
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let (account, region) = (call.account().clone(), call.region.clone());
         let (id, now) = (plan.found.snapshot.id.clone(), call.now);

@@ -66,6 +66,10 @@ impl Operation for DescribeSnapshotAttribute {
         vec![Ask::on(action, &arn, &snapshot.account).with(context)]
     }
 
+    async fn rehearse(_call: &Call, plan: &Plan) -> Result<(), Error> {
+        check_owner(&plan.found)
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let Plan { found, attribute } = plan.into_inner();
         check_owner(&found)?;

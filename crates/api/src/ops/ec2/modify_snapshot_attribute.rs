@@ -123,6 +123,10 @@ impl Operation for ModifySnapshotAttribute {
         vec![Ask::on(action, &arn, &snapshot.account).with(context)]
     }
 
+    async fn rehearse(_call: &Call, plan: &Plan) -> Result<(), Error> {
+        check_owner(&plan.found)
+    }
+
     async fn implied(call: &Call, plan: &Plan, rehearsal: &Rehearsal) -> Result<(), Error> {
         let mut outcome = check_owner(&plan.found);
         if outcome.is_ok() && plan.direction == OperationType::Add {

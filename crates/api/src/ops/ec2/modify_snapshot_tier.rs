@@ -1,5 +1,6 @@
 //! `ec2:ModifySnapshotTier`: archives a snapshot.
 
+use super::modify_snapshot_attribute::check_owner;
 use crate::storage::code::snapshot_not_found;
 use crate::storage::find::FoundSnapshot;
 use crate::storage::tiering::{begin, refusal};
@@ -57,6 +58,10 @@ impl Operation for ModifySnapshotTier {
         context.set("ec2:Attribute/StorageTier", plan.tier.to_string());
         context.set_multi("ec2:Attribute", ["StorageTier".to_owned()]);
         vec![plan.found.ask("ec2:ModifySnapshotTier").with(context)]
+    }
+
+    async fn rehearse(_call: &Call, plan: &Plan) -> Result<(), Error> {
+        check_owner(&plan.found)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {

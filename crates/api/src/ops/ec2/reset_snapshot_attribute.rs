@@ -44,6 +44,10 @@ impl Operation for ResetSnapshotAttribute {
         vec![Ask::on(action, &arn, &snapshot.account).with(context)]
     }
 
+    async fn rehearse(_call: &Call, plan: &Plan) -> Result<(), Error> {
+        check_owner(&plan.found)
+    }
+
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let Plan { found } = plan.into_inner();
         check_owner(&found)?;

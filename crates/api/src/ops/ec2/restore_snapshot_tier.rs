@@ -1,6 +1,7 @@
 //! `ec2:RestoreSnapshotTier`: brings an archived snapshot back, for some days or for good; of one that
 //! is back for some days, changes for how long.
 
+use super::modify_snapshot_attribute::check_owner;
 use crate::storage::code::{invalid_value, snapshot_not_found};
 use crate::storage::find::FoundSnapshot;
 use crate::storage::tiering::{begin, refusal};
@@ -52,6 +53,10 @@ impl Operation for RestoreSnapshotTier {
 
     fn asks(plan: &Plan) -> Vec<Ask> {
         vec![plan.found.ask("ec2:RestoreSnapshotTier")]
+    }
+
+    async fn rehearse(_call: &Call, plan: &Plan) -> Result<(), Error> {
+        check_owner(&plan.found)
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
