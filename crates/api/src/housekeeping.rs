@@ -1,5 +1,5 @@
 //! What a server does by itself, from time to time: unused space is given back, finished jobs are
-//! forgotten, what volumes read first is written down, keys are rotated.
+//! forgotten, what volumes read first is written down, keys are rotated, temporary restores end.
 
 use crate::error::Error;
 use crate::operator::operator;

@@ -6,8 +6,9 @@ use ebs::tag::{self, TagRemoval};
 use ebs::visibility::{PublicAccessBlock, Visibility};
 use ebs::volume::{self, Created};
 use ebs::{
-    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, StorageTier, Volume,
-    VolumeState, VolumeType, WrappedKey, deletion, instance, permission, roots, settings,
+    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, StorageTier, TieringOperation,
+    Volume, VolumeState, VolumeType, WrappedKey, deletion, garbage, instance, permission, roots,
+    settings, tiering,
 };
 use meta::{Db, Tx};
 
@@ -188,6 +189,78 @@ async fn roots_stay_alive_while_any_row_needs_them() {
         assert_eq!(live.into_iter().collect::<Vec<_>>(), [vec![9]], "the volume still reads it");
         let elsewhere = Region::parse("eu-west-1").unwrap();
         assert!(roots::live_roots(tx, &elsewhere, StorageTier::Standard)?.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+type Roots = Vec<Vec<u8>>;
+
+/// The live roots of both tiers.
+fn live(tx: &mut Tx<'_>) -> ebs::Result<(Roots, Roots)> {
+    let standard = roots::live_roots(tx, &region(), StorageTier::Standard)?;
+    let archive = roots::live_roots(tx, &region(), StorageTier::Archive)?;
+    Ok((standard.into_iter().collect(), archive.into_iter().collect()))
+}
+
+#[tokio::test]
+async fn a_snapshot_is_in_one_tier_after_the_other_and_every_root_is_kept_or_noted() {
+    use StorageTier::{Archive, Standard};
+    use TieringOperation::{Archival, PermanentRestore, TemporaryRestore};
+    with_rows(|tx| {
+        let mut taken = snapshot();
+        (taken.copied_from, taken.pinned_root) = (None, None);
+        snapshot::insert(tx, &taken)?;
+        snapshot::set_completed(tx, &region(), &taken.id, &[1], 0, Timestamp(1))?;
+        let now = |tx: &mut Tx<'_>| {
+            Ok::<_, ebs::Error>(snapshot::get(tx, &region(), &taken.id)?.unwrap())
+        };
+        let row = now(tx)?;
+        let first = tiering::begin(tx, &row, Archival, None, Timestamp(2))?;
+        assert!(tiering::set_checkpoint(tx, &first, &[0], &[2])?);
+        assert_eq!(tiering::checkpoint(tx, &first)?, Some(vec![0]));
+        assert_eq!(live(tx)?, (vec![vec![1]], vec![vec![2]]));
+        assert!(!now(tx)?.is_archived());
+        assert!(tiering::set_archived(tx, &first, &[3], Timestamp(3))?);
+        assert!(now(tx)?.is_archived());
+        assert_eq!(live(tx)?, (vec![], vec![vec![3]]));
+        assert_eq!(garbage::deleted_roots(tx, &region(), Standard)?, [[1]]);
+        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2]]);
+        // Somebody who lost the work finishes it too: what it made is nobody's.
+        assert!(!tiering::set_archived(tx, &first, &[4], Timestamp(4))?);
+        assert!(!tiering::set_checkpoint(tx, &first, &[9], &[9])?);
+        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2], [4]]);
+
+        let row = now(tx)?;
+        let second = tiering::begin(tx, &row, TemporaryRestore, Some(1), Timestamp(5))?;
+        assert!(tiering::set_checkpoint(tx, &second, &[0], &[5])?);
+        assert_eq!(live(tx)?, (vec![vec![5]], vec![vec![3]]));
+        let (expires, at) = (Some(Timestamp(9)), Timestamp(6));
+        assert!(tiering::set_restored(tx, &second, &[6], expires, at)?);
+        assert_eq!(live(tx)?, (vec![vec![6]], vec![vec![3]]));
+        assert_eq!(tiering::expired(tx, &region(), Timestamp(8))?, []);
+        let due = tiering::expired(tx, &region(), Timestamp(9))?;
+        assert_eq!(due.len(), 1);
+        assert!(tiering::expire(tx, &due[0], Timestamp(9))?);
+        assert!(!tiering::expire(tx, &due[0], Timestamp(9))?, "once");
+        assert!(now(tx)?.is_archived());
+
+        let row = now(tx)?;
+        let third = tiering::begin(tx, &row, PermanentRestore, None, Timestamp(10))?;
+        assert_eq!((first.number, second.number, third.number), (1, 2, 3));
+        assert!(!tiering::set_archived(tx, &first, &[7], Timestamp(10))?, "another move");
+        assert!(tiering::set_failed(tx, &third, "why")?);
+        let failed = tiering::get(tx, &region(), &row.id)?.unwrap();
+        assert_eq!(failed.state(), "permanent-restore-failed");
+        assert_eq!(failed.archive_root, Some(vec![3]));
+        let fourth = tiering::begin(tx, &row, PermanentRestore, None, Timestamp(11))?;
+        assert!(tiering::set_restored(tx, &fourth, &[8], None, Timestamp(12))?);
+        assert_eq!(live(tx)?, (vec![vec![8]], vec![]));
+        let row = now(tx)?;
+        snapshot::delete(tx, &row)?;
+        assert_eq!(tiering::get(tx, &region(), &row.id)?, None);
+        assert_eq!(garbage::deleted_roots(tx, &region(), Standard)?, [[1], [5], [6], [8]]);
+        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2], [3], [4], [7]]);
         Ok(())
     })
     .await;
