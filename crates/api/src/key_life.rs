@@ -197,19 +197,8 @@ mod tests {
     use crate::ops::kms::create_key::CreateKey;
     use crate::ops::kms::describe_key::DescribeKey;
     use crate::ops::kms::schedule_key_deletion::ScheduleKeyDeletion;
-    use crate::testing::{Bench, account, bench, region, run};
-    use lifecycle::jobs::{Config, Runner, Waker};
+    use crate::testing::{account, bench, region, run};
     use serde_json::json;
-
-    fn runner(bench: &Bench) -> Runner {
-        let config = Config {
-            db: bench.world.db.clone(),
-            clock: bench.clock.clone(),
-            owner: "test".to_owned(),
-            jobs_max: 4,
-        };
-        Runner::new(config, job_kinds(&bench.world), Waker::new())
-    }
 
     #[tokio::test]
     async fn a_key_is_destroyed_when_its_time_has_come_unless_it_was_kept() {
@@ -224,7 +213,7 @@ mod tests {
             keys.push(id);
         }
         run::<CancelKeyDeletion>(&call(), json!({"KeyId": keys[1]})).await.expect("allowed");
-        let mut runner = runner(&bench);
+        let mut runner = bench.runner(job_kinds(&bench.world));
         bench.clock.advance_seconds(7 * 86_400 - 1);
         assert_eq!(runner.tick().await, Ok(0));
         bench.clock.advance_seconds(1);

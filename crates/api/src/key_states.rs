@@ -50,7 +50,7 @@ async fn key_in(bench: &Bench, name: &str, state: &str) -> (Call, String) {
         "Creating" | "Updating" => {
             step("ReplicateKey", json!({"ReplicaRegion": "eu-west-1"})).await;
             if state == "Updating" {
-                settle(bench).await;
+                bench.run_due_jobs().await;
                 step("UpdatePrimaryRegion", json!({"PrimaryRegion": "eu-west-1"})).await;
             }
             return (west, id);
@@ -58,20 +58,6 @@ async fn key_in(bench: &Bench, name: &str, state: &str) -> (Call, String) {
         _ => {}
     }
     (east, id)
-}
-
-async fn settle(bench: &Bench) {
-    let config = lifecycle::jobs::Config {
-        db: bench.world.db.clone(),
-        clock: bench.clock.clone(),
-        owner: "test".to_owned(),
-        jobs_max: 4,
-    };
-    let kinds = crate::key_life::job_kinds(&bench.world);
-    let mut runner = lifecycle::jobs::Runner::new(config, kinds, lifecycle::jobs::Waker::new());
-    for _ in 0..runner.tick().await.expect("jobs are found") {
-        runner.join_next().await;
-    }
 }
 
 /// The smallest request for an operation on a key.

@@ -2,6 +2,7 @@
 
 use crate::audit::Notes;
 use crate::channel::Channels;
+use crate::key_life;
 use crate::pipeline::{self, Operation};
 use crate::{Call, Caller, Enforcement, Error, Explain, ExplainIds, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
@@ -12,6 +13,7 @@ use iam::Principal;
 use kms::seal::Provider;
 use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
+use lifecycle::jobs::{Config, Kinds, Runner};
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{AttachHost, CloseVolume, HostError, LendVolume, OpenVolume};
 use objstore::{FaultPlan, FaultyStore, MemoryStore};
@@ -126,6 +128,25 @@ impl Bench {
     /// Where a region's volumes are.
     pub(crate) fn directory(&self, in_region: &str) -> std::path::PathBuf {
         self.directory.path().join(in_region)
+    }
+
+    /// Runs jobs of these kinds, when the test says so.
+    pub(crate) fn runner(&self, kinds: Kinds) -> Runner {
+        let config = Config {
+            db: self.world.db.clone(),
+            clock: self.clock.clone(),
+            owner: "test".to_owned(),
+            jobs_max: 4,
+        };
+        Runner::new(config, kinds, self.world.waker.clone())
+    }
+
+    /// Runs what is due now, of keys and of volumes, once.
+    pub(crate) async fn run_due_jobs(&self) {
+        let mut runner = self.runner(key_life::job_kinds(&self.world));
+        for _ in 0..runner.tick().await.expect("jobs are found") {
+            runner.join_next().await;
+        }
     }
 
     /// A call by the root of an account.

@@ -125,7 +125,6 @@ impl Operation for ReplicateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key_life::job_kinds;
     use crate::ops::kms::cancel_key_deletion::CancelKeyDeletion;
     use crate::ops::kms::create_key::CreateKey;
     use crate::ops::kms::decrypt::Decrypt;
@@ -135,23 +134,9 @@ mod tests {
     use crate::ops::kms::rotate_key_on_demand::RotateKeyOnDemand;
     use crate::ops::kms::schedule_key_deletion::ScheduleKeyDeletion;
     use crate::ops::kms::update_primary_region::UpdatePrimaryRegion;
-    use crate::testing::{Bench, account, bench, run};
+    use crate::testing::{account, bench, run};
     use awsproto::{Blob, Fields, Value};
-    use lifecycle::jobs::{Config, Runner, Waker};
     use serde_json::{Value as Json, json};
-
-    async fn run_jobs(bench: &Bench) {
-        let config = Config {
-            db: bench.world.db.clone(),
-            clock: bench.clock.clone(),
-            owner: "test".to_owned(),
-            jobs_max: 4,
-        };
-        let mut runner = Runner::new(config, job_kinds(&bench.world), Waker::new());
-        for _ in 0..runner.tick().await.expect("jobs are found") {
-            runner.join_next().await;
-        }
-    }
 
     async fn described(call: &Call, id: &Json) -> Json {
         run::<DescribeKey>(call, id.clone()).await.expect("allowed")["KeyMetadata"].clone()
@@ -189,7 +174,7 @@ mod tests {
         assert!(error.0.message.ends_with("is creating."), "{error}");
         let again = run::<ReplicateKey>(&east(), ask).await.expect_err("there is one");
         assert_eq!(again.code(), "AlreadyExistsException");
-        run_jobs(&bench).await;
+        bench.run_due_jobs().await;
         let replica = described(&west(), &id).await;
         assert_eq!(
             (&replica["KeyState"], &replica["Description"]),
@@ -227,12 +212,12 @@ mod tests {
         let id = json!({"KeyId": created["KeyMetadata"]["KeyId"]});
         let ask = json!({"KeyId": id["KeyId"], "ReplicaRegion": "eu-west-1"});
         run::<ReplicateKey>(&east(), ask).await.expect("allowed");
-        run_jobs(&bench).await;
+        bench.run_due_jobs().await;
         let ask = json!({"KeyId": id["KeyId"], "PrimaryRegion": "eu-west-1"});
         run::<UpdatePrimaryRegion>(&east(), ask).await.expect("allowed");
         assert_eq!(described(&east(), &id).await["KeyState"], "Updating");
         assert!(data_key(&east(), &id).await.is_ok());
-        run_jobs(&bench).await;
+        bench.run_due_jobs().await;
         let primary = described(&west(), &id).await;
         assert_eq!(primary["KeyState"], "Enabled");
         assert_eq!(primary["MultiRegionConfiguration"]["MultiRegionKeyType"], "PRIMARY");
@@ -245,11 +230,11 @@ mod tests {
         run::<ScheduleKeyDeletion>(&west(), ask.clone()).await.expect("allowed");
         run::<ScheduleKeyDeletion>(&east(), ask).await.expect("allowed");
         bench.clock.advance_seconds(7 * 86_400);
-        run_jobs(&bench).await;
+        bench.run_due_jobs().await;
         assert!(run::<DescribeKey>(&east(), id.clone()).await.is_err());
         assert_eq!(described(&west(), &id).await["KeyState"], "PendingDeletion");
         bench.clock.advance_seconds(7 * 86_400);
-        run_jobs(&bench).await;
+        bench.run_due_jobs().await;
         assert!(run::<DescribeKey>(&west(), id).await.is_err());
     }
 }

@@ -20,7 +20,7 @@ use crate::testing::{Bench, account, bench_with, region, run_named};
 use crate::{Enforcement, Service};
 use base::{InstanceId, Timestamp};
 use iam::Principal;
-use lifecycle::jobs::{Config, Runner};
+use lifecycle::jobs::Runner;
 use serde_json::{Value, json};
 
 /// The region most tests happen in.
@@ -41,14 +41,7 @@ impl Stage {
 
     pub(crate) async fn with(enforcement: Enforcement) -> Self {
         let bench = bench_with(enforcement).await;
-        let config = Config {
-            db: bench.world.db.clone(),
-            clock: bench.clock.clone(),
-            owner: "test".to_owned(),
-            jobs_max: 4,
-        };
-        let kinds = lifecycle::kinds::kinds(&bench.world.services);
-        let runner = Runner::new(config, kinds, bench.world.waker.clone());
+        let runner = bench.runner(lifecycle::kinds::kinds(&bench.world.services));
         Self { bench, runner }
     }
 

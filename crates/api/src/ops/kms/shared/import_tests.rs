@@ -9,7 +9,7 @@ use crate::ops::kms::get_parameters_for_import::GetParametersForImport;
 use crate::ops::kms::import_key_material::ImportKeyMaterial;
 use crate::ops::kms::list_key_rotations::ListKeyRotations;
 use crate::ops::kms::rotate_key_on_demand::RotateKeyOnDemand;
-use crate::testing::{Bench, account, bench, run, run_named};
+use crate::testing::{account, bench, run, run_named};
 use crate::{Call, Error, Service};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
 use aws_lc_rs::rsa::{
@@ -194,20 +194,6 @@ async fn tokens_belong_to_one_key_for_a_day() {
     assert_eq!(error.code(), "ExpiredImportTokenException");
 }
 
-async fn run_jobs(bench: &Bench) {
-    let config = lifecycle::jobs::Config {
-        db: bench.world.db.clone(),
-        clock: bench.clock.clone(),
-        owner: "test".to_owned(),
-        jobs_max: 4,
-    };
-    let kinds = crate::key_life::job_kinds(&bench.world);
-    let mut runner = lifecycle::jobs::Runner::new(config, kinds, lifecycle::jobs::Waker::new());
-    for _ in 0..runner.tick().await.expect("jobs are found") {
-        runner.join_next().await;
-    }
-}
-
 #[tokio::test]
 async fn material_expires_to_the_second_and_is_told() {
     let bench = bench().await;
@@ -223,7 +209,7 @@ async fn material_expires_to_the_second_and_is_told() {
     bench.clock.advance_seconds(60);
     let error = decrypt(&call(), &ciphertext).await.expect_err("expired, before any job ran");
     assert_eq!(error.code(), "KMSInvalidStateException");
-    run_jobs(&bench).await;
+    bench.run_due_jobs().await;
     assert_eq!(state(&call(), &id).await, "PendingImport");
     let sent = bench.world.db.read(|tx| {
         events::list_events(tx, &account(1), &crate::testing::region("us-east-1"), None, 10)
