@@ -45,6 +45,19 @@ def hsm(own_server, softhsm):  # noqa: F811
     return server, owner, store
 
 
+def refused_by_name(kms, key):
+    """What a key in a custom key store is not offered (KMS guide, "Key states", notes 7 and 9)."""
+    wrapping = {"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"}
+    material = {"ImportToken": b"x", "EncryptedKeyMaterial": b"x", "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
+    for call, more in [
+        (kms.enable_key_rotation, {}), (kms.disable_key_rotation, {}), (kms.rotate_key_on_demand, {}),
+        (kms.get_key_rotation_status, {}), (kms.list_key_rotations, {}),
+        (kms.get_parameters_for_import, wrapping), (kms.import_key_material, material),
+        (kms.delete_imported_key_material, {}),
+    ]:  # fmt: skip
+        assert code(call, KeyId=key, **more)[0] == "UnsupportedOperationException", call
+
+
 def test_keys_on_a_token(hsm, softhsm):  # noqa: F811
     server, owner, store = hsm
     kms = owner.client("kms")
@@ -87,12 +100,16 @@ def test_keys_on_a_token(hsm, softhsm):  # noqa: F811
     attach(owner, volume)
     detach(owner, volume)
 
+    # Its material neither rotates nor is imported, whether the token is there or not.
+    refused_by_name(kms, key["KeyId"])
+
     # Away: disconnected, with a restart in between, and back.
     assert code(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == "CustomKeyStoreInvalidStateException"
     kms.disconnect_custom_key_store(CustomKeyStoreId=store)
     assert code(kms.delete_custom_key_store, CustomKeyStoreId=store)[0] == "CustomKeyStoreHasCMKsException"
     shown = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
     assert (shown["KeyState"], shown["Enabled"]) == ("Unavailable", False)
+    refused_by_name(kms, key["KeyId"])
     failed = code(encrypt)
     assert failed == ("KMSInvalidStateException", f"{key['Arn']} is unavailable.")
     wrong = dict(CustomKeyStoreId=store, KeyStorePassword="not the pin")

@@ -124,7 +124,8 @@ def test_a_dry_run_that_asks_is_told_everything(guest, shared):
 
 
 def test_exit_codes(guest):
-    assert "nothing decided" in why(guest, *"preflight aws ec2 run-instances".split(), code=6)
+    told = why(guest, *"preflight aws ec2 run-instances".split(), code=6)
+    assert "nothing decided" in told and "RunInstances is not served here: no machines" in told, told
     why(guest, *"preflight aws ec2 no-such-thing".split(), code=1)
     why(guest, "explain", f"d-{guest.id}-00000000-0000-0000-0000-000000000000", code=1)
     unreachable = ["explain", "--endpoint-url", "http://127.0.0.1:1", "d-1"]

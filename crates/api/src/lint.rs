@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::error::Error;
+use crate::ops::iam::shared::version_number;
 use crate::pipeline::Spec;
 use crate::service::Service;
 use awsproto::Value;
@@ -44,9 +45,17 @@ pub(crate) async fn of_request(
     }
     if sets_boundary(spec)
         && let Some(arn) = text("PermissionsBoundary")
-        && let Some(document) = document(call, arn).await?
+        && let Some(document) = document(call, arn, None).await?
     {
         look(&document, PolicyKind::Identity, Boundary::Yes);
+    }
+    if (spec.service, spec.name) == (Service::Iam, "SetDefaultPolicyVersion")
+        && let (Some(arn), Some(version)) = (text("PolicyArn"), text("VersionId"))
+        // What is no version is refused by the operation.
+        && let Ok(version) = version_number(version)
+        && let Some(document) = document(call, arn, Some(version)).await?
+    {
+        look(&document, PolicyKind::Identity, limits(call, arn).await?);
     }
     Ok((!line.is_empty()).then(|| line.join(", ")))
 }
@@ -63,12 +72,12 @@ async fn limits(call: &Call, arn: &str) -> Result<Boundary, Error> {
     Ok(if used.await? == 0 { Boundary::No } else { Boundary::Yes })
 }
 
-/// The text of a managed policy, if there is one.
-async fn document(call: &Call, arn: &str) -> Result<Option<String>, Error> {
+/// The text of a version of a managed policy, the default one's if none is named, if there is one.
+async fn document(call: &Call, arn: &str, version: Option<u32>) -> Result<Option<String>, Error> {
     let (account, arn) = (call.account().clone(), arn.to_owned());
     let found = call.world.db.read(move |tx| {
         let policy = managed::find(tx, &account, &arn)?;
-        managed::find_version(tx, &policy, policy.default_version)
+        managed::find_version(tx, &policy, version.unwrap_or(policy.default_version))
     });
     match found.await {
         Ok(version) => Ok(Some(version.document)),
@@ -180,5 +189,9 @@ mod tests {
         assert_eq!(iam("CreatePolicyVersion", version(json!("ec2:Create*"))).await.1, forgets);
         let whole = version(json!(["ec2:*", "kms:*"]));
         assert_eq!(iam("CreatePolicyVersion", whole).await.1, None);
+        // What comes into force later is looked at then.
+        let default = |id| json!({ "PolicyArn": arn, "VersionId": id });
+        assert_eq!(iam("SetDefaultPolicyVersion", default("v2")).await.1, forgets);
+        assert_eq!(iam("SetDefaultPolicyVersion", default("v3")).await.1, None);
     }
 }

@@ -57,6 +57,38 @@ async fn readers_are_found_by_their_chain() {
 }
 
 #[tokio::test]
+async fn an_archived_snapshot_is_read_by_nobody_until_it_is_restored() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let volume =
+        stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+    stage.share(&snapshot).await;
+    stage.lend(&key, &["kms:CreateGrant"]).await;
+    let then = |answer: &Value, who: &str| {
+        let readers = answer["readers"].as_array().unwrap().iter();
+        let mut of = readers.filter(|reader| text(reader, "who").contains(who));
+        let ways = of.next().unwrap()["ways"].as_array().unwrap().clone();
+        ways.iter().map(|way| way["onceRestored"].clone()).collect::<Vec<_>>()
+    };
+    let (answer, told) = stage.who_can(&snapshot).await;
+    assert_eq!((&answer["archived"], answer["deadEnds"].clone()), (&json!(false), json!([])));
+    assert_eq!(then(&answer, "111111111111"), [Value::Null, Value::Null, Value::Null], "{told}");
+
+    stage.archived(&snapshot).await;
+    let (answer, told) = stage.who_can(&snapshot).await;
+    assert_eq!(answer["archived"], true);
+    let dead = "It is archived: nobody can read it until it is restored.";
+    assert_eq!(answer["deadEnds"], json!([dead]), "the share leads somewhere: {told}");
+    for who in ["111111111111:root", "222222222222:root"] {
+        assert_eq!(can(&answer, who), "read no, copy no, restore no");
+    }
+    assert_eq!(then(&answer, "111111111111"), ["yes", "yes", "yes"]);
+    assert_eq!(then(&answer, "222222222222"), ["no", "up to its account", "no"]);
+    assert!(told.contains("copy     no; once restored: up to its account"), "{told}");
+}
+
+#[tokio::test]
 async fn the_managed_key_is_a_dead_end() {
     let mut stage = Stage::new().await;
     let volume = stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true })).await;

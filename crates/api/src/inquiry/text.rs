@@ -27,7 +27,10 @@ impl Display for WhoCan {
         for reader in &self.readers {
             writeln!(f, "  {}", reader.who)?;
             for way in &reader.ways {
-                writeln!(f, "    {:<8} {}", way.how, way.can)?;
+                match &way.once_restored {
+                    None => writeln!(f, "    {:<8} {}", way.how, way.can)?,
+                    Some(then) => writeln!(f, "    {:<8} no; once restored: {then}", way.how)?,
+                }
                 for link in &way.chain {
                     let verdict = if link.allowed { "allowed" } else { "denied" };
                     writeln!(f, "      {} {verdict} ({}): {}", link.action, link.layer, link.why)?;

@@ -43,6 +43,8 @@ pub(crate) struct WhoCan {
     pub(crate) key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_state: Option<String>,
+    /// Whether the snapshot is in the archive: nobody can read it until it is restored.
+    pub(crate) archived: bool,
     /// Accounts the snapshot is shared with; `all` for everybody.
     pub(crate) shares: Vec<String>,
     /// What makes sharing useless, as sentences.
@@ -65,13 +67,24 @@ pub(crate) struct Reader {
 
 /// One way to the bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Way {
     /// `read`, `copy`, `restore` or `attach`.
     pub(crate) how: String,
     /// `yes`, `no`, or `up to its account`: the owner's side lets it.
     pub(crate) can: String,
+    /// What `can` would be once the snapshot is restored; absent of what is not archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) once_restored: Option<String>,
     /// The chain: each permission with the layer that decided it.
     pub(crate) chain: Vec<Link>,
+}
+
+impl Way {
+    /// Whether permissions let it, now or once the snapshot is restored.
+    fn is_let(&self) -> bool {
+        self.once_restored.as_ref().unwrap_or(&self.can) != "no"
+    }
 }
 
 /// One permission of a way.
@@ -100,6 +113,8 @@ pub(crate) struct Subject {
     pub(crate) owner: AccountId,
     pub(crate) kms_key_arn: Option<String>,
     pub(crate) data_key: Option<WrappedKey>,
+    /// Whether its blocks are in the archive alone.
+    pub(crate) archived: bool,
     /// The ways to it: EC2's permission, and how the key is used for it.
     pub(crate) ways: Vec<(&'static str, Ask, Action)>,
     pub(crate) shares: Vec<AccountId>,
@@ -138,6 +153,7 @@ pub(crate) async fn who_can(call: &Call, subject: &Subject) -> Result<WhoCan, Er
         owner: subject.owner.clone(),
         key: subject.kms_key_arn.clone(),
         key_state: key.as_ref().map(|key| key.state.as_str().to_owned()),
+        archived: subject.archived,
         dead_ends: dead_ends(subject, key.as_ref(), &readers),
         shares,
         readers,
@@ -226,6 +242,9 @@ async fn grants(call: &Call, key: Option<&Key>) -> Result<Vec<GrantRow>, Error> 
 
 fn dead_ends(subject: &Subject, key: Option<&Key>, readers: &[Reader]) -> Vec<String> {
     let mut found = Vec::new();
+    if subject.archived {
+        found.push("It is archived: nobody can read it until it is restored.".to_owned());
+    }
     match (&subject.kms_key_arn, key) {
         (Some(arn), None) => found.push(format!("The key {arn} is gone: nobody can read this.")),
         (_, Some(key)) if key.manager == KeyManager::Aws => {
@@ -246,7 +265,7 @@ fn dead_ends(subject: &Subject, key: Option<&Key>, readers: &[Reader]) -> Vec<St
     }
     for account in &subject.shares {
         let mut of_account = readers.iter().filter(|reader| reader.account == *account);
-        if !of_account.any(|reader| reader.ways.iter().any(|way| way.can != "no")) {
+        if !of_account.any(|reader| reader.ways.iter().any(Way::is_let)) {
             found.push(format!("It is shared with {account}, whom its key does not let."));
         }
     }
@@ -286,7 +305,11 @@ async fn ways(
                 }
             }
         }
-        ways.push(Way { how: (*how).to_owned(), can: can.to_owned(), chain });
+        let (can, once_restored) = match subject.archived {
+            true => ("no", Some(can.to_owned())),
+            false => (can, None),
+        };
+        ways.push(Way { how: (*how).to_owned(), can: can.to_owned(), once_restored, chain });
     }
     Ok(ways)
 }

@@ -37,6 +37,9 @@ pub(crate) struct Preflight {
     /// decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) allowed: Option<bool>,
+    /// Of an operation that is not served here: its name, why, and what to ask about in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) not_served: Option<String>,
     /// How it would fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ending: Option<EndingStory>,
@@ -144,6 +147,7 @@ pub(crate) async fn rehearse(
         region: call.region.to_string(),
         enforcement: mode(call),
         allowed: Some(ending.is_none()),
+        not_served: None,
         ending: ending.map(|ending| EndingStory {
             when: when(ending.when).to_owned(),
             code: ending.code,

@@ -54,6 +54,41 @@ pub(crate) fn table() -> &'static Table {
     })
 }
 
+/// Operations of the table that are not served here, why, and the operations that do the same here.
+pub(crate) const UNSERVED: [(&str, &str, &[&str]); 4] = [
+    (
+        "StartInstances",
+        "machines start and stop by themselves here; a volume is opened when it is attached",
+        &["AttachVolume"],
+    ),
+    (
+        "RunInstances",
+        "no machines are launched here; their volumes are made and attached one by one",
+        &["CreateVolume", "AttachVolume"],
+    ),
+    (
+        "CopyImage",
+        "there are no images here; the snapshots of one are copied one by one",
+        &["CopySnapshot"],
+    ),
+    (
+        "CopyVolumes",
+        "volumes are not copied in one step here, but by a snapshot that a volume is made from",
+        &["CreateSnapshot", "CreateVolume"],
+    ),
+];
+
+/// Why an operation is not served, and what to ask about in its place.
+fn unserved(operation: &str) -> String {
+    let known = UNSERVED.iter().find(|(name, _, _)| *name == operation);
+    match known {
+        Some((name, why, instead)) => {
+            format!("{name} is not served here: {why}. Ask about {}.", instead.join(" and "))
+        }
+        None => format!("{operation} is not served here."),
+    }
+}
+
 /// What the table says of an operation that is not served here: every variant of it, undecided.
 pub(crate) fn planned(call: &Call, service: &str, operation: &str) -> Result<Preflight, Error> {
     let of = |variant: &&Variant| variant.service == service && variant.operation == operation;
@@ -74,6 +109,7 @@ pub(crate) fn planned(call: &Call, service: &str, operation: &str) -> Result<Pre
         region: call.region.to_string(),
         enforcement: mode(call),
         allowed: None,
+        not_served: Some(unserved(operation)),
         ending: None,
         steps: steps.map(|(index, row)| StepStory { step: index + 1, ..row }).collect(),
     })

@@ -400,6 +400,7 @@ scenes! {
 async fn no_variant_is_forgotten() {
     let stage = Stage::new().await;
     let call = stage.bench.root(&account(1), HERE);
+    let mut unserved = 0;
     for variant in &table::table().variants {
         let name = (variant.operation.as_str(), variant.variant.as_str());
         if SCENES.contains(&name) {
@@ -413,8 +414,18 @@ async fn no_variant_is_forgotten() {
         let found = super::preflight(&call, wanted).await.expect("a plan");
         assert_eq!(found.allowed, None, "{name:?} is served");
         assert!(found.steps.iter().all(|step| step.source == "table"), "{name:?}");
-        assert!(["StartInstances", "RunInstances", "CopyImage", "CopyVolumes"].contains(&name.0));
+        let known = table::UNSERVED.iter().find(|(operation, _, _)| *operation == name.0);
+        let (operation, why, instead) = known.unwrap_or_else(|| panic!("{name:?}"));
+        assert!(registry::find(Service::Ec2, operation).is_none(), "{operation} is served");
+        let told = found.to_string();
+        assert!(told.contains(&format!("{operation} is not served here: {why}.")), "{told}");
+        for other in *instead {
+            assert!(registry::find(Service::Ec2, other).is_some(), "{other} is not served");
+            assert!(SCENES.iter().any(|(scene, _)| scene == other), "{other} is not executed");
+        }
+        unserved += 1;
     }
+    assert_eq!((unserved, table::table().variants.len()), (4, 22));
 }
 
 /// The enforced calls of the table are those that are rehearsed.

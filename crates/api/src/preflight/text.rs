@@ -20,9 +20,12 @@ impl Display for Preflight {
         let verdict = match self.allowed {
             Some(true) => "would succeed",
             Some(false) => "would FAIL",
-            None => "is not served here; planned from the table of implied calls, nothing decided",
+            None => "is planned from the table of implied calls, nothing decided",
         };
         writeln!(f, "{}:{} in {} ({mode}) {verdict}", self.service, self.operation, self.region)?;
+        if let Some(why) = &self.not_served {
+            writeln!(f, "{why}")?;
+        }
         let mut rows = vec![TITLES.map(str::to_owned)];
         rows.extend(self.steps.iter().map(cells));
         let widths: [usize; 7] = std::array::from_fn(|column| {

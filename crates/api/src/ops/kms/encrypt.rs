@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 #[derive(Shape)]
 #[shape(output)]
 pub(crate) struct Output {
-    ciphertext_blob: Blob,
+    pub(crate) ciphertext_blob: Blob,
     key_id: String,
     encryption_algorithm: &'static str,
 }

@@ -18,7 +18,7 @@ impl Stage {
     }
 
     /// Archives a snapshot and waits until it is.
-    pub(super) async fn archived(&mut self, snapshot: &str) {
+    pub(crate) async fn archived(&mut self, snapshot: &str) {
         self.archive(snapshot).await;
         self.settle().await;
         assert_eq!(self.state(snapshot).await, ("archive".into(), "archival-completed".into()));
