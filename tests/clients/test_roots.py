@@ -22,6 +22,7 @@ MODULES = [
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
 ]
 PIN = "271828182845904523536"
+POSTGRES = os.environ.get("STRONGROOM_TEST_POSTGRES")
 
 
 def private(path, text):
@@ -170,10 +171,35 @@ def recovery(tmp_path):
     return "--recovery-key-file", str(tmp_path / "recovery.key")
 
 
-def test_a_restore_drill(own_server, tmp_path):
+@pytest.fixture
+def schema():
+    """Makes empty PostgreSQL databases (schemas of one server) and removes them; gives the arguments that name them."""
+    made = []
+
+    def psql(command):
+        run = [require("psql"), "--quiet", "--set", "ON_ERROR_STOP=1", "--command", command, POSTGRES]
+        subprocess.run(run, check=True, capture_output=True, timeout=60)
+
+    def make():
+        if POSTGRES is None:
+            message = "STRONGROOM_TEST_POSTGRES names no server; `cargo xtask test` starts one"
+            pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+        made.append(f"drill_{os.urandom(6).hex()}")
+        psql(f"CREATE SCHEMA {made[-1]}")
+        separator = "&" if "?" in POSTGRES else "?"
+        return ["--meta-url", f"{POSTGRES}{separator}options=-csearch_path%3D{made[-1]}"]
+
+    yield make
+    for name in made:
+        psql(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.mark.parametrize("rows", ["embedded", "postgresql"])
+def test_a_restore_drill(own_server, schema, tmp_path, rows):
     """Keys, ciphertexts and a volume; the server is destroyed, restored elsewhere, and all of it opens."""
     require("nbdcopy")
-    server = own_server()
+    source, target = ([], []) if rows == "embedded" else (schema(), schema())
+    server = own_server(*source)
     owner = server.account("owner")
     key = create_key(owner)
     kms = owner.client("kms")
@@ -205,7 +231,7 @@ def test_a_restore_drill(own_server, tmp_path):
     later = create_key(owner)
     server.kill()
     # Unix socket paths are short: not below pytest's own directory.
-    home = server.dir.with_name("elsewhere")
+    home = server.dir.with_name(f"elsewhere-{rows}")
     home.mkdir()
     new = home / "data"
     new.mkdir(mode=0o700)
@@ -214,13 +240,21 @@ def test_a_restore_drill(own_server, tmp_path):
     words = private(tmp_path / "words", "another seal\n")
     restore = [
         BINARY, "restore", "--from", str(backup), "--data-dir", str(new), *recovery(tmp_path),
-        "--seal", f"passphrase:{words}",
+        "--seal", f"passphrase:{words}", *target,
     ]  # fmt: skip
     done = subprocess.run(restore, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert subprocess.run(restore, capture_output=True, timeout=60).returncode == 3, "not twice"
 
-    again = Server(home, "--seal", f"passphrase:{words}")
+    if target:
+        assert not (new / "meta.sqlite").exists()
+        # A database that holds rows is not restored into, whatever the directory.
+        other = tmp_path / "other"
+        onto = [*restore[:4], "--data-dir", str(other), *restore[6:]]
+        said = subprocess.run(onto, capture_output=True, text=True, timeout=60)
+        assert said.returncode == 1 and "restore into a new one" in said.stderr, said
+
+    again = Server(home, "--seal", f"passphrase:{words}", *target)
     try:
         owner, user = elsewhere(owner, again), elsewhere(user, again)
         assert opened(owner, blob) == b"a secret"

@@ -156,6 +156,97 @@ def test_who_can_and_what_if(owner, guest, shared):
     assert f"{snapshot}: copying it" in told and "would come out otherwise" in told, told
 
 
+@pytest.fixture(scope="module")
+def maker(owner):
+    """A user who makes volumes under a key, by what a group and a managed policy give her."""
+    iam = owner.client("iam")
+    key = owner.client("kms").create_key()["KeyMetadata"]["Arn"]
+    user = owner.user("maker", {"Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"})
+    iam.create_group(GroupName="makers")
+    iam.put_group_policy(GroupName="makers", PolicyName="g", PolicyDocument=document("ec2:*"))
+    iam.add_user_to_group(GroupName="makers", UserName="maker")
+    keys = iam.create_policy(PolicyName="keys", PolicyDocument=document("kms:*"))["Policy"]["Arn"]
+    iam.attach_group_policy(GroupName="makers", PolicyArn=keys)
+    iam.create_policy_version(PolicyArn=keys, PolicyDocument=document("kms:List*"))
+    ec2 = user.client("ec2")
+    made = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, Encrypted=True, KmsKeyId=key)
+    # Its KMS calls are made, and recorded, after the answer.
+    ec2.get_waiter("volume_available").wait(VolumeIds=[made["VolumeId"]], WaiterConfig={"Delay": 1})
+    return made["VolumeId"], keys
+
+
+def document(action):
+    statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def principal(owner, name):
+    return ["--principal-arn", f"arn:aws:iam::{owner.id}:{name}"]
+
+
+@pytest.mark.parametrize("change", [
+    ["group/makers", "put-policy", "--policy-name", "g", "--policy", "ec2:Describe*"],
+    ["group/makers", "delete-policy", "--policy-name", "g"],
+    ["group/makers", "detach-policy", "--policy-arn", "KEYS"],
+    ["user/maker", "remove-from-group", "--group-name", "makers"],
+    ["user/maker", "put-boundary", "--policy-arn", "KEYS"],
+    [None, "create-policy-version", "--policy-arn", "KEYS", "--policy", "kms:Describe*"],
+    [None, "set-default-policy-version", "--policy-arn", "KEYS", "--version-id", "v2"],
+], ids=lambda change: change[1])  # fmt: skip
+def test_what_if_tells_what_a_change_of_policies_takes_away(owner, maker, tmp_path, change):
+    volume, keys = maker
+    of, command, *options = change
+    options = [keys if option == "KEYS" else option for option in options]
+    if "--policy" in options:
+        path = tmp_path / "policy.json"
+        path.write_text(document(options[-1]))
+        options[-1] = str(path)
+    whose = principal(owner, of) if of else []
+    told = json.loads(why(owner, "what-if", command, *whose, *options, "--output", "json"))
+    denied = [row for row in told["changed"] if not row["wouldBeAllowed"]]
+    assert denied and all(row["who"].endswith(":user/maker") for row in denied), told
+    actions = {row["action"] for row in denied}
+    if command in ("put-policy", "delete-policy", "remove-from-group", "put-boundary"):
+        assert "ec2:CreateVolume" in actions, told
+    else:
+        assert "kms:GenerateDataKeyWithoutPlaintext" in actions, told
+        assert volume in {row["resource"] for row in told["affected"]}, told
+
+
+@pytest.mark.parametrize("change", [
+    ["group/makers", "attach-policy", "--policy-arn", "KEYS"],
+    ["user/maker", "attach-policy", "--policy-arn", "arn:aws:iam::aws:policy/IAMReadOnlyAccess"],
+    ["user/maker", "delete-boundary"],
+    ["user/maker", "add-to-group", "--group-name", "makers"],
+    [None, "set-default-policy-version", "--policy-arn", "KEYS", "--version-id", "v1"],
+], ids=lambda change: change[1])  # fmt: skip
+def test_what_if_tells_when_nothing_would_change(owner, maker, change):
+    of, command, *options = change
+    options = [maker[1] if option == "KEYS" else option for option in options]
+    whose = principal(owner, of) if of else []
+    told = json.loads(why(owner, "what-if", command, *whose, *options, "--output", "json"))
+    assert told["replayed"] > 0 and told["changed"] == [], told
+
+
+def test_what_if_of_a_key_and_of_a_grant(owner, guest, shared, tmp_path):
+    key, snapshot, _ = shared
+    kms = owner.client("kms")
+    closed = tmp_path / "closed.json"
+    closed.write_text(json.dumps({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": owner.id}, "Action": "kms:Put*", "Resource": "*"}]}))
+    for command, options in [
+        ("schedule-key-deletion", []), ("put-key-policy", ["--policy", str(closed)]),
+    ]:
+        told = json.loads(why(owner, "what-if", command, "--key-id", key, *options, "--output", "json"))
+        assert any(not row["wouldBeAllowed"] for row in told["changed"]), (command, told)
+    grant = kms.create_grant(KeyId=key, GranteePrincipal=owner.id, Operations=["Decrypt"])["GrantId"]
+    told = why(owner, "what-if", "revoke-grant", "--key-id", key, "--grant-id", grant)
+    assert f"grant {grant} is revoked" in told, told
+    # A command line that lacks what the change needs, and a server that refuses what does not fit.
+    why(owner, "what-if", "set-default-policy-version", "--policy-arn", "x", code=2)
+    why(owner, "what-if", "delete-boundary", *principal(owner, "group/none"), code=1)
+
+
 def test_traps_are_found_in_a_file_and_told_on_saving(owner, tmp_path):
     condition = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
     statement = {

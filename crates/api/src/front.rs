@@ -88,7 +88,8 @@ async fn exchange(
     if credential.expires_at.is_none() {
         let account = &credential.principal.account;
         let now = world.clock.now();
-        world.last_uses.note(account, &signed.access_key_id, &scope.service, &scope.region, now);
+        let (id, scope) = (&signed.access_key_id, &scope);
+        world.last_uses.note_request(account, id, &scope.service, &scope.region, now);
     }
     let call = Call {
         world: Arc::clone(world),

@@ -37,7 +37,6 @@ impl World {
                 })
             })
             .await?;
-        self.note_key_uses().await?;
         self.rotate_due_keys().await?;
         self.waker.wake();
         let served: Vec<_> = self.regions.iter().cloned().collect();
@@ -53,23 +52,5 @@ impl World {
                 return Ok(());
             }
         }
-    }
-
-    /// Writes down when keys were last used. Also called before a server stops.
-    ///
-    /// # Errors
-    /// When the rows cannot be written; the next call writes them.
-    pub async fn note_key_uses(&self) -> Result<(), Error> {
-        let uses = self.key_uses.take();
-        if uses.is_empty() {
-            return Ok(());
-        }
-        let batch = Arc::new(uses);
-        let writing = Arc::clone(&batch);
-        let written = self.db.write(move |tx| kms::usage::write(tx, &writing)).await;
-        if written.is_err() {
-            self.key_uses.restore(Arc::unwrap_or_clone(batch));
-        }
-        Ok(written?)
     }
 }

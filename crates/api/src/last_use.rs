@@ -1,25 +1,134 @@
-//! When access keys were last used: gathered in memory, written with the next housekeeping.
+//! When access keys and KMS keys were last used: noted in memory, written with the next housekeeping.
 //!
 //! A request costs no write. What is written is at most [`World::housekeep`]'s interval old, also after
-//! a power cut; a server that stops in order writes before it ends.
+//! a power cut; a server that stops in order writes before it ends, and the trail has every use.
 
 use crate::world::World;
 use base::{AccountId, Timestamp};
-use identity::last_use::{self, LastUse};
+use identity::last_use::LastUse;
+use kms::usage::{Use, UsedKey};
+use meta::Tx;
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Access keys whose uses wait to be written. When more keys are in use at once, uses of further
-/// ones are noted after the next writing.
+/// Keys whose uses wait to be written. When more are in use at once, uses of further ones are noted
+/// after the next writing.
 const WAITING_MAX: usize = 100_000;
 
-/// Uses that are not written yet, by access key.
-#[derive(Default)]
-pub struct LastUses(Mutex<HashMap<String, (AccountId, LastUse)>>);
+/// A use that has a time.
+pub(crate) trait Dated {
+    /// When it was.
+    fn at(&self) -> Timestamp;
+    /// Makes it one of another time.
+    fn move_to(&mut self, at: Timestamp);
+}
 
-impl LastUses {
+impl Dated for Use {
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    fn move_to(&mut self, at: Timestamp) {
+        self.at = at;
+    }
+}
+
+impl Dated for (AccountId, LastUse) {
+    fn at(&self) -> Timestamp {
+        self.1.at
+    }
+
+    fn move_to(&mut self, at: Timestamp) {
+        self.1.at = at;
+    }
+}
+
+/// The last uses that are not written yet, by key.
+pub(crate) struct LastUses<K, U>(Mutex<HashMap<K, U>>);
+
+/// Those of KMS keys.
+pub(crate) type KeyUses = LastUses<UsedKey, Use>;
+/// Those of access keys, with their accounts.
+pub(crate) type AccessKeyUses = LastUses<String, (AccountId, LastUse)>;
+
+impl<K, U> Default for LastUses<K, U> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq + Clone + Send + 'static, U: Dated + Clone + Send + 'static> LastUses<K, U> {
+    /// Notes a use, unless a later one is noted.
+    pub(crate) fn note(&self, key: K, used: U) {
+        let mut waiting = self.lock();
+        let full = waiting.len() >= WAITING_MAX;
+        match waiting.get_mut(&key) {
+            Some(last) if last.at() > used.at() => {}
+            Some(last) => *last = used,
+            None if full => {}
+            None => {
+                waiting.insert(key, used);
+            }
+        }
+    }
+
+    /// Moves the use that is noted on to `at` if it is such a use; false when there is none. Nothing is
+    /// allocated for a key that does the same again.
+    fn repeat<Q>(&self, key: &Q, at: Timestamp, is_such: impl FnOnce(&U) -> bool) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.lock().get_mut(key) {
+            Some(last) if is_such(last) => {
+                last.move_to(at.max(last.at()));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The use of a key that is not written yet.
+    pub(crate) fn of<Q>(&self, key: &Q) -> Option<U>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.lock().get(key).cloned()
+    }
+
+    /// Writes what is noted. What cannot be written is noted again.
+    async fn write<E>(
+        &self,
+        db: &meta::Db,
+        put: impl Fn(&mut Tx<'_>, &K, &U) -> Result<(), E> + Send + 'static,
+    ) -> Result<(), E>
+    where
+        E: From<meta::Error> + Send + 'static,
+    {
+        let waiting = std::mem::take(&mut *self.lock());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let writing = waiting.clone();
+        let written =
+            db.write(move |tx| writing.iter().try_for_each(|(key, used)| put(tx, key, used)));
+        written.await.inspect_err(|_| {
+            waiting.into_iter().for_each(|(key, used)| self.note(key, used));
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, U>> {
+        // What a panicking thread left is whole: every change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AccessKeyUses {
     /// Notes that an access key has signed a request.
-    pub(crate) fn note(
+    pub(crate) fn note_request(
         &self,
         account: &AccountId,
         key_id: &str,
@@ -27,59 +136,70 @@ impl LastUses {
         region: &str,
         at: Timestamp,
     ) {
-        let mut waiting = self.lock();
-        let full = waiting.len() >= WAITING_MAX;
-        match waiting.get_mut(key_id) {
-            // Nothing is allocated for a key that does the same again.
-            Some((_, last)) if last.service == service && last.region == region => {
-                last.at = last.at.max(at);
-            }
-            Some((_, last)) if last.at > at => {}
-            Some((_, last)) => {
-                *last = LastUse { at, service: service.to_owned(), region: region.to_owned() };
-            }
-            None if full => {}
-            None => {
-                let last = LastUse { at, service: service.to_owned(), region: region.to_owned() };
-                waiting.insert(key_id.to_owned(), (account.clone(), last));
-            }
+        let same =
+            |(_, last): &(AccountId, LastUse)| last.service == service && last.region == region;
+        if !self.repeat(key_id, at, same) {
+            let last = LastUse { at, service: service.to_owned(), region: region.to_owned() };
+            self.note(key_id.to_owned(), (account.clone(), last));
         }
-    }
-
-    /// The use of a key that is not written yet.
-    pub(crate) fn of(&self, key_id: &str) -> Option<LastUse> {
-        self.lock().get(key_id).map(|(_, last)| last.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (AccountId, LastUse)>> {
-        // What a panicking thread left is whole: every change is one assignment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl World {
-    /// Writes the uses of access keys that are known only in memory.
+    /// Writes the uses that are known only in memory. Also called before a server stops.
     ///
     /// # Errors
     /// When the rows cannot be written; nothing is lost then, and the next call tries again.
     pub async fn write_last_uses(&self) -> Result<(), crate::Error> {
-        let waiting = std::mem::take(&mut *self.last_uses.lock());
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let noted: Vec<_> =
-            waiting.into_iter().map(|(key, (account, last))| (key, account, last)).collect();
-        let writing = noted.clone();
-        let written = self.db.write(move |tx| {
-            writing
-                .iter()
-                .try_for_each(|(key, account, last)| last_use::note(tx, account, key, last))
+        let access_keys = self.last_uses.write(&self.db, |tx, key, (account, last)| {
+            identity::last_use::note(tx, account, key, last)
         });
-        written.await.map_err(|error| {
-            for (key, account, last) in &noted {
-                self.last_uses.note(account, key, &last.service, &last.region, last.at);
-            }
-            crate::Error::from(error)
-        })
+        // When one fails the other is written all the same.
+        let access_keys = access_keys.await;
+        self.key_uses.write(&self.db, kms::usage::write).await?;
+        Ok(access_keys?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::account;
+
+    fn use_of(service: &str, at: i64) -> (AccountId, LastUse) {
+        let last =
+            LastUse { at: Timestamp(at), service: service.to_owned(), region: "r".to_owned() };
+        (account(1), last)
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_noted_again_behind_what_came_meanwhile() {
+        let (db, uses) = (meta::Db::memory().expect("a database"), AccessKeyUses::default());
+        uses.note("old".to_owned(), use_of("kms", 5));
+        uses.note("new".to_owned(), use_of("kms", 5));
+        let failed: Result<(), meta::Error> = uses
+            .write(&db, |tx, _, _| tx.execute("INSERT INTO nowhere (a) VALUES (1)", &[]).map(drop))
+            .await;
+        failed.expect_err("there is no such table");
+        uses.note("new".to_owned(), use_of("ec2", 4));
+        assert_eq!(uses.of("new"), Some(use_of("kms", 5)), "an older use hides no newer one");
+        uses.note_request(&account(1), "new", "ec2", "r", Timestamp(6));
+        uses.note_request(&account(1), "new", "ec2", "r", Timestamp(3));
+        assert_eq!(uses.of("new"), Some(use_of("ec2", 6)));
+        assert_eq!(uses.of("old"), Some(use_of("kms", 5)));
+        let written: Result<(), meta::Error> = uses.write(&db, |_, _, _| Ok(())).await;
+        written.expect("nothing fails");
+        assert_eq!((uses.of("new"), uses.of("old")), (None, None));
+    }
+
+    #[test]
+    fn a_full_list_takes_no_further_keys_and_forgets_none() {
+        let uses = AccessKeyUses::default();
+        for number in 0..=WAITING_MAX {
+            uses.note(number.to_string(), use_of("kms", 1));
+        }
+        assert_eq!(uses.of(&*WAITING_MAX.to_string()), None);
+        uses.note("0".to_owned(), use_of("kms", 2));
+        assert_eq!(uses.of("0"), Some(use_of("kms", 2)));
     }
 }

@@ -9,7 +9,7 @@ use crate::forge::Forge;
 use crate::issuer_keys::{IssuerDocuments, IssuerKeys};
 use crate::key_stores::{self, Places};
 use crate::kms_port::FrontDoor;
-use crate::last_use::LastUses;
+use crate::last_use::{AccessKeyUses, KeyUses};
 use crate::trail::{Keeper, Trail};
 use base::{Clock, Region, Rng};
 use iam::{Layers, Principal};
@@ -91,7 +91,7 @@ pub struct World {
     /// Wakes whoever remembers outside the rows how far they have come, after a call changed something.
     pub changes: tokio::sync::Notify,
     /// Uses of access keys that are not written yet.
-    pub last_uses: LastUses,
+    pub(crate) last_uses: AccessKeyUses,
     /// Keys of token issuers.
     pub(crate) issuer_keys: IssuerKeys,
     /// Places at the tokens of custom key stores.
@@ -105,7 +105,7 @@ pub struct World {
     /// Snapshots being uploaded.
     pub(crate) uploads: Uploads,
     /// Uses of keys that are not written down yet.
-    pub(crate) key_uses: kms::usage::Uses,
+    pub(crate) key_uses: KeyUses,
     /// Channels of machines that attach volumes themselves.
     pub(crate) channels: Arc<dyn Channels>,
     /// Keeps records of calls that changed nothing.
@@ -239,7 +239,7 @@ impl World {
                 forge,
                 server,
                 identity,
-                last_uses: LastUses::default(),
+                last_uses: AccessKeyUses::default(),
                 issuer_keys: IssuerKeys::new(issuers),
                 decisions,
                 places: Places::default(),
@@ -248,7 +248,7 @@ impl World {
                 services,
                 waker: Waker::new(),
                 uploads: Uploads::default(),
-                key_uses: kms::usage::Uses::default(),
+                key_uses: KeyUses::default(),
                 channels,
                 trail,
             }

@@ -53,24 +53,29 @@ impl Identity {
             sources.extend(group::groups_of(tx, entity)?);
         }
         for source in &sources {
-            for policy in inline::list(tx, source)? {
-                let name = match source.kind {
-                    Kind::Group => format!("{} of group {}", policy.name, source.name),
-                    Kind::User | Kind::Role => policy.name,
-                };
-                let attached = self.text_layer(&name, &policy.document, Layer::Identity)?;
-                layers.identity.push(attached);
-            }
-            for arn in attachment::of(tx, source)? {
-                let attached = self.managed_layer(tx, &entity.account, &arn, Layer::Identity)?;
-                layers.identity.push(attached);
-            }
+            layers.identity.extend(self.policies_of(tx, source)?);
         }
         if let Some(arn) = &entity.boundary {
             layers.boundary =
                 Some(self.managed_layer(tx, &entity.account, arn, Layer::Boundary)?);
         }
         Ok(())
+    }
+
+    /// The inline and managed policies of one user, role or group; of a user without its groups'.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub fn policies_of(&self, tx: &mut Tx<'_>, source: &Entity) -> Result<Vec<AttachedPolicy>> {
+        let mut policies = Vec::new();
+        for policy in inline::list(tx, source)? {
+            let name = inline_name(source, &policy.name);
+            policies.push(self.text_layer(&name, &policy.document, Layer::Identity)?);
+        }
+        for arn in attachment::of(tx, source)? {
+            policies.push(self.managed_layer(tx, &source.account, &arn, Layer::Identity)?);
+        }
+        Ok(policies)
     }
 
     fn managed_layer(
@@ -97,6 +102,14 @@ impl Identity {
         };
         let policy = self.parsed().get(kind, document)?;
         Ok(AttachedPolicy { layer, name_or_arn: name.to_owned(), policy })
+    }
+}
+
+/// What decisions call an inline policy.
+pub fn inline_name(source: &Entity, name: &str) -> String {
+    match source.kind {
+        Kind::Group => format!("{name} of group {}", source.name),
+        Kind::User | Kind::Role => name.to_owned(),
     }
 }
 

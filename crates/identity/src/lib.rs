@@ -40,6 +40,7 @@ pub mod web_identity;
 pub use credential::{Credential, host_principal};
 pub use entity::{Entity, Kind};
 pub use error::{CredentialError, Error, Result};
+pub use layers::inline_name;
 pub use name::{Listed, Page};
 pub use schema::MIGRATIONS;
 

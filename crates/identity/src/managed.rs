@@ -119,7 +119,11 @@ fn from_row(row: &Row) -> Result<ManagedPolicy> {
     })
 }
 
-fn check_document(text: &str) -> Result<()> {
+/// Whether a text can be a version of a managed policy.
+///
+/// # Errors
+/// [`Error::MalformedPolicy`]; [`Error::LimitExceeded`] beyond [`DOCUMENT_BYTES_MAX`].
+pub fn check_document(text: &str) -> Result<()> {
     document::check(text, PolicyKind::Identity)?;
     if quota_bytes(text) > DOCUMENT_BYTES_MAX {
         let message = format!("Cannot exceed quota for PolicySize: {DOCUMENT_BYTES_MAX}");

@@ -1,21 +1,13 @@
-//! When a key was last used, and for what (GetKeyLastUsage).
-//!
-//! Uses are noted in memory and written from time to time, one row per key: a request costs no write. What a server
-//! knows and has not written is lost with it; the trail has every use.
+//! When a key was last used, and for what (GetKeyLastUsage): one row per key, written from time to time and not with
+//! every request. What is in these rows may be a little old, and never wrong.
 
 use crate::error::Result;
 use crate::key::Key;
 use base::{AccountId, Region, Timestamp};
 use meta::{Tx, params};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 /// The moment since which uses are noted, in `kms_moments`.
 const TRACKING: &str = "uses-are-tracked";
-/// Keys whose uses wait to be written. Beyond that the oldest uses stay unwritten until others are; a server that
-/// sees more keys within a minute loses nothing but their last minute.
-const PENDING_MAX: usize = 100_000;
-
 /// One use of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
@@ -30,7 +22,7 @@ pub struct Use {
 }
 
 /// Names a key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UsedKey {
     /// Owner.
     pub account: AccountId,
@@ -40,67 +32,34 @@ pub struct UsedKey {
     pub id: String,
 }
 
-/// Uses that are not written yet.
-#[derive(Debug, Default)]
-pub struct Uses(Mutex<BTreeMap<UsedKey, Use>>);
-
-impl Uses {
-    /// Notes a use.
-    pub fn note(&self, key: UsedKey, used: Use) {
-        let mut pending = self.0.lock().expect("no code panics while it holds the uses");
-        if pending.len() < PENDING_MAX || pending.contains_key(&key) {
-            pending.insert(key, used);
-        }
-    }
-
-    /// What is to be written. Give back with [`Uses::restore`] what could not be.
-    pub fn take(&self) -> BTreeMap<UsedKey, Use> {
-        std::mem::take(&mut *self.0.lock().expect("no code panics while it holds the uses"))
-    }
-
-    /// Takes back what was not written, unless the key was used again since.
-    pub fn restore(&self, uses: BTreeMap<UsedKey, Use>) {
-        let mut pending = self.0.lock().expect("no code panics while it holds the uses");
-        for (key, used) in uses {
-            pending.entry(key).or_insert(used);
-        }
-    }
-
-    /// What this server knows about a key and has not written.
-    pub fn of(&self, key: &Key) -> Option<Use> {
-        let name = UsedKey {
-            account: key.account.clone(),
-            region: key.region.clone(),
-            id: key.id.clone(),
-        };
-        self.0.lock().expect("no code panics while it holds the uses").get(&name).cloned()
+impl From<&Key> for UsedKey {
+    fn from(key: &Key) -> Self {
+        Self { account: key.account.clone(), region: key.region.clone(), id: key.id.clone() }
     }
 }
 
-/// Writes uses; a row that knows of a later one stays.
+/// Writes a use; a row that knows of a later one stays.
 ///
 /// # Errors
 /// As the database answers.
-pub fn write(tx: &mut Tx<'_>, uses: &BTreeMap<UsedKey, Use>) -> Result<()> {
-    for (key, used) in uses {
-        tx.execute(
-            "INSERT INTO kms_key_uses \
-             (account_id, region, key_id, operation, used_at, event_id, request_id) \
-             SELECT $1, $2, $3, $4, $5, $6, $7 FROM kms_keys \
-             WHERE account_id = $1 AND region = $2 AND key_id = $3 \
-             ON CONFLICT (account_id, region, key_id) DO UPDATE SET operation = $4, used_at = $5, \
-             event_id = $6, request_id = $7 WHERE kms_key_uses.used_at <= $5",
-            params![
-                &key.account,
-                &key.region,
-                &key.id,
-                &used.operation,
-                used.at,
-                &used.event_id,
-                &used.request_id,
-            ],
-        )?;
-    }
+pub fn write(tx: &mut Tx<'_>, key: &UsedKey, used: &Use) -> Result<()> {
+    tx.execute(
+        "INSERT INTO kms_key_uses \
+         (account_id, region, key_id, operation, used_at, event_id, request_id) \
+         SELECT $1, $2, $3, $4, $5, $6, $7 FROM kms_keys \
+         WHERE account_id = $1 AND region = $2 AND key_id = $3 \
+         ON CONFLICT (account_id, region, key_id) DO UPDATE SET operation = $4, used_at = $5, \
+         event_id = $6, request_id = $7 WHERE kms_key_uses.used_at <= $5",
+        params![
+            &key.account,
+            &key.region,
+            &key.id,
+            &used.operation,
+            used.at,
+            &used.event_id,
+            &used.request_id,
+        ],
+    )?;
     Ok(())
 }
 

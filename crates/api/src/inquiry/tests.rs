@@ -237,3 +237,178 @@ async fn changes_of_policies_are_tried_on_what_was_decided() {
         assert!(error.starts_with("Validation"), "{error}");
     }
 }
+
+/// A world where Ann makes volumes by what a group and a managed policy give her, and Bob does not.
+struct Makers {
+    stage: Stage,
+    ann: iam::Principal,
+    bob: iam::Principal,
+    key: String,
+    /// The managed policy: `kms:*` in force, `kms:Describe*` in its version `v2`.
+    keys: String,
+    /// What Ann made.
+    made: String,
+}
+
+const MAKERS: &str = "arn:aws:iam::111111111111:group/makers";
+
+fn policy(actions: Value) -> String {
+    let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
+    json!({ "Version": "2012-10-17", "Statement": statement }).to_string()
+}
+
+impl Makers {
+    async fn new() -> Self {
+        let mut stage = Stage::new().await;
+        let little = json!([{ "Effect": "Allow", "Action": "s3:List*", "Resource": "*" }]);
+        let ann = stage.user(1, "ann", little.clone()).await;
+        let bob = stage.user(1, "bob", little).await;
+        let iam = async |operation: &'static str, input: Value| {
+            stage.try_root(1, HERE, Service::Iam, operation, input).await.expect("allowed")
+        };
+        iam("CreateGroup", json!({ "GroupName": "makers" })).await;
+        let all = json!({ "GroupName": "makers", "PolicyName": "g",
+            "PolicyDocument": policy(json!("ec2:*")) });
+        iam("PutGroupPolicy", all).await;
+        iam("AddUserToGroup", json!({ "GroupName": "makers", "UserName": "ann" })).await;
+        let made = json!({ "PolicyName": "keys", "PolicyDocument": policy(json!("kms:*")) });
+        let keys = text(&iam("CreatePolicy", made).await["Policy"], "Arn");
+        iam("AttachGroupPolicy", json!({ "GroupName": "makers", "PolicyArn": keys })).await;
+        let version = policy(json!("kms:Describe*"));
+        iam("CreatePolicyVersion", json!({ "PolicyArn": keys, "PolicyDocument": version })).await;
+        let key = stage.key(1, HERE).await;
+        let volume = json!({ "AvailabilityZone": "us-east-1a", "Size": 1, "Encrypted": true,
+            "KmsKeyId": key });
+        let by = async |who: &iam::Principal| {
+            stage.try_as(who.clone(), HERE, Service::Ec2, "CreateVolume", volume.clone()).await
+        };
+        let made = text(&by(&ann).await.expect("allowed"), "VolumeId");
+        by(&bob).await.expect_err("denied");
+        stage.settle().await;
+        Self { stage, ann, bob, key, keys, made }
+    }
+
+    fn of_keys(&self, change: &str, more: Value) -> Value {
+        let mut input = json!({ "Change": change, "PolicyArn": self.keys });
+        crate::storage::tests::merge(&mut input, more);
+        input
+    }
+
+    async fn changed(&self, input: Value) -> (Value, Vec<Value>, String) {
+        let (answer, told) = self.stage.answer("WhatIf", input).await;
+        let changed = answer["changed"].as_array().expect("a list").clone();
+        (answer, changed, told)
+    }
+}
+
+fn of(arn: &str, change: &str, more: Value) -> Value {
+    let mut input = json!({ "Change": change, "PrincipalArn": arn });
+    crate::storage::tests::merge(&mut input, more);
+    input
+}
+
+fn in_group() -> Value {
+    json!({ "GroupName": "makers" })
+}
+
+#[tokio::test]
+async fn what_groups_and_managed_policies_give_is_missed_by_those_who_have_it() {
+    let makers = Makers::new().await;
+    let (ann, keys) = (&makers.ann.arn, json!({ "PolicyArn": makers.keys }));
+    // Without the key her volume could not be made, whichever way the key is taken from her.
+    for input in [
+        of(MAKERS, "detach-policy", keys),
+        of(ann, "remove-from-group", in_group()),
+        makers.of_keys("create-policy-version", json!({ "Policy": policy(json!("kms:List*")) })),
+        makers.of_keys("set-default-policy-version", json!({ "VersionId": "v2" })),
+    ] {
+        let (answer, changed, told) = makers.changed(input).await;
+        let affected = answer["affected"].as_array().unwrap();
+        let resources: Vec<_> = affected.iter().map(|a| text(a, "resource")).collect();
+        assert!(resources.contains(&makers.made), "{told}");
+        assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+        let denied = |c: &Value| c["who"] == *ann && c["wouldBeAllowed"] == false;
+        assert!(changed.iter().all(denied), "{told}");
+    }
+    let little = policy(json!("ec2:Describe*"));
+    for input in [
+        of(MAKERS, "put-policy", json!({ "PolicyName": "g", "Policy": little })),
+        of(MAKERS, "delete-policy", json!({ "PolicyName": "g" })),
+    ] {
+        let (answer, changed, told) = makers.changed(input).await;
+        assert!(changed.iter().any(|change| change["action"] == "ec2:CreateVolume"), "{told}");
+        assert_eq!(answer["principal"], MAKERS);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_force_already_changes_nothing_and_what_is_given_opens() {
+    let makers = Makers::new().await;
+    let (ann, bob) = (&makers.ann.arn, &makers.bob.arn);
+    let same = json!({ "PolicyName": "g", "Policy": policy(json!("ec2:*")) });
+    for input in [
+        of(MAKERS, "put-policy", same),
+        of(MAKERS, "attach-policy", json!({ "PolicyArn": makers.keys })),
+        of(ann, "add-to-group", in_group()),
+        of(bob, "remove-from-group", in_group()),
+        makers.of_keys("set-default-policy-version", json!({ "VersionId": "v1" })),
+    ] {
+        let (answer, changed, told) = makers.changed(input).await;
+        assert_eq!((changed, &answer["affected"]), (Vec::new(), &json!([])), "{told}");
+        assert!(answer["replayed"].as_u64().unwrap() > 0, "{told}");
+    }
+    let (_, opened, told) = makers.changed(of(bob, "add-to-group", in_group())).await;
+    assert!(opened.iter().all(|c| c["who"] == *bob && c["wouldBeAllowed"] == true), "{told}");
+    assert!(opened.iter().any(|change| change["action"] == "ec2:CreateVolume"), "{told}");
+    // A policy nobody has is about nobody.
+    let new = json!({ "PolicyName": "unused", "PolicyDocument": policy(json!("kms:*")) });
+    let made = makers.stage.try_root(1, HERE, Service::Iam, "CreatePolicy", new).await;
+    let unused = text(&made.expect("allowed")["Policy"], "Arn");
+    let none = json!({ "Change": "create-policy-version", "PolicyArn": unused,
+        "Policy": policy(json!("s3:*")) });
+    let (answer, _, told) = makers.changed(none).await;
+    assert_eq!((&answer["replayed"], &answer["policy"]), (&json!(0), &json!(unused)), "{told}");
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_made_and_askers_who_may_not_know_are_refused() {
+    let makers = Makers::new().await;
+    let text = |document: String| json!({ "Policy": document });
+    let mut both = text(policy(json!("ec2:*")));
+    both["KeyId"] = json!(makers.key);
+    let aws = json!({ "Change": "create-policy-version", "Policy": policy(json!("ec2:*")),
+        "PolicyArn": "arn:aws:iam::aws:policy/IAMReadOnlyAccess" });
+    for bad in [
+        of(MAKERS, "put-boundary", json!({ "PolicyArn": makers.keys })),
+        of(MAKERS, "add-to-group", in_group()),
+        of(MAKERS, "delete-policy", json!({ "PolicyName": "another" })),
+        makers.of_keys("create-policy-version", json!({})),
+        makers.of_keys("create-policy-version", both),
+        makers.of_keys("create-policy-version", text("{".to_owned())),
+        makers.of_keys("create-policy-version", text(policy(json!("a".repeat(7000))))),
+        makers.of_keys("set-default-policy-version", json!({ "VersionId": "v9" })),
+        aws,
+    ] {
+        let asked = makers.stage.try_root(1, HERE, Service::Strongroom, "WhatIf", bad.clone());
+        asked.await.expect_err(&bad.to_string());
+    }
+    // The right to ask about one user is not the right to ask about everybody's policy.
+    let bob = &makers.bob.arn;
+    let may = json!([
+        { "Effect": "Allow", "Action": "strongroom:WhatIf", "Resource": "*" },
+        { "Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": bob },
+    ]);
+    let asker = makers.stage.user(1, "asker", may).await;
+    let asked = async |input| {
+        makers.stage.try_as(asker.clone(), HERE, Service::Strongroom, "WhatIf", input).await
+    };
+    asked(of(bob, "delete-boundary", json!({}))).await.expect("allowed");
+    for denied in [
+        of(bob, "add-to-group", in_group()),
+        of(MAKERS, "delete-policy", json!({ "PolicyName": "g" })),
+        makers.of_keys("set-default-policy-version", json!({ "VersionId": "v2" })),
+    ] {
+        let error = asked(denied).await.expect_err("denied");
+        assert!(error.starts_with("AccessDenied"), "{error}");
+    }
+}

@@ -51,7 +51,8 @@ impl Display for WhoCan {
 
 impl Display for WhatIf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let of = self.key.iter().chain(&self.principal).next().map_or("", String::as_str);
+        let of = self.key.iter().chain(&self.principal).chain(&self.policy).next();
+        let of = of.map_or("", String::as_str);
         writeln!(f, "If {} ({of}):", self.change)?;
         for affected in &self.affected {
             writeln!(f, "  {}: {}", affected.resource, affected.next)?;

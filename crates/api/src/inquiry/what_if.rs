@@ -1,8 +1,8 @@
 //! What a change of a key would break: its volumes and snapshots, and the recorded decisions that
-//! would come out otherwise. The decisions are taken again, over the key as it would be. The same of a
-//! user or role and its own policies is in [`principal`].
+//! would come out otherwise. The decisions are taken again, over the key as it would be. The same of
+//! policies of users, roles and groups is in [`policies`].
 
-pub(crate) mod principal;
+pub(crate) mod policies;
 
 use crate::authorize;
 use crate::call::{Call, Caller, Forwarded};
@@ -45,9 +45,12 @@ pub(crate) struct WhatIf {
     pub(crate) version: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
-    /// The user or role whose policies would change.
+    /// The user, role or group whose policies would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) principal: Option<String>,
+    /// The managed policy that would change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
     /// The change, in words.
     pub(crate) change: String,
     /// Volumes and snapshots under the key that would next fail, and at what.
@@ -131,6 +134,7 @@ pub(crate) async fn what_if(
         version: VERSION,
         key: Some(key.arn().to_string()),
         principal: None,
+        policy: None,
         change: words(&change),
         affected: affected(call, &key, &change, &changed).await?,
         changed,

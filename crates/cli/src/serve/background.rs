@@ -114,9 +114,6 @@ impl Background {
         self.housekeeping.abort();
         self.rewrapping.abort();
         if let Err(error) = self.world.write_last_uses().await {
-            tracing::error!(%error, "the last uses of access keys could not be written");
-        }
-        if let Err(error) = self.world.note_key_uses().await {
             tracing::error!(%error, "the last uses of keys could not be written");
         }
         if let Err(error) = self.jobs.await {

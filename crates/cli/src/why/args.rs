@@ -205,7 +205,8 @@ pub(crate) struct WhoCanOptions {
     pub(crate) resource: String,
 }
 
-/// Says what a change of a key, or of a user's or role's own policies, would break, without making it.
+/// Says what a change of a key, of the policies of a user, role or group, or of a managed policy would
+/// break, without making it.
 ///
 /// Volumes and snapshots that are concerned, and the decisions recorded lately that would come out
 /// otherwise: they are taken again over the key, or with the policies, as it would be.
@@ -219,20 +220,27 @@ pub(crate) struct WhatIfOptions {
     #[arg(value_enum)]
     pub(crate) change: WhatIfChange,
     /// The key's id or ARN, of a change of a key.
-    #[arg(long, value_name = "KEY", required_unless_present = "principal_arn")]
+    #[arg(long, value_name = "KEY", required_unless_present_any = ["principal_arn", "policy_arn"])]
     pub(crate) key_id: Option<String>,
-    /// The user or role, of a change of its policies.
+    /// The user, role or group, of a change of its policies.
     #[arg(long, value_name = "ARN", conflicts_with = "key_id")]
     pub(crate) principal_arn: Option<String>,
-    /// The candidate policy, of put-key-policy and put-policy.
-    #[arg(long, value_name = "FILE", required_if_eq_any([("change", "put-key-policy"), ("change", "put-policy")]))]
+    /// The candidate policy, of put-key-policy, put-policy and create-policy-version.
+    #[arg(long, value_name = "FILE", required_if_eq_any([("change", "put-key-policy"), ("change", "put-policy"), ("change", "create-policy-version")]))]
     pub(crate) policy: Option<PathBuf>,
     /// The name of the inline policy, of put-policy and delete-policy.
     #[arg(long, value_name = "NAME", required_if_eq_any([("change", "put-policy"), ("change", "delete-policy")]))]
     pub(crate) policy_name: Option<String>,
-    /// The managed policy, of attach-policy, detach-policy and put-boundary.
-    #[arg(long, value_name = "ARN", required_if_eq_any([("change", "attach-policy"), ("change", "detach-policy"), ("change", "put-boundary")]))]
+    /// The managed policy, of attach-policy, detach-policy, put-boundary, create-policy-version and
+    /// set-default-policy-version.
+    #[arg(long, value_name = "ARN", required_if_eq_any([("change", "attach-policy"), ("change", "detach-policy"), ("change", "put-boundary"), ("change", "create-policy-version"), ("change", "set-default-policy-version")]))]
     pub(crate) policy_arn: Option<String>,
+    /// The version, of set-default-policy-version: v2.
+    #[arg(long, value_name = "VERSION", required_if_eq("change", "set-default-policy-version"))]
+    pub(crate) version_id: Option<String>,
+    /// The group, of add-to-group and remove-from-group.
+    #[arg(long, value_name = "NAME", required_if_eq_any([("change", "add-to-group"), ("change", "remove-from-group")]))]
+    pub(crate) group_name: Option<String>,
     /// The grant, of revoke-grant.
     #[arg(long, value_name = "GRANT", required_if_eq("change", "revoke-grant"))]
     pub(crate) grant_id: Option<String>,
@@ -252,7 +260,7 @@ pub(crate) enum WhatIfChange {
     PutKeyPolicy,
     /// A grant is revoked.
     RevokeGrant,
-    /// The user or role has an inline policy with this text.
+    /// The user, role or group has an inline policy with this text.
     PutPolicy,
     /// An inline policy is deleted.
     DeletePolicy,
@@ -264,4 +272,12 @@ pub(crate) enum WhatIfChange {
     PutBoundary,
     /// It has no permissions boundary.
     DeleteBoundary,
+    /// The user is in the group.
+    AddToGroup,
+    /// The user is not in the group.
+    RemoveFromGroup,
+    /// The managed policy has a version with this text, in force.
+    CreatePolicyVersion,
+    /// Another version of the managed policy is in force.
+    SetDefaultPolicyVersion,
 }

@@ -87,6 +87,10 @@ pub(crate) fn what_if(options: &WhatIfOptions) -> Result<(), Failure> {
         WhatIfChange::DetachPolicy => "detach-policy",
         WhatIfChange::PutBoundary => "put-boundary",
         WhatIfChange::DeleteBoundary => "delete-boundary",
+        WhatIfChange::AddToGroup => "add-to-group",
+        WhatIfChange::RemoveFromGroup => "remove-from-group",
+        WhatIfChange::CreatePolicyVersion => "create-policy-version",
+        WhatIfChange::SetDefaultPolicyVersion => "set-default-policy-version",
     };
     let policy = match &options.policy {
         None => None,
@@ -102,6 +106,8 @@ pub(crate) fn what_if(options: &WhatIfOptions) -> Result<(), Failure> {
         "PolicyName": options.policy_name,
         "PolicyArn": options.policy_arn,
         "GrantId": options.grant_id,
+        "GroupName": options.group_name,
+        "VersionId": options.version_id,
         "Days": options.days,
     });
     let reply = call(&options.server, "WhatIf", &without_nulls(given))?;

@@ -68,7 +68,7 @@ impl Operation for GetAccessKeyLastUsed {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let key_id = plan.into_inner().key_id;
-        let unwritten = call.world.last_uses.of(&key_id);
+        let unwritten = call.world.last_uses.of(&*key_id).map(|(_, last)| last);
         let account = call.account().clone();
         let (owner, written) = shared::read(call, move |tx| {
             let owner = last_use::owner(tx, &account, &key_id)?;
@@ -115,17 +115,17 @@ mod tests {
         assert_eq!(never["AccessKeyLastUsed"], none);
 
         let uses = &bench.world.last_uses;
-        uses.note(&account(1), &key, "kms", "eu-west-1", bench.world.clock.now());
+        uses.note_request(&account(1), &key, "kms", "eu-west-1", bench.world.clock.now());
         let expected = json!({ "LastUsedDate": "2026-01-01T00:00:00.000Z", "ServiceName": "kms",
             "Region": "eu-west-1" });
         let shown = run::<GetAccessKeyLastUsed>(&root, asked.clone()).await.expect("its account");
         assert_eq!(shown["AccessKeyLastUsed"], expected);
         bench.world.write_last_uses().await.expect("written");
-        assert_eq!(uses.of(&key), None);
+        assert_eq!(uses.of(&*key), None);
         let shown = run::<GetAccessKeyLastUsed>(&root, asked.clone()).await.expect("its account");
         assert_eq!(shown["AccessKeyLastUsed"], expected);
         // An older use that is written later does not hide a newer one.
-        uses.note(&account(1), &key, "ec2", "us-east-1", Timestamp(0));
+        uses.note_request(&account(1), &key, "ec2", "us-east-1", Timestamp(0));
         bench.world.write_last_uses().await.expect("written");
         let shown = run::<GetAccessKeyLastUsed>(&root, asked.clone()).await.expect("its account");
         assert_eq!(shown["AccessKeyLastUsed"], expected);

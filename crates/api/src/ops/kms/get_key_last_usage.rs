@@ -7,7 +7,7 @@ use awsproto::Shape;
 use base::Timestamp;
 use kms::Action;
 use kms::condition::Facts;
-use kms::usage::{self, Use};
+use kms::usage::{self, Use, UsedKey};
 
 pub(crate) struct GetKeyLastUsage;
 
@@ -72,7 +72,7 @@ impl Operation for GetKeyLastUsage {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        let noted = call.world.key_uses.of(&key);
+        let noted = call.world.key_uses.of(&UsedKey::from(&key));
         shared::read(call, move |_, tx, _| {
             let key = shared::usable(tx, Action::GetKeyLastUsage, &key)?;
             let written = usage::written(tx, &key)?;

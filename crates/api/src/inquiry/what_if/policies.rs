@@ -1,5 +1,6 @@
-//! What a change of a user's or role's own policies would break or open. Recorded decisions about it
-//! are taken again, with its policies as they are and as they would be.
+//! What a change of policies would break or open: of a user's, role's or group's own, of who is in a
+//! group, or of a managed policy wherever it is attached. Recorded decisions about those concerned are
+//! taken again, with their policies as they are and as they would be.
 
 use super::{Affected, Changed, RECORDS_MAX, VERSION, WhatIf, broken, context, facts, list, told};
 use crate::call::Call;
@@ -11,56 +12,102 @@ use base::{AccountId, Arn, Region, Timestamp};
 use events::Record;
 use iam::{AttachedPolicy, Layer, Layers, Policy, PolicyKind, Reason, ResourceLayer};
 use identity::entity::Entity;
-use identity::{managed, role};
+use identity::managed::{self, ManagedPolicy};
+use identity::{Kind, group, inline_name, role};
 use kms::Kms;
 use kms::guard::Question;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A change that is not made.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// PutUserPolicy or PutRolePolicy.
+    /// Of the own policies of a user, role or group.
+    Own(Entity, OwnChange),
+    /// Of a managed policy.
+    Managed(ManagedPolicy, VersionChange),
+}
+
+/// A change of the policies of a user, role or group.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnChange {
+    /// PutUserPolicy, PutRolePolicy or PutGroupPolicy.
     Put {
         /// Of the policy.
         name: String,
         /// Its text.
         document: String,
     },
-    /// DeleteUserPolicy or DeleteRolePolicy of this name.
+    /// DeleteUserPolicy, DeleteRolePolicy or DeleteGroupPolicy of this name.
     Delete(String),
-    /// AttachUserPolicy or AttachRolePolicy of this ARN.
+    /// AttachUserPolicy, AttachRolePolicy or AttachGroupPolicy of this ARN.
     Attach(String),
-    /// DetachUserPolicy or DetachRolePolicy of this ARN.
+    /// DetachUserPolicy, DetachRolePolicy or DetachGroupPolicy of this ARN.
     Detach(String),
     /// PutUserPermissionsBoundary or PutRolePermissionsBoundary with this ARN.
     Bound(String),
     /// DeleteUserPermissionsBoundary or DeleteRolePermissionsBoundary.
     Unbound,
+    /// AddUserToGroup with this group.
+    Join(Entity),
+    /// RemoveUserFromGroup with this group.
+    Leave(Entity),
+}
+
+/// A change of a managed policy.
+#[derive(Clone, Debug)]
+pub(crate) enum VersionChange {
+    /// CreatePolicyVersion with this text, in force at once.
+    Create(String),
+    /// SetDefaultPolicyVersion with this number.
+    Default(u32),
 }
 
 /// The change, applied to the layers of a decision.
 enum Applied {
-    Replaced(AttachedPolicy),
-    Removed(String),
+    /// Identity policies that go, by name or ARN, and those that come.
+    Exchanged { gone: Vec<String>, come: Vec<AttachedPolicy> },
+    /// Another boundary.
     Bounded(Option<AttachedPolicy>),
+    /// Another text of a managed policy, wherever it stands.
+    Rewritten { arn: String, policy: Arc<Policy> },
 }
 
-/// Looks at everything that was decided about a user or role.
+/// Whose decisions may come out otherwise.
+enum Concerned {
+    /// These users or roles, by unique id.
+    Only(BTreeSet<String>),
+    /// Whoever has the policy.
+    WhoHasIt,
+}
+
+/// Looks at everything that was decided about those concerned.
 ///
 /// # Errors
 /// When rows cannot be read, the policy could not be saved, or what shall go is not there.
 pub(crate) async fn what_if(
     call: &Call,
-    entity: Entity,
     change: Change,
     since: Timestamp,
 ) -> Result<WhatIf, Error> {
-    let applied = Arc::new(applied(call, &entity, &change).await?);
+    let (concerned, applied) = match &change {
+        Change::Own(entity, change) => {
+            (concerned(call, entity).await?, applied(call, entity, change).await?)
+        }
+        Change::Managed(policy, change) => {
+            (Concerned::WhoHasIt, rewritten(call, policy, change).await?)
+        }
+    };
+    let (applied, account) = (Arc::new(applied), call.account());
     call.world.trail.settle().await;
     let (mut replayed, mut changed) = (0, Vec::<Changed>::new());
-    for record in &records(call, &entity, since).await? {
+    for record in &records(call, account, since).await? {
         let Some(decisions) = decisions(record) else { continue };
-        if decisions.principal.unique_id != entity.unique_id {
+        let about = match &concerned {
+            Concerned::Only(ids) => ids.contains(&decisions.principal.unique_id),
+            Concerned::WhoHasIt => decisions.principal.account == *account,
+        };
+        if !about {
             continue;
         }
         for (index, decided) in decisions.asks.iter().enumerate() {
@@ -81,10 +128,15 @@ pub(crate) async fn what_if(
             changed.push(told);
         }
     }
+    let (principal, policy) = match &change {
+        Change::Own(entity, _) => (Some(entity.arn().to_string()), None),
+        Change::Managed(policy, _) => (None, Some(policy.arn())),
+    };
     Ok(WhatIf {
         version: VERSION,
         key: None,
-        principal: Some(entity.arn().to_string()),
+        principal,
+        policy,
         change: words(&change),
         affected: affected(&changed),
         changed,
@@ -95,21 +147,42 @@ pub(crate) async fn what_if(
 
 fn words(change: &Change) -> String {
     match change {
-        Change::Put { name, .. } => format!("its policy {name} has the candidate text"),
-        Change::Delete(name) => format!("its policy {name} is deleted"),
-        Change::Attach(arn) => format!("{arn} is attached"),
-        Change::Detach(arn) => format!("{arn} is detached"),
-        Change::Bound(arn) => format!("{arn} is its boundary"),
-        Change::Unbound => "it has no boundary".to_owned(),
+        Change::Own(_, OwnChange::Put { name, .. }) => {
+            format!("its policy {name} has the candidate text")
+        }
+        Change::Own(_, OwnChange::Delete(name)) => format!("its policy {name} is deleted"),
+        Change::Own(_, OwnChange::Attach(arn)) => format!("{arn} is attached"),
+        Change::Own(_, OwnChange::Detach(arn)) => format!("{arn} is detached"),
+        Change::Own(_, OwnChange::Bound(arn)) => format!("{arn} is its boundary"),
+        Change::Own(_, OwnChange::Unbound) => "it has no boundary".to_owned(),
+        Change::Own(_, OwnChange::Join(group)) => format!("it is in group {}", group.name),
+        Change::Own(_, OwnChange::Leave(group)) => format!("it is not in group {}", group.name),
+        Change::Managed(_, VersionChange::Create(_)) => {
+            "a version with the candidate text is in force".to_owned()
+        }
+        Change::Managed(_, VersionChange::Default(version)) => {
+            format!("its version v{version} is in force")
+        }
     }
 }
 
+/// Whose policies a change of an entity's changes.
+async fn concerned(call: &Call, entity: &Entity) -> Result<Concerned, Error> {
+    let of = entity.clone();
+    let ids = call.world.db.read(move |tx| match of.kind {
+        Kind::Group => Ok(group::members_of(tx, &of)?.into_iter().map(|m| m.unique_id).collect()),
+        Kind::User | Kind::Role => Ok::<_, identity::Error>(BTreeSet::from([of.unique_id.clone()])),
+    });
+    Ok(Concerned::Only(ids.await?))
+}
+
+fn malformed(error: iam::PolicyError) -> Error {
+    identity::Error::MalformedPolicy { message: error.to_string() }.into()
+}
+
 /// Reads and checks the change as the operation that would make it does.
-async fn applied(call: &Call, entity: &Entity, change: &Change) -> Result<Applied, Error> {
+async fn applied(call: &Call, entity: &Entity, change: &OwnChange) -> Result<Applied, Error> {
     let attached = |layer, name: &str, text: &str| {
-        let malformed = |error: iam::PolicyError| {
-            Error::from(identity::Error::MalformedPolicy { message: error.to_string() })
-        };
         let policy = Policy::parse(text, PolicyKind::Identity).map_err(malformed);
         policy.map(|policy| AttachedPolicy {
             layer,
@@ -117,36 +190,79 @@ async fn applied(call: &Call, entity: &Entity, change: &Change) -> Result<Applie
             policy: Arc::new(policy),
         })
     };
+    let replaced = |policy: AttachedPolicy| Applied::Exchanged {
+        gone: vec![policy.name_or_arn.clone()],
+        come: vec![policy],
+    };
     match change {
-        Change::Put { name, document } => {
-            Ok(Applied::Replaced(attached(Layer::Identity, name, document)?))
+        OwnChange::Put { name, document } => {
+            let name = inline_name(entity, name);
+            Ok(replaced(attached(Layer::Identity, &name, document)?))
         }
-        Change::Attach(arn) => {
+        OwnChange::Attach(arn) => {
             let text = text_of(call, &entity.account, arn).await?;
-            Ok(Applied::Replaced(attached(Layer::Identity, arn, &text)?))
+            Ok(replaced(attached(Layer::Identity, arn, &text)?))
         }
-        Change::Bound(arn) => {
+        OwnChange::Bound(arn) => {
             let text = text_of(call, &entity.account, arn).await?;
             Ok(Applied::Bounded(Some(attached(Layer::Boundary, arn, &text)?)))
         }
-        Change::Unbound => Ok(Applied::Bounded(None)),
-        Change::Delete(name) | Change::Detach(name) => {
-            let (wanted, of) = (name.clone(), entity.clone());
-            let there = call.world.db.read(move |tx| {
-                let inline = identity::inline::list(tx, &of)?;
-                let attached = identity::attachment::of(tx, &of)?;
-                let mut names = inline.into_iter().map(|policy| policy.name).chain(attached);
-                Ok::<_, identity::Error>(names.any(|name| name == wanted))
-            });
-            match there.await? {
-                true => Ok(Applied::Removed(name.clone())),
-                false => Err(Error::new(
-                    VALIDATION_ERROR,
-                    format!("{} has no policy {name}.", entity.arn()),
-                )),
-            }
+        OwnChange::Unbound => Ok(Applied::Bounded(None)),
+        OwnChange::Delete(name) => removed(call, entity, name, &inline_name(entity, name)).await,
+        OwnChange::Detach(arn) => removed(call, entity, arn, arn).await,
+        // As the operations themselves: doing it again changes nothing.
+        OwnChange::Join(group) if is_in(call, entity, group).await? => Ok(Applied::nothing()),
+        OwnChange::Join(group) => {
+            let come = policies_of(call, group).await?;
+            Ok(Applied::Exchanged { gone: Vec::new(), come })
         }
+        OwnChange::Leave(group) if is_in(call, entity, group).await? => {
+            let policies = policies_of(call, group).await?;
+            let gone = policies.into_iter().map(|policy| policy.name_or_arn).collect();
+            Ok(Applied::Exchanged { gone, come: Vec::new() })
+        }
+        OwnChange::Leave(_) => Ok(Applied::nothing()),
     }
+}
+
+/// Without the policy that decisions call `shown`, which there must be.
+async fn removed(call: &Call, entity: &Entity, name: &str, shown: &str) -> Result<Applied, Error> {
+    let own = policies_of(call, entity).await?;
+    if own.iter().any(|policy| policy.name_or_arn == shown) {
+        return Ok(Applied::Exchanged { gone: vec![shown.to_owned()], come: Vec::new() });
+    }
+    Err(Error::new(VALIDATION_ERROR, format!("{} has no policy {name}.", entity.arn())))
+}
+
+async fn is_in(call: &Call, user: &Entity, group: &Entity) -> Result<bool, Error> {
+    let of = user.clone();
+    let groups = call.world.db.read(move |tx| group::groups_of(tx, &of)).await?;
+    Ok(groups.iter().any(|known| known.unique_id == group.unique_id))
+}
+
+async fn policies_of(call: &Call, entity: &Entity) -> Result<Vec<AttachedPolicy>, Error> {
+    let (identity, of) = (call.world.identity.clone(), entity.clone());
+    Ok(call.world.db.read(move |tx| identity.policies_of(tx, &of)).await?)
+}
+
+/// A managed policy with the text of its new version, checked as when that is made.
+async fn rewritten(
+    call: &Call,
+    policy: &ManagedPolicy,
+    change: &VersionChange,
+) -> Result<Applied, Error> {
+    managed::customer(policy)?;
+    let text = match change {
+        VersionChange::Create(text) => text.clone(),
+        VersionChange::Default(version) => {
+            let (policy, version) = (policy.clone(), *version);
+            let found = move |tx: &mut meta::Tx<'_>| managed::find_version(tx, &policy, version);
+            call.world.db.read(found).await?.document
+        }
+    };
+    managed::check_document(&text)?;
+    let parsed = Policy::parse(&text, PolicyKind::Identity).map_err(malformed)?;
+    Ok(Applied::Rewritten { arn: policy.arn(), policy: Arc::new(parsed) })
 }
 
 async fn text_of(call: &Call, account: &AccountId, arn: &str) -> Result<String, Error> {
@@ -159,8 +275,8 @@ async fn text_of(call: &Call, account: &AccountId, arn: &str) -> Result<String, 
 }
 
 /// The newest records of the account, in every region.
-async fn records(call: &Call, entity: &Entity, since: Timestamp) -> Result<Vec<Record>, Error> {
-    let account = entity.account.clone();
+async fn records(call: &Call, account: &AccountId, since: Timestamp) -> Result<Vec<Record>, Error> {
+    let account = account.clone();
     let regions: Vec<Region> = call.world.regions.iter().cloned().collect();
     let found = call.world.db.read(move |tx| {
         let mut records = Vec::new();
@@ -216,7 +332,9 @@ impl Again<'_> {
                 context: &context,
             };
             let was = iam::evaluate(&request, &layers).allowed;
-            applied.change(&mut layers);
+            if !applied.change(&mut layers) {
+                return Ok(None);
+            }
             let is = iam::evaluate(&request, &layers);
             let why = is.message().unwrap_or_default();
             Ok::<_, Error>(Some((was, (is.allowed, why))))
@@ -297,19 +415,38 @@ fn side_of_resource(
 }
 
 impl Applied {
-    fn change(&self, layers: &mut Layers) {
+    fn nothing() -> Self {
+        Self::Exchanged { gone: Vec::new(), come: Vec::new() }
+    }
+
+    /// Makes the change; answers whether the layers have what it is about.
+    fn change(&self, layers: &mut Layers) -> bool {
         match self {
-            Self::Replaced(policy) => {
-                remove(layers, &policy.name_or_arn);
-                layers.identity.push(policy.clone());
+            Self::Exchanged { gone, come } => {
+                for name in gone {
+                    remove(layers, name);
+                }
+                layers.identity.extend(come.iter().cloned());
+                true
             }
-            Self::Removed(name) => remove(layers, name),
-            Self::Bounded(policy) => layers.boundary.clone_from(policy),
+            Self::Bounded(policy) => {
+                layers.boundary.clone_from(policy);
+                true
+            }
+            Self::Rewritten { arn, policy } => {
+                let attached = layers.identity.iter_mut().chain(&mut layers.boundary);
+                let mut has_it = false;
+                for known in attached.filter(|known| known.name_or_arn == *arn) {
+                    known.policy = Arc::clone(policy);
+                    has_it = true;
+                }
+                has_it
+            }
         }
     }
 }
 
-/// Takes away one policy. What a group has attached as well stays: the principal's own come first.
+/// Takes away one policy. What is attached elsewhere as well stays, and is the same.
 fn remove(layers: &mut Layers, name: &str) {
     let own = layers.identity.iter().position(|known| known.name_or_arn == name);
     if let Some(own) = own {
