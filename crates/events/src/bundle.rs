@@ -184,8 +184,9 @@ fn insert(
     hashes.sort_unstable();
     hashes.dedup();
     let hashes: Vec<u8> = hashes.into_iter().flat_map(u64::to_le_bytes).collect();
-    let mut bytes = vec![BUNDLE_VERSION];
-    records.iter().for_each(|(facts, json)| push_record(&mut bytes, facts.time, json));
+    let mut plain = Vec::new();
+    records.iter().for_each(|(facts, json)| push_record(&mut plain, facts.time, json));
+    let bytes = pack(&plain);
     let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
         return Ok(());
     };
@@ -198,8 +199,38 @@ fn insert(
     Ok(())
 }
 
-/// The first byte of a bundle's records.
-const BUNDLE_VERSION: u8 = 1;
+/// The first byte of a bundle: records as they are in the journal.
+const PLAIN: u8 = 1;
+/// The first byte of a bundle: the length of the records, 4 bytes, and the records as an LZ4 block. Records of one
+/// account repeat each other, so a tenth of the bytes is left to be written, twice, by the database.
+const LZ4: u8 = 2;
+/// No LZ4 block grows more than this when it is unpacked, so a damaged length asks for no more memory.
+const LZ4_RATIO_MAX: usize = 255;
+
+fn pack(records: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(records.len()).expect("a bundle is shorter than its limit");
+    let mut bytes = vec![LZ4];
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&lz4_flex::block::compress(records));
+    bytes
+}
+
+/// `None` when the bytes are no bundle.
+fn unpack(bytes: &[u8]) -> Option<Vec<(Timestamp, String)>> {
+    match bytes.split_first()? {
+        (&PLAIN, records) => read_records(records),
+        (&LZ4, rest) => {
+            let (length, block) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            if length > block.len().saturating_mul(LZ4_RATIO_MAX) {
+                return None;
+            }
+            let records = lz4_flex::block::decompress(block, length).ok()?;
+            (records.len() == length).then(|| read_records(&records))?
+        }
+        _ => None,
+    }
+}
 
 fn read(json: &str, time: Timestamp) -> Result<Record> {
     let record: Record = serde_json::from_str(json).map_err(|source| Error::Damaged {
@@ -340,11 +371,56 @@ fn open(tx: &mut Tx<'_>, span: &Span<'_>, head: &Head) -> Result<Vec<Record>> {
         params![span.account, span.region, trail::category(span.category), head.until, &head.id],
     )?;
     let bytes: Vec<u8> = row.map(|row| row.get(0)).transpose()?.unwrap_or_default();
-    let damaged = || Error::Bundle { id: head.id.clone() };
-    let (version, records) = bytes.split_first().ok_or_else(damaged)?;
-    if *version != BUNDLE_VERSION {
-        return Err(damaged());
-    }
-    let records = read_records(records).ok_or_else(damaged)?;
+    let records = unpack(&bytes).ok_or_else(|| Error::Bundle { id: head.id.clone() })?;
     records.iter().map(|(time, json)| read(json, *time)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<u8> {
+        let mut records = Vec::new();
+        for second in 0..20 {
+            push_record(&mut records, Timestamp(second * 1000), r#"{"eventName":"Decrypt"}"#);
+        }
+        records
+    }
+
+    #[test]
+    fn what_is_packed_is_short_and_comes_back() {
+        let (records, packed) = (records(), pack(&records()));
+        assert!(packed.len() < records.len() / 4, "{} of {}", packed.len(), records.len());
+        assert_eq!(unpack(&packed), read_records(&records));
+        let plain = [&[PLAIN], &records[..]].concat();
+        assert_eq!(unpack(&plain), read_records(&records));
+    }
+
+    /// Another implementation's block of the same records opens: `lz4.block.compress` of Python.
+    #[test]
+    fn the_layout_is_frozen() {
+        let packed = hex_of(include_str!("journal/vectors/bundle.hex"));
+        assert_eq!(unpack(&packed), read_records(&records()));
+    }
+
+    fn hex_of(text: &str) -> Vec<u8> {
+        let pairs = text.trim().as_bytes().chunks(2);
+        let pair = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        pairs.map(pair).collect()
+    }
+
+    #[test]
+    fn damage_is_seen_and_costs_no_memory() {
+        let packed = pack(&records());
+        for end in 0..packed.len() {
+            assert_eq!(unpack(&packed[..end]), None, "cut at {end}");
+        }
+        for version in [0, 3, 255] {
+            assert_eq!(unpack(&[&[version], &packed[1..]].concat()), None);
+        }
+        for length in [0, 1, u32::MAX] {
+            let bytes = [&[LZ4], &length.to_le_bytes()[..], &packed[5..]].concat();
+            assert_eq!(unpack(&bytes), None, "length {length}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::portable;
 use crate::tables::{Tables, Written};
 use crate::tx::{ROWS_MAX, Session, Tx};
 use crate::value::{Param, Row};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 use std::fs::{File, OpenOptions};
@@ -80,6 +81,8 @@ pub(crate) fn open_memory() -> Result<Connection> {
 fn configure(connection: &Connection) -> Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Without it a statement with parameters in its conditions is compiled anew for every other value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA foreign_keys = OFF;
          PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;",
