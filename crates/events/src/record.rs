@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 pub const EVENT_VERSION: &str = "1.11";
 /// Request parameters and response elements longer than this are left out, as CloudTrail does.
 pub const ELEMENT_BYTES_MAX: usize = 100 * 1024;
+/// Room for the text of an ordinary record, which then does not move while it grows.
+const TEXT_BYTES: usize = 4096;
 /// Where the id of the recorded decision stands, under `additionalEventData`: our extension.
 pub const EXPLAIN_ID: &str = "explainId";
 
@@ -284,7 +286,10 @@ impl Record {
     }
 
     fn text(&self) -> String {
-        serde_json::to_string(self).expect("a record has only text keys and finite numbers")
+        let mut text = Vec::with_capacity(TEXT_BYTES);
+        serde_json::to_writer(&mut text, self)
+            .expect("a record has only text keys and finite numbers");
+        String::from_utf8(text).expect("JSON is UTF-8")
     }
 
     fn holds_secrets(&self) -> bool {

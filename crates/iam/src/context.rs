@@ -5,6 +5,7 @@ use crate::principal::{Principal, PrincipalKind};
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The value of one condition key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,8 @@ pub enum ContextValue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Context {
-    values: BTreeMap<String, ContextValue>,
+    /// Shared: a request's context is handed on several times and changed by none.
+    values: Arc<BTreeMap<String, ContextValue>>,
 }
 
 impl Context {
@@ -35,14 +37,14 @@ impl Context {
 
     /// Sets a single-valued key.
     pub fn set(&mut self, key: &str, value: impl Into<String>) -> &mut Self {
-        self.values.insert(key.to_lowercase(), ContextValue::Single(value.into()));
+        Arc::make_mut(&mut self.values).insert(folded(key), ContextValue::Single(value.into()));
         self
     }
 
     /// Sets a multivalued key.
     pub fn set_multi(&mut self, key: &str, values: impl IntoIterator<Item = String>) -> &mut Self {
         let values = values.into_iter().collect();
-        self.values.insert(key.to_lowercase(), ContextValue::Multi(values));
+        Arc::make_mut(&mut self.values).insert(folded(key), ContextValue::Multi(values));
         self
     }
 
@@ -67,18 +69,19 @@ impl Context {
 
     /// Removes a key, as the network keys are removed from a forwarded call (spec 20, A.7).
     pub fn remove(&mut self, key: &str) -> &mut Self {
-        self.values.remove(&key.to_lowercase());
+        Arc::make_mut(&mut self.values).remove(&folded(key));
         self
     }
 
     /// The value of a key, whatever its case.
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
-        self.values.get(&key.to_lowercase())
+        self.values.get(&folded(key))
     }
 
     /// Takes over every key of another context; its values win.
     pub fn extend(&mut self, other: &Context) -> &mut Self {
-        self.values.extend(other.values.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let others = other.values.iter().map(|(key, value)| (key.clone(), value.clone()));
+        Arc::make_mut(&mut self.values).extend(others);
         self
     }
 
@@ -86,6 +89,11 @@ impl Context {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ContextValue)> {
         self.values.iter().map(|(k, v)| (k.as_str(), v))
     }
+}
+
+/// A key as it is compared. Only tags have names that are not ASCII.
+fn folded(key: &str) -> String {
+    if key.is_ascii() { key.to_ascii_lowercase() } else { key.to_lowercase() }
 }
 
 /// Keys and key prefixes that are multivalued, in lower case (spec 20, A.6: cardinality is declared
@@ -108,7 +116,7 @@ const MULTIVALUED: &[&str] = &[
 
 /// Whether a key may have several values per request, according to the catalogue.
 pub fn is_multivalued(key: &str) -> bool {
-    let key = key.to_lowercase();
+    let key = folded(key);
     MULTIVALUED.contains(&key.as_str())
 }
 
@@ -124,7 +132,7 @@ pub(crate) struct Keys<'a> {
 impl Keys<'_> {
     /// The values of a key and whether it is multivalued; `None` when the key is absent.
     pub(crate) fn lookup(&self, key: &str) -> Option<Found> {
-        let key = key.to_lowercase();
+        let key = folded(key);
         // Identity policies alone see a key's aliases (spec 20, A.3).
         if key == "kms:resourcealiases" && self.policy == PolicyKind::KeyPolicy {
             return None;

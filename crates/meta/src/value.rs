@@ -68,8 +68,8 @@ param_from! {
     String => |s| Self::Text(s);
     Vec<u8> => |b| Self::Bytes(b);
     &[u8] => |b| Self::Bytes(b.to_vec());
-    &AccountId => |id| Self::Text(id.to_string());
-    &Region => |id| Self::Text(id.to_string());
+    &AccountId => |id| Self::Text(id.as_str().to_owned());
+    &Region => |id| Self::Text(id.as_str().to_owned());
     &VolumeId => |id| Self::Text(id.to_string());
     &SnapshotId => |id| Self::Text(id.to_string());
 }

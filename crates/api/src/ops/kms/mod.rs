@@ -252,11 +252,11 @@ pub(crate) async fn read<T: Send + 'static>(
     call: &Call,
     f: impl Fn(&Kms, &mut Tx<'_>, &Requester) -> kms::Result<T> + Send + Sync + 'static,
 ) -> Result<T, Error> {
-    let (f, from) = (Arc::new(f), Requester::of(call));
+    let (f, from) = (Arc::new(f), Arc::new(Requester::of(call)));
     let mut kms = call.world.kms.clone();
     let mut answers = Vec::new();
     loop {
-        let (work, service, from) = (Arc::clone(&f), kms.clone(), from.clone());
+        let (work, service, from) = (Arc::clone(&f), kms.clone(), Arc::clone(&from));
         match call.world.db.read_often(move |tx| work(&service, tx, &from)).await {
             // Asked outside of the transaction, which then runs again and knows the answer. ReEncrypt
             // asks twice.
