@@ -6,13 +6,18 @@ import hmac
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+import threading
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import BINARY, eventually, require
 from nbd_client import Nbd
-from steps import create_key, create_snapshot, create_volume, detach, trail, volume_is
+from steps import attach as attach_here
+from steps import create_key, create_snapshot, create_volume, detach, settled, trail, volume_is
+from test_check import change, check, findings
 from test_secrets import core, data_keys, occurs
 
 LEASE_SECONDS = 60
@@ -268,16 +273,129 @@ def test_nobody_else_opens_an_attachment(server, owner, key, agents, tmp_path):
     agents.append(refused := Agent(server, stranger, volume, tmp_path, starts=False))
     assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
 
-    # A key that was disabled meanwhile: KMS refuses, and nothing is served.
-    owner.client("kms").disable_key(KeyId=key)
-    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
-    assert refused.ends() == 1 and "DisabledException" in refused.words()
-    owner.client("kms").enable_key(KeyId=key)
-    assert attachment_state(owner, volume) == "attaching"
     # An attachment whose machine never came is ended like any other.
     detach(owner, volume)
     agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
     assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
+
+
+def test_a_refused_key_ends_the_attachment_as_it_does_here(server, owner, agents, tmp_path):
+    key = create_key(owner)
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    owner.client("kms").disable_key(KeyId=key)
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+    assert refused.ends() == 1 and "DisabledException" in refused.words()
+    volume_is(owner, volume, "available")
+    assert attachment_state(owner, volume) is None
+    rows = sqlite3.connect(f"file:{server.data / 'meta.sqlite'}?mode=ro", uri=True)
+    events = [json.loads(event) for (event,) in rows.execute("SELECT event FROM event_log")]
+    rows.close()
+    failed = [event["detail"] for event in events if volume in str(event["resources"])
+              and event["detail"]["event"] == "attachVolume"]  # fmt: skip
+    assert [event["result"] for event in failed] == ["failed"]
+    assert failed[0]["cause"].endswith(f"key/{key.rpartition('/')[2]} is disabled.")
+    owner.client("kms").enable_key(KeyId=key)
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+    assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
+
+
+def attached(server, owner, key, host, device):
+    """An encrypted volume, attached to a host at a device."""
+    volume = encrypted(owner, key)
+    owner.client("ec2").attach_volume(VolumeId=volume, InstanceId=host.id, Device=device)
+    return volume
+
+
+def test_volumes_at_another_machine_are_cut_at_one_moment(server, owner, key, agents, tmp_path):
+    """One writer counts up over two volumes in turn; their snapshots hold neighbours."""
+    host = Host(owner, tmp_path)
+    volumes = [attached(server, owner, key, host, device) for device in ("/dev/sdf", "/dev/sdg")]
+    ours = [Agent(server, host, volume, tmp_path) for volume in volumes]
+    agents.extend(ours)
+    stop, written = threading.Event(), []
+
+    def count():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            for agent in ours:
+                agent.nbd.write(0, number.to_bytes(8, "little") * 512)
+            written.append(number)
+
+    writer = threading.Thread(target=count)
+    writer.start()
+    try:
+        eventually(lambda: len(written) > 50)
+        wanted = {"InstanceId": host.id}
+        made = owner.client("ec2").create_snapshots(InstanceSpecification=wanted)["Snapshots"]
+        answered = len(written)
+    finally:
+        stop.set()
+        writer.join(timeout=60)
+    snapshots = {one["VolumeId"]: one["SnapshotId"] for one in made}
+    assert set(snapshots) == set(volumes)
+    counters = []
+    for volume in volumes:
+        assert settled(owner, snapshots[volume])["State"] == "completed"
+        copy = create_volume(owner, "--snapshot-id", snapshots[volume])
+        _host, uri = attach_here(owner, copy)
+        counters.append(int.from_bytes(Nbd(uri.partition("socket=")[2]).read(0, 8), "little"))
+    first, second = counters
+    assert 50 <= second <= first <= second + 1 and second <= answered + 1, (counters, answered)
+
+    # They are checked where they are written, and what is damaged is found.
+    code, report = check(server, volumes[0])
+    assert code == 0, report
+    log = server.data / "regions" / "us-east-1" / "volumes" / f"{volumes[0]}.log"
+    change(log, [100])
+    code, report = check(server, volumes[0])
+    change(log, [100])
+    assert code == 5 and findings(report, volumes[0])[0]["Fault"] == "superblock-slot", report
+
+    # And they grow there.
+    ec2 = owner.client("ec2")
+    ec2.modify_volume(VolumeId=volumes[0], Size=2)
+    eventually(lambda: ec2.describe_volumes_modifications(VolumeIds=[volumes[0]])
+               ["VolumesModifications"][0]["ModificationState"] == "completed")  # fmt: skip
+    ours[0].nbd.write((2 << 30) - 4096, b"g" * 4096)
+    ours[0].nbd.flush()
+
+
+def test_a_machine_that_is_cut_off_leaves_no_half_of_a_common_cut(own_server, agents, tmp_path):
+    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
+    owner = server.account("owner")
+    key, host = create_key(owner), Host(owner, tmp_path)
+    volumes = [attached(server, owner, key, host, device) for device in ("/dev/sdf", "/dev/sdg")]
+    ours = [Agent(server, host, volume, tmp_path) for volume in volumes]
+    agents.extend(ours)
+    for agent in ours:
+        agent.nbd.write(0, b"\x61" * 4096)
+        agent.nbd.flush()
+    ec2 = owner.client("ec2")
+    ours[1].process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(ClientError):
+            ec2.create_snapshots(InstanceSpecification={"InstanceId": host.id})
+        assert time.monotonic() - began < SHORT_LEASE_SECONDS
+        # The other goes on at once.
+        ours[0].nbd.write(4096, b"\x62" * 4096)
+        ours[0].nbd.flush()
+    finally:
+        ours[1].process.send_signal(signal.SIGCONT)
+    assert ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+    for agent in ours:
+        if agent.process.poll() is None:
+            agent.nbd.write(8192, b"\x63" * 4096)
+            agent.nbd.flush()
+            agent.stop()
+    # Neither log holds a cut.
+    server.stop()
+    for volume in volumes:
+        code, report = check(server, volume)
+        assert code == 0, report
+        assert [s for s in report["Subjects"] if s["Id"] == volume], report
 
 
 def test_the_key_is_at_the_machine_alone_and_in_no_core(server, owner, key, agents, tmp_path):

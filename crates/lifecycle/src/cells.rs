@@ -172,6 +172,11 @@ pub(crate) fn stored(root: &SnapshotRoot) -> Stored {
     Stored { root: root.to_bytes(), full_bytes: root.full_bytes() }
 }
 
+/// The base of the volume that is exported.
+fn base_root(export: &ExportCut) -> Result<Option<SnapshotRoot>, BlockError> {
+    export.volume.base.as_ref().map(|base| root_of(&base.root)).transpose()
+}
+
 /// The name a volume's log knows a snapshot's cut by.
 fn cut_id(snapshot: &SnapshotId) -> CutId {
     CutId::new(snapshot.as_str()).expect("a snapshot id is short and visible ASCII")
@@ -367,8 +372,7 @@ impl Cell {
 
     fn resize(&self, volume: &VolumeBlocks, size_bytes: u64) -> Result<(), BlockError> {
         self.ensure_volume(&volume.volume, volume.size_bytes, volume.base.as_ref())?;
-        let size = self.live.with(&volume.volume, |engine| Ok(engine.size())).map_err(of_store)?;
-        if size >= size_bytes {
+        if self.live.size(&volume.volume).map_err(of_store)? >= size_bytes {
             return Ok(());
         }
         self.live.resize(&volume.volume, size_bytes).map_err(of_store)
@@ -377,8 +381,14 @@ impl Cell {
     fn export(&self, export: &ExportCut, observer: &dyn Observer) -> Result<Stored, BlockError> {
         let (id, cut) = (&export.volume.volume, cut_id(&export.snapshot));
         let resume = export.resume.as_deref().map(checkpoint_of).transpose()?;
-        let (parent, since) = self.parent(export)?;
-        let source = self.live.open_cut(id, cut, since).map_err(of_store)?;
+        let (mut parent, since) = self.parent(export)?;
+        let mut source = self.live.open_cut(id, cut, since).map_err(of_store)?;
+        if since.is_some_and(|since| source.info().generation <= since) {
+            // The parent was accepted before and cut after: its volume was at a machine that was not
+            // heard of. What changed since the parent says nothing of what was before it.
+            parent = base_root(export)?;
+            source = self.live.open_cut(id, cut, None).map_err(of_store)?;
+        }
         let job = Export {
             parent: parent.as_ref(),
             key_check: source.key_check(),
@@ -405,8 +415,7 @@ impl Cell {
                 return Ok((Some(root), Some(since)));
             }
         }
-        let base = export.volume.base.as_ref();
-        Ok((base.map(|base| root_of(&base.root)).transpose()?, None))
+        Ok((base_root(export)?, None))
     }
 
     fn release_cut(&self, volume: &VolumeId, cut: CutId) -> Result<(), BlockError> {

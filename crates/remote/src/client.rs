@@ -90,6 +90,8 @@ struct State {
     /// The present connection.
     out: Option<mpsc::UnboundedSender<Arc<Vec<u8>>>>,
     renewals: BTreeMap<u64, u64>,
+    /// Connections so far. What the server asked to hold ends with the connection it asked on.
+    connections: u64,
     lost: Option<Loss>,
     /// A write failed at the server; nothing later can be trusted to lie on top of it.
     failed: Option<Failure>,
@@ -304,7 +306,7 @@ impl Shared {
                     tracing::warn!(%error, "the connection broke; dialling again");
                 }
             }
-            self.state().out = None;
+            self.disconnected().await;
             connection = loop {
                 match self.connect(dial).await {
                     Ok((stream, welcome)) if welcome.epoch == epoch => {
@@ -320,6 +322,28 @@ impl Shared {
             };
             tracing::info!("connected again");
         }
+    }
+
+    /// Gives up what the server had asked to hold, before another connection can ask for more.
+    async fn disconnected(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            state.out = None;
+            state.connections += 1;
+        }
+        let shared = Arc::clone(self);
+        let let_go = tokio::task::spawn_blocking(move || {
+            if let Some(Err(error)) = shared.handler().map(|handler| handler(EngineCall::LetGo)) {
+                tracing::error!(%error, "what the server had asked to hold was not given up");
+            }
+        });
+        if let Err(error) = let_go.await {
+            tracing::error!(%error, "giving up what the server had asked to hold panicked");
+        }
+    }
+
+    fn handler(&self) -> Option<CallHandler> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn session(
@@ -422,16 +446,25 @@ impl Shared {
     /// Makes a call beside the connection, whose requests the engine may need for it.
     fn make_call(self: &Arc<Self>, id: u64, call: EngineCall) {
         let shared = Arc::clone(self);
+        let connection = self.state().connections;
         tokio::task::spawn_blocking(move || {
-            let handler = shared.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let made = handler.map_or(Err(CallFailure::Failed), |handler| {
-                handler(call).map_err(|error| failure_of(&error))
-            });
-            if let Some(out) = &shared.state().out {
-                // A server that is gone asks again.
-                let _ = out.send(Arc::new(Request::Answer(made).encode(id)));
+            let Some(handler) = shared.handler() else {
+                return shared.answer(id, Err(CallFailure::Failed));
+            };
+            let made = handler(call).map_err(|error| failure_of(&error));
+            let ended = shared.state().connections != connection;
+            if ended && handler(EngineCall::LetGo).is_err() {
+                tracing::error!("what the server had asked to hold was not given up");
             }
+            shared.answer(id, made);
         });
+    }
+
+    /// A server whose connection has ended asks again.
+    fn answer(&self, id: u64, made: Result<EngineAnswer, CallFailure>) {
+        if let Some(out) = &self.state().out {
+            let _ = out.send(Arc::new(Request::Answer(made).encode(id)));
+        }
     }
 }
 
@@ -482,6 +515,7 @@ fn failure_of(error: &StoreError) -> CallFailure {
         StoreError::Volume(Error::TooManyCuts { .. }) => CallFailure::TooManyCuts,
         StoreError::Volume(Error::BadSize { .. }) => CallFailure::BadSize,
         StoreError::Volume(Error::Full) => CallFailure::Full,
+        StoreError::WentOn { .. } => CallFailure::WentOn,
         error => {
             tracing::error!(%error, "a call of the server failed");
             CallFailure::Failed

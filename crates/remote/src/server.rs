@@ -6,10 +6,12 @@ use crate::wire::{BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, Welcome,
 use base::{Secret, VolumeId};
 use blockstore::live::{Base, CUTS_MAX, CutId, Error};
 use blockstore::page::SourceError;
-use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, StoreError};
+use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX, StoreError};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender as StdSender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender as StdSender, SyncSender, channel, sync_channel,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -21,6 +23,10 @@ const REQUESTS_WAITING_MAX: usize = 64;
 const REPLIES_WAITING_MAX: usize = 64;
 /// How long a call of the server may take at the machine; it includes writing out what a cut needs.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// The same for a call that others stand still for.
+const STILL_CALL_TIME_MAX: Duration = STILL_TIME_MAX;
+/// How often is looked whether a machine that owes an answer is heard of at all.
+const SILENCE_LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take to accept bytes.
 const SEND_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -89,6 +95,12 @@ impl Away {
         self.present().session.is_some()
     }
 
+    /// Whether a connected machine was not heard of for half of its lease, within which it should have
+    /// renewed it twice. It may be cut off; what it is asked now it may never hear.
+    fn is_silent(&self) -> bool {
+        self.granted.has_ended(self.clock.millis() + u64::from(self.lease_ms) / 2)
+    }
+
     /// Takes the fence: when this returns, nothing of this machine reaches the file any more. Waits
     /// for disk calls under way.
     pub fn fence(&self) {
@@ -142,6 +154,31 @@ impl Away {
         }
     }
 
+    /// Waits for the answer of a machine that is heard of.
+    fn wait(
+        &self,
+        answer: &Receiver<Result<EngineAnswer, CallFailure>>,
+        call: EngineCall,
+    ) -> Option<Result<EngineAnswer, CallFailure>> {
+        let limit = match call {
+            EngineCall::StandStill | EngineCall::CutStill(_) | EngineCall::GoOn => {
+                STILL_CALL_TIME_MAX
+            }
+            _ => CALL_TIME_MAX,
+        };
+        let until = self.clock.millis() + limit.as_millis() as u64;
+        loop {
+            match answer.recv_timeout(SILENCE_LOOK) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.is_silent() || self.clock.millis() >= until {
+                return None;
+            }
+        }
+    }
+
     fn present(&self) -> MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,12 +198,13 @@ impl Borrower for Away {
             present.calls.insert(id, sender);
             id
         };
-        let answer = answer.recv_timeout(CALL_TIME_MAX);
+        let answer = self.wait(&answer, call);
         self.present().calls.remove(&id);
         match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(StoreError::Volume(engine_error(call, failure))),
-            Err(_) => Err(away()),
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(CallFailure::WentOn)) => Err(StoreError::WentOn { id: self.id.clone() }),
+            Some(Err(failure)) => Err(StoreError::Volume(engine_error(call, failure))),
+            None => Err(away()),
         }
     }
 }
@@ -174,11 +212,22 @@ impl Borrower for Away {
 /// The machine's failure as its engine put it.
 fn engine_error(call: EngineCall, failure: CallFailure) -> Error {
     let named: Option<CutId> = match call {
-        EngineCall::Cut(id) | EngineCall::ShowCut(id) | EngineCall::DropCut(id) => Some(id),
+        EngineCall::Cut(id)
+        | EngineCall::ShowCut(id)
+        | EngineCall::DropCut(id)
+        | EngineCall::PrepareCut(id)
+        | EngineCall::CutStill(id) => Some(id),
         EngineCall::NoteExport { cut, .. } => Some(cut),
-        EngineCall::Cuts | EngineCall::ExportedGeneration { .. } | EngineCall::Resize { .. } => {
-            None
-        }
+        EngineCall::Cuts
+        | EngineCall::ExportedGeneration { .. }
+        | EngineCall::Size
+        | EngineCall::Resize { .. }
+        | EngineCall::StandStill
+        | EngineCall::GoOn
+        | EngineCall::HoldState(_)
+        | EngineCall::StateStands(_)
+        | EngineCall::ReleaseState(_)
+        | EngineCall::LetGo => None,
     };
     match (failure, call, named) {
         (CallFailure::CutNotFound, _, Some(id)) => Error::CutNotFound { id },
@@ -264,7 +313,7 @@ impl Served {
     ) -> io::Result<()> {
         while let Some(frame) = read_frame(reader).await? {
             let Some((id, request)) = Request::decode(&frame) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "no request of version 1"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "no request of version 2"));
             };
             match request {
                 Request::Renew => {

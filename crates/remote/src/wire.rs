@@ -1,4 +1,4 @@
-//! The messages of the channel, version 1.
+//! The messages of the channel, version 2.
 //!
 //! A frame is `length 4 | kind 1 | id 8 | body`; the length counts what follows it. Requests of the
 //! machine and replies of the server carry the same id; calls of the server carry ids of its own, and
@@ -18,9 +18,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version both sides speak. A welcome of another version is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// What the connection is upgraded to.
-pub const PROTOCOL: &str = "strongroom-attach/1";
+pub const PROTOCOL: &str = "strongroom-attach/2";
 /// Bytes of a volume's file that one request moves.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Pages of a base that one request asks for.
@@ -160,16 +160,19 @@ pub enum CallFailure {
     BadSize = 5,
     /// The volume's file is full.
     Full = 6,
+    /// The volume does not stand still any more.
+    WentOn = 7,
 }
 
 impl CallFailure {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Failed,
         Self::CutNotFound,
         Self::CutExists,
         Self::TooManyCuts,
         Self::BadSize,
         Self::Full,
+        Self::WentOn,
     ];
 
     fn decode(byte: u8) -> Option<Self> {
@@ -376,30 +379,50 @@ fn put_name(bytes: &mut Vec<u8>, id: CutId) {
 }
 
 fn encode_call(call: EngineCall) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut named = |kind: u8, id: CutId| {
-        bytes.push(kind);
-        put_name(&mut bytes, id);
-    };
+    let mut bytes = vec![kind_of(call)];
     match call {
-        EngineCall::Cut(id) => named(1, id),
-        EngineCall::Cuts => bytes.push(2),
-        EngineCall::ShowCut(id) => named(3, id),
+        EngineCall::Cut(id)
+        | EngineCall::ShowCut(id)
+        | EngineCall::DropCut(id)
+        | EngineCall::PrepareCut(id)
+        | EngineCall::CutStill(id) => put_name(&mut bytes, id),
         EngineCall::NoteExport { cut, snapshot } => {
-            named(4, cut);
+            put_name(&mut bytes, cut);
             bytes.extend_from_slice(&snapshot);
         }
-        EngineCall::ExportedGeneration { snapshot } => {
-            bytes.push(5);
-            bytes.extend_from_slice(&snapshot);
-        }
-        EngineCall::DropCut(id) => named(6, id),
-        EngineCall::Resize { size_bytes } => {
-            bytes.push(7);
-            bytes.extend_from_slice(&size_bytes.to_le_bytes());
-        }
+        EngineCall::ExportedGeneration { snapshot } => bytes.extend_from_slice(&snapshot),
+        EngineCall::Resize { size_bytes } => bytes.extend_from_slice(&size_bytes.to_le_bytes()),
+        EngineCall::HoldState(name)
+        | EngineCall::StateStands(name)
+        | EngineCall::ReleaseState(name) => bytes.extend_from_slice(&name.to_le_bytes()),
+        EngineCall::Cuts
+        | EngineCall::StandStill
+        | EngineCall::GoOn
+        | EngineCall::LetGo
+        | EngineCall::Size => {}
     }
     bytes
+}
+
+fn kind_of(call: EngineCall) -> u8 {
+    match call {
+        EngineCall::Cut(_) => 1,
+        EngineCall::Cuts => 2,
+        EngineCall::ShowCut(_) => 3,
+        EngineCall::NoteExport { .. } => 4,
+        EngineCall::ExportedGeneration { .. } => 5,
+        EngineCall::DropCut(_) => 6,
+        EngineCall::Resize { .. } => 7,
+        EngineCall::PrepareCut(_) => 8,
+        EngineCall::StandStill => 9,
+        EngineCall::CutStill(_) => 10,
+        EngineCall::GoOn => 11,
+        EngineCall::HoldState(_) => 12,
+        EngineCall::StateStands(_) => 13,
+        EngineCall::ReleaseState(_) => 14,
+        EngineCall::LetGo => 15,
+        EngineCall::Size => 16,
+    }
 }
 
 fn decode_call(r: &mut Reader<'_>) -> Option<EngineCall> {
@@ -411,6 +434,15 @@ fn decode_call(r: &mut Reader<'_>) -> Option<EngineCall> {
         5 => EngineCall::ExportedGeneration { snapshot: r.array()? },
         6 => EngineCall::DropCut(decode_name(r)??),
         7 => EngineCall::Resize { size_bytes: r.u64()? },
+        8 => EngineCall::PrepareCut(decode_name(r)??),
+        9 => EngineCall::StandStill,
+        10 => EngineCall::CutStill(decode_name(r)??),
+        11 => EngineCall::GoOn,
+        12 => EngineCall::HoldState(r.u64()?),
+        13 => EngineCall::StateStands(r.u64()?),
+        14 => EngineCall::ReleaseState(r.u64()?),
+        15 => EngineCall::LetGo,
+        16 => EngineCall::Size,
         _ => return None,
     })
 }
@@ -443,6 +475,11 @@ fn encode_answer(answer: &EngineAnswer) -> Vec<u8> {
             bytes.push(5);
             bytes.extend_from_slice(&generation.to_le_bytes());
         }
+        EngineAnswer::Stands(stands) => bytes.extend([6, u8::from(*stands)]),
+        EngineAnswer::Size(size) => {
+            bytes.push(7);
+            bytes.extend_from_slice(&size.to_le_bytes());
+        }
     }
     bytes
 }
@@ -460,6 +497,8 @@ fn decode_answer(r: &mut Reader<'_>) -> Option<EngineAnswer> {
         }
         4 => EngineAnswer::Generation(None),
         5 => EngineAnswer::Generation(Some(r.u32()?)),
+        6 => EngineAnswer::Stands(r.flag()?),
+        7 => EngineAnswer::Size(r.u64()?),
         _ => return None,
     })
 }

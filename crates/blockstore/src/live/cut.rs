@@ -43,12 +43,20 @@ impl Engine {
     /// When the id is taken, too many cuts are retained, there is no space for what a cut keeps, or
     /// the disk fails.
     pub fn cut(&mut self, id: CutId) -> Result<CutInfo, Error> {
+        let info = self.mark_cut(id)?;
+        self.mutate(Self::sync)?;
+        Ok(info)
+    }
+
+    /// The moment of a cut, without its flush: the cut is in the log, and durable when a flush that
+    /// begins after this is. What is written from now on is not in it.
+    ///
+    /// # Errors
+    /// As [`Engine::cut`].
+    pub fn mark_cut(&mut self, id: CutId) -> Result<CutInfo, Error> {
         self.check_cut(id)?;
         let (generation, volume_bytes) = (self.log.generation, self.size());
-        self.mutate(|engine| {
-            engine.freeze(Some(id))?;
-            engine.sync()
-        })?;
+        self.mutate(|engine| engine.freeze(Some(id)))?;
         Ok(CutInfo { id, generation, volume_bytes })
     }
 

@@ -289,6 +289,11 @@ impl Engine {
         })
     }
 
+    /// Through which others keep the space of the volume's stored state while they read it.
+    pub fn pin(&self) -> Arc<Pin> {
+        Arc::clone(&self.pin)
+    }
+
     /// Gives the data key to a volume that was opened without it.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ impl Pin {
         Hold { pin: Arc::clone(self), overtaken: self.overtaken.load(Ordering::SeqCst) }
     }
 
+    /// Ends all holds: somebody who knows nothing of them will write the volume.
+    pub fn overtake(&self) {
+        self.overtaken.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Whether an engine with so many dead segments may give them back.
     pub(super) fn allows_release(&self, dead: usize) -> bool {
         if self.holders.load(Ordering::SeqCst) == 0 {
@@ -71,6 +76,8 @@ mod tests {
         assert!(pin.allows_release(WAITING_SEGMENTS_MAX + 1) && !hold.stands());
         let next = pin.hold();
         assert!(next.stands());
+        pin.overtake();
+        assert!(!next.stands() && pin.hold().stands());
         drop((hold, next));
         assert!(pin.allows_release(1));
     }

@@ -1,11 +1,13 @@
 //! What the service asks of a volume without its data key, as data: the same call is made here when
 //! the volume is closed or open in this process, and at another machine when the volume is lent.
 
+#[cfg(doc)]
+use super::STILL_TIME_MAX;
 use super::registry::LentSlot;
 use super::{StoreError, Volume};
-#[cfg(doc)]
-use crate::live::Engine;
 use crate::live::{CutId, CutInfo, Error};
+#[cfg(doc)]
+use crate::live::{Engine, Hold, Pin};
 use crate::page::StructureKey;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,11 +34,30 @@ pub enum EngineCall {
     },
     /// [`Engine::drop_cut`].
     DropCut(CutId),
+    /// [`Engine::size`].
+    Size,
     /// [`Engine::resize`].
     Resize {
         /// The new size.
         size_bytes: u64,
     },
+    /// [`Engine::prepare_cut`], and a flush.
+    PrepareCut(CutId),
+    /// Acknowledge no write any more until one of the next two comes or [`STILL_TIME_MAX`] is over.
+    /// Answered when the volume stands still.
+    StandStill,
+    /// Cut where the volume stands still, and go on.
+    CutStill(CutId),
+    /// Go on without a cut.
+    GoOn,
+    /// [`Pin::hold`], under a name of the caller's choice.
+    HoldState(u64),
+    /// [`Hold::stands`]; a hold that nobody knows of does not stand.
+    StateStands(u64),
+    /// Give up a hold.
+    ReleaseState(u64),
+    /// Give up whatever the lender had asked to hold: it is gone.
+    LetGo,
 }
 
 /// What a call came to.
@@ -50,14 +71,18 @@ pub enum EngineAnswer {
     Cuts(Vec<CutInfo>),
     /// The generation at which the volume equalled a snapshot.
     Generation(Option<u32>),
+    /// Bytes in the volume.
+    Size(u64),
+    /// Whether a hold stands.
+    Stands(bool),
 }
 
 impl EngineCall {
-    /// Makes the call on an open volume.
+    /// Makes a call that is over when it is answered.
     ///
     /// # Errors
     /// What the engine answers.
-    pub fn make(self, volume: &mut Volume) -> Result<EngineAnswer, Error> {
+    pub(super) fn make(self, volume: &mut Volume) -> Result<EngineAnswer, Error> {
         let engine = volume.engine();
         match self {
             Self::Cut(id) => engine.cut(id).map(EngineAnswer::Cut),
@@ -70,7 +95,16 @@ impl EngineCall {
                 Ok(EngineAnswer::Generation(engine.exported_generation(snapshot)))
             }
             Self::DropCut(id) => engine.drop_cut(id).map(|()| EngineAnswer::Done),
+            Self::Size => Ok(EngineAnswer::Size(engine.size())),
             Self::Resize { size_bytes } => volume.resize(size_bytes).map(|()| EngineAnswer::Done),
+            Self::PrepareCut(_)
+            | Self::StandStill
+            | Self::CutStill(_)
+            | Self::GoOn
+            | Self::HoldState(_)
+            | Self::StateStands(_)
+            | Self::ReleaseState(_)
+            | Self::LetGo => unreachable!("{self:?} is the business of a lent volume"),
         }
     }
 }

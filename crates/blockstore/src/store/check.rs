@@ -1,7 +1,7 @@
 //! Checking volumes where they lie, whether somebody has them open or not.
 
 use super::handle::{Joined, Lease};
-use super::{Inner, Store, StoreError};
+use super::{Borrower, EngineAnswer, EngineCall, Inner, Store, StoreError};
 use crate::check::{CheckWatch, Fault, Stopped};
 use crate::live::{
     Corrections, CutId, Disk, Error, Hold, InspectJob, OpenOptions, Prover, VolumeReport, inspect,
@@ -9,6 +9,7 @@ use crate::live::{
 use crate::page::{Lba, SealedPage};
 use base::VolumeId;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How often a check begins anew when the volume overtakes it.
 const ATTEMPTS_MAX: u32 = 3;
@@ -43,7 +44,7 @@ impl Store {
 
     /// As [`Store::check_volume`]; then makes the segment table's counts and both superblocks
     /// right, if those were wrong and everything they are derived from was readable. Answers
-    /// whether something was stored.
+    /// whether something was stored; under the engine of another machine nothing is.
     ///
     /// # Errors
     /// As [`Store::check_volume`], or when the volume cannot be opened or its disk fails.
@@ -53,13 +54,13 @@ impl Store {
         base: Option<Option<CutId>>,
         watch: &dyn CheckWatch,
     ) -> Result<(VolumeReport, bool), CheckError> {
-        let (report, hold) = self.checked(id, base, watch)?;
+        let (report, kept) = self.checked(id, base, watch)?;
         let is_due = !report.corrections.is_empty() || report.findings.has(Fault::SuperblockSlot);
-        if !is_due || report.findings.has(Fault::Superblock) {
+        if !is_due || report.findings.has(Fault::Superblock) || kept.away.is_some() {
             return Ok((report, false));
         }
         // While the hold stands no segment has been given back since it was counted.
-        if !hold.stands() {
+        if !kept.hold.stands() {
             return Err(Stopped::Overtaken.into());
         }
         Lease::join_corrected(&self.0, id, &report.corrections)?.end()?;
@@ -71,18 +72,13 @@ impl Store {
         id: &VolumeId,
         base: Option<Option<CutId>>,
         watch: &dyn CheckWatch,
-    ) -> Result<(VolumeReport, Hold), CheckError> {
+    ) -> Result<(VolumeReport, Kept), CheckError> {
         let inner = &self.0;
-        if inner.registry.is_lent(id) {
-            // Its machine changes it without this process knowing when.
-            return Err(StoreError::InUse { id: id.clone() }.into());
-        }
         let prover = Owner { store: inner, id };
-        let pin = inner.registry.stored_state(id);
         let mut attempt = 1;
         loop {
             // Before anything is read; see `Pin`.
-            let hold = pin.hold();
+            let kept = Kept::begin(inner, id)?;
             let disk: Arc<dyn Disk> = inner.disk(id)?;
             let job = InspectJob {
                 structure: inner.structure(id),
@@ -90,12 +86,64 @@ impl Store {
                 base,
                 prover: &prover,
                 watch,
-                hold: &hold,
+                hold: &kept.hold,
             };
-            match inspect(&disk, Arc::clone(&inner.rng), job) {
+            let inspected = inspect(&disk, Arc::clone(&inner.rng), job);
+            let inspected = match inspected {
+                Ok(_) if !kept.stood() => Err(Stopped::Overtaken),
+                inspected => inspected,
+            };
+            match inspected {
                 Err(Stopped::Overtaken) if attempt < ATTEMPTS_MAX => attempt += 1,
-                outcome => return Ok((outcome?, hold)),
+                outcome => return Ok((outcome?, kept)),
             }
+        }
+    }
+}
+
+/// Keeps the stored state of a volume where it is, until dropped.
+struct Kept {
+    /// Against the engine here. At another machine it ends when the volume comes back or is lent again.
+    hold: Hold,
+    away: Option<KeptAway>,
+}
+
+/// The same by the engine at another machine.
+struct KeptAway {
+    borrower: Arc<dyn Borrower>,
+    name: u64,
+}
+
+impl Kept {
+    fn begin(store: &Arc<Inner>, id: &VolumeId) -> Result<Self, StoreError> {
+        let hold = store.registry.stored_state(id).hold();
+        let away = store.registry.borrower(id).map(|borrower| {
+            let name = store.holds.fetch_add(1, Ordering::Relaxed);
+            borrower.call(EngineCall::HoldState(name))?;
+            Ok::<_, StoreError>(KeptAway { borrower, name })
+        });
+        Ok(Self { hold, away: away.transpose()? })
+    }
+
+    /// Whether everything was kept until now.
+    fn stood(&self) -> bool {
+        self.hold.stands() && self.away.as_ref().is_none_or(KeptAway::stands)
+    }
+}
+
+impl KeptAway {
+    /// A machine that does not answer may have forgotten.
+    fn stands(&self) -> bool {
+        let answer = self.borrower.call(EngineCall::StateStands(self.name));
+        matches!(answer, Ok(EngineAnswer::Stands(true)))
+    }
+}
+
+impl Drop for KeptAway {
+    fn drop(&mut self) {
+        if let Err(error) = self.borrower.call(EngineCall::ReleaseState(self.name)) {
+            // It lets go when it notices that its connection has ended.
+            tracing::info!(%error, "the end of a check was not heard");
         }
     }
 }

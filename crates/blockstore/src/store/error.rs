@@ -62,6 +62,12 @@ pub enum StoreError {
         /// Which volume.
         id: VolumeId,
     },
+    /// The volume did not stand still any more when it was to be cut with others.
+    #[error("{id} had to go on before it could be cut")]
+    WentOn {
+        /// Which volume.
+        id: VolumeId,
+    },
     /// The volume's thread has ended.
     #[error("{id} was closed")]
     Closed {

@@ -4,6 +4,7 @@ use super::crew::Crew;
 use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
+use super::still::{CutWatch, Still};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions, Port};
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
@@ -161,12 +162,14 @@ impl VolumeHandle {
         Ok(Self(Arc::new(lease)))
     }
 
-    /// Makes a call that needs no data key.
-    ///
-    /// # Errors
-    /// As [`EngineCall::make`].
-    pub fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
+    /// Makes a call that is over when it is answered.
+    pub(super) fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
         Ok(self.0.call(move |volume| call.make(volume))??)
+    }
+
+    /// Asks the volume to stand still.
+    pub(super) fn stand_still(&self, watch: Arc<dyn CutWatch>) -> Result<Still, ()> {
+        Still::begin(&self.0, watch)
     }
 
     /// Which volume this is.

@@ -14,11 +14,13 @@ mod crew;
 mod error;
 mod flusher;
 mod handle;
+mod lent;
 mod owner;
 mod reader;
 mod registry;
 mod size;
 mod space;
+mod still;
 mod together;
 mod twin;
 
@@ -27,10 +29,12 @@ pub use check::CheckError;
 pub use error::StoreError;
 pub use flusher::FlushDone;
 pub use handle::{CutHandle, VolumeHandle};
+pub use lent::LentVolume;
 pub use owner::{Volume, Work};
 pub use reader::ReadThen;
 pub use size::{SizeWatch, SizeWatcher};
 pub use space::{SpaceLevel, SpaceLimits, SpaceReport, SpaceWatcher};
+pub use still::{CutWatch, STILL_TIME_MAX};
 pub use together::CUT_MEMBERS_MAX;
 pub use twin::{Twin, TwinError};
 
@@ -99,6 +103,10 @@ struct Inner {
     account: Arc<Account>,
     /// Held while the members of one cut are asked to stand still.
     cutting: Mutex<()>,
+    /// Held through a cut that has members at other machines.
+    cutting_away: Mutex<()>,
+    /// Names what is kept for a check at another machine.
+    holds: AtomicU64,
     /// Batches of requests that came from users of volumes.
     guest_work: AtomicU64,
     /// Held for as long as the store lives.
@@ -153,6 +161,8 @@ impl Store {
             registry,
             account,
             cutting: Mutex::default(),
+            cutting_away: Mutex::default(),
+            holds: AtomicU64::new(0),
             guest_work: AtomicU64::new(0),
             _lock: lock,
         })))
@@ -319,6 +329,17 @@ impl Store {
     /// As [`Engine::resize`].
     pub fn resize(&self, id: &VolumeId, size_bytes: u64) -> Result<(), StoreError> {
         self.call(id, EngineCall::Resize { size_bytes }).map(drop)
+    }
+
+    /// Bytes in a volume, open or not.
+    ///
+    /// # Errors
+    /// When the volume cannot be opened.
+    pub fn size(&self, id: &VolumeId) -> Result<u64, StoreError> {
+        match self.call(id, EngineCall::Size)? {
+            EngineAnswer::Size(bytes) => Ok(bytes),
+            _ => Err(StoreError::Away { id: id.clone() }),
+        }
     }
 
     /// Gives a volume to another machine. Until the loan is dropped, calls on the volume go to the

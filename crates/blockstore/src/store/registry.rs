@@ -156,9 +156,12 @@ impl Registry {
         }
     }
 
-    /// Whether another machine has a volume open.
-    pub(super) fn is_lent(&self, id: &VolumeId) -> bool {
-        matches!(self.state().volumes.get(id), Some(Slot::Lent(_)))
+    /// The machine that has a volume open, if it is another.
+    pub(super) fn borrower(&self, id: &VolumeId) -> Option<Arc<dyn Borrower>> {
+        match self.state().volumes.get(id) {
+            Some(Slot::Lent(borrower)) => Some(Arc::clone(borrower)),
+            Some(Slot::Open { .. } | Slot::Busy) | None => None,
+        }
     }
 
     /// Marks a volume as open at another machine. Waits for whoever uses it for a moment, and gives up
@@ -173,6 +176,10 @@ impl Registry {
         loop {
             match state.volumes.get(id) {
                 None => {
+                    // Its engine will not know who reads the stored state here.
+                    if let Some(pin) = state.stored_states.get(id).and_then(Weak::upgrade) {
+                        pin.overtake();
+                    }
                     state.volumes.insert(id.clone(), Slot::Lent(borrower));
                     return Ok(LentSlot { store: Arc::clone(store), id: id.clone() });
                 }

@@ -1,150 +1,272 @@
 //! One cut through several volumes, as if power had failed on all of them at one moment.
 //!
-//! Every member's thread is stopped first; only when all stand still do they cut. A write that was
+//! Every member is stopped first; only when all stand still do they cut. A write that was
 //! acknowledged on any member before is therefore in its member's cut, and a write that somebody
 //! makes because of such an acknowledgement is never in a cut without it. Each member goes on as
-//! soon as it has cut: what it acknowledges from then on is in nobody's cut, because the others
-//! stopped before.
+//! soon as its cut is marked in its log: what it acknowledges from then on is in nobody's cut,
+//! because the others stopped before. The flush that makes the marks durable comes after.
 //!
 //! Whatever takes long (opening, merging, flushing what was written before) happens before anybody
-//! is stopped, so that the hold lasts about as long as the slowest member's cut.
+//! is stopped. Members at other machines are stopped first and all at once, so that those here stand
+//! still for one message there and back. No member stands still longer than [`STILL_TIME_MAX`]: one
+//! that went on by itself is not cut any more, and then none is.
 
+#[cfg(doc)]
+use super::STILL_TIME_MAX;
 use super::handle::{Joined, Lease};
-use super::owner::Volume;
-use super::{Store, StoreError};
+use super::still::{CutWatch, Outcome, Still, Unseen};
+use super::{Borrower, EngineAnswer, EngineCall, Store, StoreError};
 use crate::live::{CutId, CutInfo, Error};
 use base::VolumeId;
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, PoisonError};
 
 /// Members of one cut. An instance has fewer volumes.
 pub const CUT_MEMBERS_MAX: usize = 128;
 
-/// A member that stands still, or will.
-struct Held {
-    /// Says that the member stands still.
-    still: Receiver<()>,
-    /// Lets it cut; dropped unused, it goes on without.
-    go: Sender<()>,
-    outcome: Receiver<Result<CutInfo, Error>>,
+/// One volume of a cut.
+struct Member {
+    id: VolumeId,
+    cut: CutId,
+    place: Joined,
+}
+
+impl Member {
+    fn closed(&self) -> StoreError {
+        StoreError::Closed { id: self.id.clone() }
+    }
+
+    /// The machine that has it open, if it is not this one.
+    fn borrower(&self) -> Option<&Arc<dyn Borrower>> {
+        match &self.place {
+            Joined::Here(_) => None,
+            Joined::Lent(borrower) => Some(borrower),
+        }
+    }
+
+    /// Does beforehand what would make its cut wait.
+    fn prepare(&self) -> Preparing<'_> {
+        let cut = self.cut;
+        let lease = match &self.place {
+            Joined::Lent(borrower) => {
+                return Preparing::Away(Box::new(move || {
+                    borrower.call(EngineCall::PrepareCut(cut)).map(drop)
+                }));
+            }
+            Joined::Here(lease) => lease,
+        };
+        let (sender, receiver) = mpsc::channel();
+        let work = move |volume: &mut super::Volume| {
+            // Whoever asked and is gone needs no answer.
+            match volume.engine().prepare_cut(cut) {
+                Ok(()) => volume.flush_then(Box::new(move |flushed| drop(sender.send(flushed)))),
+                Err(error) => drop(sender.send(Err(error))),
+            }
+        };
+        match lease.submit(Box::new(work)) {
+            Ok(()) => Preparing::Here(receiver),
+            Err(_) => Preparing::Closed,
+        }
+    }
+
+    /// Cuts it where it stands still, at its machine.
+    fn cut_away(&self, borrower: &Arc<dyn Borrower>) -> Result<CutInfo, StoreError> {
+        match borrower.call(EngineCall::CutStill(self.cut))? {
+            EngineAnswer::Cut(info) => Ok(info),
+            _ => Err(StoreError::Away { id: self.id.clone() }),
+        }
+    }
+
+    fn drop_cut(&self) -> Result<(), StoreError> {
+        let cut = self.cut;
+        match &self.place {
+            Joined::Here(lease) => Ok(lease.call(move |volume| volume.engine().drop_cut(cut))??),
+            Joined::Lent(borrower) => borrower.call(EngineCall::DropCut(cut)).map(drop),
+        }
+    }
+}
+
+/// A member that is being prepared.
+enum Preparing<'a> {
+    Here(Receiver<Result<(), Error>>),
+    Away(Box<dyn FnOnce() -> Result<(), StoreError> + Send + 'a>),
+    Closed,
 }
 
 impl Store {
     /// Cuts several volumes at one moment: no write is in its member's cut without every write, on
     /// any member, that was acknowledged before it was made. All members are cut or none: when one
-    /// fails, the cuts made are dropped again. A crash may leave some; whoever repeats the call
-    /// drops those first. Infos are in the order of `members`.
+    /// fails, the cuts made are dropped again. A crash may leave some, and so may a machine that is
+    /// not heard of any more; whoever repeats the call, or gives it up, drops those. Infos are in the
+    /// order of `members`.
     ///
     /// # Errors
     /// [`StoreError::Member`] names the member that could not be cut and says why.
     pub fn cut_many(&self, members: &[(VolumeId, CutId)]) -> Result<Vec<CutInfo>, StoreError> {
+        self.cut_many_watched(members, &(Arc::new(Unseen) as _))
+    }
+
+    /// As [`Store::cut_many`]; `watch` sees the members that are open here stand still.
+    ///
+    /// # Errors
+    /// As [`Store::cut_many`].
+    pub fn cut_many_watched(
+        &self,
+        members: &[(VolumeId, CutId)],
+        watch: &Arc<dyn CutWatch>,
+    ) -> Result<Vec<CutInfo>, StoreError> {
         let distinct: BTreeSet<_> = members.iter().map(|(id, _)| id).collect();
         if distinct.len() != members.len() || members.len() > CUT_MEMBERS_MAX {
             return Err(StoreError::Members { count: members.len(), limit: CUT_MEMBERS_MAX });
         }
-        let mut leases = Vec::with_capacity(members.len());
+        let mut joined = Vec::with_capacity(members.len());
         for (id, cut) in members {
-            leases.push(self.prepare(id, *cut).map_err(|error| error.of_member(id))?);
+            let place = Lease::join(&self.0, id).map_err(|error| error.of_member(id))?;
+            joined.push(Member { id: id.clone(), cut: *cut, place });
         }
-        let outcomes = self.cut_together(members, &leases);
-        let failed = outcomes.iter().zip(members).find(|(outcome, _)| outcome.is_err());
-        if let Some((_, (id, _))) = failed {
-            let id = id.clone();
-            self.undo(members, &leases, &outcomes);
-            let first = outcomes.into_iter().find_map(Result::err);
-            return Err(first.unwrap_or(StoreError::Closed { id: id.clone() }).of_member(&id));
+        for (member, prepared) in joined.iter().zip(prepare(&joined)) {
+            prepared.map_err(|error| error.of_member(&member.id))?;
         }
-        for (lease, (id, _)) in leases.into_iter().zip(members) {
-            lease.end().map_err(|error| error.of_member(id))?;
+        let outcomes = self.cut_together(&joined, watch);
+        if outcomes.iter().any(Result::is_err) {
+            undo(&joined, &outcomes);
         }
-        outcomes.into_iter().collect()
-    }
-
-    /// Opens a member and does beforehand what would make its cut wait.
-    fn prepare(&self, id: &VolumeId, cut: CutId) -> Result<Lease, StoreError> {
-        // A machine of its own would have to stand still over the network.
-        let Joined::Here(lease) = Lease::join(&self.0, id)? else {
-            return Err(StoreError::InUse { id: id.clone() });
-        };
-        let (sender, receiver) = mpsc::sync_channel(1);
-        lease.call(move |volume| {
-            volume.engine().prepare_cut(cut)?;
-            volume.flush_then(Box::new(move |result| {
-                // Whoever asked and is gone needs no answer.
-                let _ = sender.send(result);
-            }));
-            Ok::<_, Error>(())
-        })??;
-        receiver.recv().map_err(|_| StoreError::Closed { id: id.clone() })??;
-        Ok(lease)
+        let outcomes = outcomes.into_iter().zip(&joined);
+        // A member that only went on because another failed is not the one to name.
+        let (mut infos, mut failed) = (Vec::with_capacity(members.len()), None);
+        for (outcome, member) in outcomes {
+            match outcome {
+                Ok(info) => infos.push(info),
+                Err(error) => {
+                    let follows = matches!(error, StoreError::WentOn { .. });
+                    if failed.as_ref().is_none_or(|(_, followed)| *followed && !follows) {
+                        failed = Some((error.of_member(&member.id), follows));
+                    }
+                }
+            }
+        }
+        if let Some((error, _)) = failed {
+            return Err(error);
+        }
+        for Member { id, place, .. } in joined {
+            if let Joined::Here(lease) = place {
+                lease.end().map_err(|error| error.of_member(&id))?;
+            }
+        }
+        Ok(infos)
     }
 
     /// Stops all members, lets all cut, and collects what came of it.
     fn cut_together(
         &self,
-        members: &[(VolumeId, CutId)],
-        leases: &[Lease],
+        members: &[Member],
+        watch: &Arc<dyn CutWatch>,
     ) -> Vec<Result<CutInfo, StoreError>> {
-        let closed = |id: &VolumeId| StoreError::Closed { id: id.clone() };
-        let mut held = Vec::with_capacity(members.len());
-        {
-            // Two calls that share members reach all of them in the same order: neither waits for
-            // a member that waits for the other.
+        let went_on = |member: &Member| StoreError::WentOn { id: member.id.clone() };
+        // Two calls that share members at other machines take turns; of those that share members here
+        // both reach them in the same order. So neither waits for one that waits for the other.
+        let is_away = members.iter().any(|member| member.borrower().is_some());
+        let _turn =
+            is_away.then(|| self.0.cutting_away.lock().unwrap_or_else(PoisonError::into_inner));
+        let away = at_once(members, |_, borrower| borrower.call(EngineCall::StandStill));
+        let mut all = away.iter().flatten().all(Result::is_ok);
+        let mut still = Vec::with_capacity(members.len());
+        if all {
             let _order = self.0.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-            for (lease, (id, cut)) in leases.iter().zip(members) {
-                held.push(hold(lease, *cut).map_err(|()| closed(id)));
-            }
+            still.extend(members.iter().map(|member| match &member.place {
+                Joined::Here(lease) => Still::begin(lease, Arc::clone(watch)).ok(),
+                Joined::Lent(_) => None,
+            }));
         }
-        let mut still = true;
-        for held in &held {
-            still &= held.as_ref().is_ok_and(|held| held.still.recv().is_ok());
+        for (still, member) in still.iter().zip(members) {
+            let is_here = member.borrower().is_none();
+            all &= !is_here || still.as_ref().is_some_and(Still::stands);
         }
-        let mut waiting = Vec::with_capacity(members.len());
-        for (held, (id, _)) in held.into_iter().zip(members) {
-            let outcome = held.and_then(|Held { go, outcome, .. }| {
-                if still && go.send(()).is_ok() { Ok(outcome) } else { Err(closed(id)) }
+        if !all {
+            drop(still);
+            at_once(members, |_, borrower| borrower.call(EngineCall::GoOn));
+            let failed = away.into_iter().zip(members).map(|(stood, member)| match stood {
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => Err(went_on(member)),
             });
-            waiting.push(outcome);
+            return failed.collect();
         }
-        let outcomes = waiting.into_iter().zip(members);
-        outcomes.map(|(waiting, (id, _))| Ok(waiting?.recv().map_err(|_| closed(id))??)).collect()
-    }
-
-    /// Drops the cuts that were made although others were not.
-    fn undo(
-        &self,
-        members: &[(VolumeId, CutId)],
-        leases: &[Lease],
-        outcomes: &[Result<CutInfo, StoreError>],
-    ) {
-        for ((outcome, lease), (id, cut)) in outcomes.iter().zip(leases).zip(members) {
-            if outcome.is_err() {
-                continue;
-            }
-            let cut = *cut;
-            let dropped = lease.call(move |volume| volume.engine().drop_cut(cut));
-            match dropped {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, %id, %cut, "a cut was not undone"),
-                Err(error) => tracing::error!(%error, %id, %cut, "a cut was not undone"),
-            }
-        }
+        let here: Vec<Option<Outcome>> = still
+            .into_iter()
+            .zip(members)
+            .map(|(still, member)| still.and_then(|still| still.cut(member.cut)))
+            .collect();
+        let away = at_once(members, Member::cut_away);
+        let outcomes = here.into_iter().zip(away).zip(members);
+        outcomes
+            .map(|((here, away), member)| match away {
+                Some(cut) => cut,
+                None => match here.and_then(Outcome::wait) {
+                    Some(cut) => cut.map_err(StoreError::from),
+                    None => Err(went_on(member)),
+                },
+            })
+            .collect()
     }
 }
 
-/// Asks a member to stand still and then to cut.
-fn hold(lease: &Lease, cut: CutId) -> Result<Held, ()> {
-    let (say_still, still) = mpsc::channel();
-    let (go, may_go) = mpsc::channel();
-    let (say, outcome) = mpsc::channel();
-    let work = move |volume: &mut Volume| {
-        // The coordinator waits for all of these; if it is gone, so is the reason to stand still.
-        if say_still.send(()).is_err() || may_go.recv().is_err() {
-            return;
+/// Prepares all members at once.
+fn prepare(members: &[Member]) -> Vec<Result<(), StoreError>> {
+    let begun: Vec<_> = members.iter().map(Member::prepare).collect();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = begun
+            .into_iter()
+            .map(|preparing| match preparing {
+                Preparing::Away(call) => (None, Some(scope.spawn(call))),
+                Preparing::Here(receiver) => (Some(receiver), None),
+                Preparing::Closed => (None, None),
+            })
+            .collect();
+        let finished = waiting.into_iter().zip(members);
+        finished
+            .map(|(waiting, member)| match waiting {
+                (Some(receiver), _) => Ok(receiver.recv().map_err(|_| member.closed())??),
+                (None, Some(call)) => call.join().unwrap_or_else(|_| Err(member.closed())),
+                (None, None) => Err(member.closed()),
+            })
+            .collect()
+    })
+}
+
+/// Makes a call to all members at other machines at once; `None` for those here.
+fn at_once<T: Send>(
+    members: &[Member],
+    call: impl Fn(&Member, &Arc<dyn Borrower>) -> Result<T, StoreError> + Sync,
+) -> Vec<Option<Result<T, StoreError>>> {
+    let call = &call;
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = members
+            .iter()
+            .map(|member| {
+                member.borrower().map(|borrower| scope.spawn(move || call(member, borrower)))
+            })
+            .collect();
+        let answers = calls.into_iter().zip(members);
+        answers
+            .map(|(call, member)| {
+                call.map(|call| call.join().unwrap_or_else(|_| Err(member.closed())))
+            })
+            .collect()
+    })
+}
+
+/// Drops the cuts that were made although others were not. A machine that did not answer may have
+/// cut all the same.
+fn undo(members: &[Member], outcomes: &[Result<CutInfo, StoreError>]) {
+    for (outcome, member) in outcomes.iter().zip(members) {
+        if !matches!(outcome, Ok(_) | Err(StoreError::Away { .. })) {
+            continue;
         }
-        let _ = say.send(volume.engine().cut(cut));
-    };
-    lease.submit(Box::new(work)).map_err(drop)?;
-    Ok(Held { still, go, outcome })
+        let Member { id, cut, .. } = member;
+        match member.drop_cut() {
+            Ok(()) | Err(StoreError::Volume(Error::CutNotFound { .. })) => {}
+            Err(error) => tracing::error!(%error, %id, %cut, "a cut was not undone"),
+        }
+    }
 }

@@ -70,8 +70,12 @@ impl HostApi {
         serde_json::from_slice(&reply).map_err(Failure::failed)
     }
 
-    /// Has KMS unwrap the data key.
-    pub(crate) async fn decrypt(&self, input: Value) -> Result<Secret<[u8; 64]>, Failure> {
+    /// Has KMS unwrap a data key. A refusal is reported.
+    pub(crate) async fn decrypt(
+        &self,
+        epoch: u64,
+        input: Value,
+    ) -> Result<Secret<[u8; 64]>, Failure> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Decrypted {
@@ -79,6 +83,12 @@ impl HostApi {
             plaintext: Secret<String>,
         }
         let reply = self.api.call("kms", KMS_TARGET, "Decrypt", &input).await;
+        if let Err(CallError::Refused { status: 400..500, .. }) = &reply {
+            let reported = self.completed(epoch, "key-refused").await;
+            if let Err(error) = reported {
+                eprintln!("{}", error.failure("reporting that the key was refused"));
+            }
+        }
         let reply = Secret::new(reply.map_err(|error| error.failure("unwrapping the data key"))?);
         let decrypted: Decrypted =
             serde_json::from_slice(reply.expose()).map_err(Failure::failed)?;
@@ -91,10 +101,14 @@ impl HostApi {
 
     /// Reports that the volume is open and served.
     pub(crate) async fn complete(&self, epoch: u64) -> Result<(), Failure> {
-        let input = json!({ "VolumeId": self.volume.as_str(), "Epoch": epoch });
-        let reply =
-            self.api.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await;
+        let reply = self.completed(epoch, "opened").await;
         reply.map(drop).map_err(|error| error.failure("completing the attachment"))
+    }
+
+    async fn completed(&self, epoch: u64, outcome: &str) -> Result<Vec<u8>, CallError> {
+        let volume = self.volume.as_str();
+        let input = json!({ "VolumeId": volume, "Epoch": epoch, "Outcome": outcome });
+        self.api.call("strongroom", STRONGROOM_TARGET, "CompleteAttachment", &input).await
     }
 
     /// Makes the connections of an opened attachment.

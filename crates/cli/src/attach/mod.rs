@@ -16,7 +16,7 @@ use ::attach::{Export, Lease, LeasedDevice, Protection, Stop, Swap, Vault, Volum
 use base::{OsRng, SystemClock, VolumeId};
 use blockstore::live::{Base, Engine, EngineConfig, OpenOptions};
 use blockstore::page::{DataKey, KeyCell, StructureKey};
-use blockstore::store::{StoreConfig, StoreError, VolumeHandle};
+use blockstore::store::{LentVolume, StoreConfig, StoreError, VolumeHandle};
 pub(crate) use endpoint::{Endpoint, HttpPolicy};
 use host_api::{HostApi, Opened};
 use remote::wire::Welcome;
@@ -67,13 +67,13 @@ async fn attach_and_serve(
         None => (None, None),
         Some(wrapped) => {
             say("unwrapping the data key through KMS");
-            let (key, protection) = keep(api.decrypt(wrapped).await?)?;
+            let (key, protection) = keep(api.decrypt(opened.epoch, wrapped).await?)?;
             (Some(key), Some(protection))
         }
     };
     let base_key = match opened.unwrap_base_with() {
         None => None,
-        Some(wrapped) => Some(keep(api.decrypt(wrapped).await?)?.0),
+        Some(wrapped) => Some(keep(api.decrypt(opened.epoch, wrapped).await?)?.0),
     };
     let dial = Arc::clone(&api).dialler(&opened);
     let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
@@ -82,7 +82,7 @@ async fn attach_and_serve(
     let volume = Opening { link: link.clone(), id, welcome, data_key, base_key };
     let (handle, protection) =
         spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
-    let calls = handle.clone();
+    let calls = LentVolume::new(handle.clone());
     link.on_call(Arc::new(move |call| calls.call(call)));
     let export = start_export(options, &opened, &link, &handle)?;
     api.complete(opened.epoch).await?;

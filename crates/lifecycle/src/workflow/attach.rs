@@ -25,7 +25,7 @@ use events::notification::{self, Attachment as AttachEvent};
 use events::put_event;
 
 /// The trail's name for what the infrastructure role does.
-const AWS_INTERNAL: &str = "AWS Internal";
+pub(super) const AWS_INTERNAL: &str = "AWS Internal";
 
 /// Why a volume could not be attached, or a device not closed.
 #[derive(Debug, thiserror::Error)]
@@ -322,7 +322,10 @@ impl Opener<'_> {
 }
 
 /// Undoes what [`attach`] did so far: device, grant, rows.
-async fn give_up(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
+pub(super) async fn give_up(
+    services: &Services,
+    attachment: &Attachment,
+) -> Result<(), AttachFailure> {
     let row = attachment.clone();
     let current = services
         .db
@@ -461,7 +464,7 @@ async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), At
     Ok(())
 }
 
-fn cause(failure: &AttachFailure) -> String {
+pub(super) fn cause(failure: &AttachFailure) -> String {
     match failure {
         AttachFailure::Key(failure) => failure.event_cause(),
         AttachFailure::NotAvailable
@@ -475,7 +478,7 @@ fn cause(failure: &AttachFailure) -> String {
 }
 
 /// The event of a key that is in a state in which it cannot be used; other failures have none.
-async fn announce(
+pub(super) async fn announce(
     services: &Services,
     volume: &Volume,
     event: AttachEvent,

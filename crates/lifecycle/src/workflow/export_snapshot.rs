@@ -118,7 +118,7 @@ async fn export(
     job: &ExportSnapshot,
     row: &Snapshot,
 ) -> Result<Stored, Trouble> {
-    services.blocks.cut(&volume_of(services, job, row).await?, &row.id).await?;
+    cut(services, job, row).await?;
     until_under_own_key(services, row).await?;
     // Not before: what the volume's base is may have changed until now.
     let volume = volume_of(services, job, row).await?;
@@ -135,6 +135,36 @@ async fn export(
         async move { blocks.export(export, &reporter).await }
     });
     Ok(stored.await?)
+}
+
+/// Makes the cut, if whoever accepted the snapshot did not come to it. Snapshots that were taken together
+/// are cut together, once all machines that have their volumes open are back.
+async fn cut(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {
+    let own = row.clone();
+    if services.db.read(move |tx| set_of(tx, &own)).await?.is_none() {
+        let volume = volume_of(services, job, row).await?;
+        return Ok(services.blocks.cut(&volume, &row.id).await?);
+    }
+    // Whoever accepted the set may be at it, and may take it back.
+    let _gate = services.snapshot_gate.lock().await;
+    let (region, id) = (row.region.clone(), row.id.clone());
+    let rows = services
+        .db
+        .read(move |tx| {
+            let Some(row) = snapshot::get(tx, &region, &id)? else { return Ok(None) };
+            let set = set_of(tx, &row)?.unwrap_or_else(|| vec![row]);
+            Ok::<_, ebs::Error>(Some((to_cut(tx, &set)?, pending(&set).count())))
+        })
+        .await?;
+    match rows {
+        None => Err(Trouble::NotYet { what: "the end of the call it was accepted by" }),
+        Some((members, pending)) if members.len() == pending => {
+            let cut = services.blocks.cut_many(&row.region, &members).await;
+            Ok(cut.map_err(|error| error.cause)?)
+        }
+        // A volume was deleted meanwhile, so all were cut.
+        Some(_) => Ok(services.blocks.cut(&volume_of(services, job, row).await?, &row.id).await?),
+    }
 }
 
 /// The volume has a base that cannot be sealed under the volume's key.
@@ -165,8 +195,8 @@ pub async fn recover(services: &Services) -> Result<(), Trouble> {
         let members = services.db.read(move |tx| to_cut_with(tx, &row)).await?;
         match members.as_slice() {
             [] => {}
-            // Its machine has it open and is not back yet; the job cuts it when it is.
-            [(volume, _)] if remote::is_away(services, volume).await? => {}
+            // A machine has it open and is not back yet; the job cuts it when it is.
+            members if is_any_away(services, members).await? => {}
             [(volume, snapshot)] => services.blocks.cut(volume, snapshot).await?,
             [(first, _), ..] => {
                 let region = first.region.clone();
@@ -177,19 +207,46 @@ pub async fn recover(services: &Services) -> Result<(), Trouble> {
     Ok(())
 }
 
+async fn is_any_away(services: &Services, members: &[Cut]) -> Result<bool, ebs::Error> {
+    for (volume, _) in members {
+        if remote::is_away(services, volume).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A volume to be cut for a snapshot.
+type Cut = (VolumeBlocks, SnapshotId);
+
 /// A pending snapshot, and those taken together with it, with the volumes to cut for them. Empty for
 /// every member of a set but one, which stands for all.
-fn to_cut_with(
-    tx: &mut meta::Tx<'_>,
-    row: &Snapshot,
-) -> Result<Vec<(VolumeBlocks, SnapshotId)>, ebs::Error> {
-    let rows = match snapshot_set::of_snapshot(tx, &row.account, &row.region, &row.id)? {
-        Some(set) if set != row.id => return Ok(Vec::new()),
-        Some(set) => snapshot_set::members(tx, &row.account, &row.region, &set)?,
-        None => vec![row.clone()],
-    };
+fn to_cut_with(tx: &mut meta::Tx<'_>, row: &Snapshot) -> Result<Vec<Cut>, ebs::Error> {
+    let set = snapshot_set::of_snapshot(tx, &row.account, &row.region, &row.id)?;
+    match set {
+        Some(set) if set != row.id => Ok(Vec::new()),
+        _ => {
+            let rows = set_of(tx, row)?.unwrap_or_else(|| vec![row.clone()]);
+            to_cut(tx, &rows)
+        }
+    }
+}
+
+/// The snapshots that were taken together with one, itself included.
+fn set_of(tx: &mut meta::Tx<'_>, row: &Snapshot) -> Result<Option<Vec<Snapshot>>, ebs::Error> {
+    let set = snapshot_set::of_snapshot(tx, &row.account, &row.region, &row.id)?;
+    let set = set.map(|set| snapshot_set::members(tx, &row.account, &row.region, &set));
+    set.transpose()
+}
+
+fn pending(rows: &[Snapshot]) -> impl Iterator<Item = &Snapshot> {
+    rows.iter().filter(|row| matches!(row.state, SnapshotState::Pending(_)))
+}
+
+/// The pending ones whose volumes have rows.
+fn to_cut(tx: &mut meta::Tx<'_>, rows: &[Snapshot]) -> Result<Vec<Cut>, ebs::Error> {
     let mut members = Vec::with_capacity(rows.len());
-    for row in rows.iter().filter(|row| matches!(row.state, SnapshotState::Pending(_))) {
+    for row in pending(rows) {
         if let Some(volume) = volume::get(tx, &row.region, &row.volume_id)? {
             members.push((blocks_of(&volume), row.id.clone()));
         }

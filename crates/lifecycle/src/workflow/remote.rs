@@ -4,14 +4,18 @@
 //! takes a new fencing epoch, and reports that its engine is open. The data key of an encrypted volume
 //! is unwrapped by the machine, on its grant, and never here.
 
-use super::attach::{AttachFailure, key_of, opened_with, switch_if_resealed};
+use super::attach::{
+    AWS_INTERNAL, AttachFailure, announce, cause, give_up, key_of, opened_with, switch_if_resealed,
+};
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
 use crate::port::host::{CloseVolume, Force, LendVolume, Tenure};
+use crate::port::kms::{Authority, KmsCall, KmsFailure, Probe, Wrapped};
 use crate::services::Services;
 use base::{GIB, Region, Secret, VolumeId};
 use ebs::foreign_base::{ForeignBase, Guard};
 use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
+use events::notification::Attachment as AttachEvent;
 
 /// What a machine is given when it opens an attachment.
 #[derive(Debug)]
@@ -122,9 +126,66 @@ pub async fn complete(
             }
             let (from, to) = (AttachmentState::Attaching, AttachmentState::Attached);
             attachment::set_state(tx, key_of(&row), from, to)?;
-            Ok(())
+            Ok(attachment::set_impaired(tx, key_of(&row), None)?)
         })
         .await
+}
+
+/// KMS refused the machine the volume's key. What that does to the attachment is what it does to one of
+/// this server's: a new one is taken back, one that stood before stays without a device, and an event
+/// tells of a key in a state in which it cannot be used. The machine is not taken at its word: KMS is
+/// asked whether it would refuse now, and when not, the machine may try again.
+///
+/// # Errors
+/// [`AttachFailure::NotAvailable`] when the epoch was fenced or the attachment is being ended.
+pub async fn key_refused(
+    services: &Services,
+    volume: &Volume,
+    attachment: &Attachment,
+    epoch: u64,
+    request_id: String,
+) -> Result<(), AttachFailure> {
+    let row = attachment.clone();
+    let is_current = move |tx: &mut meta::Tx<'_>| {
+        Ok::<_, ebs::Error>(
+            is_standing(tx, &row)? && fence::current(tx, &row.region, &row.volume)? == epoch,
+        )
+    };
+    if !services.db.read(is_current).await? {
+        return Err(AttachFailure::NotAvailable);
+    }
+    let (volume, foreign) = opened_with(services, volume).await?;
+    let call = KmsCall {
+        authority: Authority::Host(volume.account.clone(), attachment.instance.clone()),
+        region: volume.region.clone(),
+        invoked_by: AWS_INTERNAL.to_owned(),
+        request_id: Some(request_id),
+    };
+    let own = volume.data_key.iter().filter(|_| volume.is_encrypted());
+    let of_base =
+        foreign.iter().filter(|foreign| foreign.guard == Guard::Kms).map(|base| &base.key);
+    let mut refused = None;
+    for key in own.chain(of_base) {
+        let wrapped = Wrapped { ciphertext: &key.wrapped, context_id: &key.context_id };
+        let answer = services.kms.may(call.clone(), Probe::Decrypt(wrapped)).await;
+        refused = refused.or(answer.err().filter(|failure| !KmsFailure::is_transient(failure)));
+    }
+    let Some(failure) = refused.map(AttachFailure::Key) else { return Ok(()) };
+    tracing::error!(volume = %volume.id, %failure, "not opened by its machine");
+    match attachment.state {
+        AttachmentState::Attaching => {
+            give_up(services, attachment).await?;
+            announce(services, &volume, AttachEvent::Attach, &failure).await
+        }
+        AttachmentState::Attached => {
+            let (row, why) = (attachment.clone(), cause(&failure));
+            let impair =
+                move |tx: &mut meta::Tx<'_>| attachment::set_impaired(tx, key_of(&row), Some(&why));
+            services.db.write(impair).await?;
+            announce(services, &volume, AttachEvent::Reattach, &failure).await
+        }
+        AttachmentState::Detaching => Ok(()),
+    }
 }
 
 /// Whether an attachment is still the one it was, and not being ended.

@@ -21,7 +21,10 @@ fn requests() -> Vec<Request> {
         Request::Answer(Ok(EngineAnswer::Cuts(vec![cut, cut]))),
         Request::Answer(Ok(EngineAnswer::Generation(Some(3)))),
         Request::Answer(Ok(EngineAnswer::Generation(None))),
+        Request::Answer(Ok(EngineAnswer::Stands(true))),
+        Request::Answer(Ok(EngineAnswer::Size(1 << 40))),
         Request::Answer(Err(CallFailure::CutExists)),
+        Request::Answer(Err(CallFailure::WentOn)),
     ]
 }
 
@@ -59,6 +62,15 @@ fn replies() -> Vec<Reply> {
         Reply::Call(EngineCall::ExportedGeneration { snapshot: [2; 16] }),
         Reply::Call(EngineCall::DropCut(name())),
         Reply::Call(EngineCall::Resize { size_bytes: 2 << 30 }),
+        Reply::Call(EngineCall::PrepareCut(name())),
+        Reply::Call(EngineCall::StandStill),
+        Reply::Call(EngineCall::CutStill(name())),
+        Reply::Call(EngineCall::GoOn),
+        Reply::Call(EngineCall::HoldState(3)),
+        Reply::Call(EngineCall::StateStands(4)),
+        Reply::Call(EngineCall::ReleaseState(5)),
+        Reply::Call(EngineCall::LetGo),
+        Reply::Call(EngineCall::Size),
     ]
 }
 
@@ -81,7 +93,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_bytes_of_version_1_stay() {
+fn the_bytes_of_version_2_stay() {
     let write = Request::Write { offset: 0x0102, data: vec![0xaa, 0xbb] }.encode(5);
     assert_eq!(write, [19, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xaa, 0xbb]);
     let Reply::Welcome(welcome) = replies().remove(1) else { unreachable!() };
@@ -90,6 +102,8 @@ fn the_bytes_of_version_1_stay() {
     assert_eq!(bytes[14..26], [4, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x4e, 0, 0]);
     assert_eq!((&bytes[26..58], bytes[58], bytes[81]), (&[8; 32][..], 22, 1));
     assert_eq!(bytes[82..], [9; 64]);
+    let hold = Reply::Call(EngineCall::HoldState(3)).encode(7);
+    assert_eq!(hold, [18, 0, 0, 0, 138, 7, 0, 0, 0, 0, 0, 0, 0, 12, 3, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
-use blockstore::store::{Borrower, Store, StoreConfig, StoreError, VolumeHandle};
+use blockstore::store::{
+    Borrower, EngineAnswer, EngineCall, LentVolume, Store, StoreConfig, StoreError, VolumeHandle,
+};
 use remote::{
     Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteDisk, Served, SteadyClock,
     Stream,
@@ -118,7 +120,7 @@ async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
     })
     .await
     .unwrap();
-    let calls = handle.clone();
+    let calls = LentVolume::new(handle.clone());
     link.on_call(Arc::new(move |call| calls.call(call)));
     (link, handle)
 }
@@ -235,7 +237,8 @@ async fn a_machine_that_hears_nothing_stops_before_the_server_counts_it_out() {
     let began = BootClock.millis();
     let stalled = blocking(move || disk.len()).await;
     assert!(stalled.is_err());
-    assert_eq!(*link.lost().borrow(), Some(Loss::LeaseEnded));
+    let mut lost = link.lost();
+    assert_eq!(*lost.wait_for(Option::is_some).await.unwrap(), Some(Loss::LeaseEnded));
     assert!(!link.holds());
     assert!(!served.away.has_stopped(), "the server counted the machine out first");
     assert!(BootClock.millis() - began <= 1000);
@@ -263,4 +266,43 @@ async fn requests_wait_for_a_server_that_comes_back_in_time() {
     bench.down.store(false, Ordering::SeqCst);
     stalled.await.unwrap();
     assert_eq!(blocking(move || volume.read(0, 8192).unwrap()).await, pattern(4));
+}
+
+/// The server's end of a call while the machine cannot be heard: what was asked to be held ends at the
+/// machine by itself, and the server waits no longer than half a lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_asked_to_hold_ends_with_its_connection() {
+    let bench = Bench::new();
+    let served = bench.lend(1, LEASE_MS);
+    let (_link, volume) = machine(&bench, 1).await;
+    let ask = |call| {
+        let away = Arc::clone(&served.away);
+        blocking(move || away.call(call))
+    };
+    assert_eq!(ask(EngineCall::HoldState(7)).await.unwrap(), EngineAnswer::Done);
+    let stands = EngineCall::StateStands(7);
+    assert_eq!(ask(stands).await.unwrap(), EngineAnswer::Stands(true));
+    assert_eq!(ask(EngineCall::StandStill).await.unwrap(), EngineAnswer::Done);
+    let writer = volume.clone();
+    let write = spawn_blocking(move || writer.write(0, pattern(1)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!write.is_finished(), "a volume that stands still took a write");
+
+    let began = BootClock.millis();
+    bench.cut_connections();
+    write.await.unwrap().unwrap();
+    let standing = u128::from(BootClock.millis() - began);
+    assert!(standing < blockstore::store::STILL_TIME_MAX.as_millis(), "{standing} ms");
+    let cut = CutId::new("snap-1").unwrap();
+    let late = loop {
+        match ask(EngineCall::CutStill(cut)).await {
+            // Not connected again yet.
+            Err(StoreError::Away { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            answer => break answer,
+        }
+    };
+    assert!(matches!(late, Err(StoreError::WentOn { .. })), "{late:?}");
+    assert_eq!(ask(stands).await.unwrap(), EngineAnswer::Stands(false));
+    assert_eq!(ask(EngineCall::Cuts).await.unwrap(), EngineAnswer::Cuts(vec![]));
+    assert_eq!(ask(EngineCall::Size).await.unwrap(), EngineAnswer::Size(SIZE));
 }

@@ -126,3 +126,50 @@ async fn a_restart_keeps_volumes_for_their_machines() {
     stage.ec2("DetachVolume", input).await;
     assert_eq!(stage.describe_volume(1, HERE, &begun).await["State"], "available");
 }
+
+#[tokio::test]
+async fn a_machine_that_is_refused_the_key_ends_a_new_attachment_and_keeps_a_standing_one() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    let input = json!({ "VolumeId": volume });
+    let refused =
+        |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch, "Outcome": "key-refused" });
+    let state =
+        async |stage: &Stage| stage.describe_volume(1, HERE, &volume).await["State"].clone();
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+
+    // KMS would not refuse: the machine may try again.
+    stage.ask(&machine, "CompleteAttachment", refused(1)).await.unwrap();
+    assert_eq!(stage.attachment(&volume).await, "attaching");
+    assert!(stage.events(1, HERE).await.iter().all(|event| !event.starts_with("attachVolume")));
+
+    stage.kms(1, HERE, "DisableKey", json!({ "KeyId": key })).await;
+    let stale = stage.ask(&machine, "CompleteAttachment", refused(7)).await.unwrap_err();
+    assert!(stale.starts_with("FencedException"), "{stale}");
+    stage.ask(&machine, "CompleteAttachment", refused(1)).await.unwrap();
+    assert_eq!(state(&stage).await, "available");
+    let failed = format!("attachVolume failed {key} is disabled.");
+    assert_eq!(stage.events(1, HERE).await.iter().filter(|told| **told == failed).count(), 1);
+    let gone = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap_err();
+    assert!(gone.starts_with("AttachmentNotFoundException"), "{gone}");
+
+    // One that was attached before stays, as one of this server's does after a restart.
+    stage.kms(1, HERE, "EnableKey", json!({ "KeyId": key })).await;
+    assert_eq!(stage.grants(1, HERE, &key).await, 0, "no grant stays");
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+    let opened = json!({ "VolumeId": volume, "Epoch": 2 });
+    stage.ask(&machine, "CompleteAttachment", opened).await.unwrap();
+    stage.kms(1, HERE, "DisableKey", json!({ "KeyId": key })).await;
+    stage.ask(&machine, "OpenAttachment", input).await.unwrap();
+    stage.ask(&machine, "CompleteAttachment", refused(3)).await.unwrap();
+    assert_eq!(
+        (state(&stage).await, stage.attachment(&volume).await),
+        (json!("in-use"), json!("attached"))
+    );
+    let again = format!("reattachVolume failed {key} is disabled.");
+    assert!(stage.events(1, HERE).await.contains(&again));
+}
