@@ -18,11 +18,22 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
+/// The packages that declare targets, and their test programs' names.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("fuzz", "it"),
+    ("api", "api"),
+    ("attach", "attach"),
+    ("events", "events"),
+    ("identity", "identity"),
+    ("remote", "remote"),
+    ("strongroom", "strongroom"),
+];
+
 /// Builds optimised, runs every target, and prints a line for each: its name, minutes, inputs and
 /// outcome, as docs/reliability.md lists them.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let mut targets = Vec::new();
-    for (package, kind) in [("fuzz", "it"), ("api", "api")] {
+    for (package, kind) in PROGRAMS {
         let program = build(package, kind)?;
         for name in targets_of(&program)? {
             if options.target.as_ref().is_none_or(|wanted| name.contains(wanted)) {

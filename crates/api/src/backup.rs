@@ -581,4 +581,21 @@ mod tests {
         rows.sort();
         rows
     }
+
+    fuzz::target!(
+        /// A record that is understood is written again as it stands.
+        records_are_written_as_they_are_read,
+        vec![
+            encode(&Entry::Row(
+                300,
+                vec![Param::Null, Param::Int(-5), Param::Text("é".to_owned()), Param::Bytes(vec![0])],
+            )),
+            encode(&Entry::End(7)),
+        ],
+        |bytes: &[u8]| {
+            if let Some(entry) = decode(bytes) {
+                assert_eq!(encode(&entry), bytes);
+            }
+        }
+    );
 }

@@ -534,4 +534,44 @@ mod tests {
         }
         assert!(KeySet::parse(&" ".repeat(KEYS_BYTES_MAX + 1)).is_err());
     }
+
+    /// An issuer and a token of its.
+    fn issued() -> &'static (Signer, String) {
+        static ISSUED: std::sync::OnceLock<(Signer, String)> = std::sync::OnceLock::new();
+        ISSUED.get_or_init(|| {
+            let [_, signer] = Signer::both();
+            let token = signer.token(&json!({ "alg": "ES256", "kid": "k" }), &claims());
+            (signer, token)
+        })
+    }
+
+    fuzz::target!(
+        /// No token but the one that was issued is taken.
+        tokens,
+        vec![issued().1.clone().into_bytes()],
+        |bytes: &[u8]| {
+            let (signer, issued) = issued();
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let ids = ["sts.amazonaws.com".to_owned()];
+            let read = Unverified::read(text);
+            let verified = read.and_then(|token| token.verify(&signer.keys(), &ids, NOW));
+            assert_eq!(verified.is_ok(), text == issued);
+        }
+    );
+
+    fuzz::target!(
+        /// Whatever an issuer publishes, few keys are read of it, and a token is tried with them.
+        published_keys,
+        {
+            let both = Signer::both();
+            vec![json!({ "keys": both.map(|signer| signer.key()) }).to_string().into_bytes()]
+        },
+        |bytes: &[u8]| {
+            let Ok(keys) = KeySet::parse(&String::from_utf8_lossy(bytes)) else { return };
+            assert!((1..=KEYS_MAX).contains(&keys.0.len()));
+            let token = Unverified::read(&issued().1).unwrap();
+            let tried = token.verify(&keys, &["sts.amazonaws.com".to_owned()], NOW);
+            assert!(tried.is_err(), "keys of another issuer");
+        }
+    );
 }

@@ -154,7 +154,7 @@ impl Anchor {
         format!("strongroom-anchor-{}", hex::encode(self.root_id))
     }
 
-    fn text(&self, epoch: u64) -> Vec<u8> {
+    pub(crate) fn text(&self, epoch: u64) -> Vec<u8> {
         let text = Text {
             version: VERSION,
             root_id: hex::encode(self.root_id),
@@ -164,7 +164,7 @@ impl Anchor {
         serde_json::to_vec(&text).expect("strings and numbers always serialize")
     }
 
-    fn verified(&self, bytes: &[u8]) -> Option<u64> {
+    pub(crate) fn verified(&self, bytes: &[u8]) -> Option<u64> {
         let text: Text = serde_json::from_slice(bytes).ok()?;
         let mac = hex::decode(&text.mac).ok()?;
         let ours = text.version == VERSION && text.root_id == hex::encode(self.root_id);

@@ -1,12 +1,17 @@
-//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import.
+//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import; backups
+//! under a known recovery key, anchors, and headers of seals.
 
+use crate::anchor::Anchor;
+use crate::backup::{BackupReader, BackupWriter, Recovery};
 use crate::blob::{self, Blob, BlobKind};
 use crate::context::EncryptionContext;
 use crate::material::{Material, MaterialId};
 use crate::pair;
 use crate::primitive::Key;
+use crate::seal::{Root, header};
 use crate::spec::{KeySpec, KeyUsage, Kind};
 use base::{Secret, SeededRng};
+use std::path::Path;
 
 /// What the sample holds.
 pub const PLAINTEXT: &[u8] = b"a data key of 32 bytes, or words";
@@ -48,4 +53,48 @@ pub fn imported(bytes: &[u8]) -> Option<Vec<u8>> {
         let material = Material::imported(kind, Secret::new(bytes.to_vec())).ok()?;
         Some(material.bytes().to_vec())
     })
+}
+
+fn root() -> Root {
+    Root::recovered([3; 16], &[5; 64]).expect("memory that can be locked")
+}
+
+/// A backup of these records under a recovery key in a file.
+pub fn backup(records: &[Vec<u8>], key: &Path) -> Vec<u8> {
+    let recovery = Recovery::KeyFile(key.to_owned());
+    let writer = BackupWriter::new(Vec::new(), &recovery, &root(), &SeededRng::new(1));
+    let mut writer = writer.expect("the key can be read");
+    let target = "memory takes everything";
+    records.iter().for_each(|record| writer.record(record).expect(target));
+    writer.finish().expect(target)
+}
+
+/// The records that bytes give out as a backup, and whether it ended where it says it does.
+pub fn read_backup(bytes: &[u8], key: &Path) -> (Vec<Vec<u8>>, bool) {
+    let mut records = Vec::new();
+    let Ok(mut reader) = BackupReader::new(bytes, &Recovery::KeyFile(key.to_owned())) else {
+        return (records, false);
+    };
+    loop {
+        match reader.record() {
+            Ok(Some(record)) => records.push(record),
+            Ok(None) => return (records, true),
+            Err(_) => return (records, false),
+        }
+    }
+}
+
+/// An anchor that remembers this epoch.
+pub fn anchor(epoch: u64) -> Vec<u8> {
+    Anchor::new(Path::new("/"), &root(), None).text(epoch)
+}
+
+/// The epoch that bytes remember as an anchor of the same root.
+pub fn anchored(bytes: &[u8]) -> Option<u64> {
+    Anchor::new(Path::new("/"), &root(), None).verified(bytes)
+}
+
+/// What would be written of the header of a seal, if the bytes are one.
+pub fn seal_header(bytes: &[u8]) -> Option<Vec<u8>> {
+    header::again(bytes)
 }

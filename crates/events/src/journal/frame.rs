@@ -144,17 +144,6 @@ pub(crate) fn read_records(mut bytes: &[u8]) -> Option<Vec<(Timestamp, String)>>
     Some(records)
 }
 
-/// For the fuzzer: reads whatever it is given as a segment.
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
-    let header = SegmentHeader { journal: [0; 16], number: 1, first: 1 };
-    let header = SegmentHeader::decode(bytes).unwrap_or(header);
-    if let Some(rest) = bytes.get(ALIGN..) {
-        drop(header.open(rest));
-    }
-    drop(read_records(bytes));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,4 +199,29 @@ mod tests {
             assert_eq!(SegmentHeader::decode(&bad), None, "byte {at}");
         }
     }
+
+    fuzz::target!(
+        /// Records that are read are written again as they stand.
+        records,
+        vec![batch()[BATCH_HEADER_LEN..73].to_vec()],
+        |bytes: &[u8]| {
+            let Some(records) = read_records(bytes) else { return };
+            let mut again = Vec::new();
+            records.iter().for_each(|(time, json)| push_record(&mut again, *time, json));
+            assert_eq!(again, bytes);
+        }
+    );
+
+    fuzz::target!(
+        /// No bytes but a batch of this segment are one, padding aside; nor is a header another's.
+        batches_and_headers,
+        vec![batch(), header().encode().to_vec()],
+        |bytes: &[u8]| {
+            if let Some(read) = header().open(bytes) {
+                assert_eq!(&bytes[..73], &batch()[..73], "an altered batch was taken");
+                assert_eq!((read.first, read.len), (41, ALIGN));
+            }
+            assert!(SegmentHeader::decode(bytes).is_none_or(|read| read == header()));
+        }
+    );
 }

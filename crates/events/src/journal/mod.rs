@@ -16,7 +16,6 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
-pub use frame::fuzz;
 pub(crate) use frame::{push_record, read_records};
 pub use media::{Files, Media};
 pub use recover::Recovered;

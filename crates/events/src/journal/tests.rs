@@ -407,3 +407,33 @@ async fn calls_share_flushes_and_a_new_run_finds_them() {
     assert_eq!(open().recovered.records, [], "what is in the rows is gone");
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+/// Three batches of one record each, behind their header.
+fn three_batches() -> (Vec<u8>, Vec<(Timestamp, String)>) {
+    let header = SegmentHeader { journal: ID, number: 3, first: 41 };
+    let (mut bytes, mut written) = (header.encode().to_vec(), Vec::new());
+    for first in 41..44 {
+        let (time, json) = (Timestamp(first), format!("{{\"n\":{first}}}"));
+        let mut batch = vec![0; BATCH_HEADER_LEN];
+        frame::push_record(&mut batch, time, &json);
+        header.seal(&mut batch, u64::try_from(first).unwrap(), 1);
+        bytes.extend(batch);
+        written.push((time, json));
+    }
+    (bytes, written)
+}
+
+fuzz::target!(
+    /// Whatever a segment has become, what is recovered of it was written to it, in order and without gap.
+    segments,
+    vec![three_batches().0],
+    |bytes: &[u8]| {
+        let disk = Cut::default();
+        disk.disk().segments.insert(3, Segment { durable: bytes.to_vec(), pending: Vec::new() });
+        let (whole, written) = three_batches();
+        if let Ok(found) = recover::recover(&mut disk.clone()) {
+            assert!(written.starts_with(&found.records), "{:?}", found.records);
+            assert!(bytes != whole || found.records == written, "a whole segment is read whole");
+        }
+    }
+);

@@ -10,6 +10,7 @@ mod policies;
 #[path = "../../../iam/tests/it/reference.rs"]
 mod reference;
 mod requests;
+mod roots;
 mod signatures;
 mod snapshots;
 mod tokens;

@@ -183,16 +183,22 @@ pub(super) fn read(path: &Path) -> Result<Option<Header>, SealError> {
         Err(e) => return Err(fail(e)),
     }
     let bytes = std::fs::read(path).map_err(fail)?;
+    decode(path, &bytes).map(Some)
+}
+
+/// Reads the bytes of a header; `path` is for errors.
+fn decode(path: &Path, bytes: &[u8]) -> Result<Header, SealError> {
+    let damaged = |problem| SealError::HeaderDamaged { header: path.to_owned(), problem };
     let no_json = |_| damaged("it is not a header's JSON");
-    let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(no_json)?;
+    let VersionOnly { version } = serde_json::from_slice(bytes).map_err(no_json)?;
     let (root_id, slots) = match version {
         FIRST_VERSION => {
             let FirstText { root_id, provider, salt, check, nonce, sealed, .. } =
-                serde_json::from_slice(&bytes).map_err(no_json)?;
+                serde_json::from_slice(bytes).map_err(no_json)?;
             (root_id, vec![SlotText { layout: version, provider, salt, check, nonce, sealed }])
         }
         VERSION => {
-            let text: Text = serde_json::from_slice(&bytes).map_err(no_json)?;
+            let text: Text = serde_json::from_slice(bytes).map_err(no_json)?;
             (text.root_id, text.slots)
         }
         version => return Err(SealError::HeaderVersion { header: path.to_owned(), version }),
@@ -202,7 +208,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Header>, SealError> {
     }
     let slots: Option<Vec<_>> = slots.iter().map(parse).collect();
     let header = fixed(&root_id).zip(slots).map(|(root_id, slots)| Header { root_id, slots });
-    header.map(Some).ok_or_else(|| damaged("a field is malformed"))
+    header.ok_or_else(|| damaged("a field is malformed"))
 }
 
 fn parse(text: &SlotText) -> Option<Slot> {
@@ -282,13 +288,21 @@ fn slot_text(slot: &Slot) -> SlotText {
 
 /// Writes the header so that a power cut leaves either what was there before or all of it.
 pub(super) fn write(path: &Path, header: &Header) -> Result<(), SealError> {
+    replace(path, &encode(header))
+}
+
+fn encode(header: &Header) -> Vec<u8> {
     let text = Text {
         version: VERSION,
         root_id: hex::encode(header.root_id),
         slots: header.slots.iter().map(slot_text).collect(),
     };
-    let bytes = serde_json::to_vec_pretty(&text).expect("strings and numbers always serialize");
-    replace(path, &bytes)
+    serde_json::to_vec_pretty(&text).expect("strings and numbers always serialize")
+}
+
+/// For the fuzz targets: what would be written of a header that was read.
+pub(crate) fn again(bytes: &[u8]) -> Option<Vec<u8>> {
+    decode(Path::new("/"), bytes).ok().map(|header| encode(&header))
 }
 
 /// Replaces a small file: whole or not at all, and durable when this returns.
