@@ -1,11 +1,13 @@
 //! What a server does by itself, from time to time: unused space is given back, finished jobs are
-//! forgotten, what volumes read first is written down, keys are rotated, temporary restores end.
+//! forgotten, what volumes read first is written down, keys are rotated, temporary restores end, fast
+//! restores that ended are forgotten.
 
 use crate::error::Error;
 use crate::operator::operator;
 use crate::world::World;
 use crate::{key_life, key_stores};
 use lifecycle::kinds::enqueue_due_collections;
+use lifecycle::workflow::fast_restore;
 use std::sync::Arc;
 
 /// How long a finished job is kept for whoever asks what became of it.
@@ -26,6 +28,8 @@ impl World {
         for region in self.regions.iter() {
             let ended = lifecycle::workflow::move_tier::expire_due(&self.services, region).await;
             ended.map_err(Error::internal)?;
+            let forgotten = fast_restore::forget_ended(&self.services, region).await;
+            forgotten.map_err(Error::internal)?;
         }
         let (now, schedule) = (self.clock.now(), self.cells.schedule());
         let regions: Vec<_> = self.regions.iter().cloned().collect();

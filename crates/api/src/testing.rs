@@ -63,17 +63,23 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         kms::seal::Root::open_or_create(directory.path(), &provider, &*rng).expect("a new root");
     let clock = Arc::new(ManualClock::new(START));
     let regions = ["us-east-1", "eu-west-1"];
-    // A region's archive is beside it.
-    let objects: BTreeMap<_, _> =
-        ["us-east-1", "us-east-1/archive", "eu-west-1", "eu-west-1/archive"]
-            .map(|name| {
-                let objects = MemoryStore::new(clock.clone());
-                (name, Arc::new(FaultyStore::new(objects, 1, FaultPlan::default())))
-            })
-            .into();
+    // A region's archive and its twins are beside it.
+    let objects: BTreeMap<_, _> = [
+        "us-east-1",
+        "us-east-1/archive",
+        "us-east-1/twins",
+        "eu-west-1",
+        "eu-west-1/archive",
+        "eu-west-1/twins",
+    ]
+    .map(|name| {
+        let objects = MemoryStore::new(clock.clone());
+        (name, Arc::new(FaultyStore::new(objects, 1, FaultPlan::default())))
+    })
+    .into();
     let cells = regions.map(|name| {
-        let archive = Arc::clone(&objects[&*format!("{name}/archive")]);
-        let objects = [Arc::clone(&objects[name]), archive];
+        let beside = |store: &str| Arc::clone(&objects[&*format!("{name}/{store}")]);
+        let objects = [Arc::clone(&objects[name]), beside("archive"), beside("twins")];
         (region(name), cell(&directory.path().join(name), &rng, objects))
     });
     let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
@@ -296,13 +302,14 @@ impl crate::issuer_keys::IssuerDocuments for Issuers {
 }
 
 /// A region's stores: volumes in files, snapshots in memory.
-fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: [Arc<Objects>; 2]) -> Cell {
-    let [objects, archive] = objects;
+fn cell(directory: &Path, rng: &Arc<SeededRng>, objects: [Arc<Objects>; 3]) -> Cell {
+    let [objects, archive, twins] = objects;
     let config = StoreConfig::server();
     let (key, rng) = (Secret::new([7; 32]), Arc::clone(rng));
     let live = Store::open(directory, key.duplicate(), rng.clone(), config).expect("a new store");
     let archive = SnapshotStore::new(archive, &Secret::new([8; 32]), rng.clone());
-    Cell::new(live, SnapshotStore::new(objects, &key, rng), archive)
+    let twins = SnapshotStore::new(twins, &Secret::new([9; 32]), rng.clone());
+    Cell::new(live, SnapshotStore::new(objects, &key, rng), archive, twins)
 }
 
 /// A host that opens every volume with its key, and offers it to nobody.

@@ -121,8 +121,8 @@ pub(crate) struct ServeOptions {
     pub(crate) ublk: bool,
     #[command(flatten)]
     pub(crate) volumes: VolumeArgs,
-    /// Hold a kind of job (export, copy, initialize, archive) to so many MiB/s, such as export=200. By
-    /// default jobs take what guests leave.
+    /// Hold a kind of job (export, copy, initialize, archive, fast-restore) to so many MiB/s, such as
+    /// export=200. By default jobs take what guests leave.
     #[arg(long, value_name = "KIND=MIB", value_delimiter = ',', value_parser = parse_bandwidth)]
     pub(crate) job_bandwidth_mib: Vec<BandwidthLimit>,
     /// How long a stored object must be known to be unused before it is deleted. Longer than any

@@ -129,6 +129,7 @@ fn line(subject: &Subject) -> String {
     let mut text = match kind.as_str() {
         "store" => format!("packs of {region}"),
         "archive" => format!("archived packs of {region}"),
+        "twins" => format!("packs of twins in {region}"),
         "work" => format!("snapshots being made in {region}"),
         _ => format!("{kind} {id} in {region}"),
     };

@@ -8,7 +8,7 @@
 use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
-use crate::tiering::StorageTier;
+use crate::roots::StoreKind;
 use crate::volume::{self, VolumeState};
 use base::{AccountId, Region, VolumeId};
 use meta::{Param, Row, Tx, params};
@@ -165,10 +165,12 @@ pub fn set_resealed(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, root: &[u8]
     let (Some(former), Some(_)) =
         (wanted.and_then(|volume| volume.base_root), get(tx, region, id)?)
     else {
-        crate::garbage::note_root(tx, region, StorageTier::Standard, root)?;
+        crate::garbage::note_root(tx, region, StoreKind::Standard, root)?;
         return Ok(false);
     };
     crate::garbage::note_checkpoint(tx, region, id)?;
+    // The twin is under the former key.
+    crate::twin::let_go(tx, region, id)?;
     tx.execute(
         "UPDATE ebs_foreign_bases SET former_root = $3, waits_for = NULL \
          WHERE region = $1 AND volume_id = $2",

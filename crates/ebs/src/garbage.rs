@@ -5,7 +5,7 @@
 //! nothing about whether others still need it.
 
 use crate::error::Result;
-use crate::tiering::StorageTier;
+use crate::roots::StoreKind;
 use base::{Region, SnapshotId, VolumeId};
 use meta::{Param, Tx, params};
 
@@ -38,13 +38,13 @@ pub(crate) fn note_former(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Re
 pub(crate) fn note_root(
     tx: &mut Tx<'_>,
     region: &Region,
-    tier: StorageTier,
+    store: StoreKind,
     root: &[u8],
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO ebs_deleted_roots (region, root, tier) VALUES ($1, $2, $3) \
          ON CONFLICT DO NOTHING",
-        params![region, root, tier.as_str()],
+        params![region, root, store.as_str()],
     )?;
     Ok(())
 }
@@ -86,16 +86,20 @@ fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Para
     Ok(())
 }
 
-/// Some of the roots in a tier of a region that were noted, at most [`ROOTS_AT_ONCE_MAX`].
+/// Some of the roots in a store of a region that were noted, at most [`ROOTS_AT_ONCE_MAX`].
 ///
 /// # Errors
 /// When the database fails.
-pub fn deleted_roots(tx: &mut Tx<'_>, region: &Region, tier: StorageTier) -> Result<Vec<Vec<u8>>> {
+pub fn deleted_roots(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    store: impl Into<StoreKind>,
+) -> Result<Vec<Vec<u8>>> {
     let sql = format!(
         "SELECT root FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root \
          LIMIT {ROOTS_AT_ONCE_MAX}"
     );
-    let rows = tx.query(&sql, params![region, tier.as_str()])?;
+    let rows = tx.query(&sql, params![region, store.into().as_str()])?;
     Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }
 

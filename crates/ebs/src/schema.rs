@@ -14,6 +14,7 @@ pub const MIGRATIONS: &[Migration] = &[
     FIRST_TOUCHES,
     SNAPSHOT_TIERS,
     EARLY_DELETIONS,
+    FAST_RESTORES,
 ];
 
 const TABLES: Migration = Migration {
@@ -304,5 +305,48 @@ CREATE TABLE ebs_early_deletions (
     bytes BIGINT NOT NULL,
     PRIMARY KEY (region, snapshot_id, archived_ms)
 );
+",
+};
+
+const FAST_RESTORES: Migration = Migration {
+    name: "ebs-0011-fast-restores",
+    sql: "
+CREATE TABLE ebs_fast_restores (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    size_gib BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    enabling_ms BIGINT NOT NULL,
+    optimizing_ms BIGINT,
+    enabled_ms BIGINT,
+    disabling_ms BIGINT,
+    disabled_ms BIGINT,
+    empty_ms BIGINT,
+    PRIMARY KEY (account_id, region, snapshot_id, zone)
+);
+CREATE INDEX ebs_fast_restores_by_snapshot ON ebs_fast_restores (region, snapshot_id);
+CREATE TABLE ebs_twins (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    run TEXT NOT NULL,
+    progress BIGINT NOT NULL,
+    source_root BYTES NOT NULL,
+    root BYTES,
+    checkpoint BYTES,
+    checkpoint_root BYTES,
+    PRIMARY KEY (region, snapshot_id)
+);
+CREATE TABLE ebs_fast_volumes (
+    account_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    twin_root BYTES,
+    PRIMARY KEY (region, volume_id)
+);
+CREATE INDEX ebs_fast_volumes_by_account ON ebs_fast_volumes (account_id, region);
 ",
 };

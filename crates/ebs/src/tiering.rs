@@ -11,6 +11,7 @@
 
 use crate::column::Columns;
 use crate::error::Result;
+use crate::roots::StoreKind;
 use crate::snapshot::{self, NO_VOLUME, Snapshot};
 use crate::{garbage, usage};
 use base::{AccountId, Region, SnapshotId, Timestamp};
@@ -377,7 +378,7 @@ pub fn set_archived(
 ) -> Result<bool> {
     let (region, id) = (&tiering.region, &tiering.snapshot);
     if !end(tx, tiering, &TieringStatus::Completed)? {
-        garbage::note_root(tx, region, StorageTier::Archive, root)?;
+        garbage::note_root(tx, region, StoreKind::Archive, root)?;
         return Ok(false);
     }
     tx.execute(
@@ -403,7 +404,7 @@ pub fn set_restored(
 ) -> Result<bool> {
     let (region, id) = (&tiering.region, &tiering.snapshot);
     if !end(tx, tiering, &TieringStatus::Completed)? {
-        garbage::note_root(tx, region, StorageTier::Standard, root)?;
+        garbage::note_root(tx, region, StoreKind::Standard, root)?;
         return Ok(false);
     }
     tx.execute(

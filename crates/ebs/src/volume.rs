@@ -381,6 +381,7 @@ pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, state: VolumeStat
         crate::modification::remove_all(tx, region, id)?;
         crate::initialization::remove(tx, region, id)?;
         crate::foreign_base::remove(tx, region, id)?;
+        crate::twin::remove_volume(tx, region, id)?;
         crate::fence::remove(tx, region, id)?;
     }
     Ok(removed == 1)

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 const SOURCE: &str = "aws.ec2";
 const VOLUME: &str = "EBS Volume Notification";
 const SNAPSHOT: &str = "EBS Snapshot Notification";
+const FAST_RESTORE: &str = "EBS Fast Snapshot Restore State-change Notification";
 const SNAPSHOTS: &str = "EBS Multi-Volume Snapshots Completion Status";
 
 /// How it ended.
@@ -332,6 +333,23 @@ pub fn snapshot_tier(
         detail.insert("restoreExpiryTime".to_owned(), json!(expires.iso_seconds()));
     }
     ServiceEvent::new(envelope, SOURCE, SNAPSHOT, vec![arn], detail)
+}
+
+/// Fast snapshot restore of a snapshot is in another state in a zone, on the bus of the account that
+/// enabled it.
+pub fn fast_restore(
+    envelope: Envelope,
+    form: ArnForm,
+    snapshot: &SnapshotId,
+    state: &str,
+    zone: &str,
+    message: &str,
+) -> ServiceEvent {
+    let arn = form.snapshot(&envelope.region, snapshot);
+    let detail = [("snapshot-id", snapshot.as_str()), ("state", state), ("zone", zone)];
+    let detail = detail.into_iter().chain([("message", message)]);
+    let detail = detail.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    ServiceEvent::new(envelope, SOURCE, FAST_RESTORE, vec![arn], detail)
 }
 
 fn snapshot_event(

@@ -43,8 +43,10 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
     let objects = Arc::new(LocalStore::open(&folder.join("objects"))?);
     let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone());
     let archive = Arc::new(LocalStore::open(&folder.join("archive"))?);
-    let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng);
-    let cells = [(region.clone(), Cell::new(live, snapshots, archive))].into();
+    let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng.clone());
+    let twins = Arc::new(LocalStore::open(&folder.join("twins"))?);
+    let twins = SnapshotStore::new(twins, &Secret::new([10; 32]), rng);
+    let cells = [(region.clone(), Cell::new(live, snapshots, archive, twins))].into();
     let cells = Arc::new(Cells::new(cells, Arc::new(SystemClock), &BandwidthLimits::new()));
     let id = VolumeId::generate(&OsRng);
     let request = OpenVolume {
@@ -57,6 +59,7 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
         epoch: 1,
         size_bytes: bytes,
         base: None,
+        twin: None,
         base_key: None,
         key: Secret::new([3; 64]),
     };

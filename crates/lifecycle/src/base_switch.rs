@@ -6,17 +6,16 @@
 
 use base::VolumeId;
 use blockstore::page::{BasePage, BaseReader, Lba, SourceError};
-use blockstore::snapshot::SnapshotReader;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// One volume's base.
 pub(crate) struct SwitchedBase(Arc<Current>);
 
-type Current = RwLock<Arc<SnapshotReader>>;
+type Current = RwLock<Arc<dyn BaseReader>>;
 
 impl SwitchedBase {
-    fn current(&self) -> Arc<SnapshotReader> {
+    fn current(&self) -> Arc<dyn BaseReader> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -24,6 +23,10 @@ impl SwitchedBase {
 impl BaseReader for SwitchedBase {
     fn read_page(&self, lba: Lba) -> Result<BasePage, SourceError> {
         self.current().read_page(lba)
+    }
+
+    fn read_page_proven(&self, lba: Lba) -> Result<BasePage, SourceError> {
+        self.current().read_page_proven(lba)
     }
 
     fn has_block(&self, block: u64) -> Result<bool, SourceError> {
@@ -37,8 +40,8 @@ pub(crate) struct BaseSwitches(Arc<Mutex<BTreeMap<VolumeId, Vec<Weak<Current>>>>
 
 impl BaseSwitches {
     /// A base that [`BaseSwitches::switch`] reaches for as long as it lives.
-    pub(crate) fn serve(&self, volume: &VolumeId, reader: SnapshotReader) -> SwitchedBase {
-        let current = Arc::new(RwLock::new(Arc::new(reader)));
+    pub(crate) fn serve(&self, volume: &VolumeId, reader: Arc<dyn BaseReader>) -> SwitchedBase {
+        let current = Arc::new(RwLock::new(reader));
         let mut bases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         bases.retain(|_, served| {
             served.retain(|base| base.strong_count() > 0);
@@ -49,8 +52,7 @@ impl BaseSwitches {
     }
 
     /// Has every base of a volume read from `reader`.
-    pub(crate) fn switch(&self, volume: &VolumeId, reader: SnapshotReader) {
-        let reader = Arc::new(reader);
+    pub(crate) fn switch(&self, volume: &VolumeId, reader: Arc<dyn BaseReader>) {
         let bases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for base in bases.get(volume).into_iter().flatten().filter_map(Weak::upgrade) {
             *base.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&reader);

@@ -9,21 +9,22 @@ use crate::filling::Filling;
 use crate::port::BoxFuture;
 use crate::port::blocks::{
     BaseRoot, BlockError, Blocks, Collected, Collection, CutError, ExportCut, FillVolume, Filled,
-    Repack, Repacked, Reseal, ResealBase, Resealed, Saved, Stored, VolumeBlocks, Watch,
+    PinTwin, Pinned, Repack, Repacked, Reseal, ResealBase, Resealed, Root, Saved, Stored,
+    VolumeBlocks, Watch,
 };
 use crate::port::host::{LendVolume, OpenVolume};
-use crate::repacking::repack_for_a_turn;
+use crate::repacking::{pin_for_a_turn, repack_for_a_turn};
 use crate::resealing::reseal_for_a_turn;
 use crate::workflow::collect::Schedule;
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
-use blockstore::page::DataKey;
+use blockstore::page::{BaseReader, DataKey};
 use blockstore::snapshot::{
     self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, EarlierCopy, Export,
-    Observer, SnapshotReader, SnapshotRoot, SnapshotStore,
+    Observer, SnapshotReader, SnapshotRoot, SnapshotStore, TwinReader,
 };
 use blockstore::store::{Borrower, Loan, Store, StoreError, VolumeHandle};
-use ebs::StorageTier;
+use ebs::StoreKind;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
@@ -45,6 +46,8 @@ pub struct Cell {
     pub snapshots: SnapshotStore,
     /// The archived snapshots, whole and by themselves.
     pub archive: SnapshotStore,
+    /// The twins of snapshots that are restored fast. A local disk.
+    pub twins: SnapshotStore,
     /// The bases of open volumes.
     bases: BaseSwitches,
     /// Held by a collection: one at a time may run on the stores.
@@ -195,16 +198,22 @@ pub(crate) fn name_of(root: &SnapshotRoot) -> CutId {
 
 impl Cell {
     /// Puts a region's stores together.
-    pub fn new(live: Store, snapshots: SnapshotStore, archive: SnapshotStore) -> Self {
+    pub fn new(
+        live: Store,
+        snapshots: SnapshotStore,
+        archive: SnapshotStore,
+        twins: SnapshotStore,
+    ) -> Self {
         let (bases, collecting) = (BaseSwitches::default(), Arc::default());
-        Self { live, snapshots, archive, bases, collecting }
+        Self { live, snapshots, archive, twins, bases, collecting }
     }
 
-    /// The snapshots of a tier.
-    pub fn of_tier(&self, tier: StorageTier) -> &SnapshotStore {
-        match tier {
-            StorageTier::Standard => &self.snapshots,
-            StorageTier::Archive => &self.archive,
+    /// One of the stores that have snapshots.
+    pub fn of_store(&self, store: StoreKind) -> &SnapshotStore {
+        match store {
+            StoreKind::Standard => &self.snapshots,
+            StoreKind::Archive => &self.archive,
+            StoreKind::Twins => &self.twins,
         }
     }
 
@@ -214,7 +223,7 @@ impl Cell {
         policy: &CollectPolicy,
     ) -> Result<Collected, BlockError> {
         let _alone = self.collecting.lock().expect("a collection does not panic");
-        let store = self.of_tier(collection.tier);
+        let store = self.of_store(collection.store);
         let live = collection.live_roots.iter().map(|bytes| root_of(bytes));
         let Some(deleted) = &collection.deleted else {
             let report = snapshot::collect(store, live, policy).map_err(of_snapshot)?;
@@ -268,7 +277,8 @@ impl Cell {
     pub fn open(&self, request: &OpenVolume) -> Result<VolumeHandle, BlockError> {
         self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
         let key = request.base_key.as_ref().map(|key| Arc::new(DataKey::new(key)));
-        let base = request.base.as_ref().map(|base| self.base(&request.volume, base, key));
+        let base = request.base.as_ref();
+        let base = base.map(|base| self.base(&request.volume, base, request.twin.as_ref(), key));
         let base = base.transpose()?;
         let options = OpenOptions {
             data_key: Some(DataKey::new(&request.key)),
@@ -289,7 +299,8 @@ impl Cell {
     ) -> Result<(Loan, Option<Base>), BlockError> {
         self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
         // Its keys are the borrower's business.
-        let base = request.base.as_ref().map(|base| self.base(&request.volume, base, None));
+        let base = request.base.as_ref();
+        let base = base.map(|base| self.base(&request.volume, base, request.twin.as_ref(), None));
         let base = base.transpose()?;
         let loan = self.live.lend(&request.volume, borrower).map_err(of_store)?;
         Ok((loan, base))
@@ -299,22 +310,42 @@ impl Cell {
         &self,
         volume: &VolumeId,
         base: &BaseRoot,
+        twin: Option<&Root>,
         key: Option<Arc<DataKey>>,
     ) -> Result<Base, BlockError> {
         let root = root_of(&base.root)?;
-        let reader = SnapshotReader::open(&self.snapshots, &root).map_err(of_snapshot)?;
         if let Some(key) = &key {
-            reader.check_key(key).map_err(of_snapshot)?;
+            root.check_key(key).map_err(of_snapshot)?;
         }
+        let reader = match twin.and_then(|twin| self.twin(twin, &root)) {
+            Some(twin) => twin,
+            None => {
+                let reader = SnapshotReader::open(&self.snapshots, &root);
+                Arc::new(reader.map_err(of_snapshot)?)
+            }
+        };
         let reader = Arc::new(self.bases.serve(volume, reader));
         Ok(Base { id: base_id(base)?, reader, key })
+    }
+
+    /// The twin of a snapshot, if it can be read; the snapshot will do as well.
+    fn twin(&self, twin: &Root, of: &SnapshotRoot) -> Option<Arc<dyn BaseReader>> {
+        let opened = SnapshotRoot::from_bytes(twin)
+            .and_then(|root| TwinReader::open(&self.twins, &root, (&self.snapshots, of)));
+        match opened {
+            Ok(twin) => Some(Arc::new(twin)),
+            Err(error) => {
+                tracing::error!(%error, "a twin cannot be opened, its snapshot is read instead");
+                None
+            }
+        }
     }
 
     fn switch_base(&self, volume: &VolumeBlocks) -> Result<(), BlockError> {
         let Some(base) = &volume.base else { return Ok(()) };
         let root = root_of(&base.root)?;
         let reader = SnapshotReader::open(&self.snapshots, &root).map_err(of_snapshot)?;
-        self.bases.switch(&volume.volume, reader);
+        self.bases.switch(&volume.volume, Arc::new(reader));
         let forget = |engine: &mut blockstore::live::Engine| {
             engine.forget_base_key();
             Ok(())
@@ -624,6 +655,18 @@ impl Blocks for Cells {
             let turn =
                 |share: &Share<'_>| repack_for_a_turn(&cell, repack, &Watched { watch, share });
             self.moving(MoverKind::Archive, None, turn).await
+        })
+    }
+
+    fn pin_twin<'a>(
+        &'a self,
+        pin: &'a PinTwin,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Pinned, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&pin.region)?;
+            let turn = |share: &Share<'_>| pin_for_a_turn(&cell, pin, &Watched { watch, share });
+            self.moving(MoverKind::FastRestore, None, turn).await
         })
     }
 

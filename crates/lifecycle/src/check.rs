@@ -12,7 +12,7 @@ use blockstore::page::DataKey;
 use blockstore::snapshot::{self, PackScope, Repair, SnapshotChecker, SnapshotRoot};
 use blockstore::store::{CheckError, StoreError};
 use ebs::roots::live_roots;
-use ebs::{Snapshot, StorageTier, Volume, WrappedKey, tiering};
+use ebs::{Snapshot, StoreKind, Volume, WrappedKey, tiering, twin};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +56,8 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Subject {
-    /// `volume`, `snapshot`, `work` for snapshots that are being made, `store` for packs, `archive`
-    /// for those of archived snapshots.
+    /// `volume`, `snapshot`, `twin` for what a snapshot is restored fast from, `work` for what is being
+    /// made, `store` for packs, `archive` for those of archived snapshots, `twins` for those of twins.
     pub kind: String,
     /// Its id, or the region's name.
     pub id: String,
@@ -154,8 +154,12 @@ struct RegionSurvey {
     snapshots: Vec<Snapshot>,
     /// What snapshots have in the archive, by snapshot.
     archived: BTreeMap<SnapshotId, Vec<u8>>,
-    /// Everything in each tier that must not be collected.
-    live_roots: BTreeMap<StorageTier, BTreeSet<Vec<u8>>>,
+    /// Twins that are whole, by snapshot.
+    twins: BTreeMap<SnapshotId, Vec<u8>>,
+    /// Twins that volumes read, by volume.
+    read_twins: BTreeMap<VolumeId, Vec<u8>>,
+    /// Everything in each store that must not be collected.
+    live_roots: BTreeMap<StoreKind, BTreeSet<Vec<u8>>>,
 }
 
 /// Why there is nothing to check.
@@ -212,14 +216,18 @@ fn read_region(tx: &mut meta::Tx<'_>, region: &Region) -> ebs::Result<RegionSurv
     let archived = tiering::list_archived(tx, region)?;
     let archived = archived.into_iter().filter_map(|row| Some((row.snapshot, row.archive_root?)));
     let mut live = BTreeMap::new();
-    for tier in StorageTier::ALL {
-        live.insert(tier, live_roots(tx, region, tier)?);
+    for store in StoreKind::ALL {
+        live.insert(store, live_roots(tx, region, store)?);
     }
+    let twins = twin::list_all(tx, region)?;
+    let twins = twins.into_iter().filter_map(|twin| Some((twin.snapshot, twin.root?)));
     Ok(RegionSurvey {
         region: region.clone(),
         volumes: ebs::volume::list_all(tx, region)?,
         snapshots: ebs::snapshot::list_all(tx, region)?,
         archived: archived.collect(),
+        twins: twins.collect(),
+        read_twins: twin::read_by_volume(tx, region)?,
         live_roots: live,
     })
 }
@@ -247,18 +255,18 @@ pub fn run(
     Ok(report)
 }
 
-/// What of one tier was checked.
-struct TierCheck<'a> {
-    tier: StorageTier,
+/// What of one store was checked.
+struct StoreCheck<'a> {
+    store: StoreKind,
     checker: SnapshotChecker<'a>,
     /// Roots that belong to a snapshot or a volume.
     known: BTreeSet<Vec<u8>>,
 }
 
-impl<'a> TierCheck<'a> {
-    fn begin(cell: &Cell, tier: StorageTier, watch: &'a dyn Watch) -> Self {
-        let checker = SnapshotChecker::new(cell.of_tier(tier), watch);
-        Self { tier, checker, known: BTreeSet::new() }
+impl<'a> StoreCheck<'a> {
+    fn begin(cell: &Cell, store: StoreKind, watch: &'a dyn Watch) -> Self {
+        let checker = SnapshotChecker::new(cell.of_store(store), watch);
+        Self { store, checker, known: BTreeSet::new() }
     }
 }
 
@@ -275,18 +283,21 @@ struct RegionCheck<'a> {
 
 impl RegionCheck<'_> {
     fn run(mut self, target: &Target, report: &mut Report) -> Result<(), Stopped> {
-        let mut standard = TierCheck::begin(self.cell, StorageTier::Standard, self.watch);
-        let mut archive = TierCheck::begin(self.cell, StorageTier::Archive, self.watch);
+        let [mut standard, mut archive, mut twins] =
+            StoreKind::ALL.map(|store| StoreCheck::begin(self.cell, store, self.watch));
         // Those with a key first: what they share with others is opened then.
         let (plain, encrypted): (Vec<_>, Vec<_>) =
             self.rows.snapshots.iter().partition(|row| !row.is_encrypted());
         for row in plain.into_iter().chain(encrypted) {
             self.begins(row.id.as_str());
             report.subjects.push(self.snapshot(row, &mut standard, &mut archive)?);
+            if let Some(root) = self.rows.twins.get(&row.id) {
+                report.subjects.push(self.twin(row, root, &mut twins)?);
+            }
         }
         for row in &self.rows.volumes {
             self.begins(row.id.as_str());
-            let subject = self.volume(row, &mut standard, &mut report.repairs)?;
+            let subject = self.volume(row, &mut standard, &mut twins, &mut report.repairs)?;
             report.subjects.push(subject);
         }
         self.begins(self.rows.region.as_str());
@@ -294,8 +305,8 @@ impl RegionCheck<'_> {
         if *target == Target::All {
             scope = PackScope::Whole;
             let mut work = Subject::new("work", &self.rows.region, &self.rows.region);
-            for tier in [&mut standard, &mut archive] {
-                let live = &self.rows.live_roots[&tier.tier];
+            for tier in [&mut standard, &mut archive, &mut twins] {
+                let live = &self.rows.live_roots[&tier.store];
                 let unknown: Vec<_> = live.difference(&tier.known).collect();
                 for root in unknown {
                     self.root(root, None, &mut tier.checker, &mut work)?;
@@ -306,7 +317,8 @@ impl RegionCheck<'_> {
             }
         }
         self.packs(&standard, scope, report)?;
-        self.packs(&archive, scope, report)
+        self.packs(&archive, scope, report)?;
+        self.packs(&twins, scope, report)
     }
 
     fn begins(&mut self, id: &str) {
@@ -323,8 +335,8 @@ impl RegionCheck<'_> {
     fn snapshot<'t>(
         &self,
         row: &Snapshot,
-        standard: &mut TierCheck<'t>,
-        archive: &mut TierCheck<'t>,
+        standard: &mut StoreCheck<'t>,
+        archive: &mut StoreCheck<'t>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("snapshot", &row.id, &self.rows.region);
         let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
@@ -337,6 +349,20 @@ impl RegionCheck<'_> {
                 self.root(root, key.as_ref(), &mut tier.checker, &mut subject)?;
             }
         }
+        Ok(subject)
+    }
+
+    /// The twin of a snapshot. What is damaged in it is read from the snapshot.
+    fn twin(
+        &self,
+        row: &Snapshot,
+        root: &[u8],
+        twins: &mut StoreCheck<'_>,
+    ) -> Result<Subject, Stopped> {
+        let mut subject = Subject::new("twin", &row.id, &self.rows.region);
+        let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
+        twins.known.insert(root.to_vec());
+        self.root(root, key.as_ref(), &mut twins.checker, &mut subject)?;
         Ok(subject)
     }
 
@@ -367,18 +393,23 @@ impl RegionCheck<'_> {
     fn volume(
         &self,
         row: &Volume,
-        tier: &mut TierCheck<'_>,
+        standard: &mut StoreCheck<'_>,
+        twins: &mut StoreCheck<'_>,
         repairs: &mut Vec<RepairLine>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("volume", &row.id, &self.rows.region);
         let mut base = None;
         if let Some(root) = &row.base_root {
-            tier.known.insert(root.clone());
+            standard.known.insert(root.clone());
             let key = match row.kms_key_arn {
                 Some(_) => None,
                 None => self.plain_key(row.data_key.as_ref()),
             };
-            self.root(root, key.as_ref(), &mut tier.checker, &mut subject)?;
+            self.root(root, key.as_ref(), &mut standard.checker, &mut subject)?;
+            if let Some(twin) = self.rows.read_twins.get(&row.id) {
+                twins.known.insert(twin.clone());
+                self.root(twin, key.as_ref(), &mut twins.checker, &mut subject)?;
+            }
             let first = row.first_base_root.as_ref().unwrap_or(root);
             base = SnapshotRoot::from_bytes(first).ok().map(|root| name_of(&root));
         }
@@ -418,25 +449,26 @@ impl RegionCheck<'_> {
 
     fn packs(
         &self,
-        tier: &TierCheck<'_>,
+        store: &StoreCheck<'_>,
         scope: PackScope,
         report: &mut Report,
     ) -> Result<(), Stopped> {
-        let packs = tier.checker.check_packs(scope)?;
-        let kind = match tier.tier {
-            StorageTier::Standard => "store",
-            StorageTier::Archive => "archive",
+        let packs = store.checker.check_packs(scope)?;
+        let kind = match store.store {
+            StoreKind::Standard => "store",
+            StoreKind::Archive => "archive",
+            StoreKind::Twins => "twins",
         };
-        // Who never archived anything need not hear of an archive.
+        // Who never archived anything need not hear of an archive, nor of twins who has none.
         let is_empty = packs.packs + packs.unreferenced_packs == 0 && packs.findings.is_empty();
-        if tier.tier == StorageTier::Archive && is_empty {
+        if store.store != StoreKind::Standard && is_empty {
             return Ok(());
         }
         let mut subject = Subject::new(kind, &self.rows.region, &self.rows.region);
         subject.unreferenced_bytes = packs.unreferenced_bytes;
         subject.take(&packs.findings);
         if self.mode == Mode::RepairIndex && !packs.findings.is_empty() {
-            match self.repair(tier.tier, &packs.findings) {
+            match self.repair(store.store, &packs.findings) {
                 Ok(repairs) => {
                     for repair in repairs {
                         let is_its = |found: &&mut FindingLine| found.place == repair.place;
@@ -460,13 +492,13 @@ impl RegionCheck<'_> {
 
     fn repair(
         &self,
-        tier: StorageTier,
+        store: StoreKind,
         findings: &Findings,
     ) -> Result<Vec<Repair>, snapshot::Error> {
-        let live = &self.rows.live_roots[&tier];
+        let live = &self.rows.live_roots[&store];
         let roots = live.iter().map(|bytes| SnapshotRoot::from_bytes(bytes));
         let roots: Vec<SnapshotRoot> = roots.collect::<Result<_, _>>()?;
-        let snapshots = self.cell.of_tier(tier);
+        let snapshots = self.cell.of_store(store);
         self.cell.between_collections(|| snapshot::repair(snapshots, &roots, findings))
     }
 }

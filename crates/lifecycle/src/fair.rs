@@ -23,11 +23,14 @@ pub enum MoverKind {
     Initialize,
     /// Moves a snapshot into the archive or out of it.
     Archive,
+    /// Makes a snapshot's twin.
+    FastRestore,
 }
 
 impl MoverKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Export, Self::Copy, Self::Initialize, Self::Archive];
+    pub const ALL: [Self; 5] =
+        [Self::Export, Self::Copy, Self::Initialize, Self::Archive, Self::FastRestore];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl MoverKind {
             Self::Copy => "copy",
             Self::Initialize => "initialize",
             Self::Archive => "archive",
+            Self::FastRestore => "fast-restore",
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
+use crate::workflow::fast_restore::{self, EndFastRestore, PinTwin};
 use crate::workflow::initialize_volume::{self, InitializeVolume, OpenKeys, Turn};
 use crate::workflow::modify_volume::{self, ModifyVolume};
 use crate::workflow::move_tier::{self, MoveTier};
@@ -30,6 +31,8 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
         .with(InitializeVolumeKind(Arc::clone(services), OpenKeys::default()))
         .with(ReleaseCutKind(Arc::clone(services)))
         .with(MoveTierKind(Arc::clone(services)))
+        .with(PinTwinKind(Arc::clone(services)))
+        .with(EndFastRestoreKind(Arc::clone(services)))
 }
 
 impl From<Trouble> for JobError {
@@ -519,6 +522,92 @@ pub fn cancel_move_tier(tx: &mut Tx<'_>, payload: &MoveTier, now: Timestamp) -> 
 
 fn move_tier_id(payload: &MoveTier) -> String {
     format!("move-tier-{}-{}", payload.snapshot, payload.number)
+}
+
+struct PinTwinKind(Arc<Services>);
+
+impl JobKind for PinTwinKind {
+    const KIND: &'static str = "lifecycle.pin-twin";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = PinTwin;
+
+    async fn run(&self, ctx: &JobContext, payload: PinTwin) -> Result<Done, JobError> {
+        match unless_interrupted(ctx, fast_restore::run(&self.0, &payload)).await? {
+            fast_restore::Turn::Last => Ok(Done::now()),
+            fast_restore::Turn::More => Err(JobError::Yielded),
+        }
+    }
+
+    fn give_up(
+        &self,
+        tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &PinTwin,
+        _cause: &str,
+    ) -> meta::Result<()> {
+        fast_restore::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
+    }
+}
+
+/// Enqueues the making of a twin in the transaction that asks for it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_pin_twin(tx: &mut Tx<'_>, payload: &PinTwin, now: Timestamp) -> meta::Result<()> {
+    let job = new_job(&payload.account, &payload.region, pin_twin_id(payload), now);
+    enqueue::<PinTwinKind>(tx, &job, payload).map(drop)
+}
+
+/// Asks that the making of a twin be given up, because nobody wants it.
+///
+/// # Errors
+/// When the database fails.
+pub fn cancel_pin_twin(tx: &mut Tx<'_>, payload: &PinTwin, now: Timestamp) -> meta::Result<()> {
+    let id = pin_twin_id(payload);
+    jobs::cancel(tx, &payload.account, &payload.region, &id, now).map(drop)
+}
+
+fn pin_twin_id(payload: &PinTwin) -> String {
+    format!("pin-{}-{}", payload.snapshot, payload.run)
+}
+
+struct EndFastRestoreKind(Arc<Services>);
+
+impl JobKind for EndFastRestoreKind {
+    const KIND: &'static str = "lifecycle.end-fast-restore";
+    const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    type Payload = EndFastRestore;
+
+    async fn run(&self, _ctx: &JobContext, payload: EndFastRestore) -> Result<Done, JobError> {
+        let services = Arc::clone(&self.0);
+        Ok(Done::with(move |tx| Ok(fast_restore::end(&services, tx, &payload)?)))
+    }
+
+    fn give_up(
+        &self,
+        _tx: &mut Tx<'_>,
+        _job: &Job,
+        payload: &EndFastRestore,
+        cause: &str,
+    ) -> meta::Result<()> {
+        // It stays `disabling`, where people see it.
+        tracing::error!(snapshot = %payload.snapshot, cause, "a fast restore could not be ended");
+        Ok(())
+    }
+}
+
+/// Enqueues the end of a fast restore in the transaction that begins it.
+///
+/// # Errors
+/// When the database fails.
+pub fn enqueue_end_fast_restore(
+    tx: &mut Tx<'_>,
+    payload: &EndFastRestore,
+    now: Timestamp,
+) -> meta::Result<()> {
+    let id = format!("end-fast-{}-{}-{}", payload.snapshot, payload.zone, payload.run);
+    let job = new_job(&payload.account, &payload.region, id, now);
+    enqueue::<EndFastRestoreKind>(tx, &job, payload).map(drop)
 }
 
 fn trouble_in_rows(trouble: Trouble) -> meta::Error {

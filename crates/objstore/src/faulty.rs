@@ -19,6 +19,10 @@ pub struct FaultPlan {
     /// The call (counted from 1) during which the process dies. From then on every call fails
     /// until [`FaultyStore::restart`].
     pub crash_at_call: Option<u64>,
+    /// What is said of the space that is left.
+    pub free_bytes: Option<u64>,
+    /// Every call that would store something finds the disk full.
+    pub is_full: bool,
 }
 
 struct State {
@@ -126,6 +130,11 @@ impl<S: ObjectStore> FaultyStore<S> {
 
 impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        if self.state().plan.is_full {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let name = name.to_owned();
+            return Err(Error::Transient { operation: "put", name, source: full.into() });
+        }
         self.run("put", name, |inner| inner.put(name, bytes))
     }
 
@@ -165,5 +174,13 @@ impl<S: ObjectStore> ObjectStore for FaultyStore<S> {
 
     fn head(&self, name: &str) -> Result<ObjectMeta, Error> {
         self.run("head", name, |inner| inner.head(name))
+    }
+
+    /// Never fails: nothing is read for it.
+    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        match self.state().plan.free_bytes {
+            Some(free) => Ok(Some(free)),
+            None => self.inner.free_bytes(),
+        }
     }
 }

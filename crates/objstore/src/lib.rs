@@ -157,6 +157,14 @@ pub trait ObjectStore: Send + Sync {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Transient`].
     fn head(&self, name: &str) -> Result<ObjectMeta, Error>;
+
+    /// Bytes that can still be stored, as far as the store can tell; `None` where it cannot.
+    ///
+    /// # Errors
+    /// [`Error::Transient`].
+    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStore for std::sync::Arc<S> {
@@ -182,5 +190,9 @@ impl<S: ObjectStore + ?Sized> ObjectStore for std::sync::Arc<S> {
 
     fn head(&self, name: &str) -> Result<ObjectMeta, Error> {
         (**self).head(name)
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        (**self).free_bytes()
     }
 }

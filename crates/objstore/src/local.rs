@@ -143,6 +143,12 @@ impl ObjectStore for LocalStore {
         let found = block_on(self.files.head(&StorePath::from(name)));
         found.map(meta).map_err(|error| translate("head", name, error))
     }
+
+    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        let failed = |error: rustix::io::Errno| translate_io("measure", "the disk", error.into());
+        let found = rustix::fs::statvfs(&self.root).map_err(failed)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
 }
 
 fn meta(found: object_store::ObjectMeta) -> ObjectMeta {

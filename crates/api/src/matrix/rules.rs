@@ -61,11 +61,13 @@ const GRANTED: [&str; 17] = [
     "kms:VerifyMac",
 ];
 /// What sharing a snapshot gives another account (EBS guide, "Share a snapshot").
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 7] = [
     "ebs:GetSnapshotBlock",
     "ebs:ListChangedBlocks",
     "ebs:ListSnapshotBlocks",
     "ec2:CopySnapshot",
+    "ec2:DisableFastSnapshotRestores",
+    "ec2:EnableFastSnapshotRestores",
     // Tells both sides what each has to write.
     "strongroom:SuggestPolicy",
 ];

@@ -6,6 +6,7 @@
 pub(crate) mod code;
 pub(crate) mod condition;
 pub(crate) mod default_encryption;
+pub(crate) mod fast_restore;
 pub(crate) mod find;
 pub(crate) mod key;
 pub(crate) mod modification;

@@ -6,6 +6,7 @@ use crate::error::Error;
 use awsproto::code::INVALID_PARAMETER_COMBINATION;
 use ebs::filter::{Filter, Filterable, check_filters, passes};
 use ebs::page::{Page, paginate};
+use std::ops::RangeInclusive;
 
 /// Smallest page a caller may ask for (spec 02, "DescribeSnapshots").
 const RESULTS_MIN: i32 = 5;
@@ -41,6 +42,19 @@ impl Selection {
         paging: Paging,
         selectors: &str,
     ) -> Result<Self, Error> {
+        Self::within::<T>(filters, paging, selectors, RESULTS_MIN..=RESULTS_MAX)
+    }
+
+    /// As [`Selection::new`], for pages of other sizes than most operations have.
+    ///
+    /// # Errors
+    /// As [`Selection::new`].
+    pub(crate) fn within<T: Filterable>(
+        filters: Vec<FilterShape>,
+        paging: Paging,
+        selectors: &str,
+        sizes: RangeInclusive<i32>,
+    ) -> Result<Self, Error> {
         let filters: Vec<Filter> = filters
             .into_iter()
             .map(|filter| Filter { name: filter.name.unwrap_or_default(), values: filter.values })
@@ -54,11 +68,13 @@ impl Selection {
             ));
         }
         if let Some(results) = max_results
-            && !(RESULTS_MIN..=RESULTS_MAX).contains(&results)
+            && !sizes.contains(&results)
         {
             return Err(invalid_value(format!(
                 "Value ( {results} ) for parameter maxResults is invalid. Expecting a value \
-                 greater than or equal to {RESULTS_MIN} and less than or equal to {RESULTS_MAX}."
+                 greater than or equal to {} and less than or equal to {}.",
+                sizes.start(),
+                sizes.end(),
             )));
         }
         let limit = max_results

@@ -3,7 +3,7 @@
 use super::Error;
 use super::engine::Engine;
 use super::layout::ABSENT;
-use crate::page::{BasePage, PAGE_BYTES, PAGES_PER_BLOCK};
+use crate::page::{PAGE_BYTES, PAGES_PER_BLOCK};
 
 impl Engine {
     /// Copies one block's pages from the base, so that the base is not needed for it any more.
@@ -12,11 +12,11 @@ impl Engine {
     /// # Errors
     /// When key or base is absent, the base cannot be read, there is no space, or the disk fails.
     pub fn hydrate(&mut self, block: u64) -> Result<u32, Error> {
-        let base = match (&self.base, self.committed.base) {
+        match (&self.base, self.committed.base) {
             (_, None) => return Ok(0),
             (None, Some(_)) => return Err(Error::BaseAbsent),
-            (Some(base), Some(_)) => std::sync::Arc::clone(base),
-        };
+            (Some(_), Some(_)) => {}
+        }
         let first = block * PAGES_PER_BLOCK as u64;
         let end = (self.size() / PAGE_BYTES as u64).min(first + PAGES_PER_BLOCK as u64);
         self.admit(end.saturating_sub(first))?;
@@ -25,9 +25,8 @@ impl Engine {
             if self.entry(lba)?.location != ABSENT {
                 continue;
             }
-            if let BasePage::Sealed(sealed) = base.read_page(lba)? {
-                let mut page = [0; PAGE_BYTES];
-                self.open_base_page(lba, &sealed, &mut page)?;
+            let mut page = [0; PAGE_BYTES];
+            if self.read_base(lba, &mut page)? {
                 self.mutate(|engine| engine.append(lba, Some(0), &page))?;
                 copied += 1;
             }

@@ -375,13 +375,25 @@ impl Engine {
         plan.carry_out(&*self.ctx.disk, target)
     }
 
-    pub(super) fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<(), Error> {
+    /// Reads a page of the base; false when that holds zeros there.
+    pub(super) fn read_base(&mut self, lba: Lba, target: &mut Page) -> Result<bool, Error> {
         let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
         match base.read_page(lba)? {
-            BasePage::Zero => target.fill(0),
-            BasePage::Sealed(page) => self.open_base_page(lba, &page, target)?,
+            BasePage::Zero => {
+                target.fill(0);
+                return Ok(false);
+            }
+            BasePage::Sealed(page) => {
+                if self.open_base_page(lba, &page, target).is_ok() {
+                    return Ok(true);
+                }
+            }
         }
-        Ok(())
+        let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
+        match base.read_page_proven(lba)? {
+            BasePage::Zero => Err(Error::corrupt("page of the base", lba)),
+            BasePage::Sealed(page) => self.open_base_page(lba, &page, target).map(|()| true),
+        }
     }
 
     /// Opens a page of the base: under the base's data key if it has one of its own, otherwise under

@@ -1,6 +1,7 @@
 //! What can go wrong with snapshots, one variant per case a caller handles differently.
 
 use crate::page::SourceError;
+use std::io::ErrorKind;
 
 /// Why a snapshot operation did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,19 @@ impl Error {
             Self::Source { source } => matches!(source, SourceError::Unavailable { .. }),
             _ => false,
         }
+    }
+
+    /// Whether the disk below the objects is full.
+    pub fn is_out_of_space(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 

@@ -361,12 +361,7 @@ impl Frame {
         tag: &Tag,
     ) -> Result<(Self, Tag), Malformed> {
         let mut fields = Fields::new(bytes);
-        fields.expect(FRAME_MAGIC)?;
-        fields.expect(&[FRAME_VERSION, SUITE_AES_256_GCM])?;
-        let flags = fields.u8()?;
-        fields.expect(&[0])?;
-        let table_bytes = fields.u32()? as usize;
-        let body_bytes = fields.u32()? as usize;
+        let (table_bytes, body_bytes, flags) = decode_header(&mut fields)?;
         let mut table = fields.bytes(table_bytes)?.to_vec();
         let body = bytes.slice_ref(fields.bytes(body_bytes)?);
         fields.finish()?;
@@ -382,40 +377,118 @@ impl Frame {
         table: &[u8],
         body: Bytes,
     ) -> Result<(Self, Tag), Malformed> {
-        let mut fields = Fields::new(table);
-        fields.expect(&[FRAME_VERSION, flags])?;
-        let page_count = usize::from(fields.u8()?);
-        let salt_count = usize::from(fields.u8()?);
-        let body_bytes = fields.u32()? as usize;
-        let body_tag = Tag(fields.array()?);
-        let body_expected = Self::body_bytes(page_count);
-        if page_count > PAGES_PER_BLOCK || body_bytes != body.len() || body_bytes != body_expected {
-            return Err(Malformed);
-        }
-        let salts = (0..salt_count).map(|_| fields.array().map(Salt));
-        let salts: Vec<Salt> = salts.collect::<Result<_, _>>()?;
-        let salt = |number: u8| salts.get(usize::from(number)).copied().ok_or(Malformed);
-        let digest = if flags == FLAG_DIGEST {
-            let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
-            Some(SealedDigest { origin, tag: Tag(fields.array()?), sealed: fields.array()? })
-        } else if flags == 0 {
-            None
-        } else {
-            return Err(Malformed);
-        };
-        let mut entries: Vec<Entry> = Vec::with_capacity(page_count);
-        for _ in 0..page_count {
-            let page = fields.u8()?;
-            let ascending = entries.last().is_none_or(|last| last.page < page);
-            if !ascending || usize::from(page) >= PAGES_PER_BLOCK {
-                return Err(Malformed);
-            }
-            let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
-            entries.push(Entry { page, origin, tag: Tag(fields.array()?) });
-        }
-        fields.finish()?;
+        let (digest, entries, body_tag) = decode_entries(flags, table, body.len())?;
         Ok((Self { block, digest, entries, body }, body_tag))
     }
+}
+
+/// What a table says of a body of so many bytes: its digest, its pages, its tag.
+fn decode_entries(
+    flags: u8,
+    table: &[u8],
+    body_length: usize,
+) -> Result<(Option<SealedDigest>, Vec<Entry>, Tag), Malformed> {
+    let mut fields = Fields::new(table);
+    fields.expect(&[FRAME_VERSION, flags])?;
+    let page_count = usize::from(fields.u8()?);
+    let salt_count = usize::from(fields.u8()?);
+    let body_bytes = fields.u32()? as usize;
+    let body_tag = Tag(fields.array()?);
+    let body_expected = Frame::body_bytes(page_count);
+    if page_count > PAGES_PER_BLOCK || body_bytes != body_length || body_bytes != body_expected {
+        return Err(Malformed);
+    }
+    let salts = (0..salt_count).map(|_| fields.array().map(Salt));
+    let salts: Vec<Salt> = salts.collect::<Result<_, _>>()?;
+    let salt = |number: u8| salts.get(usize::from(number)).copied().ok_or(Malformed);
+    let digest = if flags == FLAG_DIGEST {
+        let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
+        Some(SealedDigest { origin, tag: Tag(fields.array()?), sealed: fields.array()? })
+    } else if flags == 0 {
+        None
+    } else {
+        return Err(Malformed);
+    };
+    let mut entries: Vec<Entry> = Vec::with_capacity(page_count);
+    for _ in 0..page_count {
+        let page = fields.u8()?;
+        let ascending = entries.last().is_none_or(|last| last.page < page);
+        if !ascending || usize::from(page) >= PAGES_PER_BLOCK {
+            return Err(Malformed);
+        }
+        let origin = PageOrigin { salt: salt(fields.u8()?)?, position: fields.u32()? };
+        entries.push(Entry { page, origin, tag: Tag(fields.array()?) });
+    }
+    fields.finish()?;
+    Ok((digest, entries, body_tag))
+}
+
+/// The table of a frame whose body was not read: enough to find and open single pages of it. The table
+/// is proven by the tag that points to the frame, and each page by its own tag, which the table has.
+pub(super) struct FrameTable {
+    entries: Vec<Entry>,
+    /// Where the first page lies in the frame.
+    pages_at: u32,
+}
+
+/// Where one page lies in its frame.
+pub(super) struct PagePlace {
+    /// The first of its bytes.
+    pub(super) offset: u32,
+    pub(super) origin: PageOrigin,
+    pub(super) tag: Tag,
+}
+
+impl FrameTable {
+    /// Bytes of a frame's beginning that have the whole table of most frames, and say how long it is
+    /// in any: room for a table of 128 pages with sixteen salts.
+    pub(super) const GUESS_BYTES: u32 = 3584;
+
+    /// How many bytes a frame has before its body, from its first ones.
+    pub(super) fn head_bytes(bytes: &[u8]) -> Result<u32, Malformed> {
+        let (table, _, _) = decode_header(&mut Fields::new(bytes))?;
+        u32::try_from(HEADER_BYTES + table).map_err(|_| Malformed)
+    }
+
+    /// Reads the table from the beginning of a frame of `length` bytes.
+    pub(super) fn decode(
+        bytes: &[u8],
+        length: u32,
+        opener: &StructureOpener,
+        slot: u8,
+        block: u64,
+        tag: &Tag,
+    ) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        let (table_bytes, body_bytes, flags) = decode_header(&mut fields)?;
+        let mut table = fields.bytes(table_bytes)?.to_vec();
+        let body_at = HEADER_BYTES + table_bytes;
+        if body_at + body_bytes != length as usize {
+            return Err(Malformed);
+        }
+        opener
+            .open(table_position(slot), StructureKind::FrameTable, block, tag, &mut table)
+            .map_err(|OpenError| Malformed)?;
+        let (_, entries, _) = decode_entries(flags, &table, body_bytes)?;
+        let pages_at = u32::try_from(body_at + BODY_PREFIX_BYTES).map_err(|_| Malformed)?;
+        Ok(Self { entries, pages_at })
+    }
+
+    /// One page, or `None` for zeros.
+    pub(super) fn page(&self, page: u8) -> Option<PagePlace> {
+        let at = self.entries.binary_search_by_key(&page, |entry| entry.page).ok()?;
+        let Entry { origin, tag, .. } = self.entries[at];
+        Some(PagePlace { offset: self.pages_at + (at * PAGE_BYTES) as u32, origin, tag })
+    }
+}
+
+/// Reads a header: the lengths of table and body, and the flags.
+fn decode_header(fields: &mut Fields<'_>) -> Result<(usize, usize, u8), Malformed> {
+    fields.expect(FRAME_MAGIC)?;
+    fields.expect(&[FRAME_VERSION, SUITE_AES_256_GCM])?;
+    let flags = fields.u8()?;
+    fields.expect(&[0])?;
+    Ok((fields.u32()? as usize, fields.u32()? as usize, flags))
 }
 
 const TABLE_HEAD_BYTES: usize = 24;

@@ -39,6 +39,7 @@ mod root;
 mod store;
 mod touch;
 mod tree;
+mod twin;
 mod verify;
 mod walk;
 
@@ -65,4 +66,5 @@ pub use repair::{Repair, repair};
 pub use root::{Checkpoint, SnapshotRoot};
 pub use store::SnapshotStore;
 pub use touch::{TOUCHES_MAX, merge_touches, unrecorded};
+pub use twin::TwinReader;
 pub use verify::{VerifyReport, verify};

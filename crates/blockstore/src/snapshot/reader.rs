@@ -98,6 +98,19 @@ impl SnapshotReader {
         &self.root
     }
 
+    /// Bytes that the snapshot's blocks take where they are stored.
+    ///
+    /// # Errors
+    /// When a manifest node cannot be read.
+    pub fn stored_bytes(&self) -> Result<u64, Error> {
+        let (mut bytes, all) = (0, 0..BLOCKS_MAX);
+        differences(&self.store, None, Some(&self.record), all, &mut |_, _, pointer| {
+            bytes += pointer.map_or(0, |pointer| u64::from(pointer.frame.length));
+            ControlFlow::Continue(())
+        })?;
+        Ok(bytes)
+    }
+
     /// At most `limit` (and [`LIST_BLOCKS_MAX`]) blocks from `start` on.
     ///
     /// # Errors
@@ -217,7 +230,7 @@ impl SnapshotReader {
         check_key(&self.root, key)
     }
 
-    fn pointer(&self, index: u64) -> Result<Option<Pointer>, Error> {
+    pub(super) fn pointer(&self, index: u64) -> Result<Option<Pointer>, Error> {
         let blocks = self.root.volume_blocks();
         if index >= blocks {
             return Err(Error::BlockOutOfRange { block: index, blocks });
@@ -259,10 +272,7 @@ pub(super) fn open_failure(error: FrameError, item: &ItemRef) -> Error {
 }
 
 pub(super) fn check_key(root: &SnapshotRoot, key: &DataKey) -> Result<(), Error> {
-    match root.key_check() {
-        Some(check) if check != key.check_value() => Err(Error::WrongKey),
-        _ => Ok(()),
-    }
+    root.check_key(key)
 }
 
 /// A snapshot as the base of a volume: whole frames are fetched, pages are given out.
@@ -286,7 +296,7 @@ impl BaseReader for SnapshotReader {
     }
 }
 
-fn source_error(error: Error, block: u64) -> SourceError {
+pub(super) fn source_error(error: Error, block: u64) -> SourceError {
     match error {
         Error::Corrupt { what, .. } => SourceError::Corrupt { what, block },
         Error::Missing { .. } => SourceError::Corrupt { what: "object list", block },

@@ -4,7 +4,7 @@ use super::Error;
 use super::codec::{Fields, Malformed};
 use super::node::Facts;
 use super::pack::ItemRef;
-use crate::page::{BLOCK_BYTES, KeyCheckValue};
+use crate::page::{BLOCK_BYTES, DataKey, KeyCheckValue};
 
 const ROOT_VERSION: u8 = 1;
 
@@ -74,6 +74,17 @@ impl SnapshotRoot {
     /// Recognises the data key, when it was known to whoever made the snapshot.
     pub fn key_check(&self) -> Option<KeyCheckValue> {
         self.facts.key_check
+    }
+
+    /// Whether `key` is the snapshot's data key, as far as the snapshot knows.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`].
+    pub fn check_key(&self, key: &DataKey) -> Result<(), Error> {
+        match self.key_check() {
+            Some(check) if check != key.check_value() => Err(Error::WrongKey),
+            _ => Ok(()),
+        }
     }
 
     /// Counts the snapshots of the series; a child has a higher one than its parent.

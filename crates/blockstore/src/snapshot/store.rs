@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::codec::Malformed;
-use super::frame::Frame;
+use super::frame::{Frame, FrameTable};
 use super::node::{Children, Leaf, ROOT_ID, RootRecord, decode_inner, inner_id, leaf_id};
 use super::pack::{
     Directory, FOOTER_BYTES, Footer, ItemRef, PackBuilder, PackId, REVISIONS_MAX, node_position,
@@ -13,6 +13,7 @@ use crate::page::{StructureKey, StructureKind};
 use base::{Rng, Secret};
 use objstore::{ATTEMPTS_MAX, Bytes, ObjectStore, put_settled};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The most manifest nodes kept in memory, at up to about 60 KiB each.
@@ -132,6 +133,27 @@ impl SnapshotStore {
             .map_err(|Malformed| corrupt("frame", item))
     }
 
+    /// The table of a frame, checked, without its pages.
+    pub(super) fn frame_table(&self, block: u64, item: &ItemRef) -> Result<FrameTable, Error> {
+        let damaged = |Malformed| corrupt("frame table", item);
+        let mut bytes = self.fetch_part(item, 0..FrameTable::GUESS_BYTES.min(item.length))?;
+        let head = FrameTable::head_bytes(&bytes).map_err(damaged)?;
+        if head > item.length {
+            return Err(damaged(Malformed));
+        }
+        if head as usize > bytes.len() {
+            bytes = self.fetch_part(item, 0..head)?;
+        }
+        let opener = item.pack.opener(self.key());
+        FrameTable::decode(&bytes, item.length, &opener, item.slot, block, &item.tag)
+            .map_err(damaged)
+    }
+
+    /// Bytes that the objects' own place can still take; `None` where nobody knows.
+    pub fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        retried(|| self.objects().free_bytes())
+    }
+
     pub(super) fn leaf(&self, leaf: u32, item: &ItemRef) -> Result<Arc<Leaf>, Error> {
         if let Some(Node::Leaf(found)) = self.cached(item) {
             return Ok(found);
@@ -197,14 +219,20 @@ impl SnapshotStore {
 
     /// Reads an item from whichever revision of its pack exists.
     pub(super) fn fetch(&self, item: &ItemRef) -> Result<Bytes, Error> {
+        self.fetch_part(item, 0..item.length)
+    }
+
+    /// Reads a part of an item, counted from its beginning. The part must lie in it.
+    pub(super) fn fetch_part(&self, item: &ItemRef, part: Range<u32>) -> Result<Bytes, Error> {
+        assert!(part.start <= part.end && part.end <= item.length, "the part lies in the item");
         let known = self.moved().get(&item.pack).cloned();
         if let Some(moved) = known {
-            match self.fetch_moved(item, &moved) {
+            match self.fetch_moved(item, &part, &moved) {
                 Err(Error::Missing { .. }) => self.moved().remove(&item.pack),
                 outcome => return outcome,
             };
         }
-        match self.fetch_range(&item.pack.object(0), item.offset, item.length) {
+        match self.fetch_range(&item.pack.object(0), item.offset + part.start, part.len() as u32) {
             Err(Error::Missing { .. }) => {}
             outcome => return outcome,
         }
@@ -216,7 +244,7 @@ impl SnapshotStore {
                 Err(error) => return Err(error),
                 Ok(directory) => {
                     let moved = Moved { revision, directory: Arc::new(directory) };
-                    match self.fetch_moved(item, &moved) {
+                    match self.fetch_moved(item, &part, &moved) {
                         Err(Error::Missing { .. }) => {}
                         outcome => {
                             self.remember_moved(item.pack, moved);
@@ -237,11 +265,17 @@ impl SnapshotStore {
         moved.insert(pack, found);
     }
 
-    fn fetch_moved(&self, item: &ItemRef, moved: &Moved) -> Result<Bytes, Error> {
+    fn fetch_moved(
+        &self,
+        item: &ItemRef,
+        part: &Range<u32>,
+        moved: &Moved,
+    ) -> Result<Bytes, Error> {
         let entry = moved.directory.entry(item.slot);
         let entry = entry.filter(|entry| entry.tag == item.tag && entry.length == item.length);
         let entry = entry.ok_or_else(|| corrupt("pack directory", item))?;
-        self.fetch_range(&item.pack.object(moved.revision), entry.offset, entry.length)
+        let object = item.pack.object(moved.revision);
+        self.fetch_range(&object, entry.offset + part.start, part.len() as u32)
     }
 
     /// Reads the directory of one revision of a pack.

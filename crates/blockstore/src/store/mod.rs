@@ -22,7 +22,6 @@ mod size;
 mod space;
 mod still;
 mod together;
-mod twin;
 
 pub use calls::{Borrower, EngineAnswer, EngineCall, Loan};
 pub use check::CheckError;
@@ -36,7 +35,6 @@ pub use size::{SizeWatch, SizeWatcher};
 pub use space::{SpaceLevel, SpaceLimits, SpaceReport, SpaceWatcher};
 pub use still::{CutWatch, STILL_TIME_MAX};
 pub use together::CUT_MEMBERS_MAX;
-pub use twin::{Twin, TwinError};
 
 use crate::live::{
     self, Corrections, CutId, CutInfo, CutReader, Disk, Engine, EngineConfig, FileDisk, IoMode,

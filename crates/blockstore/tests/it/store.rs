@@ -9,7 +9,7 @@ use blockstore::snapshot::{
     self, Checkpoint, CopyJob, CopyKeys, Export, Observer, SnapshotReader, SnapshotRoot,
     SnapshotStore, Unobserved, copy,
 };
-use blockstore::store::{Store, StoreConfig, StoreError, Twin, TwinError, Volume};
+use blockstore::store::{Store, StoreConfig, StoreError, Volume};
 use objstore::MemoryStore;
 use std::sync::{Arc, mpsc};
 use tempfile::TempDir;
@@ -482,54 +482,4 @@ fn many_threads_share_a_volume() {
     assert!(attached > 0);
     assert!(house.store.cuts(&id).unwrap().is_empty());
     house.store.with(&id, |engine| engine.check()).unwrap();
-}
-
-#[test]
-fn volumes_are_cloned_from_a_twin_and_not_tied_to_it() {
-    let house = House::new();
-    let source = house.volume("vol-00000001");
-    let handle = house.store.open_volume(&source, with_key(1)).unwrap();
-    let written = [(0, 7), (5 * PAGE_BYTES, 8), (40 << 20, 9)];
-    for (at, seed) in written {
-        handle.write(at as u64, pattern(seed, PAGE_BYTES)).unwrap();
-    }
-    handle.close().unwrap();
-    house.store.cut(&source, cut_id("snap")).unwrap();
-    let root = house.export(&source, cut_id("snap"), None, None);
-
-    let base_id = cut_id("snap-base");
-    let on_snapshot = || {
-        let reader = Arc::new(SnapshotReader::open(&house.snapshots, &root).unwrap());
-        Base { id: base_id, reader, key: None }
-    };
-    let twin_id = house.volume_on("vol-00000002", Some(base_id));
-    let make = |goes_on: &dyn Fn(u64) -> bool| {
-        Twin::make(&house.store, &twin_id, cut_id("twin"), on_snapshot(), key(1), goes_on)
-    };
-    assert!(matches!(make(&|_| false), Err(TwinError::Unwanted)));
-    let missing = Twin::open(&house.store, &twin_id, cut_id("twin"));
-    assert!(missing.is_err(), "half a twin is none");
-    drop(make(&|_| true).unwrap());
-    // Made once, it needs neither the snapshot's blocks nor the key.
-    let twin = Arc::new(Twin::open(&house.store, &twin_id, cut_id("twin")).unwrap());
-
-    let clone = house.volume_on("vol-00000003", Some(base_id));
-    let base = Some(Base { id: base_id, reader: Arc::clone(&twin) as _, key: None });
-    let open = OpenOptions { data_key: Some(key(1)), base, writer: None };
-    let handle = house.store.open_volume(&clone, open).unwrap();
-    for (at, seed) in written {
-        assert_eq!(handle.read(at as u64, PAGE_BYTES).unwrap(), pattern(seed, PAGE_BYTES));
-    }
-    assert_eq!(handle.read(PAGE_BYTES as u64, PAGE_BYTES).unwrap(), [0; PAGE_BYTES]);
-    handle.write(0, pattern(3, PAGE_BYTES)).unwrap();
-    handle.close().unwrap();
-    let pinned = house.store.delete_volume(&twin_id);
-    assert!(matches!(pinned, Err(StoreError::InUse { .. })), "{pinned:?}");
-    drop(twin);
-    house.store.delete_volume(&twin_id).unwrap();
-
-    let open = OpenOptions { data_key: Some(key(1)), base: Some(on_snapshot()), writer: None };
-    let handle = house.store.open_volume(&clone, open).unwrap();
-    assert_eq!(handle.read(0, PAGE_BYTES).unwrap(), pattern(3, PAGE_BYTES));
-    assert_eq!(handle.read(40 << 20, PAGE_BYTES).unwrap(), pattern(9, PAGE_BYTES));
 }

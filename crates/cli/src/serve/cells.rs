@@ -1,4 +1,4 @@
-//! The regions' stores below the data directory: `regions/<region>/{volumes,objects,archive}`.
+//! The regions' stores below the data directory: `regions/<region>/{volumes,objects,archive,twins}`.
 
 use super::cannot_start;
 use super::data_dir::DataDir;
@@ -55,7 +55,8 @@ pub(super) fn open<'a>(
         };
         let snapshots = open("objects", "blocks-snapshots-1")?;
         let archive = open("archive", "blocks-archive-1")?;
-        cells.insert(region.clone(), Cell::new(live, snapshots, archive));
+        let twins = open("twins", "blocks-twins-1")?;
+        cells.insert(region.clone(), Cell::new(live, snapshots, archive, twins));
     }
     Ok(Cells::new(cells, Arc::new(SystemClock), opening.limits))
 }

@@ -4,7 +4,7 @@ use super::BoxFuture;
 use super::kms::VolumeKey;
 use base::{Region, SnapshotId, VolumeId};
 use blockstore::snapshot::CollectReport;
-use ebs::StorageTier;
+use ebs::{StorageTier, StoreKind};
 use std::collections::BTreeSet;
 
 /// What names a snapshot's blocks.
@@ -156,10 +156,32 @@ pub enum Repacked {
     InPart,
 }
 
+/// A snapshot to be written whole once more, beside the live volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinTwin {
+    /// Where.
+    pub region: Region,
+    /// The snapshot, in the standard tier.
+    pub root: Root,
+    /// The last checkpoint of an earlier call.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// How far a twin has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinned {
+    /// All of it is there, and proven.
+    Wholly(Stored),
+    /// Others shall have their turn; the work goes on from the last checkpoint.
+    InPart,
+    /// There is not enough space for it.
+    NoRoom,
+}
+
 /// How far interrupted work had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// What [`ExportCut::resume`], [`Reseal::resume`] and [`Repack::resume`] take.
+    /// What [`ExportCut::resume`], [`Reseal::resume`], [`Repack::resume`] and [`PinTwin::resume`] take.
     pub state: Vec<u8>,
     /// The part that is stored already; live until the work ends.
     pub root: Root,
@@ -221,7 +243,7 @@ pub struct Stored {
 #[derive(Clone, Debug)]
 pub struct Collection {
     /// In which store.
-    pub tier: StorageTier,
+    pub store: StoreKind,
     /// Roots that were deleted: only what those had, and what earlier ones left, is looked at.
     /// `None` looks at everything.
     pub deleted: Option<Vec<Root>>,
@@ -316,6 +338,14 @@ pub trait Blocks: Send + Sync {
         repack: &'a Repack,
         watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Repacked, BlockError>>;
+
+    /// Makes a snapshot's twin for a few seconds, and reads back what was written. No data key is needed,
+    /// and the snapshot stays as it is. May be repeated.
+    fn pin_twin<'a>(
+        &'a self,
+        pin: &'a PinTwin,
+        watch: &'a dyn Watch,
+    ) -> BoxFuture<'a, Result<Pinned, BlockError>>;
 
     /// Removes a volume's own blocks. Removing what is gone succeeds.
     fn remove_volume<'a>(

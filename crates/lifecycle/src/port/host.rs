@@ -1,7 +1,7 @@
 //! The machines' side of an attachment: opening a volume as a device, and closing it.
 
 use super::BoxFuture;
-use super::blocks::BaseRoot;
+use super::blocks::{BaseRoot, Root};
 use super::kms::VolumeKey;
 use base::{AccountId, InstanceId, Region, Secret, Timestamp, VolumeId};
 
@@ -24,6 +24,8 @@ pub struct OpenVolume {
     pub size_bytes: u64,
     /// What the volume reads where it was never written.
     pub base: Option<BaseRoot>,
+    /// The twin of its base, for a volume that was created with a credit.
+    pub twin: Option<Root>,
     /// The attachment's fencing epoch.
     pub epoch: u64,
     /// The plaintext data key. The host keeps it while the volume is open and wipes it after.
@@ -52,6 +54,8 @@ pub struct LendVolume {
     pub size_bytes: u64,
     /// What the volume reads where it was never written.
     pub base: Option<BaseRoot>,
+    /// The twin of its base, for a volume that was created with a credit.
+    pub twin: Option<Root>,
     /// The attachment's fencing epoch.
     pub epoch: u64,
     /// Whether a machine may hold this epoch already.

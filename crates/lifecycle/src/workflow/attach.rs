@@ -7,7 +7,7 @@
 use super::export_snapshot::{base_of, blocks_of};
 use super::keys::{EBS_BACK_END, FRONT_END};
 use super::remote;
-use crate::port::blocks::BlockError;
+use crate::port::blocks::{BlockError, Root};
 use crate::port::host::{CloseVolume, Force, HostError, OpenVolume};
 use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
@@ -19,7 +19,7 @@ use ebs::arns::{ec2_service_principal, infrastructure_session_arn};
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::{
     Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, WrappedKey, attachment, fence,
-    volume,
+    twin, volume,
 };
 use events::notification::{self, Attachment as AttachEvent};
 use events::put_event;
@@ -182,7 +182,7 @@ pub async fn rehearse(
         create_grant(kms, request, key_arn).await.map_err(AttachFailure::Key)?;
     }
     let request_id = Some(request.request_id.clone());
-    let (volume, foreign) = &opened_with(services, &request.volume).await?;
+    let OpenedWith { volume, foreign, .. } = &opened_with(services, &request.volume).await?;
     let opener = Opener { services, kms, volume, instance: &request.instance, request_id };
     opener.data_key().await?;
     if let Some(foreign) = foreign {
@@ -221,7 +221,7 @@ async fn open(
     attachment: &Attachment,
     request_id: Option<String>,
 ) -> Result<(), AttachFailure> {
-    let (volume, foreign) = &opened_with(services, volume).await?;
+    let OpenedWith { volume, foreign, twin } = &opened_with(services, volume).await?;
     let (kms, instance) = (&*services.kms, &attachment.instance);
     let opener = Opener { services, kms, volume, instance, request_id };
     let key = opener.data_key().await?;
@@ -240,6 +240,7 @@ async fn open(
         attached: attachment.attached,
         size_bytes: u64::from(volume.size_gib) * GIB,
         base: base_of(volume),
+        twin: twin.clone(),
         epoch,
         key,
         base_key,
@@ -248,21 +249,33 @@ async fn open(
     switch_if_resealed(services, volume).await
 }
 
-/// The volume with its foreign base, as they are now. The base's key is not needed any more where the
+/// What a volume is opened with.
+pub(super) struct OpenedWith {
+    pub(super) volume: Volume,
+    /// Present while its base is under another key.
+    pub(super) foreign: Option<ForeignBase>,
+    /// The twin of its base, when it was created with a credit.
+    pub(super) twin: Option<Root>,
+}
+
+/// The volume with all it reads, as they are now. The base's key is not needed any more where the
 /// volume has a base of its own.
 pub(super) async fn opened_with(
     services: &Services,
     volume: &Volume,
-) -> Result<(Volume, Option<ForeignBase>), AttachFailure> {
+) -> Result<OpenedWith, AttachFailure> {
     let before = volume.clone();
     let read = move |tx: &mut meta::Tx<'_>| {
         let foreign = foreign_base::get(tx, &before.region, &before.id)?;
         let row = volume::get(tx, &before.region, &before.id)?;
-        Ok::<_, ebs::Error>((row, foreign))
+        Ok::<_, ebs::Error>((row, foreign, twin::read_by(tx, &before.region, &before.id)?))
     };
     match services.db.read(read).await? {
-        (Some(row), foreign) => Ok((row, foreign.filter(ForeignBase::is_under_its_key))),
-        (None, _) => Err(AttachFailure::NotAvailable),
+        (Some(volume), foreign, twin) => {
+            let foreign = foreign.filter(ForeignBase::is_under_its_key);
+            Ok(OpenedWith { volume, foreign, twin })
+        }
+        (None, ..) => Err(AttachFailure::NotAvailable),
     }
 }
 

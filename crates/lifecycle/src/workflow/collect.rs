@@ -8,7 +8,7 @@ use crate::collections::{self, Figures};
 use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
 use base::{Region, Timestamp};
-use ebs::StorageTier;
+use ebs::StoreKind;
 use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_roots};
 use ebs::roots::live_roots;
 use serde::{Deserialize, Serialize};
@@ -98,19 +98,19 @@ pub async fn run(services: &Services, job: &Collect) -> Result<Option<Timestamp>
     Ok(waits.then(|| ended.plus_seconds(services.blocks.grace_seconds() + 1)))
 }
 
-/// What was done in all tiers.
+/// What was done in all stores.
 #[derive(Default)]
 struct Done {
     figures: Figures,
     packs_unnominated: u64,
-    /// Whether a tier had as many deleted roots as are compared in one look.
+    /// Whether a store had as many deleted roots as are compared in one look.
     has_more_roots: bool,
 }
 
 async fn collect_all(services: &Services, job: &Collect) -> Result<Done, Trouble> {
     let mut done = Done::default();
-    for tier in StorageTier::ALL {
-        let collected = collect(services, job, tier).await?;
+    for store in StoreKind::ALL {
+        let collected = collect(services, job, store).await?;
         let (report, compared) = (collected.report, collected.settled.len() as u64);
         done.packs_unnominated += report.packs_unnominated;
         done.has_more_roots |= compared == u64::from(ROOTS_AT_ONCE_MAX);
@@ -129,18 +129,18 @@ async fn collect_all(services: &Services, job: &Collect) -> Result<Done, Trouble
 async fn collect(
     services: &Services,
     job: &Collect,
-    tier: StorageTier,
+    store: StoreKind,
 ) -> Result<Collected, Trouble> {
     let (region, scope) = (job.region.clone(), job.scope);
     let read = move |tx: &mut meta::Tx<'_>| {
         let deleted = match scope {
-            Scope::Nominated => Some(deleted_roots(tx, &region, tier)?),
+            Scope::Nominated => Some(deleted_roots(tx, &region, store)?),
             Scope::Everything => None,
         };
         Ok::<_, ebs::Error>(Collection {
-            tier,
+            store,
             deleted,
-            live_roots: live_roots(tx, &region, tier)?,
+            live_roots: live_roots(tx, &region, store)?,
         })
     };
     let collection = services.db.read(read).await?;

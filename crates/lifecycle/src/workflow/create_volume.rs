@@ -230,7 +230,10 @@ async fn finish(services: &Services, job: &CreateVolume, made: Made) -> Result<(
                     foreign_base::insert(tx, foreign)?;
                 }
                 put_event(tx, &told)?;
-                if initialization::get(tx, &job.region, &job.volume)?.is_some() {
+                let filling_row = initialization::get(tx, &job.region, &job.volume)?;
+                let is_to_fill = filling_row.is_some_and(|row| row.completed.is_none());
+                // A volume that is whole from the start still seals a foreign base anew.
+                if is_to_fill || made.foreign.is_some() {
                     enqueue_initialize_volume(tx, &filling, now)?;
                 }
             }

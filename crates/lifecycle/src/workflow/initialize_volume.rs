@@ -99,7 +99,9 @@ pub async fn run(
         })
         .await?;
     let (Some(row), Some(filling), foreign) = found else { return Ok(Turn::Last) };
-    if row.state == VolumeState::Deleting || filling.completed.is_some() {
+    // What was created with a credit is whole from the start, and yet may have a foreign base to seal.
+    let is_done = filling.completed.is_some() && foreign.is_none();
+    if row.state == VolumeState::Deleting || is_done {
         return Ok(Turn::Last);
     }
     match foreign {
@@ -201,6 +203,9 @@ impl Sealing<'_> {
         match resealed.await? {
             Resealed::UpTo { percent } => {
                 open_keys.keep(&self.job.volume, keys);
+                if filling.completed.is_some() {
+                    return Ok(Turn::More);
+                }
                 advance(self.services, self.job, percent, Vec::new()).await
             }
             Resealed::Wholly(stored) => {

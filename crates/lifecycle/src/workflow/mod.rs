@@ -9,6 +9,7 @@ pub mod copy_snapshot;
 pub mod create_volume;
 pub mod delete_volume;
 pub mod export_snapshot;
+pub mod fast_restore;
 pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;

@@ -9,6 +9,7 @@
 //! A copy that is being made of a snapshot is finished before the snapshot is taken from it.
 
 use super::collect::{Collect, Scope};
+use super::fast_restore;
 use super::progress::{Target, reported, resume};
 use crate::jobs;
 use crate::kinds::enqueue_collect;
@@ -21,6 +22,7 @@ use events::notification::{self, ArnForm, Outcome, Span, TierEvent};
 use events::{ServiceEvent, put_event};
 use meta::Tx;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Seconds in a day.
 const DAY_SECONDS: i64 = 86_400;
@@ -56,22 +58,23 @@ pub fn expiry(now: Timestamp, days: u32) -> Timestamp {
 ///
 /// # Errors
 /// When the work cannot go on now.
-pub async fn run(services: &Services, job: &MoveTier) -> Result<Turn, Trouble> {
+pub async fn run(services: &Arc<Services>, job: &MoveTier) -> Result<Turn, Trouble> {
     let wanted = job.clone();
     let found = services.db.read(move |tx| under_way(tx, &wanted)).await?;
     let Some((row, tiering)) = found else { return Ok(Turn::Last) };
     match repack(services, &row, &tiering).await {
         Ok(Repacked::InPart) => Ok(Turn::More),
         Ok(Repacked::Wholly(stored)) => {
-            let ended = Ended::new(services, tiering, Ok(stored));
-            services.db.write(move |tx| ended.write(tx)).await?;
+            let (ended, here) = (Ended::new(services, tiering, Ok(stored)), Arc::clone(services));
+            services.db.write(move |tx| ended.write(&here, tx)).await?;
             Ok(Turn::Last)
         }
         Err(trouble) if trouble.is_transient() => Err(trouble),
         Err(trouble) => {
             tracing::error!(snapshot = %job.snapshot, %trouble, "a snapshot keeps its tier");
             let ended = Ended::new(services, tiering, Err(trouble.event_cause()));
-            services.db.write(move |tx| ended.write(tx)).await?;
+            let here = Arc::clone(services);
+            services.db.write(move |tx| ended.write(&here, tx)).await?;
             Ok(Turn::Last)
         }
     }
@@ -115,7 +118,7 @@ async fn repack(
 /// When the rows fail.
 pub fn give_up(services: &Services, tx: &mut Tx<'_>, job: &MoveTier) -> Result<(), Trouble> {
     let Some((_, tiering)) = under_way(tx, job)? else { return Ok(()) };
-    Ended::new(services, tiering, Err(INTERNAL_CAUSE.to_owned())).write(tx)
+    Ended::new(services, tiering, Err(INTERNAL_CAUSE.to_owned())).write(services, tx)
 }
 
 /// The end of a move, with all that is written at it.
@@ -132,7 +135,7 @@ impl Ended {
         Self { tiering, outcome, at: services.clock.now(), envelope }
     }
 
-    fn write(&self, tx: &mut Tx<'_>) -> Result<(), Trouble> {
+    fn write(&self, services: &Services, tx: &mut Tx<'_>) -> Result<(), Trouble> {
         let Self { tiering, outcome, at, .. } = self;
         let expires = match (outcome, tiering.restore_days) {
             (Ok(_), Some(days)) => Some(expiry(*at, days)),
@@ -151,6 +154,7 @@ impl Ended {
         };
         if ended_now {
             put_event(tx, &self.event(expires))?;
+            fast_restore::end_unusable(services, tx, &tiering.region, &tiering.snapshot)?;
         }
         // What is given up is looked at also when the snapshot was deleted meanwhile.
         let region = tiering.region.clone();
@@ -205,7 +209,7 @@ fn until_not_copied(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result
 ///
 /// # Errors
 /// When the rows fail; the rest is done by the next call.
-pub async fn expire_due(services: &Services, region: &Region) -> Result<(), Trouble> {
+pub async fn expire_due(services: &Arc<Services>, region: &Region) -> Result<(), Trouble> {
     let (here, now) = (region.clone(), services.clock.now());
     let due = services.db.read(move |tx| tiering::expired(tx, &here, now)).await?;
     for tiering in due {
@@ -219,7 +223,7 @@ pub async fn expire_due(services: &Services, region: &Region) -> Result<(), Trou
 }
 
 fn expiry_of(
-    services: &Services,
+    services: &Arc<Services>,
     tiering: Tiering,
     now: Timestamp,
 ) -> impl Fn(&mut Tx<'_>) -> Result<(), Trouble> + Send + 'static {
@@ -228,10 +232,12 @@ fn expiry_of(
     let (form, told, outcome) = (ArnForm::Regular, TierEvent::RestoreExpiry, Outcome::Succeeded);
     let event =
         notification::snapshot_tier(envelope, form, &tiering.snapshot, told, span, &outcome);
+    let services = Arc::clone(services);
     move |tx| {
         until_not_copied(tx, &tiering.region, &tiering.snapshot)?;
         if tiering::expire(tx, &tiering, now)? {
             put_event(tx, &event)?;
+            fast_restore::end_unusable(&services, tx, &tiering.region, &tiering.snapshot)?;
             let collect = Collect { region: tiering.region.clone(), scope: Scope::Nominated };
             enqueue_collect(tx, &tiering.account, &collect, now)?;
         }

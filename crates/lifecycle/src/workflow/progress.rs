@@ -4,7 +4,7 @@ use crate::jobs::Interruption;
 use crate::port::blocks::{Saved, Watch};
 use crate::services::Services;
 use base::{Region, SnapshotId, VolumeId};
-use ebs::{Tiering, tiering};
+use ebs::{Tiering, Twin, tiering, twin};
 use meta::Db;
 use std::future::Future;
 use tokio::sync::watch;
@@ -16,6 +16,8 @@ pub(crate) enum Target {
     Volume(VolumeId),
     /// A snapshot in another tier.
     Tier(Tiering),
+    /// A snapshot's twin.
+    Twin(Twin),
 }
 
 /// Writes checkpoints at once, from the thread that does the work, and hands percentages to the
@@ -81,6 +83,7 @@ impl Watch for Reporter {
                 Target::Snapshot(id) => ebs::snapshot::set_checkpoint(tx, &region, id, state, root),
                 Target::Volume(id) => ebs::volume::set_checkpoint(tx, &region, id, state, root),
                 Target::Tier(tiering) => tiering::set_checkpoint(tx, tiering, state, root),
+                Target::Twin(twin) => twin::set_checkpoint(tx, twin, state, root),
             }
         };
         // A thread of its own, because a thread of the runtime must not wait for the database.
@@ -105,6 +108,7 @@ pub(crate) async fn resume(
             Target::Snapshot(id) => ebs::snapshot::checkpoint(tx, &region, id),
             Target::Volume(id) => ebs::volume::checkpoint(tx, &region, id),
             Target::Tier(tiering) => tiering::checkpoint(tx, tiering),
+            Target::Twin(twin) => twin::checkpoint(tx, twin),
         })
         .await
 }
@@ -154,6 +158,7 @@ async fn write_percentages(
         let write = move |tx: &mut meta::Tx<'_>| match &target {
             Target::Snapshot(id) => ebs::snapshot::set_progress(tx, &region, id, percent),
             Target::Tier(tiering) => tiering::set_progress(tx, tiering, percent),
+            Target::Twin(twin) => twin::set_progress(tx, twin, percent),
             Target::Volume(_) => Ok(()),
         };
         let written = db.write(write).await;

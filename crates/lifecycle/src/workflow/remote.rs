@@ -5,7 +5,8 @@
 //! is unwrapped by the machine, on its grant, and never here.
 
 use super::attach::{
-    AWS_INTERNAL, AttachFailure, announce, cause, give_up, key_of, opened_with, switch_if_resealed,
+    AWS_INTERNAL, AttachFailure, OpenedWith, announce, cause, give_up, key_of, opened_with,
+    switch_if_resealed,
 };
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
@@ -13,7 +14,7 @@ use crate::port::host::{CloseVolume, Force, LendVolume, Tenure};
 use crate::port::kms::{Authority, KmsCall, KmsFailure, Probe, Wrapped};
 use crate::services::Services;
 use base::{GIB, Region, Secret, VolumeId};
-use ebs::foreign_base::{ForeignBase, Guard};
+use ebs::foreign_base::Guard;
 use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
 use events::notification::Attachment as AttachEvent;
 
@@ -79,8 +80,9 @@ pub async fn open(
             Ok(fence::raise(tx, &row.region, &row.volume)?)
         })
         .await?;
-    let (volume, foreign) = &opened_with(services, volume).await?;
-    let request = lend(services, volume, foreign.as_ref(), (epoch, Tenure::New))?;
+    let opened = opened_with(services, volume).await?;
+    let request = lend(services, &opened, (epoch, Tenure::New))?;
+    let OpenedWith { volume, foreign, .. } = &opened;
     services.host.lend(request).await?;
     switch_if_resealed(services, volume).await?;
     let ticket = services.host.ticket(&volume.region, &volume.id, epoch);
@@ -154,7 +156,7 @@ pub async fn key_refused(
     if !services.db.read(is_current).await? {
         return Err(AttachFailure::NotAvailable);
     }
-    let (volume, foreign) = opened_with(services, volume).await?;
+    let OpenedWith { volume, foreign, .. } = opened_with(services, volume).await?;
     let call = KmsCall {
         authority: Authority::Host(volume.account.clone(), attachment.instance.clone()),
         region: volume.region.clone(),
@@ -201,11 +203,11 @@ fn is_standing(tx: &mut meta::Tx<'_>, attachment: &Attachment) -> ebs::Result<bo
 
 fn lend(
     services: &Services,
-    volume: &Volume,
-    foreign: Option<&ForeignBase>,
+    opened: &OpenedWith,
     (epoch, tenure): (u64, Tenure),
 ) -> Result<LendVolume, AttachFailure> {
-    let of_base = foreign.filter(|foreign| foreign.guard == Guard::Service);
+    let OpenedWith { volume, foreign, twin } = opened;
+    let of_base = foreign.as_ref().filter(|foreign| foreign.guard == Guard::Service);
     let plain_key = match &volume.data_key {
         Some(key) if !volume.is_encrypted() => Some(services.plain.open(key)?),
         Some(_) => of_base.map(|foreign| services.plain.open(&foreign.key)).transpose()?,
@@ -219,6 +221,7 @@ fn lend(
         volume: volume.id.clone(),
         size_bytes: u64::from(volume.size_gib) * GIB,
         base: base_of(volume),
+        twin: twin.clone(),
         epoch,
         tenure,
         plain_key,
@@ -269,10 +272,9 @@ async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(),
         })
         .await?;
     if let (Some(volume), epoch) = found {
-        let (volume, foreign) = &opened_with(services, &volume).await?;
-        let request = lend(services, volume, foreign.as_ref(), (epoch, Tenure::Standing))?;
-        services.host.lend(request).await?;
-        switch_if_resealed(services, volume).await?;
+        let opened = opened_with(services, &volume).await?;
+        services.host.lend(lend(services, &opened, (epoch, Tenure::Standing))?).await?;
+        switch_if_resealed(services, &opened.volume).await?;
     }
     Ok(())
 }

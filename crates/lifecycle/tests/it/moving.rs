@@ -37,8 +37,10 @@ impl Place {
         let objects = Arc::new(LocalStore::open(&directory.path().join("objects")).unwrap());
         let snapshots = SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone());
         let archive = Arc::new(LocalStore::open(&directory.path().join("archive")).unwrap());
-        let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng);
-        let cells = [(region.clone(), Cell::new(live, snapshots, archive))].into();
+        let archive = SnapshotStore::new(archive, &Secret::new([9; 32]), rng.clone());
+        let twins = Arc::new(LocalStore::open(&directory.path().join("twins")).unwrap());
+        let twins = SnapshotStore::new(twins, &Secret::new([10; 32]), rng);
+        let cells = [(region.clone(), Cell::new(live, snapshots, archive, twins))].into();
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
         Self { cells: Cells::new(cells, clock, limits), region, directory }
     }
@@ -67,6 +69,7 @@ impl Place {
             epoch: 1,
             size_bytes: SIZE,
             base,
+            twin: None,
             key: Secret::new([3; 64]),
             base_key: None,
         }

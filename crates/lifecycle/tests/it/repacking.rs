@@ -4,7 +4,9 @@ use super::moving::{BLOCK, Place, Watcher, damage_largest, packs, stamp};
 use base::{OsRng, Timestamp, VolumeId};
 use blockstore::snapshot::{CollectPolicy, SnapshotRoot, collect};
 use ebs::StorageTier;
-use lifecycle::port::blocks::{BlockError, Blocks, Repack, Repacked, Root, Stored};
+use lifecycle::port::blocks::{
+    BlockError, Blocks, PinTwin, Pinned, Repack, Repacked, Root, Stored,
+};
 use lifecycle::{BandwidthLimits, MoverKind};
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -112,4 +114,36 @@ async fn damage_on_either_side_is_said() {
         let repacked = place.cells.repack(&job, &Watcher::default()).await;
         assert!(matches!(repacked, Err(BlockError::Damaged(_))), "{folder}: {repacked:?}");
     }
+}
+
+#[tokio::test]
+async fn a_twin_is_made_in_turns_at_its_bandwidth_and_is_enough_for_a_volume() {
+    let place = Place::new(&BandwidthLimits::from([(MoverKind::FastRestore, 250 << 20)]));
+    let stored = place.snapshot(600).await;
+    let (begun, mut turns) = (Instant::now(), 0);
+    let mut pin = PinTwin { region: place.region.clone(), root: stored.root.clone(), resume: None };
+    let twin = loop {
+        turns += 1;
+        let watcher = Watcher::default();
+        match place.cells.pin_twin(&pin, &watcher).await.unwrap() {
+            Pinned::Wholly(twin) => break twin,
+            Pinned::InPart => {}
+            Pinned::NoRoom => panic!("there is room"),
+        }
+        pin.resume = watcher.saved.lock().unwrap().pop().map(|saved| saved.state);
+    };
+    // 300 MiB are written and then read at 250 MiB/s, less what may come at once in each turn.
+    assert!(turns > 1 && begun.elapsed().as_millis() >= 2000, "{turns} {:?}", begun.elapsed());
+    assert_eq!(twin.full_bytes, stored.full_bytes);
+    // Nothing of the snapshot's own store is needed any more.
+    let objects = place.directory.path().join("objects");
+    std::fs::rename(objects.join("packs"), objects.join("gone")).unwrap();
+    let base = super::moving::of_root(stored.root);
+    let mut request = place.request(&VolumeId::generate(&OsRng), Some(base));
+    request.twin = Some(twin.root);
+    let handle = place.cell().open(&request).unwrap();
+    for block in [0, 1, 300, 599] {
+        assert_eq!(handle.read(block * BLOCK, 4096).unwrap(), stamp(block), "{block}");
+    }
+    handle.close().unwrap();
 }

@@ -223,6 +223,7 @@ impl House {
                 happened_per_mille: [0, 10, 100][self.rng.below(3) as usize],
                 late_list_per_mille: [0, 300][self.rng.below(2) as usize],
                 crash_at_call: (self.rng.below(2) == 0).then(|| 1 + self.rng.below(3000)),
+                ..FaultPlan::default()
             };
             let is_foul = self.told.store == Weather::Foul;
             self.restart(tier, if is_foul { foul } else { FaultPlan::default() });

@@ -13,14 +13,15 @@ use crate::storage::{tagging, zone};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::code::{INVALID_PARAMETER_COMBINATION, MISSING_PARAMETER, UNSUPPORTED_OPERATION};
 use awsproto::{ErrorSpec, Shape};
-use base::{AccountId, Region, SnapshotId, VolumeId};
+use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
 use ebs::client_token::{self, Claim, TOKEN_CHARS_MAX, TokenScope};
 use ebs::encryption::{self, EncryptionRequest, VolumeSource};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
 use ebs::volume_type::{Performance, VolumeSpec};
 use ebs::{
-    Initialization, Volume, VolumeState, VolumeType, arns, initialization, settings, volume,
+    Initialization, Twin, Volume, VolumeState, VolumeType, arns, fast_restore, initialization,
+    settings, twin, volume,
 };
 use lifecycle::workflow::create_volume::{self, CreateVolume as Job, SourceSnapshot};
 
@@ -145,7 +146,7 @@ impl Operation for CreateVolume {
         let row = row(call, &plan, kms_key_arn);
         let job = job(call, &plan, &row)?;
         let (tags, token, now) = (plan.tags.clone(), plan.token.clone(), call.now);
-        let filling = initialization(&row, plan.initialization_rate_mib);
+        let rate = plan.initialization_rate_mib;
         let accepted = call
             .world
             .db
@@ -155,8 +156,10 @@ impl Operation for CreateVolume {
                 }
                 volume::insert(tx, &row)?;
                 tag::set(tx, &row.account, &row.region, row.id.as_str(), &tags)??;
-                if let Some(filling) = &filling {
-                    initialization::insert(tx, filling)?;
+                // A rate that was asked for is the user's word (spec 01, "Lazy load").
+                let is_fast = rate.is_none() && is_restored_fast(tx, &row, now)?;
+                if let Some(filling) = initialization(&row, rate, is_fast.then_some(now)) {
+                    initialization::insert(tx, &filling)?;
                 }
                 lifecycle::kinds::enqueue_create_volume(tx, &job, now)?;
                 Ok::<_, Error>((row.clone(), tags.clone()))
@@ -164,7 +167,6 @@ impl Operation for CreateVolume {
             .await?;
         call.world.wake_jobs();
         let (volume, tags) = accepted;
-        let rate = plan.initialization_rate_mib;
         Ok(VolumeShape::created(&volume, plan.zone_id, tags, rate))
     }
 }
@@ -249,18 +251,37 @@ fn initialization_rate(input: &Input) -> Result<Option<u32>, Error> {
     })
 }
 
-/// What begins with a volume from a snapshot.
-fn initialization(volume: &Volume, rate_mib: Option<u32>) -> Option<Initialization> {
+/// Takes a credit of fast snapshot restore for a new volume, if its account has one in its zone; the
+/// volume then reads the snapshot's twin and is whole from the start.
+fn is_restored_fast(tx: &mut meta::Tx<'_>, volume: &Volume, now: Timestamp) -> Result<bool, Error> {
+    let Volume { account, region, zone, snapshot_id, .. } = volume;
+    let Some(id) = snapshot_id else { return Ok(false) };
+    let twin = twin::get(tx, region, id)?;
+    let is_of_base = |twin: &Twin| Some(&twin.source_root) == volume.base_root.as_ref();
+    let Some(root) = twin.filter(is_of_base).and_then(|twin| twin.root) else { return Ok(false) };
+    if !fast_restore::take_credit(tx, account, region, id, zone, now)? {
+        return Ok(false);
+    }
+    twin::note_volume(tx, volume, &root)?;
+    Ok(true)
+}
+
+/// What begins with a volume from a snapshot; it may be done already.
+fn initialization(
+    volume: &Volume,
+    rate_mib: Option<u32>,
+    completed: Option<Timestamp>,
+) -> Option<Initialization> {
     volume.snapshot_id.as_ref()?;
     Some(Initialization {
         account: volume.account.clone(),
         region: volume.region.clone(),
         volume: volume.id.clone(),
         rate_mib,
-        progress: 0,
+        progress: if completed.is_some() { 100 } else { 0 },
         checkpoint: None,
         started: volume.created,
-        completed: None,
+        completed,
     })
 }
 

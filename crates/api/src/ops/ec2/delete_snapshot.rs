@@ -9,7 +9,9 @@ use base::SnapshotId;
 use ebs::deletion::{self, DeletionRefused};
 use ebs::{snapshot, tiering, usage};
 use lifecycle::workflow::collect::{Collect, Scope};
+use lifecycle::workflow::fast_restore;
 use lifecycle::workflow::move_tier::MoveTier;
+use std::sync::Arc;
 
 pub(crate) struct DeleteSnapshot;
 
@@ -45,6 +47,7 @@ impl Operation for DeleteSnapshot {
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let (account, region) = (call.account().clone(), call.region.clone());
         let (id, now) = (plan.found.snapshot.id.clone(), call.now);
+        let services = Arc::clone(&call.world.services);
         call.world
             .db
             .write(move |tx| {
@@ -59,6 +62,8 @@ impl Operation for DeleteSnapshot {
                 }
                 usage::note_end_of_archive(tx, &found, now)?;
                 snapshot::delete(tx, &found)?;
+                let ended = fast_restore::end_unusable(&services, tx, &region, &id);
+                ended.map_err(Error::internal)?;
                 let collect = Collect { region: region.clone(), scope: Scope::Nominated };
                 lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;
                 Ok::<_, Error>(())

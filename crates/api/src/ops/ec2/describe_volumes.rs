@@ -10,7 +10,7 @@ use awsproto::Shape;
 use base::{Region, VolumeId};
 use ebs::filter::Filterable;
 use ebs::tag::{self, Tag};
-use ebs::{Attachment, Volume, attachment, initialization, volume};
+use ebs::{Attachment, Volume, attachment, initialization, twin, volume};
 
 pub(crate) struct DescribeVolumes;
 
@@ -47,6 +47,8 @@ struct Listed {
     zone_id: String,
     /// The initialization rate that was asked for.
     rate_mib: Option<u32>,
+    /// Whether it was whole from the start.
+    fast_restored: bool,
 }
 
 impl Operation for DescribeVolumes {
@@ -78,8 +80,9 @@ impl Operation for DescribeVolumes {
         }
         let page = plan.selection.page(listed, |listed| listed.volume.id.as_str())?;
         let volumes = page.items.into_iter().map(|listed| {
-            let Listed { volume, attachments, tags, zone_id, rate_mib } = listed;
-            VolumeShape::described(&volume, zone_id, tags, rate_mib, &attachments)
+            let Listed { volume, attachments, tags, zone_id, rate_mib, fast_restored } = listed;
+            let shape = VolumeShape::described(&volume, zone_id, tags, rate_mib, &attachments);
+            VolumeShape { fast_restored: Some(fast_restored), ..shape }
         });
         Ok(Output { volumes: volumes.collect(), next_token: page.next_token })
     }
@@ -87,7 +90,7 @@ impl Operation for DescribeVolumes {
 
 async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
     let (account, region) = (call.account().clone(), call.region.clone());
-    let (volumes, attachments, tags, initializations) = call
+    let (volumes, attachments, tags, initializations, fast) = call
         .world
         .db
         .read(move |tx| {
@@ -95,7 +98,8 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
             let attachments = attachment::list(tx, &account, &region)?;
             let tags = tag::by_resource(tx, &account, &region)?;
             let initializations = initialization::by_volume(tx, &account, &region)?;
-            Ok::<_, ebs::Error>((volumes, attachments, tags, initializations))
+            let fast = twin::fast_volumes(tx, &account, &region)?;
+            Ok::<_, ebs::Error>((volumes, attachments, tags, initializations, fast))
         })
         .await?;
     Ok(volumes
@@ -105,6 +109,7 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
             tags: tags.get(volume.id.as_str()).cloned().unwrap_or_default(),
             zone_id: zone_id(call, &volume.zone),
             rate_mib: initializations.get(&volume.id).and_then(|found| found.rate_mib),
+            fast_restored: fast.contains(&volume.id),
             volume,
         })
         .collect())
@@ -149,8 +154,9 @@ impl Filterable for Listed {
             "availability-zone-id" => self.zone_id.clone(),
             "create-time" => volume.created.iso_millis(),
             "encrypted" => volume.is_encrypted().to_string(),
-            // No volume here is restored ahead of time, shared between instances or managed.
-            "fast-restored" | "multi-attach-enabled" | "operator.managed" => "false".to_owned(),
+            "fast-restored" => self.fast_restored.to_string(),
+            // No volume here is shared between instances or managed.
+            "multi-attach-enabled" | "operator.managed" => "false".to_owned(),
             "size" => volume.size_gib.to_string(),
             "snapshot-id" => {
                 return volume.snapshot_id.iter().map(ToString::to_string).collect();

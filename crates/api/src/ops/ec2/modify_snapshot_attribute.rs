@@ -15,6 +15,8 @@ use ebs::{Snapshot, arns, settings};
 use events::event::Envelope;
 use events::notification::{self, ArnForm, Span};
 use lifecycle::port::kms::{KmsFailure, Probe, Wrapped};
+use lifecycle::workflow::fast_restore;
+use std::sync::Arc;
 
 pub(crate) struct ModifySnapshotAttribute;
 
@@ -143,6 +145,7 @@ impl Operation for ModifySnapshotAttribute {
         }
         let events = invitations(call, &plan);
         let Plan { found, direction, users, public } = plan;
+        let services = Arc::clone(&call.world.services);
         call.world
             .db
             .write(move |tx| {
@@ -166,9 +169,16 @@ impl Operation for ModifySnapshotAttribute {
                     }
                     (true, OperationType::Remove) => permission::remove(tx, snapshot, GROUP_ALL)?,
                 }
+                if direction == OperationType::Remove {
+                    let Snapshot { region, id, .. } = snapshot;
+                    let ended = fast_restore::end_unusable(&services, tx, region, id);
+                    ended.map_err(Error::internal)?;
+                }
                 Ok::<_, Error>(())
             })
-            .await
+            .await?;
+        call.world.wake_jobs();
+        Ok(())
     }
 }
 

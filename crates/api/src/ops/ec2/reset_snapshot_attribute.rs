@@ -6,7 +6,9 @@ use crate::storage::find::{FoundSnapshot, parsed};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::SnapshotId;
-use ebs::{arns, permission};
+use ebs::{Snapshot, arns, permission};
+use lifecycle::workflow::fast_restore;
+use std::sync::Arc;
 
 pub(crate) struct ResetSnapshotAttribute;
 
@@ -51,7 +53,15 @@ impl Operation for ResetSnapshotAttribute {
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let Plan { found } = plan.into_inner();
         check_owner(&found)?;
-        let clear = move |tx: &mut meta::Tx<'_>| permission::clear(tx, &found.snapshot);
-        Ok(call.world.db.write(clear).await?)
+        let services = Arc::clone(&call.world.services);
+        let clear = move |tx: &mut meta::Tx<'_>| {
+            let Snapshot { region, id, .. } = &found.snapshot;
+            permission::clear(tx, &found.snapshot)?;
+            let ended = fast_restore::end_unusable(&services, tx, region, id);
+            ended.map_err(Error::internal)
+        };
+        call.world.db.write(clear).await?;
+        call.world.wake_jobs();
+        Ok(())
     }
 }

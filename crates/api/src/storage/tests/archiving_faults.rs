@@ -198,7 +198,7 @@ impl Watch for Unwatched {
     fn begins(&self, _id: &str, _number: u64, _total: u64) {}
 }
 
-async fn check(stage: &Stage, target: Target, mode: Mode) -> Report {
+pub(super) async fn check(stage: &Stage, target: Target, mode: Mode) -> Report {
     let world = &stage.bench.world;
     let regions = [crate::testing::region(HERE)].into_iter();
     let survey = lifecycle::check::survey(&world.services, regions, target).await.unwrap();

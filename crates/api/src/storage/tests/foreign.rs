@@ -8,7 +8,7 @@ use ebs::ForeignBase;
 use serde_json::{Value, json};
 
 impl Stage {
-    async fn foreign(&self, volume: &str) -> Option<ForeignBase> {
+    pub(super) async fn foreign(&self, volume: &str) -> Option<ForeignBase> {
         let (region, id) = (crate::testing::region(HERE), VolumeId::parse(volume).unwrap());
         let read = move |tx: &mut meta::Tx<'_>| ebs::foreign_base::get(tx, &region, &id);
         self.bench.world.db.read(read).await.unwrap()
@@ -21,7 +21,7 @@ impl Stage {
     }
 
     /// A snapshot of account 111… under a key, with blocks, shared with account 222… key and all.
-    async fn shared(&mut self, key: &str) -> String {
+    pub(super) async fn shared(&mut self, key: &str) -> String {
         let host = self.host(1, HERE, "source").await;
         let volume = self.encrypted(key).await;
         self.attach(1, HERE, &volume, &host).await;
@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// The volume is all its own.
-    async fn assert_own(&self, volume: &str, key: &str) {
+    pub(super) async fn assert_own(&self, volume: &str, key: &str) {
         assert_eq!(self.foreign(volume).await, None, "the base's key is forgotten");
         let (region, id) = (crate::testing::region(HERE), VolumeId::parse(volume).unwrap());
         let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);

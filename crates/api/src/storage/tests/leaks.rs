@@ -6,7 +6,7 @@ use crate::Service;
 use base::VolumeId;
 use blockstore::check::Unwatched;
 use blockstore::snapshot::{PackScope, SnapshotChecker, SnapshotRoot};
-use ebs::{SnapshotState, StorageTier};
+use ebs::{SnapshotState, StoreKind};
 use objstore::FaultPlan;
 use serde_json::{Value, json};
 
@@ -59,9 +59,9 @@ impl Stage {
         }
     }
 
-    async fn roots(&self, at: &str, tier: StorageTier) -> Vec<SnapshotRoot> {
+    async fn roots(&self, at: &str, store: StoreKind) -> Vec<SnapshotRoot> {
         let region = crate::testing::region(at);
-        let read = move |tx: &mut meta::Tx<'_>| ebs::roots::live_roots(tx, &region, tier);
+        let read = move |tx: &mut meta::Tx<'_>| ebs::roots::live_roots(tx, &region, store);
         let roots = self.bench.world.db.read(read).await.unwrap();
         roots.iter().map(|root| SnapshotRoot::from_bytes(root).unwrap()).collect()
     }
@@ -71,9 +71,9 @@ impl Stage {
         let region = crate::testing::region(at);
         let cell = self.bench.world.cells.get(&region).unwrap();
         let mut useless = 0;
-        for tier in StorageTier::ALL {
-            let mut checker = SnapshotChecker::new(cell.of_tier(tier), &Unwatched);
-            for root in self.roots(at, tier).await {
+        for store in StoreKind::ALL {
+            let mut checker = SnapshotChecker::new(cell.of_store(store), &Unwatched);
+            for root in self.roots(at, store).await {
                 let report = checker.check(&root, None).unwrap();
                 assert!(report.findings.is_empty(), "{at}: {:?}", report.findings);
             }
@@ -95,8 +95,8 @@ impl Stage {
                 let volumes = ebs::volume::list_all(tx, &here)?;
                 let snapshots = ebs::snapshot::list_all(tx, &here)?;
                 let mut noted = Vec::new();
-                for tier in StorageTier::ALL {
-                    noted.extend(ebs::garbage::deleted_roots(tx, &here, tier)?);
+                for store in StoreKind::ALL {
+                    noted.extend(ebs::garbage::deleted_roots(tx, &here, store)?);
                 }
                 Ok::<_, ebs::Error>((volumes, snapshots, noted))
             });
@@ -334,7 +334,7 @@ async fn what_volumes_read_first_is_written_down_and_forgotten_with_its_root() {
     for block in [4, 1, 4] {
         stage.bench.host.read(&lazy, block * BLOCK, 4);
     }
-    let root = stage.roots(HERE, StorageTier::Standard).await[0].to_bytes();
+    let root = stage.roots(HERE, StoreKind::Standard).await[0].to_bytes();
     let kept = |stage: &Stage| {
         let (region, root) = (crate::testing::region(HERE), root.clone());
         let db = stage.bench.world.db.clone();

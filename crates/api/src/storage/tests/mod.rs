@@ -4,6 +4,8 @@ mod archiving;
 mod archiving_faults;
 pub(crate) mod decided;
 mod describing;
+mod fast_restoring;
+mod fast_restoring_faults;
 mod foreign;
 mod keys;
 mod leaks;
@@ -176,7 +178,10 @@ impl Stage {
             move |tx: &mut meta::Tx<'_>| events::list_events(tx, &account, &region, None, 1000);
         let events = self.bench.world.db.read(read).await.unwrap();
         let show = |(_, event): &(events::Cursor, events::ServiceEvent)| {
-            let part = |name: &str| event.detail()[name].as_str().unwrap_or_default().to_owned();
+            let part = |name: &str| {
+                let part = event.detail().get(name).and_then(Value::as_str);
+                part.unwrap_or_default().to_owned()
+            };
             let incremental = match event.detail().get("incremental") {
                 Some(value) if value == "true" => " incremental",
                 Some(_) | None => "",

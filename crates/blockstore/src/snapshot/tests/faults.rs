@@ -21,6 +21,7 @@ fn flaky(crash_at_call: u64) -> FaultPlan {
         happened_per_mille: 60,
         late_list_per_mille: 200,
         crash_at_call,
+        ..FaultPlan::default()
     }
 }
 

@@ -10,6 +10,7 @@ mod faults;
 mod format;
 mod nominating;
 mod tampering;
+mod twins;
 
 use super::*;
 use crate::page::{
