@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::load::{self, Load, Pace};
@@ -71,6 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         moto()?,
     ];
     let outcome = measure(options, &targets);
+    let forging = forging(options, &targets[0]);
     let names = targets.map(|target| target.name);
     std::fs::remove_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -79,8 +81,12 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         options.rounds, options.seconds, options.connections
     );
     let tools = python::PACKAGES.map(str::to_owned);
-    let section =
-        format!("{}\n\n{}", machine::describe(&command, &tools)?, table(&names, &outcome?));
+    let section = format!(
+        "{}\n\n{}\n{}",
+        machine::describe(&command, &tools)?,
+        table(&names, &outcome?),
+        forging?
+    );
     println!("{section}");
     if options.record { report::record("api", &section) } else { Ok(()) }
 }
@@ -132,7 +138,7 @@ fn measure(options: &Options, targets: &[Target]) -> Result<Results, String> {
         for turn in 0..targets.len() {
             let which = (round + turn) % targets.len();
             let target = &targets[which];
-            for (row, (name, request)) in signed(target)?.into_iter().enumerate() {
+            for (row, (name, request)) in signed(target, &[])?.into_iter().enumerate() {
                 let before = target.process.processor_seconds()?;
                 let run = |pace| {
                     let (address, seconds) = (&target.address, options.seconds);
@@ -158,10 +164,47 @@ fn measure(options: &Options, targets: &[Target]) -> Result<Results, String> {
     Ok(results)
 }
 
+/// Requests a second of the measurement beside keys that are made: well below what a server answers.
+const FORGING_PACE: f64 = 500.0;
+
+/// How long Decrypt takes while RSA keys are made one after the other, and while none is.
+fn forging(options: &Options, target: &Target) -> Result<String, String> {
+    let signed = signed(target, &["forge"])?;
+    let request = |name: &str| {
+        let found = signed.iter().find(|(known, _)| known == name);
+        found.map(|(_, request)| request.as_slice()).ok_or(format!("no {name} was signed"))
+    };
+    let (decrypt, create) = (request("Decrypt")?, request("CreateKey")?);
+    let (address, pace) = (target.address.as_str(), Pace::Open { per_second: FORGING_PACE });
+    let run = || load::run(address, decrypt, options.connections, options.seconds, pace);
+    let mut table = format!(
+        "| KMS Decrypt at {FORGING_PACE:.0} requests/s, Strongroom | median latency | p99 latency | \
+         keys made |\n|---|---:|---:|---:|\n"
+    );
+    let mut row = |name: &str, load: Load, made: u64| {
+        let (p50, p99) = (load.latency_us_p50 / 1000.0, load.latency_us_p99 / 1000.0);
+        writeln!(table, "| {name} | {p50:.2} ms | {p99:.2} ms | {made} |")
+            .expect("writing to a string cannot fail");
+    };
+    for round in 0..options.rounds {
+        row(&format!("alone, round {}", round + 1), run()?, 0);
+        let ended = AtomicBool::new(false);
+        let (load, made) = std::thread::scope(|scope| {
+            let forge = scope.spawn(|| load::repeat(address, create, &ended));
+            let load = run();
+            ended.store(true, Ordering::Relaxed);
+            (load, forge.join().expect("no panic"))
+        });
+        row(&format!("while RSA_4096 keys are made, round {}", round + 1), load?, made?);
+    }
+    Ok(table)
+}
+
 /// Freshly signed requests by name: a signature lasts five minutes.
-fn signed(target: &Target) -> Result<Vec<(String, Vec<u8>)>, String> {
+fn signed(target: &Target, more: &[&str]) -> Result<Vec<(String, Vec<u8>)>, String> {
     let endpoint = format!("http://{}", target.address);
     let arguments = [endpoint.as_str(), &target.access_key, &target.secret_key];
+    let arguments = [&arguments[..], more].concat();
     let printed = python::script(include_str!("sign_requests.py"), &arguments)?;
     let requests = printed.as_object().ok_or("the signing script prints an object")?;
     requests

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take for one answer.
@@ -13,6 +14,8 @@ const ANSWER_SECONDS_MAX: u64 = 30;
 pub(super) struct Load {
     pub(super) requests: u64,
     pub(super) requests_per_second: f64,
+    /// Median, in microseconds.
+    pub(super) latency_us_p50: f64,
     /// 99th percentile, in microseconds.
     pub(super) latency_us_p99: f64,
 }
@@ -72,12 +75,30 @@ pub(super) fn run(
     }
     let elapsed = (now() - start).as_secs_f64();
     latencies.sort_unstable();
-    let p99 = latencies.get(latencies.len() * 99 / 100).ok_or("the server answered nothing")?;
+    let at = |percent: usize| {
+        let latency = latencies.get(latencies.len() * percent / 100);
+        latency.map(|latency| latency.as_secs_f64() * 1e6).ok_or("the server answered nothing")
+    };
     Ok(Load {
         requests: latencies.len() as u64,
         requests_per_second: latencies.len() as f64 / elapsed,
-        latency_us_p99: p99.as_secs_f64() * 1e6,
+        latency_us_p50: at(50)?,
+        latency_us_p99: at(99)?,
     })
+}
+
+/// Sends `request` again and again on one connection, each when the one before was answered, until
+/// `ended`; how many were answered. Waits without polling: it runs beside a measurement.
+pub(super) fn repeat(address: &str, request: &[u8], ended: &AtomicBool) -> Result<u64, String> {
+    let failed = |error: io::Error| format!("{address}: {error}");
+    let mut answered = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let mut stream = connect(address).map_err(failed)?;
+        stream.write_all(request).map_err(failed)?;
+        answer(&mut io::BufReader::new(stream))?;
+        answered += 1;
+    }
+    Ok(answered)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the host's time")]

@@ -1,7 +1,9 @@
 """Prepares one account's worth of resources and prints signed requests, byte for byte as botocore
 sends them, as JSON: {"name": hexadecimal}. They are valid for the five minutes of a signature.
 
-Usage: sign_requests.py ENDPOINT ACCESS_KEY SECRET_KEY
+Usage: sign_requests.py ENDPOINT ACCESS_KEY SECRET_KEY [forge]
+
+With "forge" the requests are Decrypt, and CreateKey of an RSA key of 4096 bits.
 """
 
 import json
@@ -15,6 +17,7 @@ VOLUMES = 10
 REGION = "us-east-1"
 
 endpoint, access_key, secret_key = sys.argv[1:4]
+forge = sys.argv[4:] == ["forge"]
 captured = []
 
 
@@ -52,6 +55,13 @@ kms, ec2 = client("kms"), client("ec2")
 key = kms.create_key()["KeyMetadata"]["KeyId"]
 context = {"purpose": "benchmark"}
 blob = kms.encrypt(KeyId=key, Plaintext=b"x" * 32, EncryptionContext=context)["CiphertextBlob"]
+if forge:
+    assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x" * 32
+    requests = {"Decrypt": last_request()}
+    kms.create_key(KeySpec="RSA_4096", KeyUsage="SIGN_VERIFY")
+    requests["CreateKey"] = last_request()
+    print(json.dumps(requests))
+    sys.exit()
 volumes = [
     ec2.create_volume(AvailabilityZone=REGION + "a", Size=1, Encrypted=True)["VolumeId"]
     for _ in range(VOLUMES)
