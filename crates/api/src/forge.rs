@@ -1,7 +1,7 @@
 //! Where the work is done that takes the processor for long: making key pairs, and what their private halves do.
 //!
 //! Never on a thread that answers requests, never inside a transaction, never under a lock. An RSA key pair takes
-//! up to seconds; few are made at once, so that a burst of them cannot take the whole machine, and the rest waits
+//! up to seconds; few are made at once, on threads that let requests go first, so that a burst of them cannot take the whole machine, and the rest waits
 //! its turn without holding anything.
 
 use crate::error::Error;
@@ -12,7 +12,7 @@ use kms::import::token::WrappingKey;
 use kms::import::wrapping::WrappingKeySpec;
 use kms::spec::{KeySpec, Kind};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// RSA key pairs made at once.
 const RSA_PAIRS_MAX: usize = 2;
@@ -74,14 +74,31 @@ impl Forge {
             .expect("the semaphore of the forge is never closed");
         #[cfg(test)]
         let before = self.before.lock().expect("no test panics while it holds it").clone();
-        aside(move || {
+        let (told, answer) = oneshot::channel();
+        let work = move || {
             // Goes with the work, which outlives a caller that goes away.
             let _turn = turn;
+            yield_to_requests();
             #[cfg(test)]
             before.inspect(|before| before());
-            make()
-        })
-        .await
+            // Nobody is there to be told when the caller went away.
+            let _gone = told.send(make());
+        };
+        // A thread of its own: a thread's priority cannot be raised again.
+        let begun = std::thread::Builder::new().name("forge".to_owned()).spawn(work);
+        begun.map_err(Error::internal)?;
+        Ok(answer.await.map_err(Error::internal)??)
+    }
+}
+
+/// Lets the threads that answer requests go first where there are fewer processors than work: this thread
+/// gets about a tenth of one that is wanted by another. Not the lowest priority, which gets a hundredth: whoever
+/// waits for the key would be kept for minutes.
+fn yield_to_requests() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        // It works all the same.
+        tracing::debug!(%error, "the priority of a thread cannot be lowered");
     }
 }
 
