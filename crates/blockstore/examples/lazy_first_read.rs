@@ -4,7 +4,7 @@
 //!
 //! Makes snapshots of volumes of 2 GiB, 1 TiB and 64 TiB with 4,096 blocks of one page spread over
 //! each, then, with nothing cached by the stores, creates a volume from each, opens it, and reads a
-//! page of the snapshot. The page cache is as the machine left it; drop it beforehand to measure
+//! page of the snapshot: a volume under the snapshot's key, and one under a key of its own. The page cache is as the machine left it; drop it beforehand to measure
 //! disks.
 #![expect(clippy::disallowed_methods, reason = "measuring needs the real clock")]
 
@@ -34,12 +34,24 @@ const READS: u64 = 64;
 fn main() -> Result<(), Failure> {
     let folder = std::env::args().nth(1).ok_or("usage: lazy_first_read FOLDER")?;
     for gib in [2, 1024, 65_536] {
-        let at = PathBuf::from(&folder).join(gib.to_string());
-        let root = snapshot(&at, gib * GIB)?;
-        measure(&at, gib, &root)?;
-        std::fs::remove_dir_all(&at)?;
+        // Each has a snapshot of its own: the second would find what the first has read.
+        for under in [Key::Own, Key::Another] {
+            let at = PathBuf::from(&folder).join(gib.to_string());
+            let root = snapshot(&at, gib * GIB)?;
+            measure(&at, gib, &root, under)?;
+            std::fs::remove_dir_all(&at)?;
+        }
     }
     Ok(())
+}
+
+/// Under which key the volume is.
+#[derive(Clone, Copy)]
+enum Key {
+    /// The snapshot's own.
+    Own,
+    /// Another; the snapshot's is at hand until its blocks are sealed anew.
+    Another,
 }
 
 fn key() -> DataKey {
@@ -94,7 +106,7 @@ fn snapshot(folder: &Path, volume_bytes: u64) -> Result<SnapshotRoot, Failure> {
     Ok(export(&snapshots(folder)?, &Spread { volume_bytes }, &job, &Unobserved)?)
 }
 
-fn measure(folder: &Path, gib: u64, root: &SnapshotRoot) -> Result<(), Failure> {
+fn measure(folder: &Path, gib: u64, root: &SnapshotRoot, under: Key) -> Result<(), Failure> {
     let (store, volumes) = (
         snapshots(folder)?,
         Store::open(folder, Secret::new([7; 32]), Arc::new(OsRng), StoreConfig::server())?,
@@ -109,9 +121,13 @@ fn measure(folder: &Path, gib: u64, root: &SnapshotRoot) -> Result<(), Failure> 
 
     let begun = Instant::now();
     let reader = Arc::new(SnapshotReader::open(&store, root)?);
-    let base = Some(Base { id: base_id, reader, key: None });
+    let (own, of_base) = match under {
+        Key::Own => (key(), None),
+        Key::Another => (DataKey::new(&Secret::new([10; 64])), Some(Arc::new(key()))),
+    };
+    let base = Some(Base { id: base_id, reader, key: of_base });
     let volume =
-        volumes.open_volume(&id, OpenOptions { data_key: Some(key()), base, writer: None })?;
+        volumes.open_volume(&id, OpenOptions { data_key: Some(own), base, writer: None })?;
     let opened = begun.elapsed();
 
     let spread = Spread { volume_bytes: size_bytes };
@@ -129,8 +145,12 @@ fn measure(folder: &Path, gib: u64, root: &SnapshotRoot) -> Result<(), Failure> 
     let first = reads[0];
     reads.sort_unstable();
     let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    let under = match under {
+        Key::Own => "own",
+        Key::Another => "another",
+    };
     println!(
-        "{{\"measured\":\"lazy\",\"snapshot_gib\":{gib},\"create_ms\":{:.2},\"open_ms\":{:.2},\
+        "{{\"measured\":\"lazy\",\"snapshot_gib\":{gib},\"key\":\"{under}\",\"create_ms\":{:.2},\"open_ms\":{:.2},\
          \"first_read_ms\":{:.3},\"median_read_ms\":{:.3},\"longest_read_ms\":{:.3}}}",
         milliseconds(created),
         milliseconds(opened),

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,10 +58,9 @@ const LOAD_PROCESSOR: &str = "1";
 /// Per request of the load: its name and, per target, one measurement a round.
 type Results = Vec<(String, Vec<Vec<Measured>>)>;
 
-pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let directory = command_directory()?;
+pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
     pin(std::process::id())?;
-    let strongroom = Strongroom::start_on(&directory, SERVER_PROCESSOR)?;
+    let strongroom = Strongroom::start_on(directory, SERVER_PROCESSOR)?;
     let targets = [
         Target {
             name: "Strongroom",
@@ -74,8 +74,6 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let outcome = measure(options, &targets);
     let forging = forging(options, &targets[0]);
     let names = targets.map(|target| target.name);
-    std::fs::remove_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
     let command = format!(
         "cargo xtask bench api --rounds {} --seconds {} --connections {}",
         options.rounds, options.seconds, options.connections
@@ -101,14 +99,6 @@ fn pin(process: u32) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         other => Err(format!("taskset (util-linux) cannot use two processors: {other:?}")),
     }
-}
-
-/// A new directory of this run. Not the system's temporary directory, which may be memory.
-fn command_directory() -> Result<std::path::PathBuf, String> {
-    let directory = crate::command::target_dir()?.join(format!("bench-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
-    Ok(directory)
 }
 
 fn moto() -> Result<Target, String> {

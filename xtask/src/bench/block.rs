@@ -2,7 +2,7 @@
 //! rounds whose order rotates, so that slow phases of a shared machine hit all of them; then the
 //! programs that measure what has no peer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::fio::{self, Measured, WORKLOADS};
 use super::programs::{self, PROGRAMS, Program};
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     size_mib: u64,
     /// A directory on the disk to measure; what the run puts there is removed afterwards.
     #[arg(long)]
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Leave out the programs that measure what has no peer.
     #[arg(long)]
     servers_only: bool,
@@ -35,16 +35,11 @@ pub(crate) struct Options {
 /// Results of one workload: per server, one measurement per round.
 pub(super) type Rounds = Vec<Vec<Measured>>;
 
-pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let directory = options.directory.join("strongroom-bench");
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
-    let outcome = measure(options, &directory);
+pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
+    let outcome = measure(options, directory);
     let programs: &[Program] = if options.servers_only { &[] } else { &PROGRAMS };
     let programs: Result<Vec<String>, String> =
-        programs.iter().map(|program| programs::section(program, &directory)).collect();
-    std::fs::remove_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
+        programs.iter().map(|program| programs::section(program, directory)).collect();
     let results = outcome?;
     let servers_only = if options.servers_only { " --servers-only" } else { "" };
     let command = format!(
@@ -61,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if options.record { report::record("block", &section) } else { Ok(()) }
 }
 
-fn measure(options: &Options, directory: &std::path::Path) -> Result<Vec<Rounds>, String> {
+fn measure(options: &Options, directory: &Path) -> Result<Vec<Rounds>, String> {
     machine::touch_memory()?;
     let mut servers = Vec::new();
     for kind in Kind::ALL {

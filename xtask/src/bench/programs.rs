@@ -28,8 +28,9 @@ const fn of_blocks(
 }
 
 /// Run in this order, each in a folder that is removed afterwards.
-pub(super) const PROGRAMS: [Program; 9] = [
+pub(super) const PROGRAMS: [Program; 10] = [
     of_blocks("Flushes and cuts", "cuts", &["FOLDER", "101", "256"]),
+    of_blocks("Cuts of several volumes", "cuts_together", &["FOLDER"]),
     Program {
         title: "What a guest feels of an export",
         package: "lifecycle",

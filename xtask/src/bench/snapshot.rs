@@ -37,13 +37,8 @@ pub(crate) struct Options {
     record: bool,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let directory = command::target_dir()?.join(format!("bench-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
-    let outcome = measure(options, &directory);
-    std::fs::remove_dir_all(&directory)
-        .map_err(|error| format!("{}: {error}", directory.display()))?;
+pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
+    let outcome = measure(options, directory);
     let command = format!("cargo xtask bench snapshot --rounds {}", options.rounds);
     let section = format!(
         "{}\n\n{}",
