@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 
-from conftest import eventually
+from conftest import BINARY, eventually
 
 REGION = "us-east-1"
 
@@ -133,3 +133,23 @@ def trail(account, region=REGION, **attribute):
     lookup = ["--lookup-attributes", *arguments] if arguments else []
     found = account.aws("cloudtrail", "lookup-events", *lookup, region=region)
     return [json.loads(event["CloudTrailEvent"]) for event in found["Events"]]
+
+
+def check(server, *arguments):
+    """Runs a check; returns its exit code and its report."""
+    done = subprocess.run(
+        [BINARY, "check", "--data-dir", str(server.data), "--output", "json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout, f"{done.returncode}: {done.stderr}"
+    return done.returncode, json.loads(done.stdout)
+
+
+def unnamed_bytes(server, *kinds):
+    """A check of everything finds nothing wrong; the bytes, in stores of these kinds or all, that nothing names."""
+    code, report = check(server, "--all")
+    assert code == 0, report
+    subjects = [subject for subject in report["Subjects"] if not kinds or subject["Kind"] in kinds]
+    return sum(subject["UnreferencedBytes"] for subject in subjects)

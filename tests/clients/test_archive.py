@@ -3,12 +3,11 @@
 import json
 import random
 import sqlite3
-import subprocess
 import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import BINARY, eventually
+from conftest import eventually
 from nbd_client import Nbd
 from steps import (
     REGION,
@@ -19,6 +18,7 @@ from steps import (
     detach,
     key_policy,
     share,
+    unnamed_bytes,
 )
 
 BLOCK = 512 * 1024
@@ -92,18 +92,6 @@ def moved(account, snapshot, seconds=60):
     return found["StorageTier"]
 
 
-def check(server):
-    """What a check of everything finds: whether it is clean, and bytes that nothing names."""
-    done = subprocess.run(
-        [BINARY, "check", "--data-dir", str(server.data), "--output", "json", "--all"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return sum(subject["UnreferencedBytes"] for subject in json.loads(done.stdout)["Subjects"])
-
-
 def advance(server, hours):
     """Lets archives and restores of a server that is down be older; its clock is the machine's."""
     rows = sqlite3.connect(server.data / "meta.sqlite")
@@ -155,7 +143,7 @@ def test_the_middle_of_three(place):
     owner.aws("kms", "enable-key", "--key-id", key)
     for snapshot, content in [snapshots[0], snapshots[2]]:
         assert read(owner, host, snapshot) == content
-    check(server)
+    unnamed_bytes(server)
 
 
 def test_what_is_refused(place):
@@ -273,7 +261,7 @@ def test_kill_9_on_the_way(own_server):
             server.start()
             assert tier(owner, snapshot)["StorageTier"] in ("standard", "archive")
         assert moved(owner, snapshot) == reached
-        check(server)
+        unnamed_bytes(server)
     assert read(owner, host, snapshot) == content
     # Sweeps find what the dead had written: one enters it as unused, a later one removes it.
     server.arguments += ["--collect-grace", "1s", "--sweep-interval", "1s"]
@@ -283,7 +271,7 @@ def test_kill_9_on_the_way(own_server):
         server.stop()
         server.start()
         time.sleep(1.5)
-        return check(server) == 0
+        return unnamed_bytes(server) == 0
 
     eventually(swept)
     owner.aws("ec2", "delete-snapshot", "--snapshot-id", snapshot)

@@ -1,28 +1,15 @@
 """`strongroom check` against a data directory that is damaged on purpose, with and without a server."""
 
-import json
 import os
 import subprocess
 
 import pytest
 from conftest import BINARY
 from nbd_client import Nbd
-from steps import attach, create_snapshot, create_volume, detach, volume_is
+from steps import attach, check, create_snapshot, create_volume, detach, volume_is
 
 CLEAN, DAMAGED = 0, 5
 BLOCK = 512 * 1024
-
-
-def check(server, *arguments):
-    """Runs a check; returns its exit code and its report."""
-    done = subprocess.run(
-        [BINARY, "check", "--data-dir", str(server.data), "--output", "json", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout, f"{done.returncode}: {done.stderr}"
-    return done.returncode, json.loads(done.stdout)
 
 
 def findings(report, identity):

@@ -1,13 +1,11 @@
 """Fast snapshot restore with stock clients: states, credits over a moved clock, and `kill -9`."""
 
-import json
 import sqlite3
-import subprocess
 import time
 
-from conftest import BINARY, eventually
+from conftest import eventually
 from nbd_client import Nbd
-from steps import attach, create_key, create_snapshot, create_volume, detach, share
+from steps import attach, create_key, create_snapshot, create_volume, detach, share, unnamed_bytes
 
 BLOCK = 512 * 1024
 ZONE = "us-east-1a"
@@ -74,19 +72,6 @@ def advance(server, minutes):
     database.close()
 
 
-def unused(server):
-    """A check finds nothing wrong; how many bytes of twins nothing names."""
-    done = subprocess.run(
-        [BINARY, "check", "--data-dir", str(server.data), "--output", "json", "--all"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    subjects = json.loads(done.stdout)["Subjects"]
-    return sum(subject["UnreferencedBytes"] for subject in subjects if subject["Kind"] == "twins")
-
-
 def test_states_credits_and_the_end_of_a_share(own_server):
     server = own_server()
     owner, grantee = server.account("owner"), server.account("grantee")
@@ -140,7 +125,7 @@ def test_states_credits_and_the_end_of_a_share(own_server):
     # What was made keeps what it was made from.
     owner.aws("ec2", "delete-snapshot", "--snapshot-id", snapshot)
     assert_holds(owner, host, fast)
-    unused(server)
+    unnamed_bytes(server, "twins")
 
 
 def test_kill_9_while_a_twin_is_made(own_server):
@@ -158,7 +143,7 @@ def test_kill_9_while_a_twin_is_made(own_server):
         server.start()
         assert rows(owner, snapshot)[ZONE]["State"] in ("enabling", "optimizing", "enabled")
     wait_for(owner, snapshot, "enabled")
-    unused(server)
+    unnamed_bytes(server, "twins")
     server.stop()
     advance(server, 6)
     server.arguments += ["--collect-grace", "1s", "--sweep-interval", "1s"]
@@ -177,6 +162,6 @@ def test_kill_9_while_a_twin_is_made(own_server):
         server.stop()
         server.start()
         time.sleep(1.5)
-        return unused(server) == 0 and not any(path.is_file() for path in packs.rglob("*"))
+        return unnamed_bytes(server, "twins") == 0 and not any(path.is_file() for path in packs.rglob("*"))
 
     eventually(is_empty)

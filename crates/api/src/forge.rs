@@ -1,8 +1,8 @@
 //! Where the work is done that takes the processor for long: making key pairs, and what their private halves do.
 //!
 //! Never on a thread that answers requests, never inside a transaction, never under a lock. An RSA key pair takes
-//! up to seconds; few are made at once, on threads that let requests go first, so that a burst of them cannot take the whole machine, and the rest waits
-//! its turn without holding anything.
+//! up to seconds; few are made at once, on threads that let requests go first, so that a burst of them cannot
+//! take the whole machine, and the rest waits its turn without holding anything.
 
 use crate::error::Error;
 use base::Rng;

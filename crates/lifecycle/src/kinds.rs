@@ -2,6 +2,7 @@
 
 use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
+use crate::workflow;
 use crate::workflow::collect::{self, Collect, Schedule, Scope};
 use crate::workflow::copy_snapshot::{self, CopySnapshot};
 use crate::workflow::create_volume::{self, CreateVolume};
@@ -332,19 +333,19 @@ impl JobKind for CollectKind {
     }
 }
 
-/// Enqueues a collection of a region, once for any number of requests of one moment.
+/// Enqueues a collection of what was deleted in a region, once for any number of requests of one moment.
 ///
 /// # Errors
 /// When the database fails.
 pub fn enqueue_collect(
     tx: &mut Tx<'_>,
     account: &AccountId,
-    payload: &Collect,
+    region: &Region,
     now: Timestamp,
 ) -> meta::Result<()> {
+    let payload = Collect { region: region.clone(), scope: Scope::Nominated };
     let id = format!("collect-{}-{}", payload.scope.as_str(), now.0);
-    let job = new_job(account, &payload.region, id, now);
-    enqueue::<CollectKind>(tx, &job, payload).map(drop)
+    enqueue::<CollectKind>(tx, &new_job(account, region, id, now), &payload).map(drop)
 }
 
 /// Enqueues the collections of a region that are due by the clock: one of each scope in every
@@ -486,8 +487,8 @@ impl JobKind for MoveTierKind {
 
     async fn run(&self, ctx: &JobContext, payload: MoveTier) -> Result<Done, JobError> {
         match unless_interrupted(ctx, move_tier::run(&self.0, &payload)).await? {
-            move_tier::Turn::Last => Ok(Done::now()),
-            move_tier::Turn::More => Err(JobError::Yielded),
+            workflow::Turn::Last => Ok(Done::now()),
+            workflow::Turn::More => Err(JobError::Yielded),
         }
     }
 
@@ -533,8 +534,8 @@ impl JobKind for PinTwinKind {
 
     async fn run(&self, ctx: &JobContext, payload: PinTwin) -> Result<Done, JobError> {
         match unless_interrupted(ctx, fast_restore::run(&self.0, &payload)).await? {
-            fast_restore::Turn::Last => Ok(Done::now()),
-            fast_restore::Turn::More => Err(JobError::Yielded),
+            workflow::Turn::Last => Ok(Done::now()),
+            workflow::Turn::More => Err(JobError::Yielded),
         }
     }
 

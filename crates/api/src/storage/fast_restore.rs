@@ -128,6 +128,18 @@ impl Outcomes {
     }
 }
 
+/// A request to enable or to disable.
+#[derive(Shape)]
+#[shape(input, dry_run)]
+pub(crate) struct Input {
+    #[shape(query = "AvailabilityZone")]
+    availability_zones: Vec<String>,
+    #[shape(query = "AvailabilityZoneId")]
+    availability_zone_ids: Vec<String>,
+    #[shape(query = "SourceSnapshotId", required)]
+    source_snapshot_ids: Vec<SnapshotId>,
+}
+
 /// The snapshots and zones of a request.
 pub(crate) struct Plan {
     /// Each once, by id.
@@ -137,12 +149,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) async fn new(
-        call: &Call,
-        mut ids: Vec<SnapshotId>,
-        names: Vec<String>,
-        zone_ids: Vec<String>,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn new(call: &Call, input: Input) -> Result<Self, Error> {
+        let Input { availability_zones: names, availability_zone_ids: zone_ids, .. } = input;
+        let mut ids = input.source_snapshot_ids;
         let lists = [
             ("SourceSnapshotIds", ids.len()),
             ("AvailabilityZones", names.len()),

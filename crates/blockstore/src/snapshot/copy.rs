@@ -10,7 +10,6 @@ use super::movers::{Batch, Mover};
 use super::node::{BLOCKS_MAX, RootRecord};
 use super::observer::{Observer, Pace};
 use super::pack::PACK_ITEMS_MAX;
-use super::reader::check_key;
 use super::root::{Checkpoint, SnapshotRoot};
 use super::store::SnapshotStore;
 use super::tree::SnapshotWriter;
@@ -114,7 +113,7 @@ pub fn copy(
 
 fn check_job(job: &CopyJob<'_>) -> Result<(), Error> {
     if let CopyKeys::Change { source, .. } = &job.keys {
-        check_key(job.source, source)?;
+        job.source.check_key(source)?;
     }
     let Some(earlier) = &job.earlier else { return Ok(()) };
     if earlier.source.series() != job.source.series() {
@@ -125,7 +124,7 @@ fn check_job(job: &CopyJob<'_>) -> Result<(), Error> {
             Err(Error::WrongKey)
         }
         CopyKeys::Same => Ok(()),
-        CopyKeys::Change { target, .. } => check_key(earlier.copy, target),
+        CopyKeys::Change { target, .. } => earlier.copy.check_key(target),
     }
 }
 

@@ -14,7 +14,7 @@ use super::export::begin_facts;
 use super::frame::{Digest, Frame, PlainBlock};
 use super::node::BLOCKS_MAX;
 use super::pack::{ItemRef, PACK_ITEMS_MAX, PackBuilder, PackId, PackIds, PackKind, WriterId};
-use super::reader::{SnapshotReader, check_key, open_frame};
+use super::reader::{SnapshotReader, open_frame};
 use super::root::SnapshotRoot;
 use super::store::{SnapshotStore, retried};
 use super::tree::SnapshotWriter;
@@ -363,7 +363,7 @@ impl DirectSession {
         if key.check_value() != self.spec.key_check {
             return Err(Error::WrongKey);
         }
-        self.spec.parent.as_ref().map_or(Ok(()), |parent| check_key(parent, key))
+        self.spec.parent.as_ref().map_or(Ok(()), |parent| parent.check_key(key))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

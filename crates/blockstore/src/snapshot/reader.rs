@@ -227,7 +227,7 @@ impl SnapshotReader {
     /// # Errors
     /// [`Error::WrongKey`].
     pub fn check_key(&self, key: &DataKey) -> Result<(), Error> {
-        check_key(&self.root, key)
+        self.root.check_key(key)
     }
 
     pub(super) fn pointer(&self, index: u64) -> Result<Option<Pointer>, Error> {
@@ -269,10 +269,6 @@ pub(super) fn open_failure(error: FrameError, item: &ItemRef) -> Error {
         FrameError::Page => corrupt("page", item),
         FrameError::Digest => corrupt("block digest", item),
     }
-}
-
-pub(super) fn check_key(root: &SnapshotRoot, key: &DataKey) -> Result<(), Error> {
-    root.check_key(key)
 }
 
 /// A snapshot as the base of a volume: whole frames are fetched, pages are given out.

@@ -1,7 +1,7 @@
 //! Checking a whole snapshot.
 
 use super::Error;
-use super::reader::{check_key, open_frame};
+use super::reader::open_frame;
 use super::root::SnapshotRoot;
 use super::store::{SnapshotStore, corrupt};
 use super::walk::differences;
@@ -30,7 +30,7 @@ pub fn verify(
     key: Option<&DataKey>,
 ) -> Result<VerifyReport, Error> {
     if let Some(key) = key {
-        check_key(root, key)?;
+        root.check_key(key)?;
     }
     let record = store.record(root)?;
     let mut report = VerifyReport::default();

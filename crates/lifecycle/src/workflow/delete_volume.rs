@@ -1,6 +1,5 @@
 //! Removes a volume that was accepted for deletion: its bytes, then its row.
 
-use super::collect::{Collect, Scope};
 use super::initialize_volume::grant_of;
 use super::keys::{EBS_BACK_END, ServiceKeys};
 use crate::kinds::enqueue_collect;
@@ -51,8 +50,7 @@ pub async fn run(services: &Services, job: &DeleteVolume) -> Result<(), Trouble>
             if volume::remove(tx, &job.region, &job.volume, VolumeState::Deleting)? {
                 put_event(tx, &deleted)?;
                 // Its base may have been the last to need a deleted snapshot's blocks.
-                let collect = Collect { region: job.region.clone(), scope: Scope::Nominated };
-                enqueue_collect(tx, &job.account, &collect, now)?;
+                enqueue_collect(tx, &job.account, &job.region, now)?;
             }
             Ok(())
         })

@@ -8,9 +8,9 @@
 //! What ends a wish is written in the transaction that ends its cause: the deletion of the snapshot, the
 //! end of its sharing, its archival.
 
-use super::collect::{Collect, Scope};
+use super::Turn;
 use super::progress::{Target, reported, resume};
-use crate::kinds::{cancel_pin_twin, enqueue_collect, enqueue_pin_twin};
+use crate::kinds::{cancel_pin_twin, enqueue_collect, enqueue_end_fast_restore, enqueue_pin_twin};
 use crate::port::blocks::{PinTwin as Pin, Pinned};
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
@@ -63,15 +63,6 @@ pub struct EndFastRestore {
     pub zone: String,
     /// The request that asked.
     pub run: String,
-}
-
-/// Whether a turn was the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Nothing is left to do.
-    Last,
-    /// There is more.
-    More,
 }
 
 /// Accepts a wish; `run` is the request that brings it.
@@ -143,7 +134,7 @@ fn step(
     Ok(next)
 }
 
-/// Begins the end of a wish.
+/// Begins the end of a wish; `run` is the request that asks.
 ///
 /// # Errors
 /// When the rows fail.
@@ -151,9 +142,19 @@ pub fn disable(
     services: &Services,
     tx: &mut Tx<'_>,
     wish: &FastRestore,
+    run: &str,
     now: Timestamp,
 ) -> Result<FastRestore, Trouble> {
-    step(services, tx, wish, (FastRestoreState::Disabling, BY_USER), now)
+    let ending = step(services, tx, wish, (FastRestoreState::Disabling, BY_USER), now)?;
+    let job = EndFastRestore {
+        region: wish.region.clone(),
+        account: wish.account.clone(),
+        snapshot: wish.snapshot.clone(),
+        zone: wish.zone.clone(),
+        run: run.to_owned(),
+    };
+    enqueue_end_fast_restore(tx, &job, now)?;
+    Ok(ending)
 }
 
 /// Does a turn of the making of a twin.
@@ -338,8 +339,7 @@ fn drop_unwanted(
 }
 
 fn collect(services: &Services, tx: &mut Tx<'_>, twin: &Twin) -> Result<(), Trouble> {
-    let collect = Collect { region: twin.region.clone(), scope: Scope::Nominated };
-    Ok(enqueue_collect(tx, &twin.account, &collect, services.clock.now())?)
+    Ok(enqueue_collect(tx, &twin.account, &twin.region, services.clock.now())?)
 }
 
 /// Forgets the wishes of a region that ended long ago.

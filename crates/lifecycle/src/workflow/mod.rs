@@ -21,6 +21,15 @@ pub mod watch_upload;
 
 use crate::services::Services;
 
+/// Whether a turn of work that goes on in turns was the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing is left to do.
+    Last,
+    /// There is more.
+    More,
+}
+
 /// What an earlier run left could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {

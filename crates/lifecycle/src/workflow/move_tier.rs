@@ -8,9 +8,8 @@
 //!
 //! A copy that is being made of a snapshot is finished before the snapshot is taken from it.
 
-use super::collect::{Collect, Scope};
-use super::fast_restore;
 use super::progress::{Target, reported, resume};
+use super::{Turn, fast_restore};
 use crate::jobs;
 use crate::kinds::enqueue_collect;
 use crate::port::blocks::{Repack, Repacked, Stored};
@@ -38,15 +37,6 @@ pub struct MoveTier {
     pub snapshot: SnapshotId,
     /// Which of its moves, as its row counts them.
     pub number: u32,
-}
-
-/// Whether a turn was the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Nothing is left to do.
-    Last,
-    /// There is more.
-    More,
 }
 
 /// When a temporary restore that is complete `now` ends.
@@ -157,9 +147,7 @@ impl Ended {
             fast_restore::end_unusable(services, tx, &tiering.region, &tiering.snapshot)?;
         }
         // What is given up is looked at also when the snapshot was deleted meanwhile.
-        let region = tiering.region.clone();
-        let collect = Collect { region, scope: Scope::Nominated };
-        enqueue_collect(tx, &tiering.account, &collect, *at)?;
+        enqueue_collect(tx, &tiering.account, &tiering.region, *at)?;
         jobs::hasten(tx, &tiering.account, &tiering.region, *at)?;
         Ok(())
     }
@@ -238,8 +226,7 @@ fn expiry_of(
         if tiering::expire(tx, &tiering, now)? {
             put_event(tx, &event)?;
             fast_restore::end_unusable(&services, tx, &tiering.region, &tiering.snapshot)?;
-            let collect = Collect { region: tiering.region.clone(), scope: Scope::Nominated };
-            enqueue_collect(tx, &tiering.account, &collect, now)?;
+            enqueue_collect(tx, &tiering.account, &tiering.region, now)?;
         }
         Ok(())
     }

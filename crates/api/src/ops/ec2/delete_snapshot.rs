@@ -8,7 +8,6 @@ use awsproto::code::UNAUTHORIZED_OPERATION;
 use base::SnapshotId;
 use ebs::deletion::{self, DeletionRefused};
 use ebs::{snapshot, tiering, usage};
-use lifecycle::workflow::collect::{Collect, Scope};
 use lifecycle::workflow::fast_restore;
 use lifecycle::workflow::move_tier::MoveTier;
 use std::sync::Arc;
@@ -64,8 +63,7 @@ impl Operation for DeleteSnapshot {
                 snapshot::delete(tx, &found)?;
                 let ended = fast_restore::end_unusable(&services, tx, &region, &id);
                 ended.map_err(Error::internal)?;
-                let collect = Collect { region: region.clone(), scope: Scope::Nominated };
-                lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;
+                lifecycle::kinds::enqueue_collect(tx, &account, &region, now)?;
                 Ok::<_, Error>(())
             })
             .await?;

@@ -1,26 +1,13 @@
 //! `ec2:DisableFastSnapshotRestores`: ends fast snapshot restore of snapshots in some zones.
 
 use crate::storage::code::INCORRECT_STATE;
-use crate::storage::fast_restore::{Outcomes, Output, Plan};
+use crate::storage::fast_restore::{Input, Outcomes, Output, Plan};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
-use awsproto::Shape;
 use base::SnapshotId;
-use ebs::FastRestore;
-use lifecycle::workflow::fast_restore::{self, EndFastRestore};
+use lifecycle::workflow::fast_restore;
 use std::sync::Arc;
 
 pub(crate) struct DisableFastSnapshotRestores;
-
-#[derive(Shape)]
-#[shape(input, dry_run)]
-pub(crate) struct Input {
-    #[shape(query = "AvailabilityZone")]
-    availability_zones: Vec<String>,
-    #[shape(query = "AvailabilityZoneId")]
-    availability_zone_ids: Vec<String>,
-    #[shape(query = "SourceSnapshotId", required)]
-    source_snapshot_ids: Vec<SnapshotId>,
-}
 
 impl Operation for DisableFastSnapshotRestores {
     const SPEC: Spec = Spec::mutates(Service::Ec2, "DisableFastSnapshotRestores");
@@ -29,8 +16,7 @@ impl Operation for DisableFastSnapshotRestores {
     type Output = Output;
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
-        let Input { availability_zones, availability_zone_ids, source_snapshot_ids } = input;
-        Plan::new(call, source_snapshot_ids, availability_zones, availability_zone_ids).await
+        Plan::new(call, input).await
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -53,11 +39,8 @@ impl Operation for DisableFastSnapshotRestores {
                         outcomes.note(id, zone, Err(not_enabled(id, zone)));
                         continue;
                     };
-                    let ending = fast_restore::disable(&services, tx, &wish, now);
-                    let ending = ending.map_err(Error::internal)?;
-                    let job = end_of(&ending, &run);
-                    lifecycle::kinds::enqueue_end_fast_restore(tx, &job, now)?;
-                    outcomes.note(id, zone, Ok(ending));
+                    let ending = fast_restore::disable(&services, tx, &wish, &run, now);
+                    outcomes.note(id, zone, Ok(ending.map_err(Error::internal)?));
                 }
             }
             Ok::<_, Error>(outcomes)
@@ -71,14 +54,4 @@ impl Operation for DisableFastSnapshotRestores {
 fn not_enabled(id: &SnapshotId, zone: &str) -> Error {
     let message = format!("The snapshot '{id}' is not enabled for fast restores in {zone}.");
     Error::new(INCORRECT_STATE, message)
-}
-
-fn end_of(wish: &FastRestore, run: &str) -> EndFastRestore {
-    EndFastRestore {
-        region: wish.region.clone(),
-        account: wish.account.clone(),
-        snapshot: wish.snapshot.clone(),
-        zone: wish.zone.clone(),
-        run: run.to_owned(),
-    }
 }

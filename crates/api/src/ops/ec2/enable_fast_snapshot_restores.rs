@@ -1,10 +1,9 @@
 //! `ec2:EnableFastSnapshotRestores`: has volumes of snapshots whole from the start, in some zones.
 
 use crate::storage::code::snapshot_not_found;
-use crate::storage::fast_restore::{Outcomes, Output, Plan, refusal};
+use crate::storage::fast_restore::{Input, Outcomes, Output, Plan, refusal};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
-use awsproto::Shape;
-use base::{AccountId, SnapshotId, Timestamp};
+use base::{AccountId, Timestamp};
 use ebs::fast_restore_rules::may_enable;
 use ebs::visibility::Visibility;
 use ebs::{FastRestore, FastRestoreState, Snapshot, permission, snapshot};
@@ -13,17 +12,6 @@ use std::sync::Arc;
 
 pub(crate) struct EnableFastSnapshotRestores;
 
-#[derive(Shape)]
-#[shape(input, dry_run)]
-pub(crate) struct Input {
-    #[shape(query = "AvailabilityZone")]
-    availability_zones: Vec<String>,
-    #[shape(query = "AvailabilityZoneId")]
-    availability_zone_ids: Vec<String>,
-    #[shape(query = "SourceSnapshotId", required)]
-    source_snapshot_ids: Vec<SnapshotId>,
-}
-
 impl Operation for EnableFastSnapshotRestores {
     const SPEC: Spec = Spec::mutates(Service::Ec2, "EnableFastSnapshotRestores");
     type Input = Input;
@@ -31,8 +19,7 @@ impl Operation for EnableFastSnapshotRestores {
     type Output = Output;
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
-        let Input { availability_zones, availability_zone_ids, source_snapshot_ids } = input;
-        Plan::new(call, source_snapshot_ids, availability_zones, availability_zone_ids).await
+        Plan::new(call, input).await
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {

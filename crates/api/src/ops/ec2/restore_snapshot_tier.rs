@@ -12,7 +12,6 @@ use base::{SnapshotId, Timestamp};
 use ebs::tier_rules::{self, Restore};
 use ebs::tiering::{self, RESTORE_DAYS, RESTORE_DAYS_DEFAULT};
 use ebs::{TieringOperation, snapshot};
-use lifecycle::workflow::collect::{Collect, Scope};
 use lifecycle::workflow::move_tier;
 
 pub(crate) struct RestoreSnapshotTier;
@@ -79,8 +78,7 @@ impl Operation for RestoreSnapshotTier {
                     let begun = tiering::restore_again(tx, &row, days, expires, now)?;
                     let told = move_tier::restored_again(&services, &begun, expires, now);
                     events::put_event(tx, &told)?;
-                    let collect = Collect { region: region.clone(), scope: Scope::Nominated };
-                    lifecycle::kinds::enqueue_collect(tx, &account, &collect, now)?;
+                    lifecycle::kinds::enqueue_collect(tx, &account, &region, now)?;
                     Ok(begun)
                 }
             }
