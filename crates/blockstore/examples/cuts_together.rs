@@ -3,8 +3,8 @@
 //! `cuts_together FOLDER [ROUNDS]` makes 1, 4 and 16 volumes of 1 GiB. A guest on each writes pages at
 //! random places, 32 at a time every 10 ms (16 guests write 200 MiB a second). Then, `ROUNDS` (61) times in turn, one volume is
 //! flushed and all are cut together. Prints a line of JSON for each number of volumes. `hold` is the
-//! time a volume stands still, the longest of a cut's members; `from first to last` is the time from
-//! when the first stands still until the last goes on; `call` is all of it, with what is prepared
+//! time from when a volume is told to begin nothing more until it goes on, the longest of a cut's
+//! members; `from first to last` is the time from when the first is told until the last goes on; `call` is all of it, with what is prepared
 //! before and flushed after while guests go on.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that fails is over")]
@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 1 << 30;
@@ -42,19 +41,19 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// When each member's thread stood still and went on.
+/// When each member was told to begin nothing more, and when it went on.
 #[derive(Default)]
-struct Seen(Mutex<Vec<(ThreadId, Instant, Option<Instant>)>>);
+struct Seen(Mutex<Vec<(VolumeId, Instant, Option<Instant>)>>);
 
 impl CutWatch for Seen {
-    fn stands(&self) {
-        self.0.lock().unwrap().push((std::thread::current().id(), Instant::now(), None));
+    fn stands(&self, volume: &VolumeId) {
+        self.0.lock().unwrap().push((volume.clone(), Instant::now(), None));
     }
 
-    fn goes_on(&self) {
-        let (own, now) = (std::thread::current().id(), Instant::now());
+    fn goes_on(&self, volume: &VolumeId) {
+        let now = Instant::now();
         let mut seen = self.0.lock().unwrap();
-        seen.iter_mut().find(|(thread, ..)| *thread == own).unwrap().2 = Some(now);
+        seen.iter_mut().find(|(member, ..)| member == volume).unwrap().2 = Some(now);
     }
 }
 

@@ -4,7 +4,7 @@ use super::crew::Crew;
 use super::owner::{Queue, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
-use super::still::{CutWatch, Still};
+use super::still::{Calm, CutWatch, Still};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
 use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions, Port};
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
@@ -87,6 +87,16 @@ impl Lease {
         self.queue.submit(work, None)
     }
 
+    /// Has the volume begin no chores.
+    pub(super) fn calm(&self) -> Calm<'_> {
+        Calm::begin(&self.queue)
+    }
+
+    /// Has the volume begin nothing more.
+    pub(super) fn stand_still(&self, watch: &Arc<dyn CutWatch>) -> Still {
+        Still::begin(&self.id, &self.queue, watch)
+    }
+
     /// Gives the use up; closing, if it was the last, has happened when this returns.
     pub(super) fn end(mut self) -> Result<(), StoreError> {
         self.leave()
@@ -167,9 +177,12 @@ impl VolumeHandle {
         Ok(self.0.call(move |volume| call.make(volume))??)
     }
 
-    /// Asks the volume to stand still.
-    pub(super) fn stand_still(&self, watch: Arc<dyn CutWatch>) -> Result<Still, ()> {
-        Still::begin(&self.0, watch)
+    /// Has the volume stand still. `None` when it is closed.
+    pub(super) fn stand_still(&self, watch: &Arc<dyn CutWatch>) -> Option<Still> {
+        let _calm = self.0.calm();
+        // What takes long and has begun ends before anybody is kept waiting.
+        self.0.call(|_| ()).ok()?;
+        Some(self.0.stand_still(watch)).filter(Still::stands)
     }
 
     /// Which volume this is.

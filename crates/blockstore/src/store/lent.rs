@@ -70,18 +70,16 @@ impl LentVolume {
         let closed = || StoreError::Closed { id: self.handle.id().clone() };
         // One that was asked for before goes on first: its lender has given it up.
         self.take_still();
-        let still = self.handle.stand_still(Arc::new(Unseen)).map_err(|()| closed())?;
-        if !still.stands() {
-            return Err(closed());
-        }
+        let still = self.handle.stand_still(&(Arc::new(Unseen) as _)).ok_or_else(closed)?;
         *self.still.lock().unwrap_or_else(PoisonError::into_inner) = Some(still);
         Ok(EngineAnswer::Done)
     }
 
     fn cut_still(&self, cut: CutId) -> Result<EngineAnswer, StoreError> {
         let went_on = || StoreError::WentOn { id: self.handle.id().clone() };
-        let outcome = self.take_still().and_then(|still| still.cut(cut)).ok_or_else(went_on)?;
-        Ok(EngineAnswer::Cut(outcome.wait().ok_or_else(went_on)??))
+        // It goes on when it is marked.
+        let marked = self.take_still().and_then(|still| still.mark(cut)).ok_or_else(went_on)?;
+        Ok(EngineAnswer::Cut(marked.flush().wait().ok_or_else(went_on)??))
     }
 
     fn hold(&self, name: u64) -> Result<EngineAnswer, StoreError> {

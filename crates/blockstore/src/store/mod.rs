@@ -6,13 +6,14 @@
 //! as long as they last.
 //!
 //! The lock of the registry of open volumes is never held during I/O on a volume; the one that
-//! orders cuts through several volumes is held only while they are asked to stand still.
+//! orders cuts through several volumes is held only while they stand still.
 
 mod calls;
 mod check;
 mod crew;
 mod error;
 mod flusher;
+mod gate;
 mod handle;
 mod lent;
 mod owner;
@@ -99,7 +100,7 @@ struct Inner {
     crew: OnceLock<Arc<Crew>>,
     registry: Registry,
     account: Arc<Account>,
-    /// Held while the members of one cut are asked to stand still.
+    /// Held while the members of one cut that are open here stand still.
     cutting: Mutex<()>,
     /// Held through a cut that has members at other machines.
     cutting_away: Mutex<()>,

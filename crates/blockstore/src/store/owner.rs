@@ -6,6 +6,7 @@
 
 use super::crew::Crew;
 use super::flusher::{FlushDone, FlushJob, Flusher};
+use super::gate::{Closing, Gate};
 use super::reader::{PlannedRead, Read, ReadThen, Reader};
 use super::size::Size;
 use crate::live::{AlignedBuffer, Disk, Engine, Error, Misses, Port};
@@ -13,7 +14,7 @@ use base::VolumeId;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ pub(super) struct Queue {
 /// Where the volume lies for whoever works on it.
 struct Desk {
     disk: Arc<dyn Disk>,
+    /// Before `open`: whoever has that and finds this closed leaves again.
+    gate: Gate,
     /// `None` once the volume is closed.
     open: Mutex<Option<Open>>,
     /// Work that was handed over and is not done yet. While there is any, nobody works on the spot:
@@ -148,7 +151,7 @@ struct Desk {
     queued: AtomicUsize,
 }
 
-struct Open {
+pub(super) struct Open {
     volume: Volume,
     chores: Chores,
     /// The flusher was asked to flush a log that has become long.
@@ -158,7 +161,7 @@ struct Open {
 }
 
 /// What is left to do of a piece of work once the desk is free.
-struct Rest {
+pub(super) struct Rest {
     flusher: Arc<Flusher>,
     flushes: Vec<FlushJob>,
     reader: Arc<Reader>,
@@ -167,7 +170,7 @@ struct Rest {
 
 impl Rest {
     /// Has it done elsewhere.
-    fn hand_over(self) {
+    pub(super) fn hand_over(self) {
         self.reader.start(self.reads, None);
         self.flushes.into_iter().for_each(|job| self.flusher.hand_over(job));
     }
@@ -190,12 +193,18 @@ impl Rest {
 
 impl Open {
     /// Does a piece of work, and the chores that came due.
-    fn work(&mut self, work: Box<dyn Work>) -> Rest {
+    fn work_with_chores(&mut self, work: Box<dyn Work>, gate: &Gate) -> Rest {
+        let rest = self.work(work);
+        self.chores.run(&mut self.volume.engine, Guest::Busy, gate);
+        rest
+    }
+
+    /// Does a piece of work.
+    pub(super) fn work(&mut self, work: Box<dyn Work>) -> Rest {
         self.works += 1;
         self.volume.absorb();
         work.run(&mut self.volume);
         self.flush_long_log();
-        self.chores.run(&mut self.volume.engine, Guest::Busy);
         let volume = &mut self.volume;
         Rest {
             flusher: Arc::clone(&volume.flusher),
@@ -219,9 +228,23 @@ impl Open {
     }
 
     /// Does a part of the chores.
-    fn idle(&mut self, guest: Guest) {
+    fn idle(&mut self, guest: Guest, gate: &Gate) {
         self.volume.absorb();
-        self.chores.run(&mut self.volume.engine, guest);
+        self.chores.run(&mut self.volume.engine, guest, gate);
+    }
+}
+
+impl Desk {
+    /// Waits for the desk; `None` when work that panicked has ended the volume.
+    fn enter(&self) -> Option<MutexGuard<'_, Option<Open>>> {
+        loop {
+            let guard = self.open.lock().ok()?;
+            if !self.gate.is_closed() {
+                return Some(guard);
+            }
+            drop(guard);
+            self.gate.pass();
+        }
     }
 }
 
@@ -253,8 +276,8 @@ impl Queue {
         };
         let chores = Chores { merging: false, cleaning: false, epoch: 0 };
         let open = Open { volume, chores, flush_asked: Arc::default(), works: 0 };
-        let desk =
-            Arc::new(Desk { disk, open: Mutex::new(Some(open)), queued: AtomicUsize::new(0) });
+        let (open, queued) = (Mutex::new(Some(open)), AtomicUsize::new(0));
+        let desk = Arc::new(Desk { disk, gate: Gate::default(), open, queued });
         let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
@@ -297,17 +320,44 @@ impl Queue {
             return Some(work);
         }
         let Ok(mut guard) = self.desk.open.try_lock() else { return Some(work) };
+        if self.desk.gate.is_closed() {
+            return Some(work);
+        }
         let Some(open) = &mut *guard else { return Some(work) };
         let before = open.chores.are_left();
-        let rest = open.work(work);
+        let rest = open.work_with_chores(work, &self.desk.gate);
         let left = open.chores.are_left();
         drop(guard);
         if left && !before {
-            // A full queue wakes the thread as well.
-            let _ = self.sender.try_send(Command::Chores);
+            self.see_to_chores();
         }
         rest.finish(port);
         None
+    }
+
+    /// What keeps everybody from the volume.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.desk.gate
+    }
+
+    /// Does something with the volume while its gate is closed, once what had begun before is done.
+    /// `None` when the gate was opened since, or the volume is closed.
+    pub(super) fn at_rest<T>(
+        &self,
+        closing: Closing,
+        action: impl FnOnce(&mut Open) -> T,
+    ) -> Option<T> {
+        let mut guard = self.desk.open.lock().ok()?;
+        if !self.desk.gate.is_closed_by(closing) {
+            return None;
+        }
+        guard.as_mut().map(action)
+    }
+
+    /// Has the volume's thread look for chores.
+    pub(super) fn see_to_chores(&self) {
+        // A full queue wakes the thread as well.
+        let _ = self.sender.try_send(Command::Chores);
     }
 
     /// The volume's size, whoever is at it.
@@ -347,13 +397,13 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         // Work that panicked on the spot has ended the volume, as it does on this thread.
-        let Ok(mut guard) = desk.open.lock() else { return };
+        let Some(mut guard) = desk.enter() else { return };
         let Some(open) = &mut *guard else { return };
         reader.repeat(&mut open.volume.engine);
         match command {
             Command::Work(work) => {
-                let rest = open.work(work);
-                pause = open.chores.pause(Guest::Busy);
+                let rest = open.work_with_chores(work, &desk.gate);
+                pause = open.chores.pause(Guest::Busy, &desk.gate);
                 drop(guard);
                 desk.queued.fetch_sub(1, Ordering::SeqCst);
                 rest.hand_over();
@@ -361,8 +411,8 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
             Command::Chores => {
                 let quiet = std::mem::replace(&mut seen, open.works) == open.works;
                 let guest = if quiet { Guest::Quiet } else { Guest::Busy };
-                open.idle(guest);
-                pause = open.chores.pause(guest);
+                open.idle(guest, &desk.gate);
+                pause = open.chores.pause(guest, &desk.gate);
             }
             Command::Stop(reply) => {
                 let closing = guard.take();
@@ -408,8 +458,9 @@ impl Chores {
     }
 
     /// How long to wait before more of them are done.
-    fn pause(&self, guest: Guest) -> Pause {
+    fn pause(&self, guest: Guest, gate: &Gate) -> Pause {
         match guest {
+            _ if gate.is_calm() => Pause::Quiet,
             _ if self.merging => Pause::None,
             _ if !self.cleaning => Pause::Long,
             Guest::Quiet => Pause::None,
@@ -417,7 +468,11 @@ impl Chores {
         }
     }
 
-    fn run(&mut self, engine: &mut Engine, guest: Guest) {
+    fn run(&mut self, engine: &mut Engine, guest: Guest, gate: &Gate) {
+        // What bounds the log does not wait.
+        if gate.is_calm() && !engine.is_flush_near() {
+            return;
+        }
         self.merging = engine.maintain().unwrap_or_else(|error| {
             tracing::error!(%error, "a volume's checkpoint failed");
             false

@@ -1,23 +1,24 @@
 //! A volume that stands still for a moment, so that others can be cut at the same one.
 
-use super::handle::Lease;
-use super::owner::Volume;
+use super::gate::Closing;
+use super::owner::{Queue, Rest, Volume};
 use crate::live::{CutId, CutInfo, Error};
+use base::VolumeId;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-/// The longest a volume stands still. Whoever asked for it and does not come back in time finds it
-/// gone on and uncut.
+/// The longest a request is kept waiting by a volume that stands still. Whoever asked for it and does
+/// not come back in time finds the volume gone on and uncut.
 pub const STILL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Sees how long members of a cut stand still.
 pub trait CutWatch: Send + Sync {
-    /// A member stands still from now on.
-    fn stands(&self) {}
+    /// A member begins nothing more from now on.
+    fn stands(&self, _volume: &VolumeId) {}
 
     /// It goes on.
-    fn goes_on(&self) {}
+    fn goes_on(&self, _volume: &VolumeId) {}
 }
 
 /// Does not look.
@@ -25,59 +26,91 @@ pub(super) struct Unseen;
 
 impl CutWatch for Unseen {}
 
-/// A volume that stands still, or will. Dropped, it goes on uncut.
+/// A volume that begins no chores, because it is about to stand still.
+pub(super) struct Calm<'a>(&'a Queue);
+
+impl<'a> Calm<'a> {
+    /// Asks for it. Chores that have begun go on: they are over when work that is handed over from
+    /// now on is done.
+    pub(super) fn begin(queue: &'a Queue) -> Self {
+        queue.gate().calm();
+        Self(queue)
+    }
+}
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.gate().end_calm();
+        self.0.see_to_chores();
+    }
+}
+
+/// A volume that stands still, or will. Dropped, it goes on.
 pub(super) struct Still {
-    stands: Receiver<()>,
-    go: Sender<CutId>,
-    outcome: Receiver<Result<CutInfo, Error>>,
+    id: VolumeId,
+    queue: Queue,
+    closing: Closing,
+    watch: Arc<dyn CutWatch>,
+}
+
+/// A cut in the log, and what makes it durable.
+pub(super) struct Marked {
+    queue: Queue,
+    rest: Rest,
+    outcome: Outcome,
 }
 
 /// What becomes of a cut that was asked for.
 pub(super) struct Outcome(Receiver<Result<CutInfo, Error>>);
 
 impl Still {
-    /// Asks a volume's thread to stand still when it comes to this.
-    pub(super) fn begin(lease: &Lease, watch: Arc<dyn CutWatch>) -> Result<Self, ()> {
-        let (say_stands, stands) = mpsc::channel();
-        let (go, may_go) = mpsc::channel::<CutId>();
-        let (say, outcome) = mpsc::channel();
-        let work = move |volume: &mut Volume| {
-            // If nobody waits any more, so is the reason to stand still gone.
-            if say_stands.send(()).is_err() {
-                return;
-            }
-            watch.stands();
-            if let Ok(cut) = may_go.recv_timeout(STILL_TIME_MAX) {
-                mark(volume, cut, say);
-            }
-            watch.goes_on();
-        };
-        lease.submit(Box::new(work)).map_err(drop)?;
-        Ok(Self { stands, go, outcome })
+    /// Has a volume begin nothing more.
+    pub(super) fn begin(id: &VolumeId, queue: &Queue, watch: &Arc<dyn CutWatch>) -> Self {
+        let closing = queue.gate().close();
+        watch.stands(id);
+        Self { id: id.clone(), queue: queue.clone(), closing, watch: Arc::clone(watch) }
     }
 
-    /// Waits until it stands still; `false` when it was closed first.
+    /// Waits until what had begun is done; `false` when the volume is closed or went on.
     pub(super) fn stands(&self) -> bool {
-        self.stands.recv().is_ok()
+        self.queue.at_rest(self.closing, |_| ()).is_some()
     }
 
-    /// Cuts it where it stands and lets it go on. `None` when it went on before.
-    pub(super) fn cut(self, cut: CutId) -> Option<Outcome> {
-        self.go.send(cut).ok()?;
-        Some(Outcome(self.outcome))
+    /// Cuts it where it stands. `None` when it went on before, or is closed.
+    pub(super) fn mark(&self, cut: CutId) -> Option<Marked> {
+        let (say, outcome) = mpsc::channel();
+        let rest = self.queue.at_rest(self.closing, move |open| {
+            open.work(Box::new(move |volume: &mut Volume| mark(volume, cut, say)))
+        })?;
+        Some(Marked { queue: self.queue.clone(), rest, outcome: Outcome(outcome) })
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        self.queue.gate().open(self.closing);
+        self.watch.goes_on(&self.id);
+    }
+}
+
+impl Marked {
+    /// Has the cut made durable and its layer merged. The volume need not stand still for that: what
+    /// is written meanwhile lies behind the mark.
+    pub(super) fn flush(self) -> Outcome {
+        self.rest.hand_over();
+        self.queue.see_to_chores();
+        self.outcome
     }
 }
 
 impl Outcome {
-    /// Waits until the cut is durable. `None` when the volume went on before it was told to cut, or
-    /// was closed.
+    /// Waits until the cut is durable. `None` when the volume was closed.
     pub(super) fn wait(self) -> Option<Result<CutInfo, Error>> {
         self.0.recv().ok()
     }
 }
 
-/// Marks the cut; that it is durable is said when it is. The volume need not stand still for that:
-/// what is written meanwhile lies behind the mark.
+/// Marks the cut; that it is durable is said when it is.
 fn mark(volume: &mut Volume, cut: CutId, say: Sender<Result<CutInfo, Error>>) {
     // Whoever asked and is gone needs no answer.
     match volume.engine().mark_cut(cut) {

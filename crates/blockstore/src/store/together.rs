@@ -2,19 +2,21 @@
 //!
 //! Every member is stopped first; only when all stand still do they cut. A write that was
 //! acknowledged on any member before is therefore in its member's cut, and a write that somebody
-//! makes because of such an acknowledgement is never in a cut without it. Each member goes on as
-//! soon as its cut is marked in its log: what it acknowledges from then on is in nobody's cut,
-//! because the others stopped before. The flush that makes the marks durable comes after.
+//! makes because of such an acknowledgement is never in a cut without it. Members here go on when
+//! all their cuts are marked in their logs: what is acknowledged from then on is in nobody's cut,
+//! because those elsewhere stopped before. The flush that makes the marks durable comes after.
 //!
-//! Whatever takes long (opening, merging, flushing what was written before) happens before anybody
-//! is stopped. Members at other machines are stopped first and all at once, so that those here stand
-//! still for one message there and back. No member stands still longer than [`STILL_TIME_MAX`]: one
-//! that went on by itself is not cut any more, and then none is.
+//! Whatever takes long happens before anybody is stopped: in a first round members are opened, merged
+//! and flushed, and begin no chores any more. In the second all are told at once to begin nothing,
+//! and what they do is waited for, which is a request each; whoever called then marks all cuts itself
+//! and wakes nobody for it. Members at other machines are stopped first and all at once, so that those
+//! here stand still for one message there and back. No request waits longer than [`STILL_TIME_MAX`]: a
+//! member that went on by itself is not cut any more, and then none is.
 
 #[cfg(doc)]
 use super::STILL_TIME_MAX;
 use super::handle::{Joined, Lease};
-use super::still::{CutWatch, Outcome, Still, Unseen};
+use super::still::{CutWatch, Marked, Outcome, Still, Unseen};
 use super::{Borrower, EngineAnswer, EngineCall, Store, StoreError};
 use crate::live::{CutId, CutInfo, Error};
 use base::VolumeId;
@@ -35,6 +37,13 @@ struct Member {
 impl Member {
     fn closed(&self) -> StoreError {
         StoreError::Closed { id: self.id.clone() }
+    }
+
+    fn lease(&self) -> Option<&Lease> {
+        match &self.place {
+            Joined::Here(lease) => Some(lease),
+            Joined::Lent(_) => None,
+        }
     }
 
     /// The machine that has it open, if it is not this one.
@@ -125,10 +134,12 @@ impl Store {
             let place = Lease::join(&self.0, id).map_err(|error| error.of_member(id))?;
             joined.push(Member { id: id.clone(), cut: *cut, place });
         }
+        let calm: Vec<_> = joined.iter().filter_map(Member::lease).map(Lease::calm).collect();
         for (member, prepared) in joined.iter().zip(prepare(&joined)) {
             prepared.map_err(|error| error.of_member(&member.id))?;
         }
         let outcomes = self.cut_together(&joined, watch);
+        drop(calm);
         if outcomes.iter().any(Result::is_err) {
             undo(&joined, &outcomes);
         }
@@ -157,46 +168,33 @@ impl Store {
         Ok(infos)
     }
 
-    /// Stops all members, lets all cut, and collects what came of it.
+    /// Stops all members, cuts all, and collects what came of it.
     fn cut_together(
         &self,
         members: &[Member],
         watch: &Arc<dyn CutWatch>,
     ) -> Vec<Result<CutInfo, StoreError>> {
         let went_on = |member: &Member| StoreError::WentOn { id: member.id.clone() };
-        // Two calls that share members at other machines take turns; of those that share members here
-        // both reach them in the same order. So neither waits for one that waits for the other.
+        // Two calls that share members at other machines take turns, and so do those that share
+        // members here. So neither waits for one that waits for the other.
         let is_away = members.iter().any(|member| member.borrower().is_some());
         let _turn =
             is_away.then(|| self.0.cutting_away.lock().unwrap_or_else(PoisonError::into_inner));
         let away = at_once(members, |_, borrower| borrower.call(EngineCall::StandStill));
-        let mut all = away.iter().flatten().all(Result::is_ok);
-        let mut still = Vec::with_capacity(members.len());
-        if all {
-            let _order = self.0.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-            still.extend(members.iter().map(|member| match &member.place {
-                Joined::Here(lease) => Still::begin(lease, Arc::clone(watch)).ok(),
-                Joined::Lent(_) => None,
-            }));
-        }
-        for (still, member) in still.iter().zip(members) {
-            let is_here = member.borrower().is_none();
-            all &= !is_here || still.as_ref().is_some_and(Still::stands);
-        }
-        if !all {
-            drop(still);
+        let here = match away.iter().flatten().all(Result::is_ok) {
+            true => self.mark_here(members, watch),
+            false => None,
+        };
+        let Some(here) = here else {
             at_once(members, |_, borrower| borrower.call(EngineCall::GoOn));
             let failed = away.into_iter().zip(members).map(|(stood, member)| match stood {
                 Some(Err(error)) => Err(error),
                 Some(Ok(_)) | None => Err(went_on(member)),
             });
             return failed.collect();
-        }
-        let here: Vec<Option<Outcome>> = still
-            .into_iter()
-            .zip(members)
-            .map(|(still, member)| still.and_then(|still| still.cut(member.cut)))
-            .collect();
+        };
+        let here: Vec<Option<Outcome>> =
+            here.into_iter().map(|marked| marked.map(Marked::flush)).collect();
         let away = at_once(members, Member::cut_away);
         let outcomes = here.into_iter().zip(away).zip(members);
         outcomes
@@ -208,6 +206,23 @@ impl Store {
                 },
             })
             .collect()
+    }
+
+    /// Stops the members that are open here and marks their cuts; `None` when one does not stand.
+    /// Entries of members at other machines are `None`.
+    fn mark_here(
+        &self,
+        members: &[Member],
+        watch: &Arc<dyn CutWatch>,
+    ) -> Option<Vec<Option<Marked>>> {
+        let _order = self.0.cutting.lock().unwrap_or_else(PoisonError::into_inner);
+        let still: Vec<Option<Still>> =
+            members.iter().map(|member| Some(member.lease()?.stand_still(watch))).collect();
+        if !still.iter().flatten().all(Still::stands) {
+            return None;
+        }
+        let still_and_members = still.iter().zip(members);
+        Some(still_and_members.map(|(still, member)| still.as_ref()?.mark(member.cut)).collect())
     }
 }
 

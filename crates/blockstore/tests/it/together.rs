@@ -3,9 +3,13 @@
 use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{CutId, EngineConfig, Error, OpenOptions, VolumeOptions};
 use blockstore::page::{CutPage, CutSource, DataKey, PAGE_BYTES, Page};
-use blockstore::store::{CUT_MEMBERS_MAX, Store, StoreConfig, StoreError, VolumeHandle};
+use blockstore::store::{
+    CUT_MEMBERS_MAX, CutWatch, Store, StoreConfig, StoreError, Volume, VolumeHandle,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const SIZE: u64 = 64 << 20;
@@ -105,6 +109,44 @@ fn a_cut_through_three_volumes_never_has_an_effect_without_its_cause() {
         }
         stop.store(true, Ordering::SeqCst);
     });
+}
+
+/// Writes to the first member when the second is told to stand still.
+struct Intruder {
+    first: VolumeHandle,
+    written: Mutex<Option<Receiver<()>>>,
+}
+
+impl CutWatch for Intruder {
+    fn stands(&self, volume: &VolumeId) {
+        if volume == self.first.id() {
+            return;
+        }
+        let (say, written) = channel();
+        let write = move |volume: &mut Volume| {
+            volume.engine().write(0, &page_of(2)).unwrap();
+            say.send(()).unwrap();
+        };
+        assert!(self.first.submit(Box::new(write)).is_ok());
+        let early = written.recv_timeout(Duration::from_millis(100));
+        assert!(early.is_err(), "a volume that was told to stand still took a write");
+        *self.written.lock().unwrap() = Some(written);
+    }
+}
+
+#[test]
+fn a_member_takes_nothing_while_the_next_is_stopped_and_then_goes_on() {
+    let (_folder, store) = store();
+    let ids = ["vol-0000000a", "vol-0000000b"].map(|name| volume(&store, name));
+    let first = open(&store, &ids[0]);
+    first.write(0, page_of(1)).unwrap();
+    let cut = cut_id("snap-1");
+    let members = ids.clone().map(|id| (id, cut));
+    let intruder = Arc::new(Intruder { first: first.clone(), written: Mutex::default() });
+    store.cut_many_watched(&members, &(Arc::clone(&intruder) as _)).unwrap();
+    intruder.written.lock().unwrap().take().unwrap().recv().unwrap();
+    assert_eq!(first.read(0, PAGE_BYTES).unwrap(), page_of(2));
+    assert_eq!(number_in(&store, &ids[0], cut), 1);
 }
 
 #[test]
