@@ -39,7 +39,12 @@ impl House {
             (76..80, _, Some(at)) => self.compare(at),
             (80..82, Some(at), _) => self.hydrate(at),
             (82..84, Some(at), _) => self.reseal(at),
-            (84..94, ..) => self.upload(),
+            (84..91, ..) => self.upload(),
+            (91..93, _, Some(at)) => self.twin(at),
+            (93, ..) => {
+                self.give_up_twin();
+                Ok(())
+            }
             (94..96, Some(at), _) => {
                 self.delete_volume(at);
                 Ok(())
@@ -208,6 +213,9 @@ impl House {
         for at in 0..self.archived.len() {
             self.compare_in(Tier::Archive, at)?;
         }
+        for at in 0..self.twins.len() {
+            self.compare_in(Tier::Twins, at)?;
+        }
         self.check_volumes()?;
         for at in 0..self.uploads.len() {
             self.compare_upload(at)?;
@@ -216,6 +224,7 @@ impl House {
         self.settle()?;
         self.snapshots.clear();
         self.archived.clear();
+        self.twins.clear();
         self.volumes.clear();
         self.settle()
     }

@@ -1,4 +1,4 @@
-//! Snapshots that go into the archive and come back, and the two stores they move between.
+//! Snapshots that go into the archive and come back, and the stores they move between.
 
 use super::{House, Objects, Refused, Snapshot, refused};
 use blockstore::snapshot::{RepackJob, SnapshotRoot, SnapshotStore, repack};
@@ -6,15 +6,16 @@ use blockstore::snapshot::{RepackJob, SnapshotRoot, SnapshotStore, repack};
 /// Archived snapshots at once.
 const ARCHIVED_MAX: usize = 3;
 
-/// One of the two stores of a house.
+/// One of the stores of a house.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tier {
     Standard,
     Archive,
+    Twins,
 }
 
 impl Tier {
-    pub(super) const ALL: [Self; 2] = [Self::Standard, Self::Archive];
+    pub(super) const ALL: [Self; 3] = [Self::Standard, Self::Archive, Self::Twins];
 }
 
 impl House {
@@ -23,6 +24,7 @@ impl House {
         match tier {
             Tier::Standard => &self.objects,
             Tier::Archive => &self.archive_objects,
+            Tier::Twins => &self.twin_objects,
         }
     }
 
@@ -30,6 +32,7 @@ impl House {
         match tier {
             Tier::Standard => &self.store,
             Tier::Archive => &self.archive_store,
+            Tier::Twins => &self.twin_store,
         }
     }
 
@@ -64,7 +67,7 @@ impl House {
         self.compare(self.snapshots.len() - 1)
     }
 
-    fn repacked(
+    pub(super) fn repacked(
         &mut self,
         to: Tier,
         source: &SnapshotRoot,
@@ -72,7 +75,7 @@ impl House {
         let made = self.in_attempts(to, &mut |house, resume, watch| {
             let job = RepackJob { source, resume, checkpoint_blocks: 3, threads: 1 };
             let from = match to {
-                Tier::Archive => house.store_of(Tier::Standard),
+                Tier::Archive | Tier::Twins => house.store_of(Tier::Standard),
                 Tier::Standard => house.store_of(Tier::Archive),
             };
             repack(from, house.store_of(to), &job, watch).map_err(refused("repack"))

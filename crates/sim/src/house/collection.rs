@@ -165,6 +165,11 @@ impl House {
         let held = self.held.iter().filter(|(held_in, _)| *held_in == tier).map(|(_, root)| *root);
         match tier {
             Tier::Archive => self.archived.iter().map(root).chain(held).collect(),
+            Tier::Twins => {
+                let twins = self.twins.iter().map(|twin| twin.snapshot.root);
+                let read = self.volumes.iter().filter_map(|volume| volume.twin);
+                twins.chain(read).chain(held).collect()
+            }
             Tier::Standard => {
                 let snapshots = self.snapshots.iter().map(root);
                 let bases = self.volumes.iter().filter_map(|volume| volume.base);
@@ -246,7 +251,7 @@ impl House {
         // What open uploads wrote is nobody's yet.
         let writers: Vec<String> = match tier {
             Tier::Standard => self.upload_writers()?,
-            Tier::Archive => Vec::new(),
+            Tier::Archive | Tier::Twins => Vec::new(),
         };
         held.retain(|name| read.contains(name) || !writers.iter().any(|w| name.contains(w)));
         match read.symmetric_difference(&held).next() {

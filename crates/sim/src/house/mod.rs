@@ -1,13 +1,14 @@
 //! A house of volumes and snapshots over one object store: the model-based test.
 //!
 //! Volumes are created, empty or from snapshots, written, cut, exported, copied under the same key
-//! and another, moved into an archive and back, uploaded block by block, deleted and collected, and
+//! and another, moved into an archive and back, given twins, uploaded block by block, deleted and collected, and
 //! compared with arrays of stamps. The stores may fail, with the effect or without it, and die. Collections run in the middle of
 //! exports and copies, and what they leave is compared with what reading everything needs.
 
 mod actions;
 mod archiving;
 mod collection;
+mod twins;
 mod uploads;
 mod volumes;
 
@@ -22,6 +23,7 @@ use collection::Recorder;
 use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use twins::Twin;
 use uploads::Upload;
 use volumes::Volume;
 
@@ -70,6 +72,10 @@ pub struct HouseOutcome {
     pub archived: u64,
     /// Snapshots brought back.
     pub restored: u64,
+    /// Twins made of snapshots.
+    pub twins: u64,
+    /// Volumes made from snapshots that read a twin.
+    pub twin_volumes: u64,
     /// Volumes made from snapshots.
     pub lazy_volumes: u64,
     /// Bases of volumes sealed anew under the volume's key.
@@ -143,10 +149,13 @@ struct House {
     store: SnapshotStore,
     archive_objects: Objects,
     archive_store: SnapshotStore,
+    twin_objects: Objects,
+    twin_store: SnapshotStore,
     keys: Vec<DataKey>,
     volumes: Vec<Volume>,
     snapshots: Vec<Snapshot>,
     archived: Vec<Snapshot>,
+    twins: Vec<Twin>,
     uploads: Vec<Upload>,
     /// Uploads that have ended and may hold what they wrote.
     ended: Vec<String>,
@@ -187,9 +196,11 @@ impl House {
             let faulty = FaultyStore::new(inner, rng.next_u64(), FaultPlan::default());
             Arc::new(Recorder::new(faulty))
         };
-        let (objects, archive_objects) = (new_objects(), new_objects());
+        let (objects, archive_objects, twin_objects) =
+            (new_objects(), new_objects(), new_objects());
         let store = snapshot_store(Tier::Standard, &objects, &rng);
         let archive_store = snapshot_store(Tier::Archive, &archive_objects, &rng);
+        let twin_store = snapshot_store(Tier::Twins, &twin_objects, &rng);
         let keys = (0..KEYS).map(|key| DataKey::new(&Secret::new([key as u8 + 1; 64]))).collect();
         let house = Self {
             told,
@@ -199,10 +210,13 @@ impl House {
             store,
             archive_objects,
             archive_store,
+            twin_objects,
+            twin_store,
             keys,
             volumes: Vec::new(),
             snapshots: Vec::new(),
             archived: Vec::new(),
+            twins: Vec::new(),
             uploads: Vec::new(),
             ended: Vec::new(),
             copied: Vec::new(),
@@ -242,6 +256,7 @@ impl House {
             Tier::ALL.into_iter().for_each(|tier| self.restart(tier, FaultPlan::default()));
             self.store = snapshot_store(Tier::Standard, &self.objects, &self.rng);
             self.archive_store = snapshot_store(Tier::Archive, &self.archive_objects, &self.rng);
+            self.twin_store = snapshot_store(Tier::Twins, &self.twin_objects, &self.rng);
             for upload in &mut self.uploads {
                 upload.forget_session();
             }
@@ -274,6 +289,7 @@ impl House {
         let snapshot = match tier {
             Tier::Standard => &self.snapshots[at],
             Tier::Archive => &self.archived[at],
+            Tier::Twins => &self.twins[at].snapshot,
         };
         let failed = refused("read a snapshot");
         let store = self.store_of(tier);
@@ -307,6 +323,7 @@ fn snapshot_store(tier: Tier, objects: &Objects, rng: &Arc<SeededRng>) -> Snapsh
     let key = match tier {
         Tier::Standard => Secret::new([7; 32]),
         Tier::Archive => Secret::new([8; 32]),
+        Tier::Twins => Secret::new([9; 32]),
     };
     let objects = Arc::clone(objects) as Arc<dyn objstore::ObjectStore>;
     SnapshotStore::new(objects, &key, Arc::clone(rng) as Arc<dyn Rng>)

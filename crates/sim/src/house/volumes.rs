@@ -22,6 +22,8 @@ pub(super) struct Volume {
     pub(super) base: Option<(CutId, SnapshotRoot)>,
     /// The data key of the base, by number; another than the volume's until it is sealed anew.
     pub(super) base_key: usize,
+    /// The twin of its base that it was made with, which it keeps for as long as it has that base.
+    pub(super) twin: Option<SnapshotRoot>,
     pub(super) content: Pages,
     /// Snapshots made of it that still exist.
     pub(super) exported: Vec<SnapshotRoot>,
@@ -29,8 +31,13 @@ pub(super) struct Volume {
 
 impl House {
     pub(super) fn create_volume(&mut self) -> Result<(), Refused> {
-        let name = self.name("vol");
         let base = self.pick(self.snapshots.len() + 1).filter(|at| *at < self.snapshots.len());
+        self.create_volume_from(base)
+    }
+
+    /// Creates a volume, empty or from a snapshot, with its twin if it has one.
+    pub(super) fn create_volume_from(&mut self, base: Option<usize>) -> Result<(), Refused> {
+        let name = self.name("vol");
         let base_key = base.map_or(self.rng.below(2) as usize, |at| self.snapshots[at].key);
         let foreign = base.is_some() && self.rng.below(3) == 0;
         let key = if foreign { (base_key + 1) % self.keys.len() } else { base_key };
@@ -41,6 +48,7 @@ impl House {
             key,
             base: base.map(|at| (base_id, self.snapshots[at].root)),
             base_key,
+            twin: base.and_then(|at| self.twin_of(&self.snapshots[at].root)),
             content: base.map_or_else(Pages::new, |at| self.snapshots[at].content.clone()),
             exported: Vec::new(),
             name,
@@ -55,19 +63,24 @@ impl House {
         Engine::create(&*volume.disk, &structure, &*self.rng, &config, &options)
             .map_err(refused_by_volume("create a volume"))?;
         self.outcome.lazy_volumes += u64::from(base.is_some());
+        self.outcome.twin_volumes += u64::from(volume.twin.is_some());
         self.volumes.push(volume);
         self.open_volume(self.volumes.len() - 1)
     }
 
     fn open_volume(&mut self, at: usize) -> Result<(), Refused> {
-        let volume = &mut self.volumes[at];
-        volume.engine = None;
+        self.volumes[at].engine = None;
+        let volume = &self.volumes[at];
         let base = match &volume.base {
             None => None,
             Some((id, root)) => {
                 let foreign = volume.base_key != volume.key;
                 let key = foreign.then(|| Arc::new(self.keys[volume.base_key].duplicate()));
-                Some(Base { id: *id, reader: reader(&self.store, root)?, key })
+                let reader = match &volume.twin {
+                    None => reader(&self.store, root)?,
+                    Some(twin) => self.twin_reader(twin, root)?,
+                };
+                Some(Base { id: *id, reader, key })
             }
         };
         let options =
@@ -76,7 +89,7 @@ impl House {
             (Arc::clone(&volume.disk) as Arc<dyn Disk>, structure(&volume.name));
         let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;
         let engine = Engine::open(disk, structure, rng, EngineConfig::tiny(), options);
-        volume.engine = Some(engine.map_err(refused_by_volume("open a volume"))?);
+        self.volumes[at].engine = Some(engine.map_err(refused_by_volume("open a volume"))?);
         Ok(())
     }
 
@@ -167,6 +180,7 @@ impl House {
         let Some(root) = made? else { return Ok(()) };
         let volume = &mut self.volumes[at];
         (volume.base, volume.base_key) = (Some((id, root)), to);
+        volume.twin = None;
         self.outcome.resealed += 1;
         // What is open still has the key of the old base; what must be opened first has not.
         let Some(mut engine) = volume.engine.take() else { return Ok(()) };

@@ -19,6 +19,8 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
         total.uploads += outcome.uploads;
         total.archived += outcome.archived;
         total.restored += outcome.restored;
+        total.twins += outcome.twins;
+        total.twin_volumes += outcome.twin_volumes;
         total.lazy_volumes += outcome.lazy_volumes;
         total.resealed += outcome.resealed;
         total.resumed += outcome.resumed;
@@ -30,6 +32,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
     // The runs went where they should.
     assert!(total.exports > 20 && total.increments > 5 && total.copies > 5, "{total:?}");
     assert!(total.uploads > 5 && total.lazy_volumes > 10 && total.resumed > 5, "{total:?}");
+    assert!(total.twins > 5 && total.twin_volumes > 2, "{total:?}");
     assert!(total.resealed > 2, "{total:?}");
     assert!(total.archived > 5 && total.restored > 2, "{total:?}");
     assert!(total.packs_deleted > 50 && total.packs_rewritten > 2, "{total:?}");
