@@ -116,6 +116,17 @@ impl BaseReader for RemoteBase {
         Ok(self.run(lba - within)?[within as usize].clone())
     }
 
+    fn read_page_proven(&self, lba: Lba) -> Result<BasePage, SourceError> {
+        let reply = self.link.ask(&Request::ProvenPage { page: lba });
+        match reply.map_err(|error| source_error(error, lba))? {
+            Reply::Pages(pages) => match <[BasePage; 1]>::try_from(pages) {
+                Ok([page]) => Ok(page),
+                Err(_) => Err(source_error(unexpected(), lba)),
+            },
+            _ => Err(source_error(unexpected(), lba)),
+        }
+    }
+
     fn has_block(&self, block: u64) -> Result<bool, SourceError> {
         if let Some(known) = self.cache().blocks.get(&block) {
             return Ok(*known);

@@ -353,6 +353,13 @@ impl Served {
             Request::Punch { offset, length } => disk.punch(offset, length).map_err(failed).err(),
             Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
             Request::Base { first, count } => Some(self.read_base(first, count)),
+            Request::ProvenPage { page } => Some(match &self.base {
+                None => Reply::Failed(Failure::Storage),
+                Some(base) => {
+                    let read = base.reader.read_page_proven(page);
+                    read.map_or_else(|e| base_failed(&e), |page| Reply::Pages(vec![page]))
+                }
+            }),
             Request::HasBlock { block } => Some(match &self.base {
                 None => Reply::Flag(false),
                 Some(base) => {

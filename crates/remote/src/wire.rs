@@ -18,9 +18,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version both sides speak. A welcome of another version is refused.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// What the connection is upgraded to.
-pub const PROTOCOL: &str = "strongroom-attach/2";
+pub const PROTOCOL: &str = "strongroom-attach/3";
 /// Bytes of a volume's file that one request moves.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Pages of a base that one request asks for.
@@ -68,6 +68,11 @@ pub enum Request {
         first: u64,
         /// How many, at most [`BASE_PAGES_MAX`].
         count: u32,
+    },
+    /// A sealed page of the base that did not open: as it is proven without the data key.
+    ProvenPage {
+        /// Its address.
+        page: u64,
     },
     /// Whether the base stores anything in a block.
     HasBlock {
@@ -232,6 +237,7 @@ impl Request {
             Self::Goodbye => frame(9, id, &[]),
             Self::Answer(Ok(answer)) => frame(10, id, &[&encode_answer(answer)]),
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
+            Self::ProvenPage { page } => frame(12, id, &[&page.to_le_bytes()]),
         }
     }
 
@@ -261,6 +267,7 @@ impl Request {
             9 => Self::Goodbye,
             10 => Self::Answer(Ok(decode_answer(&mut r)?)),
             11 => Self::Answer(Err(CallFailure::decode(r.u8()?)?)),
+            12 => Self::ProvenPage { page: r.u64()? },
             _ => return None,
         };
         let in_range = match request {

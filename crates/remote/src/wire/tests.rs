@@ -25,6 +25,7 @@ fn requests() -> Vec<Request> {
         Request::Answer(Ok(EngineAnswer::Size(1 << 40))),
         Request::Answer(Err(CallFailure::CutExists)),
         Request::Answer(Err(CallFailure::WentOn)),
+        Request::ProvenPage { page: 9 },
     ]
 }
 
@@ -93,9 +94,11 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_bytes_of_version_2_stay() {
+fn the_bytes_of_version_3_stay() {
     let write = Request::Write { offset: 0x0102, data: vec![0xaa, 0xbb] }.encode(5);
     assert_eq!(write, [19, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xaa, 0xbb]);
+    let proven = Request::ProvenPage { page: 0x0304 }.encode(6);
+    assert_eq!(proven, [17, 0, 0, 0, 12, 6, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]);
     let Reply::Welcome(welcome) = replies().remove(1) else { unreachable!() };
     let bytes = welcome.encode(0);
     assert_eq!(bytes[..14], [142, 0, 0, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0, VERSION]);

@@ -2,14 +2,16 @@
 //! does; what is fenced is over.
 
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
-use blockstore::page::DataKey;
+use blockstore::live::{Base, CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
+use blockstore::page::{
+    BasePage, BaseReader, DataKey, Lba, PAGE_BYTES, PageOrigin, Salt, SealedPage, SourceError, Tag,
+};
 use blockstore::store::{
     Borrower, EngineAnswer, EngineCall, LentVolume, Store, StoreConfig, StoreError, VolumeHandle,
 };
 use remote::{
-    Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteDisk, Served, SteadyClock,
-    Stream,
+    Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteBase, RemoteDisk, Served,
+    SteadyClock, Stream,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,9 +54,13 @@ impl Bench {
     }
 
     fn lend(&self, epoch: u64, lease_ms: u32) -> Arc<Served> {
+        self.lend_over(epoch, lease_ms, None)
+    }
+
+    fn lend_over(&self, epoch: u64, lease_ms: u32, base: Option<Base>) -> Arc<Served> {
         let away = Arc::new(Away::new(id(), Arc::new(BootClock), lease_ms));
         let loan = self.store.lend(&id(), Arc::clone(&away) as _).unwrap();
-        let served = Arc::new(Served { away, epoch, loan, base: None, plain_key: None });
+        let served = Arc::new(Served { away, epoch, loan, base, plain_key: None });
         *self.served.lock().unwrap() = Some(Arc::clone(&served));
         served
     }
@@ -305,4 +311,48 @@ async fn what_a_server_asked_to_hold_ends_with_its_connection() {
     assert_eq!(ask(stands).await.unwrap(), EngineAnswer::Stands(false));
     assert_eq!(ask(EngineCall::Cuts).await.unwrap(), EngineAnswer::Cuts(vec![]));
     assert_eq!(ask(EngineCall::Size).await.unwrap(), EngineAnswer::Size(SIZE));
+}
+
+/// A base whose pages are damaged unless they are asked for as proven.
+struct Damaged;
+
+fn base_page(lba: Lba, first: u8) -> BasePage {
+    let mut ciphertext = Box::new([7; PAGE_BYTES]);
+    ciphertext[0] = first;
+    let origin = PageOrigin { salt: Salt([1; 32]), position: lba as u32 };
+    BasePage::Sealed(SealedPage { origin, tag: Tag([2; 16]), ciphertext })
+}
+
+impl BaseReader for Damaged {
+    fn read_page(&self, lba: Lba) -> Result<BasePage, SourceError> {
+        Ok(base_page(lba, 0))
+    }
+
+    fn read_page_proven(&self, lba: Lba) -> Result<BasePage, SourceError> {
+        match lba {
+            40 => Err(SourceError::Corrupt { what: "page", block: 0 }),
+            _ => Ok(base_page(lba, 1)),
+        }
+    }
+
+    fn has_block(&self, block: u64) -> Result<bool, SourceError> {
+        Ok(block == 0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_the_base_that_does_not_open_is_asked_for_as_proven() {
+    let bench = Bench::new();
+    let base = Base { id: CutId::new("snap-1").unwrap(), reader: Arc::new(Damaged), key: None };
+    bench.lend_over(1, LEASE_MS, Some(base));
+    let (link, _) = link(&bench).await;
+    let base = RemoteBase::new(link);
+    blocking(move || {
+        assert_eq!(base.read_page(39).unwrap(), base_page(39, 0));
+        assert_eq!(base.read_page_proven(39).unwrap(), base_page(39, 1));
+        assert!(matches!(base.read_page_proven(40), Err(SourceError::Corrupt { .. })));
+        assert!(base.has_block(0).unwrap() && !base.has_block(1).unwrap());
+    })
+    .await;
+    bench.take_back().await;
 }
