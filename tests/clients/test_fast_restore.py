@@ -1,5 +1,6 @@
 """Fast snapshot restore with stock clients: states, credits over a moved clock, and `kill -9`."""
 
+import json
 import sqlite3
 import time
 
@@ -101,6 +102,9 @@ def test_states_credits_and_the_end_of_a_share(own_server):
     assert [is_fast(owner, volume) for volume in (lazy, fast, late)] == [False, True, False]
     assert_holds(owner, host, fast)
     assert_holds(owner, host, late)
+    [twin] = json.loads(server.admin("twins", "--json"))
+    assert (twin["SnapshotId"], twin["AccountId"], twin["Progress"]) == (snapshot, owner.id, 100)
+    assert twin["Volumes"] == [fast]
 
     blank = create_volume(owner, "--size", "1")
     plain = [create_snapshot(owner, blank) for _ in range(5)]
@@ -125,6 +129,8 @@ def test_states_credits_and_the_end_of_a_share(own_server):
     # What was made keeps what it was made from.
     owner.aws("ec2", "delete-snapshot", "--snapshot-id", snapshot)
     assert_holds(owner, host, fast)
+    kept = [twin for twin in json.loads(server.admin("twins", "--json")) if twin["SnapshotId"] is None]
+    assert [twin["Volumes"] for twin in kept] == [[fast]]
     unnamed_bytes(server, "twins")
 
 

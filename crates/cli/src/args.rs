@@ -377,6 +377,17 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Shows the second copies that fast snapshot restore keeps: how much of each is made, and the
+    /// volumes that read it. A copy that nobody wants for new volumes any more is shown without a snapshot
+    /// until the last of them is gone.
+    Twins {
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// The seal: the secret that opens the root of trust.
     #[command(subcommand)]
     Seal(SealCommand),

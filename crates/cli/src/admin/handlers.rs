@@ -3,7 +3,7 @@
 use super::socket::Desk;
 use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
-    TrailQuery, UsageLine,
+    TrailQuery, TwinLine, UsageLine,
 };
 use super::{backup, root};
 use crate::serve::{Issued, Nbd};
@@ -17,6 +17,7 @@ use identity::account;
 use identity::oidc;
 use identity::web_identity::KeySet;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::Trail(query) => trail(world, query).await,
         Request::Collections { region, limit } => collections(world, &region, limit).await,
         Request::Usage { region } => usage(world, &region).await,
+        Request::Twins { region } => twins(world, &region).await,
         Request::SealRotate { to } => root::rotate_seal(desk, to).await,
         Request::DomainKeyRotate { region } => root::rotate_domain_keys(desk, region).await,
         Request::BackupCreate { to, recovery } => backup::create(desk, to, recovery).await,
@@ -130,6 +132,38 @@ async fn usage(world: &Arc<World>, region: &str) -> Result<Value, String> {
         bytes: row.bytes,
     };
     let lines: Vec<UsageLine> = found.map_err(sentence)?.into_iter().map(line).collect();
+    serde_json::to_value(lines).map_err(sentence)
+}
+
+async fn twins(world: &Arc<World>, region: &str) -> Result<Value, String> {
+    let region = Region::parse(region).map_err(sentence)?;
+    let found = world
+        .db
+        .read(move |tx| {
+            let twins = ebs::twin::list_all(tx, &region)?;
+            Ok::<_, ebs::Error>((twins, ebs::twin::read_by_volume(tx, &region)?))
+        })
+        .await;
+    let (twins, read) = found.map_err(sentence)?;
+    let mut readers: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    for (volume, root) in read {
+        readers.entry(root).or_default().push(volume.to_string());
+    }
+    let mut lines: Vec<TwinLine> = twins
+        .into_iter()
+        .map(|twin| TwinLine {
+            volumes: twin.root.and_then(|root| readers.remove(&root)).unwrap_or_default(),
+            snapshot_id: Some(twin.snapshot.to_string()),
+            account_id: Some(twin.account.to_string()),
+            progress: twin.progress,
+        })
+        .collect();
+    lines.extend(readers.into_values().map(|volumes| TwinLine {
+        snapshot_id: None,
+        account_id: None,
+        progress: 100,
+        volumes,
+    }));
     serde_json::to_value(lines).map_err(sentence)
 }
 

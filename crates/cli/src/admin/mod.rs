@@ -60,6 +60,9 @@ pub(crate) enum Request {
     Usage {
         region: String,
     },
+    Twins {
+        region: String,
+    },
     SealRotate {
         to: SealSource,
     },
@@ -125,6 +128,20 @@ pub(crate) struct UsageLine {
     pub(crate) ended_ms: i64,
     pub(crate) hours: u32,
     pub(crate) bytes: u64,
+}
+
+/// A line of `twins --json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TwinLine {
+    /// Absent once no new volume is made with it.
+    pub(crate) snapshot_id: Option<String>,
+    /// The snapshot's owner; absent with it.
+    pub(crate) account_id: Option<String>,
+    /// Percent of it that is made and proven.
+    pub(crate) progress: u32,
+    /// The volumes that read it.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// A new account with its root credentials, as `account create --json` prints it.
@@ -238,6 +255,10 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
             let request = Request::Usage { region: region.to_string() };
             show(&mut out, ask(dir, &request)?, (!json).then_some(print_usage))?;
         }
+        AdminCommand::Twins { region, json } => {
+            let request = Request::Twins { region: region.to_string() };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(print_twins))?;
+        }
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
         AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,
         AdminCommand::DomainKey(command) => root::domain_key(&mut out, dir, command)?,
@@ -293,6 +314,16 @@ fn print_usage(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Fail
         let UsageLine { kind, account_id, snapshot_id, ended_ms, hours, bytes } = line;
         let when = Timestamp(*ended_ms).iso_millis();
         writeln!(out, "{when}  {kind}  {account_id}  {snapshot_id}  {hours} h  {bytes} bytes")?;
+    }
+    Ok(())
+}
+
+fn print_twins(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Failure> {
+    let lines: Vec<TwinLine> = read(value)?;
+    for TwinLine { snapshot_id, account_id, progress, volumes } in &lines {
+        let account = account_id.as_deref().unwrap_or("-");
+        let snapshot = snapshot_id.as_deref().unwrap_or("-");
+        writeln!(out, "{account:12}  {snapshot:22}  {progress:3} %  {}", volumes.join(" "))?;
     }
     Ok(())
 }
