@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use super::load::{self, Load, Pace};
 use super::process::Process;
+use super::stops;
 use super::strongroom::Strongroom;
 use super::{machine, python, report};
+use crate::command;
 
 /// How long moto may take to start, in hundredths of a second.
 const START_CENTISECONDS_MAX: u32 = 6000;
@@ -73,17 +75,20 @@ pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
     ];
     let outcome = measure(options, &targets);
     let forging = forging(options, &targets[0]);
+    // The servers end here.
     let names = targets.map(|target| target.name);
+    let stops = stops::measure(SERVER_PROCESSOR, options.rounds, options.seconds);
     let command = format!(
         "cargo xtask bench api --rounds {} --seconds {} --connections {}",
         options.rounds, options.seconds, options.connections
     );
     let tools = python::PACKAGES.map(str::to_owned);
     let section = format!(
-        "{}\n\n{}\n{}",
+        "{}\n\n{}\n{}\n{}",
         machine::describe(&command, &tools)?,
         table(&names, &outcome?),
-        forging?
+        forging?,
+        stops?
     );
     println!("{section}");
     if options.record { report::record("api", &section) } else { Ok(()) }
@@ -92,13 +97,11 @@ pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
 /// Keeps this process, which makes the load, off the servers' processor.
 fn pin(process: u32) -> Result<(), String> {
     let mut taskset = Command::new("taskset");
-    let id = process.to_string();
-    let status =
-        taskset.args(["-a", "-c", "-p", LOAD_PROCESSOR, &id]).stdout(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("taskset (util-linux) cannot use two processors: {other:?}")),
-    }
+    command::run(
+        taskset
+            .args(["-a", "-c", "-p", LOAD_PROCESSOR, &process.to_string()])
+            .stdout(Stdio::null()),
+    )
 }
 
 fn moto() -> Result<Target, String> {

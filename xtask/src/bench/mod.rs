@@ -12,6 +12,7 @@ mod python;
 mod report;
 mod server;
 mod snapshot;
+mod stops;
 mod strongroom;
 mod swept;
 
