@@ -2,6 +2,8 @@
 //!
 //! A record of such a call is one append to a file of the server, shared with the records of all calls
 //! that wait at that moment: one write and one flush for all of them. A thread of its own does that.
+//! It begins when a thread that serves calls has been through all that were ready, and no sooner: what
+//! comes alone is written at once, and what comes in a crowd is written as one.
 //! From there the records go into the rows in the background ([`crate::bundle`]), and only what is
 //! not yet there stays in the journal. A server that starts reads what the run before left and brings
 //! it to the rows first ([`recover`]).
@@ -28,18 +30,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 /// Bytes of a segment on a server.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Durable records that wait for the rows, in bytes. Beyond it calls wait too.
 const BACKLOG_BYTES_MAX: usize = 64 << 20;
-/// When so many calls shared a flush, the next flush waits for as many.
-const GATHER_FROM: usize = 4;
-/// How long it waits for them.
-const GATHER_TIME: Duration = Duration::from_millis(1);
-
 /// Why a record is not in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
@@ -119,6 +115,8 @@ impl Default for Pending {
 #[derive(Default)]
 struct State {
     pending: Pending,
+    /// Whoever brought a record of those pending has looked after the other calls that were ready.
+    ripe: bool,
     /// The writer sleeps and wants to be woken.
     idle: bool,
     closed: bool,
@@ -141,6 +139,22 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds the journal")
+    }
+}
+
+/// Has the writer begin when it goes.
+struct Ripening<'a>(&'a Shared);
+
+impl Drop for Ripening<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.pending.waiting.is_empty() {
+            return;
+        }
+        state.ripe = true;
+        if std::mem::take(&mut state.idle) {
+            self.0.work.notify_one();
+        }
     }
 }
 
@@ -221,10 +235,11 @@ impl Journal {
                 state.pending.records.push(Kept { facts, json: end - json.len()..end });
             }
             state.pending.waiting.push(sender);
-            if std::mem::take(&mut state.idle) {
-                self.shared.work.notify_one();
-            }
         }
+        // Also when the caller is dropped meanwhile: others' records lie beside this one.
+        let ripening = Ripening(&self.shared);
+        tokio::task::yield_now().await;
+        drop(ripening);
         answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
@@ -301,9 +316,8 @@ impl Writer {
     }
 
     fn run(mut self, mut media: Box<dyn Media>, shared: &Shared) {
-        let mut together = 0;
-        while let Some(pending) = Self::gather(shared, together) {
-            together = pending.waiting.len();
+        while let Some(pending) = Self::gather(shared) {
+            let calls = pending.waiting.len();
             let Pending { bytes, records, waiting } = pending;
             let written = self.write(&mut *media, bytes, records.len());
             let outcome = written.map(|bytes| {
@@ -316,7 +330,7 @@ impl Writer {
             match &outcome {
                 Ok(()) => shared.fresh.notify_one(),
                 Err(error) => {
-                    tracing::error!(%error, calls = together, "the trail could not be kept")
+                    tracing::error!(%error, calls, "the trail could not be kept")
                 }
             }
             for caller in waiting {
@@ -328,27 +342,22 @@ impl Writer {
     }
 
     /// The calls of the next batch; `None` when the journal is closed and nothing waits.
-    fn gather(shared: &Shared, together: usize) -> Option<Pending> {
-        const HELD: &str = "no code panics while it holds the journal";
+    fn gather(shared: &Shared) -> Option<Pending> {
         let mut state = shared.state();
         loop {
             let empty = state.pending.waiting.is_empty();
             if empty && state.closed {
                 return None;
             }
-            let full = state.backlog_bytes > BACKLOG_BYTES_MAX && !state.closed;
-            if !empty && !full {
+            let full = state.backlog_bytes > BACKLOG_BYTES_MAX;
+            if !empty && (state.closed || state.ripe && !full) {
                 break;
             }
-            state.idle = empty;
-            state = shared.work.wait(state).expect(HELD);
+            state.idle = !full;
+            state = shared.work.wait(state).expect("no code panics while it holds the journal");
             state.idle = false;
         }
-        if together >= GATHER_FROM && state.pending.waiting.len() < together {
-            drop(state);
-            std::thread::sleep(GATHER_TIME);
-            state = shared.state();
-        }
+        state.ripe = false;
         Some(std::mem::take(&mut state.pending))
     }
 
