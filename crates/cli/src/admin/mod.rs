@@ -201,28 +201,7 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
     let dir = &options.data_dir;
     let mut out = std::io::stdout().lock();
     match &options.command {
-        AdminCommand::Account(AccountCommand::Create { name, json }) => {
-            let value = ask(dir, &Request::AccountCreate { name: name.clone() })?;
-            if *json {
-                writeln!(out, "{value}")?;
-            } else {
-                let new: NewAccount = read(value)?;
-                writeln!(out, "account     {}", new.account_id)?;
-                writeln!(out, "access key  {}", new.access_key_id)?;
-                writeln!(out, "secret key  {}", new.secret_access_key)?;
-            }
-        }
-        AdminCommand::Account(AccountCommand::List { json }) => {
-            let value = ask(dir, &Request::AccountList)?;
-            if *json {
-                writeln!(out, "{value}")?;
-            } else {
-                let rows: Vec<AccountRow> = read(value)?;
-                for row in rows {
-                    writeln!(out, "{}  {}", row.account_id, row.name)?;
-                }
-            }
-        }
+        AdminCommand::Account(command) => account(&mut out, dir, command)?,
         AdminCommand::Host(HostCommand::Create { account, az, name, remote, json }) => {
             let request = Request::HostCreate {
                 account: account.to_string(),
@@ -266,6 +245,34 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Env { account, region } => {
             let value = ask(dir, &Request::Env { account: account.to_string() })?;
             print_env(&mut out, &read(value)?, region)?;
+        }
+    }
+    Ok(())
+}
+
+fn account(out: &mut dyn Write, dir: &Path, command: &AccountCommand) -> Result<(), Failure> {
+    match command {
+        AccountCommand::Create { name, json } => {
+            let value = ask(dir, &Request::AccountCreate { name: name.clone() })?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let new: NewAccount = read(value)?;
+                writeln!(out, "account     {}", new.account_id)?;
+                writeln!(out, "access key  {}", new.access_key_id)?;
+                writeln!(out, "secret key  {}", new.secret_access_key)?;
+            }
+        }
+        AccountCommand::List { json } => {
+            let value = ask(dir, &Request::AccountList)?;
+            if *json {
+                writeln!(out, "{value}")?;
+            } else {
+                let rows: Vec<AccountRow> = read(value)?;
+                for row in rows {
+                    writeln!(out, "{}  {}", row.account_id, row.name)?;
+                }
+            }
         }
     }
     Ok(())
