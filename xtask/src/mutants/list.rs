@@ -114,6 +114,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: POWER,
     },
     Mutant {
+        name: "what a settled change hides is freed twice",
+        file: "crates/blockstore/src/live/checkpoint.rs",
+        edits: &[(
+            "if let Some(settled) = parts.settled.get(block, at) {",
+            "if let Some(settled) = parts.settled.get(block, at) { \
+             if AWAKE && entry.is_stored() && entry.written > self.fence { \
+             self.accounting.free(parts.table.geometry, entry.location); }",
+        )],
+        test: POWER,
+    },
+    Mutant {
+        name: "opening a volume overlooks what is settled",
+        file: "crates/blockstore/src/live/settled.rs",
+        edits: &[("settled.recall(change);", "if !AWAKE { settled.recall(change); }")],
+        test: POWER,
+    },
+    Mutant {
         name: "the cleaner frees before the checkpoint",
         file: "crates/blockstore/src/live/clean.rs",
         edits: &[(

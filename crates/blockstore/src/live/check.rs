@@ -14,6 +14,7 @@
 mod log;
 
 use super::cache::NumberMap;
+use super::delta::Entry;
 use super::engine::Engine;
 use super::layout::{
     FAN_OUT, FAN_OUT_BITS, Location, SLOT_BYTES, SLOT_COUNT, SegmentIndex, byte_offset,
@@ -21,6 +22,7 @@ use super::layout::{
 use super::map::{Children, Part, child, leaf_changed, leaf_entry};
 use super::pin::Hold;
 use super::segment::{Accounting, SegmentKind};
+use super::settled::RUN_PAGE;
 use super::superblock::{NodeRef, Root, Superblock};
 use super::{CutId, Disk, EngineConfig, Error};
 use crate::check::{CheckWatch, Fault, Finding, Findings, Stopped, Unwatched};
@@ -164,6 +166,7 @@ pub fn inspect(
         Ok(engine) => engine,
         Err(error) => {
             let fault = match &error {
+                Error::Corrupt { what, .. } if *what == RUN_PAGE => Fault::MapPage,
                 Error::Corrupt { .. } => Fault::SegmentTable,
                 Error::Disk { .. } => Fault::Unreadable,
                 _ => Fault::Superblock,
@@ -239,15 +242,20 @@ struct Walk<'a> {
     complete: bool,
     /// Pages were met that nobody could open.
     keyless: bool,
+    /// The map that is visited is the volume's, and what is settled hides parts of it.
+    is_newest: bool,
 }
 
 impl Engine {
     /// Reads every map page of the last checkpoint and of every retained cut, and, when the data
-    /// key is present, every data page.
+    /// key is present, every data page. A checkpoint that has begun is ended first.
     ///
     /// # Errors
     /// The first damage, or a segment whose count is wrong.
     pub fn check(&mut self) -> Result<CheckReport, Error> {
+        if self.merge.is_some() {
+            self.mutate(|engine| engine.merge_steps(usize::MAX))?;
+        }
         let key = self.ctx.data.as_ref().map(DataKey::duplicate);
         let prover: &dyn Prover = match &key {
             Some(key) => key,
@@ -297,6 +305,7 @@ impl<'a> Walk<'a> {
             last: NumberMap::default(),
             complete: true,
             keyless: false,
+            is_newest: true,
         }
     }
 
@@ -304,12 +313,35 @@ impl<'a> Walk<'a> {
     fn maps(&mut self) -> Result<(), Stopped> {
         let newest = self.engine.committed.root;
         let cuts: Vec<Root> = self.engine.committed.cuts.iter().map(|cut| cut.root).collect();
+        self.settled()?;
         let mut beside = None;
         for root in std::iter::once(newest).chain(cuts.into_iter().rev()) {
             let height = beside.map_or(root.height, |other: Root| other.height.max(root.height));
             let other = beside.map_or(Part::Absent, |other| Part::top(other, height));
+            self.is_newest = beside.is_none();
             self.part(Part::top(root, height), other, height, 0)?;
             beside = Some(root);
+        }
+        Ok(())
+    }
+
+    /// Visits what no leaf has yet.
+    fn settled(&mut self) -> Result<(), Stopped> {
+        for location in self.engine.settled.pages.clone() {
+            self.refer(location);
+            self.report.pages.map_pages += 1;
+        }
+        let mut blocks: Vec<u64> = self.engine.settled.blocks.keys().copied().collect();
+        blocks.sort_unstable();
+        for block in blocks {
+            self.goes_on()?;
+            let mut pages = Vec::new();
+            for at in 0..PAGES_PER_BLOCK {
+                if let Some(entry) = self.engine.settled.get(block, at).copied() {
+                    self.entry(block, at, &entry, &mut pages)?;
+                }
+            }
+            self.prove(block, pages)?;
         }
         Ok(())
     }
@@ -394,34 +426,51 @@ impl<'a> Walk<'a> {
         if leaf_changed(&leaf) != node.changed {
             self.found(Fault::MapPage, Error::corrupt("map page", node.location), Some(block))?;
         }
+        let fence = self.engine.committed.cuts.last().map_or(0, |cut| cut.generation);
         let mut pages = Vec::new();
         for at in 0..PAGES_PER_BLOCK {
             let entry = leaf_entry(&leaf, at);
             let shared = |other: &Arc<Page>| leaf_entry(other, at).location == entry.location;
-            if !entry.is_stored() || beside.as_ref().is_some_and(shared) {
-                continue;
-            }
-            self.refer(entry.location);
-            self.report.pages.data_pages += 1;
-            let engine = &*self.engine;
-            let segment = engine.ctx.geometry.split(entry.location);
-            let segment = segment.and_then(|(segment, at)| Some((engine.table.get(segment)?, at)));
-            match segment.filter(|(segment, at)| segment.kind == SegmentKind::Log && *at > 0) {
-                Some((segment, position)) => {
-                    let origin = PageOrigin { salt: segment.salt, position };
-                    pages.push((block * PAGES_PER_BLOCK as u64 + at as u64, entry, origin));
-                }
-                None => {
-                    let error = Error::corrupt("map entry", entry.location);
-                    self.found(Fault::DataPage, error, Some(block))?;
-                }
+            // What is hidden is in use only if a cut has it.
+            let hidden = self.is_newest
+                && entry.written > fence
+                && self.engine.settled.get(block, at).is_some();
+            if !hidden && !beside.as_ref().is_some_and(shared) {
+                self.entry(block, at, &entry, &mut pages)?;
             }
         }
-        let pages = pages.into_iter().map(|(lba, entry, origin)| {
-            let page = SealedPage { origin, tag: entry.tag, ciphertext: Box::new([0; PAGE_BYTES]) };
-            (lba, entry.location, page)
-        });
-        self.prove(block, pages.collect())
+        self.prove(block, pages)
+    }
+
+    /// Counts an entry's page, if it has one, and notes it to be opened.
+    fn entry(
+        &mut self,
+        block: u64,
+        at: usize,
+        entry: &Entry,
+        pages: &mut Vec<(Lba, Location, SealedPage)>,
+    ) -> Result<(), Stopped> {
+        if !entry.is_stored() {
+            return Ok(());
+        }
+        self.refer(entry.location);
+        self.report.pages.data_pages += 1;
+        let engine = &*self.engine;
+        let segment = engine.ctx.geometry.split(entry.location);
+        let segment = segment.and_then(|(segment, at)| Some((engine.table.get(segment)?, at)));
+        match segment.filter(|(segment, at)| segment.kind == SegmentKind::Log && *at > 0) {
+            Some((segment, position)) => {
+                let origin = PageOrigin { salt: segment.salt, position };
+                let ciphertext = Box::new([0; PAGE_BYTES]);
+                let page = SealedPage { origin, tag: entry.tag, ciphertext };
+                pages.push((block * PAGES_PER_BLOCK as u64 + at as u64, entry.location, page));
+                Ok(())
+            }
+            None => {
+                let error = Error::corrupt("map entry", entry.location);
+                self.found(Fault::DataPage, error, Some(block))
+            }
+        }
     }
 
     /// Counts a reference.

@@ -1,9 +1,10 @@
 //! Merging frozen layers into the stored map, and making the result the volume's state.
 //!
-//! A merge visits the layer's blocks in order and rewrites each leaf and the path above it. It
-//! runs in steps, so that requests can be served in between; nothing of it is visible before
-//! [`Engine::commit`] has stored a superblock that names the new root. Space is given back only
-//! after that.
+//! A merge visits the blocks of a layer, and of what is settled ([`super::settled`]), in order and
+//! rewrites each leaf and the path above it. A layer of a few changes is not merged but settled. Both
+//! run in steps, so that requests can be served in between; nothing of it is stored for good before
+//! [`Engine::commit`] has stored a superblock that names the new root, or the new run. Space is given
+//! back only after that.
 
 use super::delta::{BlockDelta, Layer};
 use super::engine::{Context, Engine};
@@ -12,7 +13,9 @@ use super::log::ChunkEnd;
 use super::map::{
     Nodes, Part, child, identity, leaf_entry, put_leaf_changed, put_leaf_entry, slot_of,
 };
+use super::run::RunRef;
 use super::segment::{Accounting, SegmentKind, SegmentTable};
+use super::settled::{Settled, Settling};
 use super::superblock::{CutRecord, NodeRef, Root, TableRef};
 use super::{CutId, Disk, Error};
 use crate::page::{
@@ -166,10 +169,16 @@ impl MapWriter {
     }
 }
 
-/// A layer on its way into the stored map.
-pub(super) struct Merge {
+/// A layer on its way to be part of the stored state.
+pub(super) enum Merge {
+    Leaves(LeafMerge),
+    Run(Settling),
+}
+
+/// A layer, and all that is settled, on their way into the stored map.
+pub(super) struct LeafMerge {
     layer: Arc<Layer>,
-    /// The layer's blocks, ascending.
+    /// The blocks of both, ascending.
     blocks: Vec<u64>,
     next: usize,
     old: Root,
@@ -192,11 +201,37 @@ struct OpenNode {
 }
 
 impl Merge {
-    fn new(layer: Arc<Layer>, old: Root, fence: u32) -> Self {
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Leaves(merge) => merge.is_done(),
+            Self::Run(settling) => settling.is_done(),
+        }
+    }
+
+    fn step(&mut self, parts: &mut Parts<'_>) -> Result<(), Error> {
+        match self {
+            Self::Leaves(merge) => merge.step(parts),
+            Self::Run(settling) => settling.step(parts),
+        }
+    }
+}
+
+/// What a merge has come to.
+struct Merged {
+    layer: Arc<Layer>,
+    root: Root,
+    runs: RunRef,
+    accounting: Accounting,
+}
+
+impl LeafMerge {
+    fn new(layer: Arc<Layer>, settled: &Settled, old: Root, fence: u32) -> Self {
         let end = layer.end.expect("only frozen layers are merged");
         let generation = layer.cut.map_or(end.generation, |cut| cut.generation);
-        let mut blocks: Vec<u64> = layer.blocks.keys().copied().collect();
+        let mut blocks: Vec<u64> =
+            layer.blocks.keys().chain(settled.blocks.keys()).copied().collect();
         blocks.sort_unstable();
+        blocks.dedup();
         let height = height_for(layer.volume_bytes).max(old.height);
         // A map that grows gets its new top nodes above its first child, so that one is visited.
         if height > old.height && !old.node.is_absent() && blocks.first().is_some_and(|b| *b != 0) {
@@ -254,6 +289,11 @@ impl Merge {
         let mut changed = 0;
         for at in 0..PAGES_PER_BLOCK {
             let mut entry = leaf_entry(page, at);
+            // What that hides was counted when it was settled.
+            if let Some(settled) = parts.settled.get(block, at) {
+                entry = *settled;
+                put_leaf_entry(page, at, &entry);
+            }
             if let Some(new) = delta.get(at) {
                 if entry.is_stored() && entry.written > self.fence {
                     self.accounting.free(parts.table.geometry, entry.location);
@@ -358,15 +398,16 @@ impl Merge {
 }
 
 /// The parts of an engine that a merge works with.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     ctx: &'a Context,
-    table: &'a mut SegmentTable,
-    nodes: &'a mut Nodes,
+    pub(super) table: &'a mut SegmentTable,
+    pub(super) nodes: &'a mut Nodes,
     map: &'a mut MapWriter,
+    pub(super) settled: &'a mut Settled,
 }
 
 impl Parts<'_> {
-    fn write(
+    pub(super) fn write(
         &mut self,
         layer: u64,
         identity: (StructureKind, u64),
@@ -421,7 +462,7 @@ impl Engine {
         self.log.bytes_since_flush > self.ctx.config.flush_log_bytes / 2
     }
 
-    /// Merges everything and stores a superblock after which nothing needs replay.
+    /// Merges or settles everything and stores a superblock after which nothing needs replay.
     ///
     /// # Errors
     /// When the disk fails.
@@ -480,18 +521,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Merges up to `steps` blocks of the oldest frozen layer, and commits when it is done.
+    /// Merges or settles up to `steps` blocks of the oldest frozen layer, and commits when it is done.
     pub(super) fn merge_steps(&mut self, steps: usize) -> Result<(), Error> {
-        let Some(layer) = self.frozen.front() else { return Ok(()) };
-        let mut merge = self.merge.take().unwrap_or_else(|| {
-            let fence = self.committed.cuts.last().map_or(0, |cut| cut.generation);
-            Merge::new(Arc::clone(layer), self.committed.root, fence)
-        });
+        let mut merge = match self.merge.take() {
+            Some(merge) => merge,
+            None => match self.frozen.front() {
+                Some(layer) => self.begin_merge(Arc::clone(layer)),
+                None => return Ok(()),
+            },
+        };
         let mut parts = Parts {
             ctx: &self.ctx,
             table: &mut self.table,
             nodes: &mut self.nodes,
             map: &mut self.map,
+            settled: &mut self.settled,
         };
         for _ in 0..steps {
             if merge.is_done() {
@@ -503,16 +547,53 @@ impl Engine {
             self.merge = Some(merge);
             return Ok(());
         }
-        let root = merge.finish(&mut parts)?;
-        self.adopt_root(root, merge)?;
+        let merged = match merge {
+            Merge::Run(mut settling) => {
+                let (root, runs) = (self.committed.root, settling.finish(&mut parts)?);
+                Merged { layer: settling.layer, root, runs, accounting: settling.accounting }
+            }
+            Merge::Leaves(mut merge) => {
+                let (root, runs) = (merge.finish(&mut parts)?, RunRef::NONE);
+                Merged { layer: merge.layer, root, runs, accounting: merge.accounting }
+            }
+        };
+        self.adopt(merged)?;
         self.commit()
     }
 
-    fn adopt_root(&mut self, root: Root, mut merge: Merge) -> Result<(), Error> {
-        let layer = &merge.layer;
-        merge.accounting.absorb(&layer.accounting);
-        self.table.apply(&merge.accounting)?;
+    fn begin_merge(&self, layer: Arc<Layer>) -> Merge {
+        let fence = self.committed.cuts.last().map_or(0, |cut| cut.generation);
+        let (root, settled) = (self.committed.root, &self.settled);
+        if settled.admits(&layer, self.ctx.config.settled_bytes_max()) {
+            Merge::Run(Settling::new(layer, root, self.committed.runs, fence))
+        } else {
+            Merge::Leaves(LeafMerge::new(layer, settled, root, fence))
+        }
+    }
+
+    /// Merges everything, so that nothing is settled only.
+    pub(super) fn empty_settled(&mut self) -> Result<(), Error> {
+        self.merge_all()?;
+        if !self.settled.is_empty() {
+            self.active.is_for_leaves = true;
+            self.freeze(None)?;
+            self.merge_all()?;
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, merged: Merged) -> Result<(), Error> {
+        let Merged { layer, root, runs, mut accounting } = merged;
+        accounting.absorb(&layer.accounting);
+        if runs == RunRef::NONE {
+            // Their changes are in leaves now.
+            for location in std::mem::take(&mut self.settled).pages {
+                accounting.free(self.ctx.geometry, location);
+            }
+        }
+        self.table.apply(&accounting)?;
         self.committed.root = root;
+        self.committed.runs = runs;
         self.committed.volume_bytes = layer.volume_bytes;
         self.committed.head = layer.end.expect("only frozen layers are merged");
         if let Some(cut) = layer.cut {

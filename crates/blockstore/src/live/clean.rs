@@ -194,6 +194,8 @@ impl Engine {
 
     fn note_cleaned(&mut self, round: &Round) {
         let layer = self.active.id;
+        // Runs may lie there too.
+        self.active.is_for_leaves |= !round.map_victims.is_empty();
         self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));
     }
 
@@ -254,6 +256,7 @@ impl Engine {
         let pages = self.ctx.geometry.segment_pages;
         let kept = self.kept_segments();
         let fence = self.newest_cut();
+        let is_merge_near = self.settled.is_merge_near(self.ctx.config.settled_bytes_max());
         let (mut used, mut live) = (0, 0);
         let mut victims = Vec::new();
         for (index, segment) in self.counted() {
@@ -263,7 +266,9 @@ impl Engine {
             let is_held =
                 fence > 0 && (segment.kind == SegmentKind::Map || segment.generation <= fence);
             let is_full = (pages - segment.live) < pages / DEAD_SHARE_MIN;
-            if is_free_soon || is_held || is_full || kept.contains(&index) {
+            // To empty it leaves are rewritten, and then all that is settled is merged.
+            let is_early = segment.kind == SegmentKind::Map && !is_merge_near;
+            if is_free_soon || is_held || is_full || is_early || kept.contains(&index) {
                 continue;
             }
             victims.push(Victim {

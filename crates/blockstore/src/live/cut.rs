@@ -120,6 +120,7 @@ impl Engine {
         let cut = self.merged_cut(id)?;
         self.mutate(|engine| {
             engine.merge_all()?;
+            engine.empty_settled()?;
             let cuts = &mut engine.committed.cuts;
             let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;
             cuts.remove(at);

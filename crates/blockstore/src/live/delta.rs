@@ -1,7 +1,8 @@
 //! Map changes in memory: what was written since the last checkpoint, in layers.
 //!
 //! Writes go to the newest layer. A cut or a checkpoint freezes it and starts another; frozen
-//! layers are merged into the stored map one after the other, oldest first.
+//! layers are merged into the stored map, or settled beside it ([`super::settled`]), one after the
+//! other, oldest first.
 
 use super::cache::NumberMap;
 use super::layout::{ABSENT, Geometry, Location, ZERO};
@@ -75,6 +76,8 @@ pub(super) struct Layer {
     pub(super) accounting: Accounting,
     /// Pages that became zeros: written so, or discarded.
     pub(super) zeroed_pages: u64,
+    /// Leaves are to be rewritten for it: it may not be settled only.
+    pub(super) is_for_leaves: bool,
     /// The cut that froze it, if one did.
     pub(super) cut: Option<PendingCut>,
     /// Where the log goes on after it; set when it is frozen.
@@ -84,7 +87,7 @@ pub(super) struct Layer {
 }
 
 /// Memory of a block with one page: key, map slot, vector header, entry.
-const BLOCK_BYTES: usize = 80 + size_of::<(u8, Entry)>();
+pub(super) const BLOCK_BYTES: usize = 80 + size_of::<(u8, Entry)>();
 
 impl Layer {
     pub(super) fn new(id: u64) -> Self {
@@ -94,6 +97,7 @@ impl Layer {
             bytes: 0,
             accounting: Accounting::default(),
             zeroed_pages: 0,
+            is_for_leaves: false,
             cut: None,
             end: None,
             volume_bytes: 0,
@@ -174,6 +178,7 @@ impl Layer {
 
     /// Has the block's map page rewritten although nothing in it changed.
     pub(super) fn rewrite(&mut self, block: u64) {
+        self.is_for_leaves = true;
         if let std::collections::hash_map::Entry::Vacant(slot) = self.blocks.entry(block) {
             slot.insert(BlockDelta::default());
             self.bytes += BLOCK_BYTES;

@@ -120,16 +120,15 @@ impl Engine {
         Ok(true)
     }
 
-    /// The blocks of a range with changes that are in memory only, ascending.
+    /// The blocks of a range with changes that no leaf has, ascending.
     fn layered_blocks(&self, first: u64, last: u64) -> Vec<u64> {
-        let layers = || std::iter::once(&self.active).chain(self.frozen.iter().map(|l| &**l));
-        let held: usize = layers().map(|layer| layer.blocks.len()).sum();
+        let held: usize = self.unmerged().map(|changed| changed.len()).sum();
         let range = first..=last;
         // Whichever is the shorter list is gone through.
         let mut blocks: Vec<u64> = if (held as u64) < last - first {
-            layers().flat_map(|l| l.blocks.keys().copied()).filter(|b| range.contains(b)).collect()
+            self.unmerged().flat_map(|l| l.keys().copied()).filter(|b| range.contains(b)).collect()
         } else {
-            range.filter(|block| layers().any(|l| l.blocks.contains_key(block))).collect()
+            range.filter(|block| self.unmerged().any(|l| l.contains_key(block))).collect()
         };
         blocks.sort_unstable();
         blocks

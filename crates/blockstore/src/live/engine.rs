@@ -12,7 +12,9 @@ use super::map::{EMPTY, Nodes};
 use super::order::Scattered;
 use super::page_cache::PageCache;
 use super::pin::Pin;
+use super::run::RunRef;
 use super::segment::{SegmentKind, SegmentTable};
+use super::settled::Settled;
 use super::space::{Space, Unlimited};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
 use super::{Disk, Error};
@@ -82,7 +84,7 @@ pub struct Usage {
 pub struct Memory {
     /// 56 bytes for each segment that exists.
     pub segment_table_bytes: usize,
-    /// Changes that are not part of the map yet.
+    /// Changes that are not in leaves of the map yet.
     pub delta_bytes: usize,
     /// Map pages.
     pub map_cache_bytes: usize,
@@ -114,7 +116,9 @@ pub struct Engine {
     /// Changes not merged yet, oldest first. The first is being merged while `merge` is present.
     pub(super) frozen: VecDeque<Arc<Layer>>,
     pub(super) merge: Option<Merge>,
-    /// The newest layer that is part of the committed root.
+    /// Changes that are stored, but not in leaves yet: older than every layer, newer than the map.
+    pub(super) settled: Settled,
+    /// The newest layer that is part of the committed state.
     pub(super) merged: u64,
     pub(super) base: Option<Arc<dyn BaseReader>>,
     /// The data key of the base's pages, where it is another than the volume's.
@@ -174,6 +178,7 @@ impl Engine {
             volume_bytes: options.size_bytes,
             segment_pages,
             root: EMPTY,
+            runs: RunRef::NONE,
             head: LogHead {
                 sequence: 1,
                 previous: Tag([0; 16]),
@@ -247,7 +252,8 @@ impl Engine {
         let geometry = Geometry { segment_pages: committed.segment_pages };
         let (table_ref, head) = (committed.table, committed.head);
         let table = SegmentTable::load(geometry, table_ref, &*disk, &structure)?;
-        let pages = config.map_cache_bytes / PAGE_BYTES;
+        let settled = Settled::load(&committed, &table, &*disk, &structure)?;
+        let pages = (config.map_cache_bytes - config.settled_bytes_max()) / PAGE_BYTES;
         let nodes = Nodes::new(
             Arc::clone(&disk),
             structure.duplicate(),
@@ -267,6 +273,7 @@ impl Engine {
             size: committed.volume_bytes,
             committed,
             active: Layer::new(1),
+            settled,
             frozen: VecDeque::new(),
             merge: None,
             merged: 0,
@@ -372,7 +379,9 @@ impl Engine {
     /// # Errors
     /// When the disk fails; what was flushed before is safe.
     pub fn close(mut self) -> Result<(), Error> {
-        self.checkpoint()
+        self.active.is_for_leaves = true;
+        self.checkpoint()?;
+        self.mutate(Self::empty_settled)
     }
 
     /// Bytes in the volume.
@@ -433,7 +442,7 @@ impl Engine {
         let layers = self.frozen.iter().map(|layer| layer.bytes);
         Memory {
             segment_table_bytes: self.table.memory_bytes(),
-            delta_bytes: self.active.bytes + layers.sum::<usize>(),
+            delta_bytes: self.active.bytes + layers.sum::<usize>() + self.settled.bytes,
             map_cache_bytes: self.nodes.memory_bytes(),
         }
     }

@@ -1,14 +1,18 @@
 //! Entries for the fuzz targets: superblocks, and what is decoded once a seal is opened. Damage
 //! cannot get behind a seal, a mistake of ours could.
 
+use super::delta::Entry;
 use super::layout::{Geometry, SLOT_BYTES, SegmentIndex};
 use super::log::{Descriptor, Record, SegmentHeader};
 use super::map::{child, leaf_changed, leaf_entry};
+use super::run::{Change, RunPage, RunRef};
 use super::segment::SegmentTable;
 use super::superblock::{
     CLEAR_BYTES, CutId, CutRecord, LogHead, NodeRef, Root, Superblock, TableRef,
 };
-use crate::page::{KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, Tag};
+use crate::page::{
+    KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, StructureKind, Tag,
+};
 use base::{Secret, SeededRng};
 
 fn structure_key() -> StructureKey {
@@ -35,6 +39,7 @@ pub fn superblock_sample() -> Vec<u8> {
         volume_bytes: 1 << 30,
         segment_pages: 1024,
         root,
+        runs: RunRef { location: 88, tag: Tag([8; 16]), pages: 2 },
         head: LogHead {
             sequence: 7,
             previous: Tag([2; 16]),
@@ -74,6 +79,46 @@ pub fn segment_header_sample() -> Vec<u8> {
     header.seal(SEGMENT, &mut structure_key().sealer(SEGMENT_SALT)).to_vec()
 }
 
+/// Where the sample of a run's page is said to lie, and what proves it.
+const RUN_POSITION: u32 = 7;
+const RUN_ORDINAL: u32 = 3;
+
+fn run_page() -> (Page, Tag) {
+    let before = RunRef { location: 77, tag: Tag([6; 16]), pages: RUN_ORDINAL };
+    let entry = Entry { location: 1234, tag: Tag([5; 16]), birth: 3, written: 4 };
+    let changes = vec![
+        Change::Block { block: 9, entry: Entry::zero(4) },
+        Change::Page { lba: 9 * 128 + 5, entry },
+    ];
+    let mut page = RunPage { before, changes }.encode();
+    let mut sealer = structure_key().sealer(SEGMENT_SALT);
+    let kind = StructureKind::MapRun;
+    let tag = sealer.seal_at(RUN_POSITION, kind, u64::from(RUN_ORDINAL), &mut page);
+    (page, tag)
+}
+
+/// Whether the bytes open as the page of a run that the sample is.
+pub fn open_run_page(bytes: &[u8]) -> bool {
+    let filled = filled(bytes, PAGE_BYTES);
+    let mut page: Page = filled.try_into().expect("a page was filled");
+    let (opener, (_, tag)) = (structure_key().opener(SEGMENT_SALT), run_page());
+    let ordinal = u64::from(RUN_ORDINAL);
+    opener.open(RUN_POSITION, StructureKind::MapRun, ordinal, &tag, &mut page).is_ok()
+        && RunPage::decode(&page, RUN_ORDINAL).is_some()
+}
+
+/// A page of a run that [`open_run_page`] opens.
+pub fn run_page_sample() -> Vec<u8> {
+    run_page().0.to_vec()
+}
+
+/// A page of a run behind its seal, for [`decode`].
+pub fn run_page_opened() -> Vec<u8> {
+    let before = RunRef { location: 77, tag: Tag([6; 16]), pages: 1 };
+    let changes = vec![Change::Page { lba: 5, entry: Entry::zero(4) }];
+    RunPage { before, changes }.encode().to_vec()
+}
+
 /// Decodes the bytes as everything that pages of a volume's structure hold.
 pub fn decode(bytes: &[u8]) {
     drop(Superblock::decode(0, &filled(bytes, SLOT_BYTES - CLEAR_BYTES)));
@@ -84,6 +129,12 @@ pub fn decode(bytes: &[u8]) {
         let _ = child(page, at);
     }
     let _ = leaf_changed(page);
+    for ordinal in [0, 1] {
+        let Some(run) = RunPage::decode(page, ordinal) else { continue };
+        let again = RunPage::decode(&run.encode(), ordinal);
+        let changes = again.map(|again| (again.before, again.changes));
+        assert_eq!(changes, Some((run.before, run.changes)), "what was written is read");
+    }
     let descriptor = Descriptor::unchecked(*page);
     let _ = (descriptor.sequence(), descriptor.durable(), descriptor.checksum(), descriptor.cut());
     for record in descriptor.records().flatten() {

@@ -1,7 +1,8 @@
 //! Reading and writing.
 
 use super::Error;
-use super::delta::{Entry, split};
+use super::cache::NumberMap;
+use super::delta::{BlockDelta, Entry, split};
 use super::engine::Engine;
 use super::layout::ABSENT;
 use super::log::ChunkEnd;
@@ -297,9 +298,7 @@ impl Engine {
 
     /// Whether the volume itself, not its base, has anything recorded for a block.
     fn has_block(&mut self, block: u64) -> Result<bool, Error> {
-        if self.active.blocks.contains_key(&block)
-            || self.frozen.iter().any(|layer| layer.blocks.contains_key(&block))
-        {
+        if self.unmerged().any(|blocks| blocks.contains_key(&block)) {
             return Ok(true);
         }
         Ok(self.nodes.leaf_ref(&self.table, self.committed.root, block)?.is_some())
@@ -314,6 +313,12 @@ impl Engine {
         }
     }
 
+    /// Changes that are not in the leaves of the map, the newest first.
+    pub(super) fn unmerged(&self) -> impl Iterator<Item = &NumberMap<u64, BlockDelta>> {
+        let frozen = self.frozen.iter().rev().map(|layer| &layer.blocks);
+        std::iter::once(&self.active.blocks).chain(frozen).chain([&self.settled.blocks])
+    }
+
     /// Looks up consecutive pages of one block.
     pub(super) fn resolve(
         &mut self,
@@ -323,9 +328,8 @@ impl Engine {
     ) -> Result<(), Error> {
         entries.fill(Entry::NOTHING);
         let mut open = entries.len();
-        let frozen = self.frozen.iter().rev().map(|layer| &**layer);
-        for layer in std::iter::once(&self.active).chain(frozen) {
-            let Some(delta) = layer.blocks.get(&block) else { continue };
+        for blocks in self.unmerged() {
+            let Some(delta) = blocks.get(&block) else { continue };
             for (at, entry) in entries.iter_mut().enumerate() {
                 if entry.location == ABSENT
                     && let Some(found) = delta.get(first + at)

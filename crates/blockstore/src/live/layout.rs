@@ -5,8 +5,12 @@
 use super::Error;
 use crate::page::{BLOCK_BYTES, PAGE_BYTES};
 
-/// The format this program reads and writes.
-pub(super) const FORMAT_VERSION: u16 = 2;
+/// The format this program writes.
+pub(super) const FORMAT_VERSION: u16 = 3;
+/// The oldest format this program reads: 2 differs in having no runs.
+pub(super) const FORMAT_VERSION_OLDEST: u16 = 2;
+/// The format of segment headers and chunks, the same in both.
+pub(super) const LOG_VERSION: u8 = 2;
 /// Bytes of one superblock slot.
 pub(super) const SLOT_BYTES: usize = 8192;
 /// Superblock slots, at the beginning of the file, with equal content except while one is written.
@@ -109,7 +113,8 @@ pub struct EngineConfig {
     pub segment_bytes: u32,
     /// Memory of unmerged map changes at which a checkpoint starts; twice as much stalls writes.
     pub delta_bytes_max: usize,
-    /// Map pages kept in memory, bytes.
+    /// Memory of the stored map, bytes: a quarter for changes that checkpoints stored beside it, the
+    /// rest for its pages.
     pub map_cache_bytes: usize,
     /// Opened pages kept in locked memory while the volume is attached, bytes; 0 keeps none.
     pub read_cache_bytes: usize,
@@ -128,6 +133,11 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// Memory of changes that are stored, but not in leaves yet.
+    pub(super) const fn settled_bytes_max(&self) -> usize {
+        self.map_cache_bytes / 4
+    }
+
     /// The sizes of a server: 64 MiB segments, about 220 MiB of memory per busy volume.
     pub const fn server() -> Self {
         Self {

@@ -7,7 +7,7 @@
 
 use super::codec::{get, get_u16, get_u32, get_u64, put};
 use super::layout::{
-    CHUNK_ENTRIES_MAX, FORMAT_VERSION, Geometry, Location, SegmentIndex, byte_offset,
+    CHUNK_ENTRIES_MAX, Geometry, LOG_VERSION, Location, SegmentIndex, byte_offset,
 };
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead};
@@ -126,7 +126,7 @@ pub(super) fn seal_descriptor(
     b[ENTRIES_AT + usize::from(parts.entries) * ENTRY_BYTES..].fill(0);
     b[..ENTRIES_AT].fill(0);
     put(b, 0, &CHUNK_MAGIC);
-    put(b, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
+    put(b, 4, &[LOG_VERSION, SUITE_AES_256_GCM]);
     put(b, 8, &parts.sequence.to_le_bytes());
     put(b, 32, &parts.previous.0);
     put(b, 48, &parts.checksum.to_le_bytes());
@@ -157,7 +157,7 @@ pub(super) struct Descriptor(Page);
 impl Descriptor {
     /// Opens a page as a descriptor, if it is one that was sealed at this place.
     pub(super) fn open(mut page: Page, opener: &StructureOpener, position: u32) -> Option<Self> {
-        let clear = [FORMAT_VERSION as u8, SUITE_AES_256_GCM, 0, 0];
+        let clear = [LOG_VERSION, SUITE_AES_256_GCM, 0, 0];
         if page[..4] != CHUNK_MAGIC || page[4..8] != clear {
             return None;
         }
@@ -248,7 +248,7 @@ impl SegmentHeader {
         put(body, 40, &self.successor_salt.0);
         let tag = sealer.seal_at(0, StructureKind::SegmentHeader, u64::from(segment), body);
         put(&mut page, 0, &HEADER_MAGIC);
-        put(&mut page, 4, &[FORMAT_VERSION as u8, SUITE_AES_256_GCM]);
+        put(&mut page, 4, &[LOG_VERSION, SUITE_AES_256_GCM]);
         put(&mut page, 8, &tag.0);
         put(&mut page, 24, &sealer.salt().0);
         page
@@ -260,7 +260,7 @@ impl SegmentHeader {
         segment: SegmentIndex,
         opener: &StructureOpener,
     ) -> Option<Self> {
-        let clear = [FORMAT_VERSION as u8, SUITE_AES_256_GCM, 0, 0];
+        let clear = [LOG_VERSION, SUITE_AES_256_GCM, 0, 0];
         let end = [0; HEADER_CLEAR_BYTES - 56];
         if page[..4] != HEADER_MAGIC
             || page[4..8] != clear

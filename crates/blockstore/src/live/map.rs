@@ -15,7 +15,7 @@ use crate::page::{
 use std::sync::Arc;
 
 /// Bytes of a leaf entry: location 38 bits and written 26 bits, birth 4, tag 16.
-const ENTRY_BYTES: usize = 28;
+pub(super) const ENTRY_BYTES: usize = 28;
 /// Where a leaf's newest birth lies, after its entries.
 const NEWEST_AT: usize = PAGES_PER_BLOCK * ENTRY_BYTES;
 const LOCATION_BITS: u32 = 38;
@@ -23,24 +23,31 @@ const LOCATION_BITS: u32 = 38;
 const _: () = assert!(NEWEST_AT + 4 <= PAGE_BYTES);
 const _: () = assert!(FAN_OUT as usize * NodeRef::BYTES == PAGE_BYTES);
 
-/// One entry of a leaf.
-pub(super) fn leaf_entry(leaf: &Page, page: usize) -> Entry {
-    let at = page * ENTRY_BYTES;
-    let word = get_u64(leaf, at);
+/// What a leaf, or a run, has of an entry.
+pub(super) fn decode_entry(bytes: &[u8], at: usize) -> Entry {
+    let word = get_u64(bytes, at);
     Entry {
         location: word & ((1 << LOCATION_BITS) - 1),
         written: (word >> LOCATION_BITS) as u32,
-        birth: get_u32(leaf, at + 8),
-        tag: Tag(get(leaf, at + 12)),
+        birth: get_u32(bytes, at + 8),
+        tag: Tag(get(bytes, at + 12)),
     }
 }
 
-pub(super) fn put_leaf_entry(leaf: &mut Page, page: usize, entry: &Entry) {
-    let at = page * ENTRY_BYTES;
+pub(super) fn encode_entry(bytes: &mut [u8], at: usize, entry: &Entry) {
     let word = entry.location | u64::from(entry.written) << LOCATION_BITS;
-    put(leaf, at, &word.to_le_bytes());
-    put(leaf, at + 8, &entry.birth.to_le_bytes());
-    put(leaf, at + 12, &entry.tag.0);
+    put(bytes, at, &word.to_le_bytes());
+    put(bytes, at + 8, &entry.birth.to_le_bytes());
+    put(bytes, at + 12, &entry.tag.0);
+}
+
+/// One entry of a leaf.
+pub(super) fn leaf_entry(leaf: &Page, page: usize) -> Entry {
+    decode_entry(leaf, page * ENTRY_BYTES)
+}
+
+pub(super) fn put_leaf_entry(leaf: &mut Page, page: usize, entry: &Entry) {
+    encode_entry(leaf, page * ENTRY_BYTES, entry);
 }
 
 /// The newest generation in which a page of the leaf changed.

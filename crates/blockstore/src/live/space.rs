@@ -7,20 +7,18 @@
 //! not.
 
 use super::Error;
+use super::delta::{Entry, Layer};
 use super::engine::Engine;
-use super::layout::CHUNK_ENTRIES_MAX;
-use crate::page::{PAGE_BYTES, PAGES_PER_BLOCK};
+use super::layout::{CHUNK_ENTRIES_MAX, FAN_OUT, height_for};
+use super::run::CHANGES_MAX;
+use crate::page::{BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK};
 
 /// Segments that upkeep may open before it gives any back, besides those of moved pages: one of the
 /// map.
 const UPKEEP_SEGMENTS: u64 = 1;
 /// The part of its segments that a volume short of space moves in one round, and at most how many.
-const ROUND_SHARE: u64 = 32;
+const ROUND_SHARE: u64 = 128;
 const ROUND_SEGMENTS_MAX: u64 = 16;
-/// Map pages per changed block, at worst: its leaf and the node above.
-const MAP_PAGES_PER_BLOCK: u64 = 2;
-/// Nodes above those, at worst: as many again, or all that 64 TiB have.
-const UPPER_NODES_MAX: u64 = (1 << 13) + (1 << 6) + 1;
 /// Rounds of cleaning before a write is refused.
 const ATTEMPTS: usize = 8;
 
@@ -77,14 +75,10 @@ impl Engine {
     /// What the volume needs when the log opens so many more segments for a write of so many pages.
     pub(super) fn need(&self, segments: u64, pages: u64) -> Need {
         let geometry = self.ctx.geometry;
-        let layers = self.frozen.iter().map(|layer| layer.blocks.len() as u64);
-        let changed = self.active.blocks.len() as u64 + layers.sum::<u64>();
         // The pages of the write lie side by side. Every page that still fits the last segment may be
         // of another block.
         let rest = if segments > 0 { u64::from(geometry.segment_pages) } else { 0 };
-        let blocks = changed + pages / PAGES_PER_BLOCK as u64 + 2 + rest;
-        let upper = (blocks * 2).min(UPPER_NODES_MAX);
-        let map_pages = blocks * MAP_PAGES_PER_BLOCK + upper + self.table.stored_pages() as u64;
+        let map_pages = self.merge_pages(pages / PAGES_PER_BLOCK as u64 + 2 + rest);
         let layers = self.frozen.iter().map(|layer| layer.accounting.sum());
         let unmerged = self.active.accounting.sum() + layers.sum::<i64>();
         let coming = segments * u64::from(geometry.segment_pages);
@@ -95,6 +89,35 @@ impl Engine {
             upkeep: map_pages * PAGE_BYTES as u64
                 + (UPKEEP_SEGMENTS + self.round_segments()) * geometry.segment_bytes(),
         }
+    }
+
+    /// Pages that are written to merge what is in memory, and changes of so many blocks more, into
+    /// leaves: when it is settled first, those of the runs too.
+    fn merge_pages(&self, coming_blocks: u64) -> u64 {
+        let mut blocks = self.settled.blocks.len() as u64;
+        let mut pages = 0;
+        for layer in &self.frozen {
+            blocks += layer.blocks.len() as u64;
+            pages += run_pages_max(layer) + self.table.stored_pages() as u64;
+            if layer.cut.is_some() || layer.is_for_leaves {
+                pages += self.tree_pages(blocks);
+                blocks = 0;
+            }
+        }
+        blocks += self.active.blocks.len() as u64 + coming_blocks;
+        pages += run_pages_max(&self.active)
+            + coming_blocks.div_ceil(CHANGES_MAX as u64)
+            + self.table.stored_pages() as u64;
+        pages + self.tree_pages(blocks)
+    }
+
+    /// Map pages that are rewritten for so many changed blocks, at worst: their leaves, and on each
+    /// level as many nodes, or all.
+    fn tree_pages(&self, blocks: u64) -> u64 {
+        let all = self.size.div_ceil(BLOCK_BYTES as u64);
+        let height = height_for(self.size).max(self.committed.root.height);
+        let levels = 0..=u32::from(height);
+        levels.map(|level| blocks.min(all.div_ceil(FAN_OUT.pow(level)))).sum()
     }
 
     /// Segments of live pages that one round moves when space is short.
@@ -174,4 +197,9 @@ impl Engine {
         }
         Ok(self.committed.epoch != before)
     }
+}
+
+/// Pages of a run that the layer is settled in, at most.
+fn run_pages_max(layer: &Layer) -> u64 {
+    (layer.bytes / size_of::<(u8, Entry)>()).div_ceil(CHANGES_MAX) as u64
 }

@@ -6,9 +6,10 @@
 
 use super::codec::{get, get_u16, get_u32, get_u64, put};
 use super::layout::{
-    ABSENT, CUTS_MAX, FORMAT_VERSION, HEIGHT_MAX, Location, SLOT_BYTES, SLOT_COUNT, SegmentIndex,
-    check_size,
+    ABSENT, CUTS_MAX, FORMAT_VERSION, FORMAT_VERSION_OLDEST, HEIGHT_MAX, Location, SLOT_BYTES,
+    SLOT_COUNT, SegmentIndex, check_size,
 };
+use super::run::RunRef;
 use super::{Disk, Error};
 use crate::page::{KeyCheckValue, SUITE_AES_256_GCM, Salt, StructureKey, StructureKind, Tag};
 use base::Rng;
@@ -28,7 +29,10 @@ const EXPORT_BYTES: usize = 24;
 /// Exports remembered; of older ones a full export is made.
 pub(super) const EXPORTS_MAX: usize = 64;
 
-const _: () = assert!(CLEAR_BYTES + EXPORTS_AT + EXPORTS_MAX * EXPORT_BYTES <= SLOT_BYTES);
+/// Where the sealed part has the newest page of the runs.
+const RUNS_AT: usize = EXPORTS_AT + EXPORTS_MAX * EXPORT_BYTES;
+
+const _: () = assert!(CLEAR_BYTES + RUNS_AT + RunRef::BYTES <= SLOT_BYTES);
 
 /// The caller's name for a cut or a base: 1 to 32 visible ASCII characters, a snapshot id as a
 /// rule.
@@ -181,6 +185,8 @@ pub(super) struct Superblock {
     pub(super) volume_bytes: u64,
     pub(super) segment_pages: u32,
     pub(super) root: Root,
+    /// Changes that are not in the leaves below the root.
+    pub(super) runs: RunRef,
     pub(super) head: LogHead,
     pub(super) table: TableRef,
     /// Known from the first opening with a data key on.
@@ -260,7 +266,7 @@ impl Superblock {
             return Err(Error::NoSuperblock);
         }
         let found = get_u16(bytes, 8);
-        if found != FORMAT_VERSION {
+        if !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&found) {
             return Err(Error::Version { found });
         }
         let clear = [SUITE_AES_256_GCM, slot as u8, 0, 0, 0, 0];
@@ -309,6 +315,7 @@ impl Superblock {
         }
         put(b, 232, &(self.exports.len() as u32).to_le_bytes());
         put(b, 248, &self.writer.to_le_bytes());
+        self.runs.encode(b, RUNS_AT);
         let places = b[EXPORTS_AT..].chunks_exact_mut(EXPORT_BYTES);
         for ((snapshot, generation), b) in self.exports.iter().zip(places) {
             put(b, 0, snapshot);
@@ -340,6 +347,7 @@ impl Superblock {
             volume_bytes: get_u64(b, 16),
             segment_pages: get_u32(b, 24),
             root: Root { node: NodeRef::decode(b, 32), height: b[64] },
+            runs: RunRef::decode(b, RUNS_AT)?,
             head: LogHead {
                 sequence: get_u64(b, 72),
                 previous: Tag(get(b, 80)),

@@ -114,6 +114,8 @@ pub enum StructureKind {
     MapNode = 20,
     /// A page of the segment table; identified by its number in the table.
     SegmentTable = 21,
+    /// A page of changes that are not in the map's leaves yet; identified by its number among those.
+    MapRun = 22,
     /// The page table of a snapshot frame; identified by the block it holds.
     FrameTable = 32,
     /// A node of a snapshot manifest; identified by its node index.

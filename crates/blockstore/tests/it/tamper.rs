@@ -140,7 +140,7 @@ fn the_format_is_frozen() {
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     assert_eq!(
         hex::encode(digest),
-        "0d12244ac1616657da6291d3f5a353233e5b52cad70a41eddca31716ff40f8f2"
+        "3d20e197a0decb9b67b07cd9c77ca260089c0c28bc7c53ff3903abd2960856cb"
     );
 }
 

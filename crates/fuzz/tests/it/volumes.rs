@@ -18,9 +18,9 @@ target!(
 );
 
 target!(
-    /// Superblocks, descriptors, segment tables, leaves and inner nodes behind their seals.
+    /// Superblocks, descriptors, segment tables, leaves, inner nodes and runs behind their seals.
     pages,
-    vec![vec![0; 4096], vec![1; 4096], vec![0xff; 4096]],
+    vec![vec![0; 4096], vec![1; 4096], vec![0xff; 4096], fuzzing::run_page_opened()],
     fuzzing::decode
 );
 
@@ -38,8 +38,23 @@ target!(
     }
 );
 
+target!(
+    /// No page but the original opens as the page of a run.
+    run_pages,
+    vec![fuzzing::run_page_sample()],
+    |bytes: &[u8]| {
+        if fuzzing::open_run_page(bytes) {
+            let sample = fuzzing::run_page_sample();
+            let mut page = bytes.to_vec();
+            page.resize(sample.len(), 0);
+            assert_eq!(page, sample, "an altered page of a run was opened");
+        }
+    }
+);
+
 #[test]
 fn the_samples_open() {
+    assert!(fuzzing::open_run_page(&fuzzing::run_page_sample()));
     assert!(fuzzing::open_superblock(&fuzzing::superblock_sample()));
     assert!(fuzzing::open_segment_header(&fuzzing::segment_header_sample()));
 }

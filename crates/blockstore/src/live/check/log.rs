@@ -11,8 +11,10 @@ use crate::live::segment::SegmentKind;
 use crate::live::superblock::Root;
 use crate::page::{Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin, Salt, SealedPage, Tag};
 
-/// How often the end of the log is looked for before it counts as broken.
+/// How often the end of the log is looked for, and found broken at one place, before it is.
 const TAIL_READS_MAX: u32 = 5;
+/// How often in all, for a log that grows faster than its end is looked at.
+const TAIL_MOVES_MAX: u32 = 200;
 
 /// A chunk that no checkpoint contains yet.
 struct TailChunk {
@@ -121,8 +123,13 @@ impl Walk<'_> {
     fn is_in_use(&mut self, lba: Lba, location: Location) -> bool {
         let engine = &mut *self.engine;
         let (block, at) = (lba / PAGES_PER_BLOCK as u64, (lba % PAGES_PER_BLOCK as u64) as usize);
-        let cuts = engine.committed.cuts.iter().map(|cut| cut.root);
-        let roots: Vec<Root> = cuts.chain([engine.committed.root]).collect();
+        let mut roots: Vec<Root> = engine.committed.cuts.iter().map(|cut| cut.root).collect();
+        match engine.settled.get(block, at) {
+            Some(settled) if settled.location == location => return true,
+            // It hides what the map says.
+            Some(_) => {}
+            None => roots.push(engine.committed.root),
+        }
         roots.into_iter().any(|root| {
             let leaf = engine.nodes.leaf(&engine.table, root, block);
             matches!(leaf, Ok(Some(leaf)) if leaf_entry(&leaf, at).location == location)
@@ -131,11 +138,17 @@ impl Walk<'_> {
 
     /// Follows the chunks behind the last checkpoint, as recovery would.
     pub(super) fn log(&mut self) -> Result<(), Stopped> {
-        let mut attempt = 1;
-        // A log that grows while its end is looked for can look broken there, for once.
+        let (mut attempt, mut before) = (1, None);
+        // A log that grows while its end is looked for can look broken there, and somewhere else the
+        // next time.
+        let mut tries = 0..TAIL_MOVES_MAX;
         let tail = loop {
             match self.tail() {
-                Err(_) if attempt < TAIL_READS_MAX => attempt += 1,
+                Err(error) if attempt < TAIL_READS_MAX && tries.next().is_some() => {
+                    let place = error.to_string();
+                    attempt = if before.as_ref() == Some(&place) { attempt + 1 } else { 1 };
+                    before = Some(place);
+                }
                 outcome => break outcome,
             }
         };
