@@ -5,9 +5,8 @@
 //! to [`guard`] when they exist.
 
 use crate::error::Result;
-use crate::permission::visibility_for;
-use crate::snapshot::{self, Snapshot};
-use crate::visibility::Visibility;
+use crate::permission::find_seen;
+use crate::snapshot::Snapshot;
 use base::{AccountId, Region, SnapshotId};
 use meta::Tx;
 
@@ -35,12 +34,9 @@ pub fn find(
     id: &SnapshotId,
     account: &AccountId,
 ) -> Result<Result<Snapshot, DeletionRefused>> {
-    let not_found = DeletionRefused::NotFound { snapshot: id.clone() };
-    let Some(snapshot) = snapshot::get(tx, region, id)? else { return Ok(Err(not_found)) };
-    Ok(match visibility_for(tx, &snapshot, account)? {
-        Visibility::Hidden => Err(not_found),
-        Visibility::Owner | Visibility::Shared | Visibility::Public => Ok(snapshot),
-    })
+    let seen = find_seen(tx, region, id, account)?;
+    let found = seen.map(|(snapshot, _)| snapshot);
+    Ok(found.ok_or_else(|| DeletionRefused::NotFound { snapshot: id.clone() }))
 }
 
 /// Checks 5 and later.

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::settings;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::visibility::{Sharing, Visibility, visibility};
-use base::AccountId;
+use base::{AccountId, Region, SnapshotId};
 use meta::{Tx, params};
 
 /// The grantee of a public share, in the table and on the wire.
@@ -77,6 +77,23 @@ pub fn clear(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<()> {
         params![&snapshot.account, &snapshot.region, &snapshot.id],
     )?;
     Ok(())
+}
+
+/// A snapshot, when it exists and the account sees it, and how.
+///
+/// # Errors
+/// When the database fails.
+pub fn find_seen(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    id: &SnapshotId,
+    account: &AccountId,
+) -> Result<Option<(Snapshot, Visibility)>> {
+    let Some(found) = snapshot::get(tx, region, id)? else { return Ok(None) };
+    Ok(match visibility_for(tx, &found, account)? {
+        Visibility::Hidden => None,
+        seen @ (Visibility::Owner | Visibility::Shared | Visibility::Public) => Some((found, seen)),
+    })
 }
 
 /// How an account sees a snapshot. One on its way out is seen by nobody, an archived one by its owner

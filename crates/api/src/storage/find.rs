@@ -7,7 +7,7 @@ use crate::pipeline::Ask;
 use base::{Arn, InstanceId, Region, SnapshotId, VolumeId};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
-use ebs::{Instance, Snapshot, Volume, arns, instance, permission, snapshot, volume};
+use ebs::{Instance, Snapshot, Volume, arns, instance, permission, volume};
 
 /// A volume of the caller's account, with its tags.
 pub(crate) struct FoundVolume {
@@ -66,18 +66,16 @@ impl FoundSnapshot {
             .world
             .db
             .read(move |tx| {
-                let Some(row) = snapshot::get(tx, &region, &id)? else { return Ok(None) };
-                let seen = permission::visibility_for(tx, &row, &account)?;
+                let found = permission::find_seen(tx, &region, &id, &account)?;
+                let Some((snapshot, seen)) = found else { return Ok(None) };
                 let tags = match seen {
                     Visibility::Owner => tag::of_resource(tx, &account, &region, id.as_str())?,
                     Visibility::Shared | Visibility::Public | Visibility::Hidden => Vec::new(),
                 };
-                Ok::<_, ebs::Error>(Some((row, seen, tags)))
+                Ok::<_, ebs::Error>(Some(Self { snapshot, seen, tags }))
             })
             .await?;
-        Ok(found
-            .filter(|(_, seen, _)| *seen != Visibility::Hidden)
-            .map(|(snapshot, seen, tags)| Self { snapshot, seen, tags }))
+        Ok(found)
     }
 
     /// The snapshot of the call's region, when the account sees it.

@@ -18,7 +18,6 @@ use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use blockstore::snapshot::SnapshotRoot;
 use ebs::snapshot::NO_VOLUME;
-use ebs::visibility::Visibility;
 use ebs::{Snapshot, SnapshotState, StateMessage, WrappedKey, permission, snapshot};
 use events::ServiceEvent;
 use events::notification::{self, ArnForm, Outcome, Span};
@@ -195,12 +194,8 @@ fn visible_source(
     let Some(from) = row.copied_from.as_ref().filter(|from| from.account.is_some()) else {
         return Ok(Err(not_found()));
     };
-    let Some(source) = snapshot::get(tx, &from.region, &from.snapshot)? else {
-        return Ok(Err(not_found()));
-    };
-    if permission::visibility_for(tx, &source, &row.account)? == Visibility::Hidden {
-        return Ok(Err(not_found()));
-    }
+    let seen = permission::find_seen(tx, &from.region, &from.snapshot, &row.account)?;
+    let Some((source, _)) = seen else { return Ok(Err(not_found())) };
     if source.root.is_none() || !source.is_completed() {
         let state_message =
             if source.is_archived() { SOURCE_ARCHIVED } else { SOURCE_NOT_COMPLETE };

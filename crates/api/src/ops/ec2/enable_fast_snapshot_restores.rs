@@ -5,8 +5,7 @@ use crate::storage::fast_restore::{Input, Outcomes, Output, Plan, refusal};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use base::{AccountId, Timestamp};
 use ebs::fast_restore_rules::may_enable;
-use ebs::visibility::Visibility;
-use ebs::{FastRestore, FastRestoreState, Snapshot, permission, snapshot};
+use ebs::{FastRestore, FastRestoreState, Snapshot, permission};
 use lifecycle::workflow::fast_restore::{self, BY_USER};
 use std::sync::Arc;
 
@@ -36,15 +35,9 @@ impl Operation for EnableFastSnapshotRestores {
             for found in &snapshots {
                 let id = &found.snapshot.id;
                 // Looked up again: what holds now decides, not what held when it was planned.
-                let row = match snapshot::get(tx, &region, id)? {
-                    Some(row) => {
-                        let seen = permission::visibility_for(tx, &row, &account)?;
-                        (seen != Visibility::Hidden).then_some(row)
-                    }
-                    None => None,
-                };
+                let row = permission::find_seen(tx, &region, id, &account)?;
                 for zone in &zones {
-                    let Some(row) = &row else {
+                    let Some((row, _)) = &row else {
                         outcomes.note(id, zone, Err(snapshot_not_found(id.as_str())));
                         continue;
                     };
