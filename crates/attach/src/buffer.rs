@@ -65,6 +65,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// A pool that begins with some buffers.
+    pub(crate) fn with(buffers: Vec<AlignedBuffer>) -> Self {
+        let mut pool = Self::default();
+        buffers.into_iter().for_each(|bytes| pool.give(Buffer(bytes)));
+        pool
+    }
+
     /// A buffer of `length` bytes with arbitrary content.
     pub(crate) fn take(&mut self, length: usize) -> Buffer {
         let pooled = class(length).and_then(|class| self.free[class].pop());

@@ -216,8 +216,10 @@ impl Connection {
         let mut output = Output::default();
         output.head(|head| head.extend_from_slice(&setup.greeting));
         let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
+        let mut port = setup.device.port();
+        let pool = Pool::with(port.as_mut().map_or_else(Vec::new, Port::buffers));
         Self {
-            port: setup.device.port(),
+            port,
             readable: setup.stream.may_hold_input(),
             stream: setup.stream,
             device: setup.device,
@@ -242,7 +244,7 @@ impl Connection {
             batch: Vec::new(),
             completions: Vec::with_capacity(REQUESTS_IN_FLIGHT_MAX),
             output,
-            pool: Pool::default(),
+            pool,
         }
     }
 

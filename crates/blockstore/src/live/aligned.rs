@@ -1,16 +1,23 @@
 //! Memory as direct I/O wants it: it begins at a multiple of a page.
 
+use super::region::{Region, Slot};
 use crate::page::PAGE_BYTES;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// Bytes that begin at a multiple of [`PAGE_BYTES`] in memory. Dereferences to its length.
 pub struct AlignedBuffer {
-    /// The bytes and what was left over to align them.
-    bytes: Box<[u8]>,
-    start: usize,
+    memory: Memory,
     capacity: usize,
     length: usize,
+}
+
+enum Memory {
+    /// The bytes and what was left over to align them.
+    Own { bytes: Box<[u8]>, start: usize },
+    /// Memory that is registered with a ring.
+    Slot(Slot),
 }
 
 impl AlignedBuffer {
@@ -19,7 +26,23 @@ impl AlignedBuffer {
         let capacity = length.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
         let bytes = vec![0; capacity + PAGE_BYTES - 1].into_boxed_slice();
         let start = bytes.as_ptr().addr().next_multiple_of(PAGE_BYTES) - bytes.as_ptr().addr();
-        Self { bytes, start, capacity, length }
+        Self { memory: Memory::Own { bytes, start }, capacity, length }
+    }
+
+    /// All of a slot.
+    pub(super) fn of_slot(slot: Slot) -> Self {
+        let capacity = slot.bytes().len();
+        Self { memory: Memory::Slot(slot), capacity, length: capacity }
+    }
+
+    /// Whether a ring knows its memory.
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.memory, Memory::Slot(_))
+    }
+
+    /// Whether it is a part of a region.
+    pub(super) fn is_of(&self, region: &Arc<Region>) -> bool {
+        matches!(&self.memory, Memory::Slot(slot) if Arc::ptr_eq(slot.region(), region))
     }
 
     /// Bytes it has room for.
@@ -41,13 +64,19 @@ impl Deref for AlignedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.length]
+        match &self.memory {
+            Memory::Own { bytes, start } => &bytes[*start..*start + self.length],
+            Memory::Slot(slot) => &slot.bytes()[..self.length],
+        }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
+        match &mut self.memory {
+            Memory::Own { bytes, start } => &mut bytes[*start..*start + self.length],
+            Memory::Slot(slot) => &mut slot.bytes_mut()[..self.length],
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use super::ahead::{Keep, ReadAhead};
 use super::aligned::is_aligned;
 use super::disk::{ReadJob, ReadPart};
-use super::reactor::Reactor;
+use super::reactor::{Reactor, register_chunks};
 use super::ring::{Ring, WriteJob};
 use super::writes::{Copied, Deferral, When, Writes};
 use super::{AlignedBuffer, Disk, Port};
@@ -63,6 +63,15 @@ impl IoMode {
         std::fs::remove_file(&path)?;
         Ok((mode, refusal))
     }
+}
+
+/// Whether the system lets a volume's ring know the memory of chunks beforehand.
+///
+/// # Errors
+/// Why it does not.
+pub fn try_registered_buffers(folder: &Path) -> io::Result<()> {
+    let mut ring = Ring::new(Arc::new(File::open(folder)?))?;
+    register_chunks(&mut ring).map(drop)
 }
 
 impl fmt::Display for IoMode {
@@ -124,7 +133,7 @@ impl FileDisk {
         let mut buffer = AlignedBuffer::zeroed(PAGE_BYTES);
         self.file.read_at(&mut buffer, 0)?;
         if self.mode == IoMode::Ring {
-            Reactor::start(Arc::clone(&self.file))?;
+            Reactor::start(Arc::clone(&self.file), Arc::clone(&self.writes))?;
         }
         Ok(())
     }
@@ -135,7 +144,7 @@ impl FileDisk {
             return None;
         }
         let started = self.reactor.get_or_init(|| {
-            Reactor::start(Arc::clone(&self.file))
+            Reactor::start(Arc::clone(&self.file), Arc::clone(&self.writes))
                 .inspect_err(|error| tracing::warn!(%error, "a volume goes without io_uring"))
                 .ok()
         });
@@ -445,6 +454,33 @@ mod tests {
             assert!(bytes[1..101].iter().all(|byte| *byte == WRITES as u8));
             assert!(bytes[101..].iter().all(|byte| *byte == 0));
         });
+    }
+
+    #[test]
+    fn writes_come_from_registered_buffers_where_the_system_lets_them() {
+        let folder = tempfile::tempdir().unwrap();
+        if try_registered_buffers(folder.path()).is_err() {
+            return;
+        }
+        let disk = FileDisk::create(&folder.path().join("disk"), IoMode::Ring).unwrap();
+        let mut buffer = AlignedBuffer::zeroed(512 << 10);
+        // With the first write the ring's thread offers them; from the second on they go around.
+        for number in 1..40 {
+            buffer.fill(number);
+            disk.start_write(u64::from(number) << 20, &mut buffer).unwrap();
+            if number == 1 {
+                assert!(!buffer.is_registered());
+                disk.flush().unwrap();
+            } else if number == 2 {
+                assert!(buffer.is_registered());
+            }
+        }
+        disk.flush().unwrap();
+        for number in 1..40 {
+            let mut bytes = AlignedBuffer::zeroed(512 << 10);
+            disk.read(u64::from(number) << 20, &mut bytes).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == number), "{number}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ const AHEAD_PAGES_MIN: u32 = 16;
 const FLUSHED_OFTEN_BYTES: u64 = 256 << 10;
 
 /// Bytes of the largest chunk.
-const CHUNK_BYTES_MAX: usize = (1 + CHUNK_ENTRIES_MAX) * PAGE_BYTES;
+pub(super) const CHUNK_BYTES_MAX: usize = (1 + CHUNK_ENTRIES_MAX) * PAGE_BYTES;
 /// The disk is told of at least so many pages that will be written, where there is room.
 const EXPECTED_PAGES_MIN: u32 = 256;
 

@@ -1,9 +1,12 @@
 //! A ring for a thread that serves clients: it waits for its sockets and for the disk at once, and
 //! what it reads passes through no other thread.
 
+use super::AlignedBuffer;
 use super::disk::ReadJob;
 use super::file::FileDisk;
+use super::region::Region;
 use super::ring::{Job, Ring, WATCHES};
+use crate::page::PAGE_BYTES;
 use rustix::event::PollFlags;
 use std::io;
 use std::marker::PhantomData;
@@ -13,6 +16,10 @@ use std::time::Duration;
 
 /// Files one port waits for at most; each may be waited for in two directions.
 pub const PORT_FILES_MAX: usize = WATCHES / 2;
+
+/// Buffers that a port's ring knows beforehand, and bytes in each: small reads, as deep as clients go.
+const BUFFERS: usize = 128;
+const BUFFER_BYTES: usize = PAGE_BYTES;
 
 /// A file to wait for, and what has become of it: as of `poll(2)`.
 pub struct Awaited<'a> {
@@ -43,6 +50,21 @@ pub struct Port {
 impl Port {
     pub(super) fn new(disk: Arc<FileDisk>, ring: Ring) -> Self {
         Self { disk, ring, _thread: PhantomData }
+    }
+
+    /// Buffers of a page that reads through this port go into at less cost than into others, where
+    /// the system lets the process have them. They are given out once.
+    pub fn buffers(&mut self) -> Vec<AlignedBuffer> {
+        let region = Region::new(BUFFERS, BUFFER_BYTES);
+        let registered =
+            region.and_then(|region| self.ring.register(Arc::clone(&region)).map(|()| region));
+        match registered {
+            Ok(region) => region.take_all(),
+            Err(error) => {
+                tracing::info!(%error, "a client's reads go without registered buffers");
+                Vec::new()
+            }
+        }
     }
 
     /// Begins a read. `done` is called by [`Port::answer`] or [`Port::settle`], or at once when

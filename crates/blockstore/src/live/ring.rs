@@ -6,6 +6,7 @@
 
 use super::AlignedBuffer;
 use super::disk::{ReadDone, ReadJob, ReadPart};
+use super::region::Region;
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ const PIECES: usize = ENTRIES as usize - 2 * WATCHES;
 const WATCH_NAMES: u64 = 1 << 32;
 /// The name of requests whose answer says nothing.
 const NO_NAME: u64 = u64::MAX;
+/// What the kernel calls the region.
+const REGION: u16 = 0;
 /// Bytes asked for by one request, so that large reads go to the disk in several pieces.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -139,6 +142,8 @@ pub(super) struct Ring {
     watches: [Watch; WATCHES],
     /// The kernel's answers that nobody has acted on.
     answers: Vec<(usize, i32)>,
+    /// Memory whose pages the kernel holds already.
+    region: Option<Arc<Region>>,
 }
 
 impl Ring {
@@ -160,7 +165,24 @@ impl Ring {
             free: (0..PIECES).collect(),
             watches: [watch; WATCHES],
             answers: Vec::with_capacity(ENTRIES as usize),
+            region: None,
         })
+    }
+
+    /// Has the kernel hold the pages of a region, once, for all requests whose buffers are in it.
+    ///
+    /// # Errors
+    /// When the system does not let this process have so much memory held, or knows no such thing.
+    pub(super) fn register(&mut self, region: Arc<Region>) -> io::Result<()> {
+        assert!(self.region.is_none(), "a ring has one region");
+        let (first, length) = region.memory();
+        let memory = libc::iovec { iov_base: first.as_ptr().cast(), iov_len: length };
+        // SAFETY: the memory is mapped as long as the region, which stays in `self` from here on, or
+        // else the kernel was told and forgets it with the ring. It holds the pages themselves, so
+        // that not even a mapping that ended before would lend it memory of others.
+        unsafe { self.ring.submitter().register_buffers(&[memory]) }?;
+        self.region = Some(region);
+        Ok(())
     }
 
     /// Whether the kernel must be told of something.
@@ -277,14 +299,24 @@ impl Ring {
         let fd = types::Fd(self.file.as_raw_fd());
         let length = part.length as u32;
         let job = self.table.jobs[slot].as_mut().expect("a job stays until its pieces are done");
+        let held = |bytes: &AlignedBuffer| self.region.as_ref().is_some_and(|own| bytes.is_of(own));
         let entry = match job {
             Running::Read { buffer, .. } => {
+                let is_held = held(buffer);
                 let target = buffer[part.at..part.at + part.length].as_mut_ptr();
-                opcode::Read::new(fd, target, length).offset(part.offset).build()
+                if is_held {
+                    opcode::ReadFixed::new(fd, target, length, REGION).offset(part.offset).build()
+                } else {
+                    opcode::Read::new(fd, target, length).offset(part.offset).build()
+                }
             }
             Running::Write { bytes, .. } => {
                 let source = bytes[part.at..part.at + part.length].as_ptr();
-                opcode::Write::new(fd, source, length).offset(part.offset).build()
+                if held(bytes) {
+                    opcode::WriteFixed::new(fd, source, length, REGION).offset(part.offset).build()
+                } else {
+                    opcode::Write::new(fd, source, length).offset(part.offset).build()
+                }
             }
         };
         self.enqueue(&entry.user_data(name as u64));

@@ -23,6 +23,8 @@ struct State {
     under_way: Vec<UnderWay>,
     /// Buffers of finished writes.
     spare: Vec<AlignedBuffer>,
+    /// Likewise, of memory that the ring knows. They are used first.
+    registered: Vec<AlignedBuffer>,
     /// Set by the first write or flush that fails.
     failure: Option<Failure>,
 }
@@ -91,11 +93,9 @@ impl Writes {
         let mut state = self.wait_while(self.state(), |state| {
             state.under_way.len() >= UNDER_WAY_MAX || state.touches(&range)
         })?;
-        let spare = state.spare.iter().position(|spare| spare.capacity() >= buffer.len());
-        let mut spare = spare.map_or_else(
-            || AlignedBuffer::zeroed(buffer.capacity()),
-            |at| state.spare.swap_remove(at),
-        );
+        let mut spare = state
+            .take_spare(buffer.capacity())
+            .unwrap_or_else(|| AlignedBuffer::zeroed(buffer.capacity()));
         spare.set_length(buffer.len());
         let bytes = Arc::new(std::mem::replace(buffer, spare));
         state.newest += 1;
@@ -113,13 +113,20 @@ impl Writes {
         if let Err(error) = result {
             state.fail(&error);
         }
-        if state.spare.len() < UNDER_WAY_MAX
-            && let Ok(bytes) = Arc::try_unwrap(bytes)
-        {
-            state.spare.push(bytes);
+        if let Ok(bytes) = Arc::try_unwrap(bytes) {
+            if bytes.is_registered() {
+                state.registered.push(bytes);
+            } else if state.spare.len() < UNDER_WAY_MAX {
+                state.spare.push(bytes);
+            }
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Offers buffers for writes to come.
+    pub(super) fn offer(&self, registered: Vec<AlignedBuffer>) {
+        self.state().registered.extend(registered);
     }
 
     /// Notes that something failed after which nothing is certain.
@@ -202,6 +209,16 @@ impl Writes {
 }
 
 impl State {
+    /// A buffer that holds `capacity` bytes and has any content.
+    fn take_spare(&mut self, capacity: usize) -> Option<AlignedBuffer> {
+        for spares in [&mut self.registered, &mut self.spare] {
+            if let Some(at) = spares.iter().rposition(|spare| spare.capacity() >= capacity) {
+                return Some(spares.swap_remove(at));
+            }
+        }
+        None
+    }
+
     fn check(&self) -> io::Result<()> {
         self.failure.map_or(Ok(()), |failure| Err(failure.into()))
     }

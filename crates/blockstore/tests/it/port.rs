@@ -18,15 +18,19 @@ type Answers = Sender<(u64, Result<(), Error>, AlignedBuffer)>;
 struct Reads {
     offsets: Vec<u64>,
     length: usize,
+    /// Are read into first.
+    buffers: Vec<AlignedBuffer>,
     answers: Answers,
 }
 
 impl Work for Reads {
-    fn run(self: Box<Self>, volume: &mut Volume) {
+    fn run(mut self: Box<Self>, volume: &mut Volume) {
         for offset in self.offsets {
             let answers = self.answers.clone();
             let done = move |result, buffer| drop(answers.send((offset, result, buffer)));
-            volume.read_then(offset, AlignedBuffer::zeroed(self.length), Box::new(done));
+            let buffer = self.buffers.pop();
+            let buffer = buffer.unwrap_or_else(|| AlignedBuffer::zeroed(self.length));
+            volume.read_then(offset, buffer, Box::new(done));
         }
     }
 
@@ -65,12 +69,15 @@ fn a_thread_reads_and_waits_for_its_clients_at_once() {
     // A system without io_uring has no ports.
     let Some(mut port) = volume.port() else { return };
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let mut known = port.buffers();
+    assert!(known.iter().all(|buffer| buffer.len() == PAGE_BYTES));
     for length in [PAGE_BYTES, 1 << 20, PAGE_BYTES] {
+        let buffers = if length == PAGE_BYTES { std::mem::take(&mut known) } else { vec![] };
         let offsets: Vec<u64> =
             (0..PAGES * PAGE_BYTES as u64).step_by(length.max(64 << 10)).collect();
         let (answers, answered) = channel();
         let mut left = offsets.len();
-        let reads = Reads { offsets, length, answers };
+        let reads = Reads { offsets, length, buffers, answers };
         assert!(volume.submit_through(Box::new(reads), &mut port).is_ok());
         while left > 0 {
             let mut waited = [Awaited::new(wake.as_fd(), PollFlags::IN)];
@@ -85,8 +92,10 @@ fn a_thread_reads_and_waits_for_its_clients_at_once() {
                     let version = if overwritten(number) { 2 } else { 1 };
                     assert!(bytes == page(number, version), "page {number}, {length} at once");
                 }
+                known.push(buffer);
             }
         }
+        known.retain(|buffer| buffer.len() == PAGE_BYTES);
     }
     // A ready file ends the wait at once, and again as long as it is ready.
     rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
@@ -97,7 +106,8 @@ fn a_thread_reads_and_waits_for_its_clients_at_once() {
     }
     // Reads under way are answered when the port goes.
     let (answers, answered) = channel();
-    let reads = Reads { offsets: vec![0, SIZE / 2], length: PAGE_BYTES, answers };
+    let offsets = vec![0, SIZE / 2];
+    let reads = Reads { offsets, length: PAGE_BYTES, buffers: known, answers };
     assert!(volume.submit_through(Box::new(reads), &mut port).is_ok());
     drop(port);
     assert_eq!(answered.iter().filter(|(_, result, _)| result.is_ok()).count(), 2);
