@@ -409,6 +409,11 @@ impl Drop for Ring {
         for running in self.table.jobs.drain(..).flatten() {
             running.fail(leaked);
         }
+        if self.region.is_some() {
+            // The end of a ring is the kernel's work for later; the next ring's region is counted now.
+            // What is refused here happens then.
+            let _ = self.ring.submitter().unregister_buffers();
+        }
     }
 }
 
