@@ -256,9 +256,10 @@ impl Engine {
         let pages = self.ctx.geometry.segment_pages;
         let kept = self.kept_segments();
         let fence = self.newest_cut();
-        let is_merge_near = self.settled.is_merge_near(self.ctx.config.settled_bytes_max());
+        let bytes_max = self.ctx.config.settled_bytes_max();
+        let is_merge_near = self.settled.is_merge_near(self.active.bytes, bytes_max);
         let (mut used, mut live) = (0, 0);
-        let mut victims = Vec::new();
+        let (mut victims, mut early) = (Vec::new(), Vec::new());
         for (index, segment) in self.counted() {
             used += 1;
             live += u64::from(segment.live);
@@ -266,11 +267,12 @@ impl Engine {
             let is_held =
                 fence > 0 && (segment.kind == SegmentKind::Map || segment.generation <= fence);
             let is_full = (pages - segment.live) < pages / DEAD_SHARE_MIN;
-            // To empty it leaves are rewritten, and then all that is settled is merged.
-            let is_early = segment.kind == SegmentKind::Map && !is_merge_near;
-            if is_free_soon || is_held || is_full || is_early || kept.contains(&index) {
+            if is_free_soon || is_held || is_full || kept.contains(&index) {
                 continue;
             }
+            // To empty one of the map, leaves are rewritten, and all that is settled with them.
+            let is_early = segment.kind == SegmentKind::Map && !is_merge_near;
+            let victims = if is_early { &mut early } else { &mut victims };
             victims.push(Victim {
                 index,
                 kind: segment.kind,
@@ -278,6 +280,9 @@ impl Engine {
                 live: segment.live,
                 score: score(segment, pages, self.table.clock()),
             });
+        }
+        if victims.is_empty() {
+            victims = early;
         }
         victims.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
         let allowed = self.allowed_segments(live) + SLACK_SEGMENTS;

@@ -57,9 +57,12 @@ impl Settled {
         pages <= leaves && pages <= RUN_PAGES_MAX as usize
     }
 
-    /// Whether the runs are half of what they may become, or none.
-    pub(super) fn is_merge_near(&self, bytes_max: usize) -> bool {
-        self.is_empty() || self.pages.len() * 2 >= self.blocks.len() || self.bytes * 2 >= bytes_max
+    /// Whether it takes little more until all of it is merged, anyway: the runs, or the memory, are an
+    /// eighth from what they may become, or a layer of so many bytes does not fit.
+    pub(super) fn is_merge_near(&self, layer_bytes: usize, bytes_max: usize) -> bool {
+        let is_near = |have: usize, most: usize| most > 0 && have >= most - most / 8;
+        is_near(self.pages.len(), self.blocks.len())
+            || is_near(self.bytes + layer_bytes, bytes_max)
     }
 
     /// Takes the changes of a block, which hide what was settled of it before.
