@@ -484,6 +484,10 @@ impl Engine {
             self.log.write_chunk(&self.ctx, &mut self.table, self.active.id, end)?;
         }
         self.seal_layer(cut);
+        if cut.is_some() {
+            // What follows is merged by itself.
+            self.granted = None;
+        }
         self.log.bytes_since_checkpoint = 0;
         Ok(())
     }

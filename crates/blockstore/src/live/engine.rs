@@ -15,7 +15,7 @@ use super::pin::Pin;
 use super::run::RunRef;
 use super::segment::{SegmentKind, SegmentTable};
 use super::settled::Settled;
-use super::space::{Space, Unlimited};
+use super::space::{Grant, Space, Unlimited};
 use super::superblock::{CutId, LogHead, Superblock, TableRef};
 use super::{Disk, Error};
 use crate::page::{
@@ -144,6 +144,8 @@ pub struct Engine {
     /// What the segments may take that hold the live pages of the last checkpoint.
     pub(super) allowed_bytes: u64,
     pub(super) space: Arc<dyn Space>,
+    /// What it granted last.
+    pub(super) granted: Option<Grant>,
     pub(super) failed: bool,
     /// Who reads the stored state beside this engine.
     pub(super) pin: Arc<Pin>,
@@ -291,6 +293,7 @@ impl Engine {
             paced: 0,
             allowed_bytes: 0,
             space: Arc::new(Unlimited),
+            granted: None,
             failed: false,
             pin: Arc::default(),
         })

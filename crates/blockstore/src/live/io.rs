@@ -12,6 +12,9 @@ use crate::page::{BasePage, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, SealedPage, 
 /// Extents answered at once by [`Engine::block_status`].
 const EXTENTS_MAX: usize = 1024;
 
+/// Pages that are given up at once, 512 MiB: space is asked for to merge each of their blocks.
+const ZEROED_PAGES_MAX: u64 = 128 << 10;
+
 /// A run of bytes of one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -92,7 +95,7 @@ impl Engine {
         if offset < first {
             self.patch(offset, &zeros[..(first - offset) as usize])?;
         }
-        self.zero_pages(first / PAGE_BYTES as u64, (last - first) / PAGE_BYTES as u64)?;
+        self.give_up(first / PAGE_BYTES as u64, last / PAGE_BYTES as u64)?;
         if last < end {
             self.patch(last, &zeros[..(end - last) as usize])?;
         }
@@ -103,12 +106,23 @@ impl Engine {
     /// after a power cut once flushed.
     ///
     /// # Errors
-    /// When the range is outside the volume or the disk fails.
+    /// When the range is outside the volume, there is no space to merge this, or the disk fails.
     pub fn discard(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         self.check_range(offset, length)?;
         let first = offset.div_ceil(PAGE_BYTES as u64);
-        let end = (offset + length) / PAGE_BYTES as u64;
-        self.zero_pages(first, end.saturating_sub(first))
+        self.give_up(first, (offset + length) / PAGE_BYTES as u64)
+    }
+
+    /// Zeros for pages, in parts of which each may be merged before the next.
+    fn give_up(&mut self, first: Lba, end: Lba) -> Result<(), Error> {
+        let mut lba = first;
+        while lba < end {
+            let pages = (end - lba).min(ZEROED_PAGES_MAX);
+            self.admit_zeros(pages)?;
+            self.zero_pages(lba, pages)?;
+            lba += pages;
+        }
+        Ok(())
     }
 
     /// What the beginning of a range holds: at least one extent, possibly less than the range.

@@ -61,8 +61,7 @@ impl Settled {
     /// eighth from what they may become, or a layer of so many bytes does not fit.
     pub(super) fn is_merge_near(&self, layer_bytes: usize, bytes_max: usize) -> bool {
         let is_near = |have: usize, most: usize| most > 0 && have >= most - most / 8;
-        is_near(self.pages.len(), self.blocks.len())
-            || is_near(self.bytes + layer_bytes, bytes_max)
+        is_near(self.pages.len(), self.blocks.len()) || is_near(self.bytes + layer_bytes, bytes_max)
     }
 
     /// Takes the changes of a block, which hide what was settled of it before.

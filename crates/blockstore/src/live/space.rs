@@ -1,10 +1,10 @@
 //! How much of the place its file lies in a volume may take.
 //!
-//! A volume takes whole segments. Before a guest's write opens one, the volume asks; if that is
-//! refused it cleans, and if cleaning does not help it refuses the write, before anything of it is
-//! in the log. What it asks for includes what upkeep may need until it gives space back, so that
-//! flushes, checkpoints, cleaning and discards, which do not ask, still find room when writes do
-//! not.
+//! A volume takes whole segments. Before a guest's write opens one, or is the first after a checkpoint,
+//! the volume asks; if that is refused it cleans, and if cleaning does not help it refuses the write,
+//! before anything of it is in the log. What it asks for includes what upkeep may need until it gives
+//! space back, so that flushes, checkpoints and cleaning, which do not ask, still find room when writes
+//! do not. Discards and zeros ask for no more than merging them takes, cuts as writes do.
 
 use super::Error;
 use super::delta::{Entry, Layer};
@@ -21,6 +21,24 @@ const ROUND_SHARE: u64 = 128;
 const ROUND_SEGMENTS_MAX: u64 = 16;
 /// Rounds of cleaning before a write is refused.
 const ATTEMPTS: usize = 8;
+
+/// What was granted.
+#[derive(Clone, Copy)]
+pub(super) struct Grant {
+    /// As of that checkpoint.
+    epoch: u64,
+    /// For so many changed blocks in memory.
+    blocks: u64,
+}
+
+/// What counts as held when something is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// As much as the live pages need to be overwritten for ever.
+    Lasting,
+    /// The segments there are: what gives space back may take the rest.
+    Now,
+}
 
 /// What a volume takes, and may need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +95,7 @@ impl Engine {
         let geometry = self.ctx.geometry;
         // The pages of the write lie side by side. Every page that still fits the last segment may be
         // of another block.
-        let rest = if segments > 0 { u64::from(geometry.segment_pages) } else { 0 };
+        let rest = self.open_pages(segments);
         let map_pages = self.merge_pages(pages / PAGES_PER_BLOCK as u64 + 2 + rest);
         let layers = self.frozen.iter().map(|layer| layer.accounting.sum());
         let unmerged = self.active.accounting.sum() + layers.sum::<i64>();
@@ -135,20 +153,47 @@ impl Engine {
     /// Makes sure that so many pages of the guest may be written, cleaning for them if needed.
     ///
     /// # Errors
-    /// [`Error::Full`] when they may not. The volume goes on: reads, discards, flushes and cleaning
-    /// are not refused, and writes will not be once there is space again.
+    /// [`Error::Full`] when they may not. The volume goes on: reads, flushes and cleaning are not
+    /// refused, discards only where they could not be merged, and writes will not be once there is space again.
     pub(super) fn admit(&mut self, pages: u64) -> Result<(), Error> {
         let segment_pages = u64::from(self.ctx.geometry.segment_pages);
         // Descriptors are counted with the pages; one more chunk may be begun, another closed.
         let needed = pages + pages / CHUNK_ENTRIES_MAX as u64 + 2;
         let room = self.log.room(self.ctx.geometry);
-        if needed <= room {
+        if needed <= room && self.is_granted(pages) {
             return Ok(());
         }
         // Of a segment, the header is lost, and at worst a descriptor and the page before its end.
-        let segments = (needed - room).div_ceil(segment_pages - 3);
+        let segments = needed.saturating_sub(room).div_ceil(segment_pages - 3);
+        self.ask(segments, pages, Held::Lasting)
+    }
+
+    /// Makes sure that zeros over so many pages may be merged.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room for that, not even after cleaning: then nothing could be
+    /// given back either.
+    pub(super) fn admit_zeros(&mut self, pages: u64) -> Result<(), Error> {
+        let blocks = pages / PAGES_PER_BLOCK as u64 + 2;
+        let needed = blocks / CHUNK_ENTRIES_MAX as u64 + 2;
+        let segments = u64::from(needed > self.log.room(self.ctx.geometry));
+        if segments == 0 && self.is_granted(pages) {
+            return Ok(());
+        }
+        self.ask(segments, pages, Held::Now)
+    }
+
+    fn ask(&mut self, segments: u64, pages: u64, held: Held) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
-            if self.space.ask(self.need(segments, pages)) {
+            let mut need = self.need(segments, pages);
+            if held == Held::Now {
+                let used = u64::from(self.table.used()) + segments;
+                need.held = used * self.ctx.geometry.segment_bytes();
+            }
+            if self.space.ask(need) {
+                let blocks = pages / PAGES_PER_BLOCK as u64 + 2 + self.open_pages(segments);
+                let blocks = self.changed_blocks() + blocks;
+                self.granted = Some(Grant { epoch: self.committed.epoch, blocks });
                 return Ok(());
             }
             if !self.make_space()? {
@@ -159,19 +204,41 @@ impl Engine {
         Err(Error::Full)
     }
 
+    /// Whether what was granted holds for so many pages side by side more. A checkpoint takes what was
+    /// granted for it, and what is written afterwards needs another.
+    fn is_granted(&self, pages: u64) -> bool {
+        let blocks = self.changed_blocks() + pages / PAGES_PER_BLOCK as u64 + 2;
+        let epoch = self.committed.epoch;
+        self.granted.is_some_and(|granted| granted.epoch == epoch && blocks <= granted.blocks)
+    }
+
+    /// Blocks with changes in memory.
+    fn changed_blocks(&self) -> u64 {
+        let layers = self.frozen.iter().map(|layer| layer.blocks.len());
+        (self.active.blocks.len() + layers.sum::<usize>()) as u64
+    }
+
+    /// Pages that fit the log until another segment is asked for.
+    fn open_pages(&self, segments: u64) -> u64 {
+        match segments {
+            0 => self.log.room(self.ctx.geometry),
+            _ => u64::from(self.ctx.geometry.segment_pages),
+        }
+    }
+
     /// Whether what was written since the last checkpoint takes a segment or more while space is
     /// short: what it replaced, or discarded, should be given back.
     pub(super) fn is_space_wanted(&self) -> bool {
         self.log.bytes_since_checkpoint > self.ctx.geometry.segment_bytes() && self.space.is_short()
     }
 
-    /// Refuses what would keep dead pages from being given back while space is used up.
+    /// Refuses a cut while there is no room for what it keeps and for merging it.
     pub(super) fn check_space(&self) -> Result<(), Error> {
-        if self.space.is_short() && !self.space.ask(self.need(1, 0)) {
-            self.space.refused();
-            return Err(Error::Full);
+        if self.space.ask(self.need(1, 0)) {
+            return Ok(());
         }
-        Ok(())
+        self.space.refused();
+        Err(Error::Full)
     }
 
     /// Cleans what is worth it, merges, and so gives space back at once. Returns whether

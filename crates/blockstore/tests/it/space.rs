@@ -104,6 +104,46 @@ fn writes_beyond_the_space_are_refused_and_nothing_else_is() {
     assert!(handle.read(4 * MIB, MIB as usize).unwrap().iter().all(|byte| *byte == 0));
 }
 
+/// What cuts keep and discards leave to be merged is asked for as writes are.
+#[test]
+fn cuts_and_discards_alone_do_not_outgrow_the_space() {
+    let capacity = 8 * MIB;
+    let (folder, store) = store(EngineConfig::tiny(), Some(capacity));
+    let id = volume(&store, "vol-0000000a", 256 * MIB);
+    let handle = open(&store, &id);
+    let rng = SeededRng::new(6);
+    // A page in every block, so that each discard dirties a leaf of its own.
+    let blocks = 512;
+    for block in 0..blocks {
+        handle.write(block * MIB / 2, noise(&rng, 4096)).unwrap();
+    }
+    let (mut cuts, mut refused) = (Vec::new(), 0);
+    for round in 0..400 {
+        let block = rng.below(blocks);
+        let discarded = handle.discard(block * MIB / 2, 4096);
+        refused += u64::from(matches!(discarded, Err(StoreError::Volume(Error::Full))));
+        handle.flush().unwrap();
+        let cut = CutId::new(&format!("snap-{round}")).unwrap();
+        match store.cut(&id, cut) {
+            Ok(_) => cuts.push(cut),
+            Err(StoreError::Volume(Error::Full | Error::TooManyCuts { .. })) => refused += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        if cuts.len() > 40 {
+            store.drop_cut(&id, cuts.remove(0)).unwrap();
+        }
+        assert!(allocated(folder.path()) <= capacity, "round {round}");
+    }
+    assert!(refused > 0);
+    for cut in cuts {
+        store.drop_cut(&id, cut).unwrap();
+    }
+    store.with(&id, |engine| engine.checkpoint().and_then(|()| engine.check())).unwrap();
+    for at in 0..8 {
+        handle.write(at * 4096, noise(&rng, 4096)).unwrap();
+    }
+}
+
 /// Three quarters of the space are live; the rest is enough to overwrite all of it for ever.
 #[test]
 fn a_volume_that_fits_is_overwritten_again_and_again() {

@@ -81,14 +81,7 @@ impl World<'_> {
             Zeroing::Discard => self.engine().discard(offset, length),
             Zeroing::WriteZeroes => self.engine().write_zeroes(offset, length),
         };
-        match how {
-            Zeroing::Write => self.note_write(&pages, zeroed).map_err(stop("zero")),
-            // Giving space back is never refused.
-            Zeroing::Discard | Zeroing::WriteZeroes => {
-                pages.iter().for_each(|(lba, zeros)| self.model.put(*lba, *zeros));
-                zeroed.map_err(stop("zero"))
-            }
-        }
+        self.note_write(&pages, zeroed).map_err(stop("zero"))
     }
 
     pub(super) fn read(&mut self) -> Result<(), Stop> {

@@ -48,6 +48,13 @@ fn lives_0_to_49_are_without_a_violation() {
     fifty_lives(0);
 }
 
+/// Cuts and discards alone once had this life's upkeep take more than the reserve.
+#[test]
+fn a_life_of_cuts_and_discards_stays_within_its_space() {
+    let outcome = play(1_071_906).unwrap();
+    assert!(outcome.refused > 0, "{outcome:?}");
+}
+
 #[test]
 fn lives_50_to_99_are_without_a_violation() {
     fifty_lives(50);
