@@ -1,7 +1,7 @@
 //! The wire as AWS's own models describe it.
 //!
 //! `wire models` writes extracts of botocore's service models to `tests/models`: of the operations in
-//! `scope.txt` the names, types and places of their members, without documentation. Tests compare
+//! `scope.txt` the names, types and places of their members and the errors they list, without documentation. Tests compare
 //! the operations here with these extracts and so need no Python. `wire table` writes what is served
 //! of them to `docs/compatibility.md`. `wire record` keeps the bytes botocore sends to every operation
 //! and the replies it has understood in `tests/wire`.
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Task {
-    /// Writes `tests/models/*.json` anew from the botocore of the client tests.
+    /// Writes `tests/models/*.json` and `crates/api/src/bounds.txt` anew from the botocore of the client tests.
     Models,
     /// Writes `docs/compatibility.md` anew.
     Table,
@@ -70,14 +70,68 @@ fn models() -> Result<(), String> {
     let python = crate::test::environment()?;
     let python = python.to_str().ok_or("the path of the Python is not UTF-8")?;
     let dir = command::root().join("tests/models");
+    let mut bounds = Vec::new();
     for (service, operations) in scope(&dir)? {
         let text = command::output(python, &["-c", LOAD, &service])?;
         let model: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let path = dir.join(format!("{service}.json"));
         std::fs::write(&path, extract(&service, &model, &operations)?)
             .map_err(|error| format!("{}: {error}", path.display()))?;
+        if BOUNDED.contains(&service.as_str()) {
+            bounds.extend(operations.iter().flat_map(|name| bounds_of(&service, &model, name)));
+        }
     }
-    Ok(())
+    let path = command::root().join("crates/api/src/bounds.txt");
+    std::fs::write(&path, bounds.concat()).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The services whose requests are held to the bounds of their models.
+const BOUNDED: [&str; 3] = ["iam", "kms", "sts"];
+
+/// The bounds of an operation's request, a line each.
+fn bounds_of(service: &str, model: &Value, operation: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(shape) = model["operations"][operation]["input"]["shape"].as_str() {
+        bounds_in(model, shape, "", &mut Vec::new(), &mut found);
+    }
+    found.sort();
+    let line = |(path, min, max): (String, u64, Option<u64>)| {
+        // These the server itself gave out, opaque, and some are longer than AWS's.
+        let ours = [("iam", "Marker"), ("sts", "EncodedMessage")];
+        let max = max.filter(|_| !ours.contains(&(service, path.as_str())));
+        let max = max.map_or("-".to_owned(), |max| max.to_string());
+        format!("{service} {operation} {path} {min} {max}\n")
+    };
+    found.into_iter().map(line).collect()
+}
+
+/// Adds the bounds of a shape and of what it is made of. Shapes that hold themselves are followed once.
+fn bounds_in<'a>(
+    model: &'a Value,
+    name: &'a str,
+    path: &str,
+    outer: &mut Vec<&'a str>,
+    found: &mut Vec<(String, u64, Option<u64>)>,
+) {
+    if outer.contains(&name) {
+        return;
+    }
+    outer.push(name);
+    let shape = &model["shapes"][name];
+    let (min, max) = (shape["min"].as_u64(), shape["max"].as_u64());
+    if !path.is_empty() && shape["type"] != "map" && (min.is_some() || max.is_some()) {
+        found.push((path.to_owned(), min.unwrap_or(0), max));
+    }
+    if let Some(item) = shape["member"]["shape"].as_str() {
+        bounds_in(model, item, &format!("{path}[]"), outer, found);
+    }
+    for (member, inner) in shape["members"].as_object().into_iter().flatten() {
+        let dot = if path.is_empty() { "" } else { "." };
+        if let Some(inner) = inner["shape"].as_str() {
+            bounds_in(model, inner, &format!("{path}{dot}{member}"), outer, found);
+        }
+    }
+    outer.pop();
 }
 
 fn table() -> Result<(), String> {
@@ -130,6 +184,7 @@ fn scope(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, String> {
 fn extract(service: &str, model: &Value, names: &[String]) -> Result<String, String> {
     let mut operations = BTreeMap::new();
     let mut shapes = BTreeMap::new();
+    let mut errors = BTreeMap::new();
     for name in names {
         let theirs = &model["operations"][name.as_str()];
         if theirs.is_null() {
@@ -141,6 +196,12 @@ fn extract(service: &str, model: &Value, names: &[String]) -> Result<String, Str
                 ours[side] = kept(&theirs[side], false);
                 collect(model, shape, &mut shapes);
             }
+        }
+        let thrown = theirs["errors"].as_array().into_iter().flatten();
+        let thrown: Vec<_> = thrown.filter_map(|error| error["shape"].as_str()).collect();
+        if !thrown.is_empty() {
+            ours["errors"] = json!(thrown);
+            errors.extend(thrown.iter().map(|name| (*name, error(model, name))));
         }
         operations.insert(name.as_str(), ours);
     }
@@ -157,10 +218,22 @@ fn extract(service: &str, model: &Value, names: &[String]) -> Result<String, Str
         lines.join(",\n")
     };
     Ok(format!(
-        "{{\"metadata\": {metadata},\n\"operations\": {{\n{}\n}},\n\"shapes\": {{\n{}\n}}}}\n",
+        "{{\"metadata\": {metadata},\n\"operations\": {{\n{}\n}},\n\"errors\": {{\n{}\n}},\n\"shapes\": {{\n{}\n}}}}\n",
         lines(operations),
+        lines(errors),
         lines(shapes)
     ))
+}
+
+/// What is on the wire for an error: its code, and the status where a model leaves that to the protocol.
+fn error(model: &Value, name: &str) -> Value {
+    let shape = &model["shapes"][name];
+    let fault = shape["fault"].as_bool() == Some(true);
+    let status = shape["error"]["httpStatusCode"].as_u64();
+    json!({
+        "code": shape["error"]["code"].as_str().unwrap_or(name),
+        "status": status.unwrap_or(if fault { 500 } else { 400 }),
+    })
 }
 
 /// Adds a shape and everything it is made of.

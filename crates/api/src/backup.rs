@@ -7,12 +7,14 @@
 //! the envelope is `kms::backup`'s.
 
 use crate::world::MIGRATIONS;
+use aws_lc_rs::digest::{SHA256, digest};
 use base::{Rng, Timestamp};
 use kms::backup::{BackupError, BackupReader, BackupWriter, Recovery};
 use kms::seal::Root;
 use meta::dump::{Table, tables};
 use meta::{Db, Migration, Param, Tx};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,8 +23,6 @@ use std::sync::Arc;
 
 /// The layout of the records.
 const LAYOUT: u32 = 1;
-/// Rows written in one transaction.
-const ROWS_AT_ONCE: usize = 500;
 
 /// Why a backup cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +122,15 @@ pub struct Making {
     pub now: Timestamp,
     /// What opens the backup.
     pub recovery: Recovery,
+}
+
+/// What a backup is restored onto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onto {
+    /// An empty database.
+    Empty,
+    /// An empty database, or what an earlier restore of the same backup wrote before it ended.
+    CutShort,
 }
 
 /// Every record but the manifest.
@@ -269,33 +278,76 @@ impl Backup {
         Ok(Contents { manifest: self.manifest, counts, bytes: self.bytes })
     }
 
-    /// Writes all rows into an empty database, which is brought to the schema of the backup first. The caller seals
-    /// the root of trust afterwards: a restore that was cut short leaves rows that no server takes.
+    /// Brings an empty database to the backup's schema and writes all its rows, at once or not at all. The caller seals
+    /// the root of trust afterwards; without it no server takes the rows. For a restore that was cut short before that,
+    /// [`Onto::CutShort`] leaves a database as it is that holds exactly these rows.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn restore(&mut self, db: &Db) -> Result<Vec<Count>, Error> {
-        let targets = self.migrate(db)?;
+    pub fn restore(
+        path: &Path,
+        recovery: &Recovery,
+        db: &Db,
+        onto: Onto,
+    ) -> Result<(Self, Vec<Count>), Error> {
+        let targets = Self::open(path, recovery)?.migrate(db)?;
+        let (path, recovery) = (path.to_owned(), recovery.clone());
+        // The engine may run this again, and then the backup is read from its beginning.
+        db.write_blocking(move |tx| {
+            let mut backup = Self::open(&path, &recovery)?;
+            let counts = match (occupied(tx, &targets)?, onto) {
+                (None, _) => backup.fill(tx, &targets)?,
+                (Some(table), Onto::CutShort) => backup.compare(tx, &targets, &table)?,
+                (Some(table), Onto::Empty) => return Err(Error::NotEmpty { table }),
+            };
+            Ok((backup, counts))
+        })
+    }
+
+    fn fill(&mut self, tx: &mut Tx<'_>, targets: &[Table]) -> Result<Vec<Count>, Error> {
         let mut counts = self.counts();
-        let mut batch: Vec<(u16, Vec<Param>)> = Vec::new();
-        loop {
-            let entry = next(&mut self.reader, &self.manifest)?;
-            let ended = entry.is_none();
-            if let Some((table, row)) = entry {
-                counts[usize::from(table)].rows += 1;
-                batch.push((table, row));
-            }
-            if batch.len() == ROWS_AT_ONCE || ended {
-                let (rows, targets) = (std::mem::take(&mut batch), targets.clone());
-                db.write_blocking(move |tx| {
-                    rows.iter()
-                        .try_for_each(|(table, row)| targets[usize::from(*table)].insert(tx, row))
-                })?;
-            }
-            if ended {
-                return Ok(counts);
+        while let Some((table, row)) = next(&mut self.reader, &self.manifest)? {
+            let table = usize::from(table);
+            targets[table].insert(tx, &row)?;
+            counts[table].rows += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Whether the database holds the rows of the backup and no others, and nothing of a trail: a server that ran has
+    /// left one.
+    fn compare(
+        &mut self,
+        tx: &mut Tx<'_>,
+        targets: &[Table],
+        table: &str,
+    ) -> Result<Vec<Count>, Error> {
+        let not_empty = || Error::NotEmpty { table: table.to_owned() };
+        let mut trail = tables(events::MIGRATIONS)?;
+        trail.retain(|table| self.manifest.left_out.contains(&table.name));
+        if occupied(tx, &trail)?.is_some() {
+            return Err(not_empty());
+        }
+        let mut there = HashSet::new();
+        for (number, table) in (0..).zip(targets) {
+            let mut last: Option<Vec<Param>> = None;
+            loop {
+                let page = table.page(tx, last.as_deref())?;
+                there.extend(page.iter().map(|row| digest_of(number, row)));
+                match page.into_iter().next_back() {
+                    Some(row) => last = Some(row),
+                    None => break,
+                }
             }
         }
+        let mut counts = self.counts();
+        while let Some((table, row)) = next(&mut self.reader, &self.manifest)? {
+            if !there.remove(&digest_of(table, &row)) {
+                return Err(not_empty());
+            }
+            counts[usize::from(table)].rows += 1;
+        }
+        if there.is_empty() { Ok(counts) } else { Err(not_empty()) }
     }
 
     /// The root of trust, to be sealed anew.
@@ -325,26 +377,29 @@ impl Backup {
                 problem: format!("its table {} is another one", entry.name),
             })
         };
-        let targets = entries.iter().map(target).collect::<Result<Vec<_>, _>>()?;
-        let checked = targets.clone();
-        let occupied = db.read_blocking(move |tx| {
-            for table in &checked {
-                if !table.is_empty(tx)? {
-                    return Ok::<_, meta::Error>(Some(table.name.clone()));
-                }
-            }
-            Ok(None)
-        })?;
-        match occupied {
-            Some(table) => Err(Error::NotEmpty { table }),
-            None => Ok(targets),
-        }
+        entries.iter().map(target).collect()
     }
 
     fn counts(&self) -> Vec<Count> {
         let tables = self.manifest.tables.iter();
         tables.map(|table| Count { table: table.name.clone(), rows: 0 }).collect()
     }
+}
+
+/// The first of these tables that has rows.
+fn occupied(tx: &mut Tx<'_>, tables: &[Table]) -> Result<Option<String>, Error> {
+    for table in tables {
+        if !table.is_empty(tx)? {
+            return Ok(Some(table.name.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Names a row of a table by its content.
+fn digest_of(table: u16, row: &[Param]) -> [u8; 32] {
+    let hash = digest(&SHA256, &encode(&Entry::Row(table, row.to_vec())));
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// The next row; `None` when the backup has ended where it says it does.
@@ -545,11 +600,37 @@ mod tests {
         let restored = tokio::task::spawn_blocking(move || {
             let verified = Backup::open(&target, &recovery).and_then(Backup::verify);
             assert_eq!(verified.expect("whole").counts, counts);
-            let mut backup = Backup::open(&target, &recovery).expect("it opens");
-            assert_eq!(backup.restore(&db).expect("empty"), counts);
-            let mut again = Backup::open(&target, &recovery).expect("it opens");
-            let twice = again.restore(&db);
-            assert!(matches!(twice, Err(Error::NotEmpty { .. })), "{twice:?}");
+            let restore = |from: &Path, db: &Db, onto| {
+                let restored = Backup::restore(from, &recovery, db, onto);
+                restored.map(|(_, counts)| counts)
+            };
+            // One that fails at its last rows leaves none, and the next succeeds.
+            let cut = target.with_extension("cut");
+            let bytes = std::fs::read(&target).expect("a file");
+            std::fs::write(&cut, &bytes[..bytes.len() - 100]).expect("a file");
+            assert!(matches!(restore(&cut, &db, Onto::Empty), Err(Error::Envelope(_))));
+            let (_, kept, _) = migrations();
+            let left = db.read_blocking(move |tx| occupied(tx, &kept)).expect("readable");
+            assert_eq!(left, None);
+            assert_eq!(restore(&target, &db, Onto::Empty).expect("empty"), counts);
+            let occupied = |outcome| assert!(matches!(outcome, Err(Error::NotEmpty { .. })));
+            occupied(restore(&target, &db, Onto::Empty));
+            // One that ended before the seal is done again; rows that are others are left alone.
+            assert_eq!(restore(&target, &db, Onto::CutShort).expect("the same rows"), counts);
+            let other = Db::memory().expect("a database");
+            restore(&target, &other, Onto::Empty).expect("empty");
+            for sql in [
+                "UPDATE kms_keys SET description = 'changed'",
+                "UPDATE kms_keys SET description = ''",
+                "DELETE FROM iam_entities WHERE name = 'u_0'",
+            ] {
+                other.write_blocking(move |tx| tx.execute(sql, &[]).map(drop)).expect("a change");
+                let again = restore(&target, &other, Onto::CutShort);
+                match sql.ends_with("= ''") {
+                    true => assert_eq!(again.expect("as they were"), counts),
+                    false => occupied(again),
+                }
+            }
             db
         });
         let db = restored.await.expect("no panic");

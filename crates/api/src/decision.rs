@@ -128,3 +128,43 @@ impl DecisionSealer {
         String::from_utf8(opened.map_err(|_| NotOurs)?.to_vec()).map_err(|_| NotOurs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: [u8; NONCE_LEN] = [5; NONCE_LEN];
+
+    fn sealer() -> DecisionSealer {
+        DecisionSealer::new(&Secret::new([7; 32]))
+    }
+
+    /// A message of any bytes, as [`DecisionSealer::seal`] writes them.
+    fn sealed(text: &[u8]) -> String {
+        let mut text = text.to_vec();
+        let (nonce, aad) = (Nonce::assume_unique_for_key(NONCE), Aad::from([VERSION]));
+        sealer().0.seal_in_place_append_tag(nonce, aad, &mut text).expect("a short text");
+        URL_SAFE_NO_PAD.encode([&[VERSION][..], &NONCE, &text].concat())
+    }
+
+    fuzz::target!(
+        /// No message but one that was sealed is opened.
+        encoded_messages,
+        vec![sealed(b"{}").into_bytes()],
+        |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let opened = sealer().open(text);
+            assert_eq!(opened.is_ok(), text == sealed(b"{}"), "{opened:?}");
+        }
+    );
+
+    fuzz::target!(
+        /// What the seal has opened is told as it is, and bytes that are no text are not.
+        opened_messages,
+        vec![b"{\"allowed\":false}".to_vec()],
+        |bytes: &[u8]| {
+            let told = sealer().open(&sealed(bytes));
+            assert_eq!(told.ok().as_deref(), std::str::from_utf8(bytes).ok());
+        }
+    );
+}

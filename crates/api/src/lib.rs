@@ -20,6 +20,7 @@ mod audit;
 mod authenticate;
 mod authorize;
 pub mod backup;
+mod bounds;
 mod call;
 pub mod channel;
 pub mod compatibility;
@@ -46,6 +47,10 @@ mod last_use;
 mod lint;
 #[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod modelled;
+#[cfg(test)]
+mod pages;
 mod ops {
     include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 }

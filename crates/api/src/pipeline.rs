@@ -10,6 +10,7 @@
 
 use crate::audit::{self, Entry};
 use crate::authorize;
+use crate::bounds;
 use crate::call::Call;
 use crate::decided::Decisions;
 use crate::error::{self, Error};
@@ -263,6 +264,7 @@ async fn steps<O: Operation>(
 /// From what the client sent to the plan and what it needs.
 async fn planned<O: Operation>(call: &Call, input: Value) -> Result<(O::Plan, Vec<Ask>), Error> {
     let protocol = O::SPEC.service.info().protocol;
+    bounds::check(&O::SPEC, <O::Input as Shape>::SCHEMA, &input)?;
     let input = O::Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
     authorize::check_open(call, &O::SPEC)?;
     let plan = O::plan(call, input).await?;

@@ -3,6 +3,7 @@
 use crate::audit::Notes;
 use crate::channel::Channels;
 use crate::key_life;
+use crate::modelled;
 use crate::pipeline::{self, Operation};
 use crate::{Call, Caller, Enforcement, Error, Explain, ExplainIds, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
@@ -200,7 +201,7 @@ impl Bench {
 /// Runs an operation through the whole pipeline: JSON by model names in, JSON out.
 pub(crate) async fn run<O: Operation>(call: &Call, input: Json) -> Result<Json, Error> {
     let input = from_json(<O::Input as Shape>::SCHEMA, &input);
-    let output = pipeline::run::<O>(call, input).await?;
+    let output = modelled::checked(&O::SPEC, pipeline::run::<O>(call, input).await)?;
     Ok(output.to_wire().map_or(Json::Null, |value| to_json(&value)))
 }
 
@@ -213,7 +214,7 @@ pub(crate) async fn run_named(
 ) -> Result<Json, Error> {
     let operation = crate::registry::find(service, name).unwrap_or_else(|| panic!("no {name}"));
     let input = from_json(operation.info().input, &input);
-    Ok(to_json(&operation.run(call, input).await?))
+    Ok(to_json(&modelled::checked(operation.spec(), operation.run(call, input).await)?))
 }
 
 /// A structure from JSON whose keys are the model's member names.

@@ -3,12 +3,12 @@
 use crate::args::RestoreOptions;
 use crate::exit::{EXIT_CANNOT_START, Failure};
 use crate::serve::with_causes;
-use api::backup::{Backup, Count};
+use api::backup::{Backup, Count, Onto};
 use base::{OsRng, Timestamp};
 use kms::anchor::Anchor;
 use kms::seal::Root;
 use meta::Db;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
     // All of it is read once before anything is made: a damaged backup leaves nothing behind.
     let whole = Backup::open(&options.from, &recovery).and_then(Backup::verify);
     whole.map_err(|error| failed(&error))?;
-    prepare(dir)?;
+    let onto = prepare(dir)?;
     let provider = options.seal.source(dir).provider().map_err(Failure::failed)?;
 
     let rows = dir.join("meta.sqlite");
@@ -29,27 +29,37 @@ pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
         None => Db::open_sqlite(&rows),
     };
     let db = db.map_err(|error| failed(&error))?;
-    let mut backup = Backup::open(&options.from, &recovery).map_err(|error| failed(&error))?;
-    let counts = backup.restore(&db).map_err(|error| failed(&error))?;
+    let restored = Backup::restore(&options.from, &recovery, &db, onto);
+    let (backup, counts) = restored.map_err(|error| failed(&error))?;
     drop(db);
     // The anchor before the seal, the seal last: until it is there, no server takes the directory.
     let anchor = Anchor::new(dir, backup.reader().root(), None);
     anchor.remember(backup.manifest.epoch).map_err(|error| failed(&error))?;
     backup.reader().seal_root(dir, &provider, &OsRng).map_err(|error| failed(&error))?;
+    std::fs::remove_file(dir.join(UNFINISHED))?;
     say(&counts, backup.manifest.made_ms, dir)?;
     Ok(())
 }
 
-/// The directory is new, or holds nothing but volumes and objects that were brought back first.
-fn prepare(dir: &Path) -> Result<(), Failure> {
+/// Is in the directory while a restore has not sealed the root yet.
+const UNFINISHED: &str = "restore.unfinished";
+
+/// The directory is new, or holds nothing but volumes and objects that were brought back first; or a restore was cut
+/// short in it, and is done again.
+fn prepare(dir: &Path) -> Result<Onto, Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    if Root::exists(dir) || dir.join("meta.sqlite").exists() {
+    let unfinished = dir.join(UNFINISHED);
+    let again = unfinished.exists();
+    if Root::exists(dir) || (dir.join("meta.sqlite").exists() && !again) {
         return Err(Failure::new(
             EXIT_CANNOT_START,
             format!("{} is a data directory already: restore into a new one", dir.display()),
         ));
     }
-    Ok(())
+    // Durable before any row is: rows without it are taken for somebody else's.
+    File::create(&unfinished)?.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok(if again { Onto::CutShort } else { Onto::Empty })
 }
 
 fn say(counts: &[Count], made_ms: i64, dir: &Path) -> Result<(), Failure> {

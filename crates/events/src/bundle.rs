@@ -423,4 +423,16 @@ mod tests {
             assert_eq!(unpack(&bytes), None, "length {length}");
         }
     }
+
+    fuzz::target!(
+        /// What is read of a row as a bundle is what is written of it again; a damaged length asks for little memory.
+        bundles,
+        vec![pack(&records()), [&[PLAIN], &records()[..]].concat()],
+        |bytes: &[u8]| {
+            let Some(found) = unpack(bytes) else { return };
+            let mut records = Vec::new();
+            found.iter().for_each(|(time, json)| push_record(&mut records, *time, json));
+            assert_eq!(unpack(&pack(&records)), Some(found));
+        }
+    );
 }

@@ -167,7 +167,7 @@ impl Identity {
         let role = role::find(tx, account, name)?.entity;
         if !is_linked(&role) {
             let message = format!("The role {name} is not a service-linked role.");
-            return Err(Error::InvalidInput { message });
+            return Err(Error::missing(message));
         }
         for policy in attachment::of(tx, &role)? {
             attachment::remove(tx, &role, &policy)?;

@@ -259,7 +259,7 @@ impl Identity {
         let seconds = request.duration_seconds.unwrap_or(USER_SESSION_SECONDS_DEFAULT.min(max));
         // A root may ask for more and gets an hour, as with a session of its own.
         check_duration(seconds, SESSION_SECONDS_MIN, USER_SESSION_SECONDS_MAX)?;
-        tag::check(&request.tags)?;
+        tag::check(&request.tags).map_err(of_session)?;
         let (policy, arns) = (request.policy.as_deref(), &request.policy_arns);
         let mut policies = session_policies(tx, &caller.account, policy, arns)?;
         if policies.is_empty() {
@@ -425,14 +425,14 @@ fn check_duration(seconds: i64, min: i64, max: i64) -> Result<()> {
 
 /// The session's tags with those inherited along a chain, and which of them go on.
 fn session_tags(caller: &Principal, request: &AssumeRole) -> Result<(Tags, Vec<String>)> {
-    tag::check(&request.tags)?;
+    tag::check(&request.tags).map_err(of_session)?;
     let mut tags = Tags::new();
     let mut transitive: Vec<String> = caller.transitive_tag_keys.iter().cloned().collect();
     for key in &transitive {
         let given = request.tags.keys().any(|k| k.to_lowercase() == key.to_lowercase());
         if given {
             let message = format!("The tag '{key}' is inherited and cannot be set again.");
-            return Err(Error::InvalidInput { message });
+            return Err(Error::Validation { message });
         }
         if let Some(value) = caller.tags.get(key) {
             tags.insert(key.clone(), value.clone());
@@ -441,13 +441,23 @@ fn session_tags(caller: &Principal, request: &AssumeRole) -> Result<(Tags, Vec<S
     for key in &request.transitive_tag_keys {
         if !request.tags.contains_key(key) {
             let message = format!("The specified transitive tag key '{key}' is not a session tag.");
-            return Err(Error::InvalidInput { message });
+            return Err(Error::Validation { message });
         }
         transitive.push(key.clone());
     }
     tags.extend(request.tags.clone());
-    tag::check(&tags)?;
+    tag::check(&tags).map_err(of_session)?;
     Ok((tags, transitive))
+}
+
+/// Tags of sessions: STS lists none of the errors that IAM has for tags.
+fn of_session(error: Error) -> Error {
+    match error {
+        Error::InvalidInput { message } | Error::LimitExceeded { message } => {
+            Error::Validation { message }
+        }
+        other => other,
+    }
 }
 
 /// Who is behind the session: inherited along a chain, and then not to be changed.
@@ -461,4 +471,56 @@ fn source_identity(caller: &Principal, request: &AssumeRole) -> Result<Option<St
         }
     }
     Ok(request.source_identity.clone().or_else(|| caller.source_identity.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SealingKey {
+        SealingKey::new(&Secret::new([7; 32]), "t1")
+    }
+
+    fn content() -> Content {
+        Content {
+            whose: Whose::Role("AROAEXAMPLE".to_owned(), "session".to_owned()),
+            issued_at: 1,
+            expires_at: 2,
+            policies: vec!["{}".to_owned()],
+            tags: Tags::from([("a".to_owned(), "b".to_owned())]),
+            transitive_tag_keys: vec!["a".to_owned()],
+            source_identity: Some("amy".to_owned()),
+            federated_provider: None,
+        }
+    }
+
+    fn text(content: &Content) -> Vec<u8> {
+        serde_json::to_vec(content).expect("a token's content serializes")
+    }
+
+    fuzz::target!(
+        /// Nothing but the sealed bytes opens, and only beside its own access key.
+        sealed_tokens,
+        vec![key().seal_with_salt(&[3; SALT_BYTES], &aad("ASIAONE"), &text(&content()))],
+        |bytes: &[u8]| {
+            let sealed = key().seal_with_salt(&[3; SALT_BYTES], &aad("ASIAONE"), &text(&content()));
+            assert_eq!(key().open(&aad("ASIAONE"), bytes).is_ok(), bytes == sealed);
+            assert!(key().open(&aad("ASIATWO"), bytes).is_err());
+        }
+    );
+
+    fuzz::target!(
+        /// What a seal has opened, whatever it holds, is read as what is written again.
+        contents,
+        vec![
+            text(&content()),
+            text(&Content { whose: Whose::Root("111111111111".to_owned()), ..content() }),
+            br#"{"w":{"u":"AIDAEXAMPLE"},"i":-1,"e":9223372036854775807}"#.to_vec(),
+        ],
+        |bytes: &[u8]| {
+            let Ok(read) = serde_json::from_slice::<Content>(bytes) else { return };
+            let again: Content = serde_json::from_slice(&text(&read)).expect("just written");
+            assert_eq!(text(&again), text(&read));
+        }
+    );
 }

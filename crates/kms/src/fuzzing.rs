@@ -1,10 +1,13 @@
-//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import; backups
+//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import with its tokens;
+//! backups
 //! under a known recovery key, anchors, and headers of seals.
 
 use crate::anchor::Anchor;
 use crate::backup::{BackupReader, BackupWriter, Recovery};
 use crate::blob::{self, Blob, BlobKind};
 use crate::context::EncryptionContext;
+use crate::import::wrapping::WrappingAlgorithm;
+use crate::import::{token, unwrap};
 use crate::material::{Material, MaterialId};
 use crate::pair;
 use crate::primitive::Key;
@@ -97,4 +100,20 @@ pub fn anchored(bytes: &[u8]) -> Option<u64> {
 /// What would be written of the header of a seal, if the bytes are one.
 pub fn seal_header(bytes: &[u8]) -> Option<Vec<u8>> {
     header::again(bytes)
+}
+
+/// An import token of a known domain key, with these bytes as its private key.
+pub fn import_token(private: &[u8]) -> Vec<u8> {
+    token::sample(private)
+}
+
+/// The private key that bytes hold as an import token of the same key and owner.
+pub fn opened_import_token(bytes: &[u8]) -> Option<Vec<u8>> {
+    token::opened(bytes)
+}
+
+/// Whether something opens under what an import token held as its private key.
+pub fn unwraps(private: &[u8], wrapped: &[u8]) -> bool {
+    let ways = WrappingAlgorithm::ALL.into_iter();
+    ways.map(|way| unwrap::unwrap(private, way, wrapped)).any(|opened| opened.is_ok())
 }

@@ -53,7 +53,10 @@ fn resolve_arn(
     region: &Region,
     text: &str,
 ) -> Result<Resolved> {
-    let invalid = || Error::InvalidArn { message: format!("Invalid arn {text}") };
+    let invalid = || match action.lists_invalid_arn() {
+        true => Error::InvalidArn { message: format!("Invalid arn {text}") },
+        false => Error::InvalidKeyId { text: text.to_owned() },
+    };
     let arn = Arn::parse(text).ok_or_else(invalid)?;
     if arn.service != "kms" || arn.partition != base::arn::PARTITION {
         return Err(invalid());

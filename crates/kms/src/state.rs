@@ -255,6 +255,30 @@ impl Action {
         format!("kms:{}", self.as_str())
     }
 
+    /// Whether an ARN that is none of a key is an `InvalidArnException` of the action, and not a key that is not
+    /// found: what uses key material, and what points an alias, lists no such exception (botocore model).
+    pub fn lists_invalid_arn(self) -> bool {
+        !matches!(
+            self,
+            Self::CreateAlias
+                | Self::Decrypt
+                | Self::DeleteAlias
+                | Self::DeriveSharedSecret
+                | Self::Encrypt
+                | Self::GenerateDataKey
+                | Self::GenerateDataKeyPair
+                | Self::GenerateDataKeyPairWithoutPlaintext
+                | Self::GenerateDataKeyWithoutPlaintext
+                | Self::GenerateMac
+                | Self::ReEncryptFrom
+                | Self::ReEncryptTo
+                | Self::Sign
+                | Self::UpdateAlias
+                | Self::Verify
+                | Self::VerifyMac
+        )
+    }
+
     /// Whether a caller of another account can be allowed it at all (spec 20, A.3).
     pub fn works_across_accounts(self) -> bool {
         matches!(

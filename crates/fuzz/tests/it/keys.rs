@@ -39,3 +39,21 @@ target!(
         }
     }
 );
+
+target!(
+    /// No bytes but the original are taken back as an import token.
+    import_tokens,
+    vec![kms::fuzzing::import_token(b"a private key")],
+    |bytes: &[u8]| {
+        let opened = kms::fuzzing::opened_import_token(bytes);
+        let original = bytes == kms::fuzzing::import_token(b"a private key");
+        assert_eq!(opened.as_deref(), original.then_some(&b"a private key"[..]));
+    }
+);
+
+target!(
+    /// What an import token held, when it opens, need not be a private key: then nothing opens under it.
+    unwrapping_keys,
+    kms::fuzzing::private_keys(),
+    |bytes: &[u8]| assert!(!kms::fuzzing::unwraps(bytes, b"wrapped"))
+);

@@ -5,7 +5,7 @@
 //! every region of the key, and other material is not taken for it.
 
 pub mod token;
-mod unwrap;
+pub(crate) mod unwrap;
 pub mod wrapping;
 
 use crate::error::{Error, Result};

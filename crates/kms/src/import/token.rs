@@ -190,6 +190,26 @@ fn open(
         .map_err(|_| Error::InvalidImportToken)
 }
 
+/// Whose the token of the fuzz targets is, and what it is sealed under.
+fn with_sample<T>(f: impl FnOnce(&[u8; primitive::KEY_LEN], &Owner<'_>) -> T) -> Option<T> {
+    let account = AccountId::parse("111122223333").ok()?;
+    let region = Region::parse("us-east-1").ok()?;
+    Some(f(&[7; primitive::KEY_LEN], &Owner { account: &account, region: &region, key_id: "k" }))
+}
+
+/// A token of a known domain key, for the fuzz targets.
+pub(crate) fn sample(private: &[u8]) -> Vec<u8> {
+    let algorithm = WrappingAlgorithm::RsaesOaepSha256;
+    let header = Header { number: 1, valid_to: Timestamp(1), algorithm };
+    with_sample(|key, owner| seal(key, [3; NONCE_LEN], &header, owner, private)).unwrap_or_default()
+}
+
+/// What opens of bytes as a token of the same key.
+pub(crate) fn opened(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(bytes)?;
+    with_sample(|key, owner| open(key, &header, owner, bytes))?.ok().map(|p| p.expose().clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ pub(super) fn generate(spec: WrappingKeySpec) -> Result<(Secret<Vec<u8>>, Vec<u8
 }
 
 /// The material inside. One error for every cause: how it does not open is nobody's business.
-pub(super) fn unwrap(
+pub(crate) fn unwrap(
     private: &[u8],
     algorithm: WrappingAlgorithm,
     wrapped: &[u8],

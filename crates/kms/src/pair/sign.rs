@@ -16,7 +16,7 @@ const MU_LEN: usize = 64;
 ///
 /// # Errors
 /// [`Error::Validation`] for a type the algorithm does not take and for digests of another length;
-/// [`Error::Unsupported`] for `EXTERNAL_MU`.
+/// [`Error::Validation`] for `EXTERNAL_MU`, which is not offered here: Sign lists no exception for that.
 pub fn check_message(
     algorithm: SigningAlgorithm,
     message_type: MessageType,
@@ -40,7 +40,7 @@ pub fn check_message(
         (MessageType::ExternalMu, _) if length != MU_LEN => {
             Err(Error::validation(format!("Digest is invalid length for algorithm {algorithm}.")))
         }
-        (MessageType::ExternalMu, _) => Err(Error::Unsupported {
+        (MessageType::ExternalMu, _) => Err(Error::Validation {
             message: "MessageType EXTERNAL_MU is not supported by this server; RAW is.".to_owned(),
         }),
     }

@@ -71,7 +71,7 @@ mod tests {
         );
         let again = json!({ "AWSServiceName": "backup.amazonaws.com" });
         let again = call("CreateServiceLinkedRole", again).await.expect_err("one is there");
-        assert_eq!(again.code(), "InvalidInput");
+        assert_eq!(again.code(), "NoSuchEntity");
         let attached = call("ListAttachedRolePolicies", json!({ "RoleName": name })).await;
         let policy =
             "arn:aws:iam::aws:policy/aws-service-role/AWSBackupServiceLinkedRolePolicyForBackup";

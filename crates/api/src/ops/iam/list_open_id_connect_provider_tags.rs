@@ -101,7 +101,7 @@ mod tests {
             .expect("untagged");
         let prints = with(json!({ "ThumbprintList": ["cd".repeat(20)] }));
         call("UpdateOpenIDConnectProviderThumbprint", prints).await.expect("replaced");
-        let bad = with(json!({ "ThumbprintList": ["xy"] }));
+        let bad = with(json!({ "ThumbprintList": ["xy".repeat(20)] }));
         let bad = call("UpdateOpenIDConnectProviderThumbprint", bad).await.expect_err("no digits");
         assert_eq!(bad.code(), "InvalidInput");
         let shown = call("GetOpenIDConnectProvider", with(json!({}))).await.expect("it is there");

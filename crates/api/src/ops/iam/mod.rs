@@ -867,7 +867,7 @@ mod tests {
         let none = json!({ "PolicyArn": "arn:aws:iam::aws:policy/NoSuch" });
         assert_eq!(refused::<GetPolicy>(&root, none).await.code(), "NoSuchEntity");
         assert_eq!(
-            refused::<GetPolicy>(&root, json!({ "PolicyArn": "x" })).await.code(),
+            refused::<GetPolicy>(&root, json!({ "PolicyArn": "x".repeat(20) })).await.code(),
             "InvalidInput"
         );
     }

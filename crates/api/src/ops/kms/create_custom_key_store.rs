@@ -53,7 +53,7 @@ impl Operation for CreateCustomKeyStore {
         if let Some(kind) = input.custom_key_store_type.as_deref()
             && kind != "AWS_CLOUDHSM"
         {
-            return Err(kms::Error::Unsupported {
+            return Err(kms::Error::Validation {
                 message: format!(
                     "CustomKeyStoreType {kind}: external key stores are not supported by this \
                      server; AWS_CLOUDHSM is."
@@ -165,7 +165,7 @@ mod tests {
             (with(other(), "KeyStorePassword", json!("short")), "ValidationException"),
             (
                 with(other(), "CustomKeyStoreType", json!("EXTERNAL_KEY_STORE")),
-                "UnsupportedOperationException",
+                "ValidationException",
             ),
             (json!({"CustomKeyStoreName": "two"}), "ValidationException"),
         ] {

@@ -33,7 +33,9 @@ impl Operation for ListKeyPolicies {
         shared::check_limit(input.limit)?;
         if input.marker.is_some() {
             // A list of one is never continued, so no marker was ever given out.
-            return Err(kms::Error::InvalidMarker.into());
+            // The model lists no InvalidMarkerException here, unlike for the other lists.
+            let message = kms::Error::InvalidMarker.to_string();
+            return Err(kms::Error::Validation { message }.into());
         }
         let action = Action::ListKeyPolicies;
         let named = Named { action, key_id: &input.key_id, facts: Facts::None };
@@ -70,6 +72,6 @@ mod tests {
         let reply = run::<ListKeyPolicies>(&call, json!({"KeyId": id})).await.expect("allowed");
         assert_eq!(reply, json!({"PolicyNames": ["default"], "Truncated": false}));
         let marked = run::<ListKeyPolicies>(&call, json!({"KeyId": id, "Marker": "x"})).await;
-        assert_eq!(marked.expect_err("refused").code(), "InvalidMarkerException");
+        assert_eq!(marked.expect_err("refused").code(), "ValidationException");
     }
 }

@@ -63,6 +63,7 @@ const CLUSTER_NOT_FOUND: ErrorSpec = ErrorSpec::sender("CloudHsmClusterNotFoundE
 const CLUSTER_IN_USE: ErrorSpec = ErrorSpec::sender("CloudHsmClusterInUseException", 400);
 const TRUST_ANCHOR: ErrorSpec = ErrorSpec::sender("IncorrectTrustAnchorException", 400);
 const KEY_UNAVAILABLE: ErrorSpec = ErrorSpec::receiver("KeyUnavailableException", 500);
+const DEPENDENCY_TIMEOUT: ErrorSpec = ErrorSpec::receiver("DependencyTimeoutException", 500);
 const INCORRECT_MATERIAL: ErrorSpec = ErrorSpec::sender("IncorrectKeyMaterialException", 400);
 const INVALID_IMPORT_TOKEN: ErrorSpec = ErrorSpec::sender("InvalidImportTokenException", 400);
 const EXPIRED_IMPORT_TOKEN: ErrorSpec = ErrorSpec::sender("ExpiredImportTokenException", 400);
@@ -611,8 +612,19 @@ pub(crate) async fn make_in_store(call: &Call, id: &str) -> Result<(NewMaterial,
     let id = MaterialId::generate(&*call.world.rng);
     let (kms, of) = (call.world.kms.clone(), store.clone());
     let label = key_store::work::label(id);
-    call.world.places.run(&store.id, move || kms.make_on_token(&of, &label)).await?;
+    let made = call.world.places.run(&store.id, move || kms.make_on_token(&of, &label));
+    made.await.map_err(without_key)?;
     Ok((NewMaterial::on_token(id), store))
+}
+
+/// A token that does not answer, in an operation that is about no key: it lists no `KeyUnavailableException`.
+fn without_key(error: kms::Error) -> Error {
+    match Error::from(error) {
+        Error(away) if away.spec.code == KEY_UNAVAILABLE.code => {
+            Error(awsproto::Error { spec: DEPENDENCY_TIMEOUT, ..away })
+        }
+        other => other,
+    }
 }
 
 /// A store of the caller's that is connected.
@@ -639,7 +651,7 @@ pub(crate) async fn random_in_store(
         let mut random = Secret::new(vec![0; bytes]);
         kms.random_on_token(&of, random.expose_mut()).map(|()| random)
     };
-    Ok(call.world.places.run(&store.id, random).await?)
+    call.world.places.run(&store.id, random).await.map_err(without_key)
 }
 
 /// Destroys on a token what was made for a key that could not be made.

@@ -141,10 +141,10 @@ impl KeyAgreementAlgorithm {
     }
 }
 
-/// What AWS has and this server has not.
+/// What AWS has and this server has not. Operations with keys list no `UnsupportedOperationException`.
 pub(crate) fn refused(member: &str, value: &str) -> Error {
     let message = format!("{member} {value} is not supported by this server.");
-    kms::Error::Unsupported { message }.into()
+    kms::Error::Validation { message }.into()
 }
 
 /// What an operation on a key pair or HMAC key says about it.
