@@ -59,6 +59,15 @@ fn page_of(number: u64) -> Vec<u8> {
     page
 }
 
+/// Stops writers however a test ends: one that fails must not wait for them.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// One writer goes from volume to volume with a counter and writes the next number only when the
 /// last one was acknowledged; others keep the volumes busy. In whatever moment a cut is taken, the
 /// three volumes must hold three consecutive numbers.
@@ -69,6 +78,7 @@ fn a_cut_through_three_volumes_never_has_an_effect_without_its_cause() {
     let handles = [0, 1, 2].map(|at: usize| open(&store, &ids[at]));
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stopping = Stopping(&stop);
         scope.spawn(|| {
             for (number, handle) in (1..).zip(handles.iter().cycle()) {
                 handle.write(0, page_of(number)).unwrap();
@@ -107,7 +117,6 @@ fn a_cut_through_three_volumes_never_has_an_effect_without_its_cause() {
                 store.drop_cut(id, *cut).unwrap();
             }
         }
-        stop.store(true, Ordering::SeqCst);
     });
 }
 
