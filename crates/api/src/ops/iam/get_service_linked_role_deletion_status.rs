@@ -71,7 +71,7 @@ mod tests {
         );
         let again = json!({ "AWSServiceName": "backup.amazonaws.com" });
         let again = call("CreateServiceLinkedRole", again).await.expect_err("one is there");
-        assert_eq!(again.code(), "NoSuchEntity");
+        assert_eq!(again.code(), "InvalidInput");
         let attached = call("ListAttachedRolePolicies", json!({ "RoleName": name })).await;
         let policy =
             "arn:aws:iam::aws:policy/aws-service-role/AWSBackupServiceLinkedRolePolicyForBackup";
@@ -127,7 +127,7 @@ mod tests {
         );
 
         let refused = call("DeleteServiceLinkedRole", json!({ "RoleName": "r" })).await;
-        assert_eq!(refused.expect_err("no such role").code(), "InvalidInput");
+        assert_eq!(refused.expect_err("not a linked one").code(), "NoSuchEntity");
         let task =
             call("DeleteServiceLinkedRole", json!({ "RoleName": name })).await.expect("gone");
         let task = task["DeletionTaskId"].clone();
