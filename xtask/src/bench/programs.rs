@@ -50,7 +50,7 @@ pub(super) const PROGRAMS: [Program; 10] = [
         &["amplification", "FOLDER/volume", "--pattern", "hot-cold"],
     ),
     of_blocks(
-        "The cleaner with no more space than 4/3 of the volume, writes all over it",
+        "The cleaner where three quarters of what is taken are live, writes all over the volume",
         "cleaner",
         &[
             "amplification",
@@ -58,13 +58,13 @@ pub(super) const PROGRAMS: [Program; 10] = [
             "--pattern",
             "uniform",
             "--budget-percent",
-            "75",
+            "72",
             "--live-percent",
-            "82",
+            "81",
         ],
     ),
     of_blocks(
-        "The cleaner with no more space than 4/3 of the volume, nine writes of ten to a tenth",
+        "The cleaner where three quarters of what is taken are live, nine writes of ten to a tenth",
         "cleaner",
         &[
             "amplification",
@@ -72,9 +72,9 @@ pub(super) const PROGRAMS: [Program; 10] = [
             "--pattern",
             "hot-cold",
             "--budget-percent",
-            "75",
+            "72",
             "--live-percent",
-            "82",
+            "81",
         ],
     ),
     of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]),

@@ -7,6 +7,8 @@ use blockstore::page::{DataKey, PAGE_BYTES, StructureKey};
 use std::sync::Arc;
 
 pub(crate) const SIZE: u64 = 2 << 20;
+/// What a superblock begins with.
+const MAGIC: &[u8] = b"SRVOLUME";
 /// Bytes from one flipped bit to the next: a prime, so that all places in a page have their turn.
 const STRIDE: usize = 127;
 
@@ -142,6 +144,34 @@ fn the_format_is_frozen() {
         hex::encode(digest),
         "3d20e197a0decb9b67b07cd9c77ca260089c0c28bc7c53ff3903abd2960856cb"
     );
+}
+
+/// Where the superblocks' slots say which version they are of.
+fn versions(image: &Bytes) -> Vec<usize> {
+    let bytes = image.0.lock().unwrap();
+    let slots = (0..bytes.len()).step_by(PAGE_BYTES).filter(|at| bytes[*at..].starts_with(MAGIC));
+    slots.map(|at| at + MAGIC.len()).collect()
+}
+
+/// Version 2 is version 3 before any run: a closed volume has none.
+#[test]
+fn an_image_of_version_2_opens_and_one_of_version_1_does_not() {
+    let image = make(End::Closed);
+    let truth = observe(Arc::new(image.copy())).unwrap();
+    let of_version = |version: u8| {
+        let old = Arc::new(image.copy());
+        let at = versions(&old);
+        assert_eq!(at.len(), 2);
+        at.iter().for_each(|at| old.0.lock().unwrap()[*at] = version);
+        old
+    };
+    let old = of_version(2);
+    assert_eq!(observe(Arc::clone(&old)).unwrap(), truth);
+    for at in versions(&old) {
+        assert_eq!(old.0.lock().unwrap()[at], 3, "opening writes it anew");
+    }
+    assert!(matches!(observe(of_version(1)), Err(Error::Version { found: 1 })));
+    assert!(matches!(observe(of_version(4)), Err(Error::Version { found: 4 })));
 }
 
 #[test]
