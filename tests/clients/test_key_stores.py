@@ -167,6 +167,6 @@ def test_external_key_stores_are_refused_by_name(hsm):
     failed = owner.aws(
         "kms", "create-custom-key-store", "--custom-key-store-name", "x",
         "--custom-key-store-type", "EXTERNAL_KEY_STORE",
-        fails="UnsupportedOperationException",
+        fails="ValidationException.*EXTERNAL_KEY_STORE",
     )  # fmt: skip
     assert "external key stores" in failed
