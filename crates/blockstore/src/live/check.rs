@@ -426,7 +426,7 @@ impl<'a> Walk<'a> {
         if leaf_changed(&leaf) != node.changed {
             self.found(Fault::MapPage, Error::corrupt("map page", node.location), Some(block))?;
         }
-        let fence = self.engine.committed.cuts.last().map_or(0, |cut| cut.generation);
+        let fence = self.engine.merged_fence();
         let mut pages = Vec::new();
         for at in 0..PAGES_PER_BLOCK {
             let entry = leaf_entry(&leaf, at);

@@ -566,13 +566,18 @@ impl Engine {
     }
 
     fn begin_merge(&self, layer: Arc<Layer>) -> Merge {
-        let fence = self.committed.cuts.last().map_or(0, |cut| cut.generation);
+        let fence = self.merged_fence();
         let (root, settled) = (self.committed.root, &self.settled);
         if settled.admits(&layer, self.ctx.config.settled_bytes_max()) {
             Merge::Run(Settling::new(layer, root, self.committed.runs, fence))
         } else {
             Merge::Leaves(LeafMerge::new(layer, settled, root, fence))
         }
+    }
+
+    /// What was written in this generation or before belongs to a cut that is merged; 0 without one.
+    pub(super) fn merged_fence(&self) -> u32 {
+        self.committed.cuts.last().map_or(0, |cut| cut.generation)
     }
 
     /// Merges everything, so that nothing is settled only.

@@ -119,7 +119,6 @@ impl Engine {
     pub fn drop_cut(&mut self, id: CutId) -> Result<(), Error> {
         let cut = self.merged_cut(id)?;
         self.mutate(|engine| {
-            engine.merge_all()?;
             engine.empty_settled()?;
             let cuts = &mut engine.committed.cuts;
             let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;

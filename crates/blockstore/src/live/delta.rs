@@ -192,12 +192,12 @@ pub(super) fn split(lba: Lba) -> (u64, usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const GEOMETRY: Geometry = Geometry { segment_pages: 64 };
+    pub(in super::super) const GEOMETRY: Geometry = Geometry { segment_pages: 64 };
 
-    fn stored(position: u32) -> Entry {
+    pub(in super::super) fn stored(position: u32) -> Entry {
         Entry { location: GEOMETRY.locate(0, position), tag: Tag([1; 16]), birth: 1, written: 1 }
     }
 

@@ -162,7 +162,7 @@ fn memory_of(delta: &BlockDelta) -> usize {
 }
 
 /// Changes a run of these blocks has.
-pub(super) fn changes(blocks: &NumberMap<u64, BlockDelta>) -> usize {
+fn changes(blocks: &NumberMap<u64, BlockDelta>) -> usize {
     blocks.values().map(|delta| delta.pages.len() + usize::from(delta.all.is_some())).sum()
 }
 
@@ -268,14 +268,7 @@ impl Settling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::layout::Geometry;
-    use crate::page::Tag;
-
-    const GEOMETRY: Geometry = Geometry { segment_pages: 64 };
-
-    fn stored(position: u32) -> Entry {
-        Entry { location: GEOMETRY.locate(0, position), tag: Tag([1; 16]), birth: 1, written: 1 }
-    }
+    use crate::live::delta::tests::{GEOMETRY, stored};
 
     /// Layers settled in their order show the same as their changes read back, the newest first.
     #[test]

@@ -96,7 +96,7 @@ impl Engine {
         // The pages of the write lie side by side. Every page that still fits the last segment may be
         // of another block.
         let rest = self.open_pages(segments);
-        let map_pages = self.merge_pages(pages / PAGES_PER_BLOCK as u64 + 2 + rest);
+        let map_pages = self.merge_pages(blocks_of(pages) + rest);
         let layers = self.frozen.iter().map(|layer| layer.accounting.sum());
         let unmerged = self.active.accounting.sum() + layers.sum::<i64>();
         let coming = segments * u64::from(geometry.segment_pages);
@@ -174,8 +174,7 @@ impl Engine {
     /// [`Error::Full`] when there is no room for that, not even after cleaning: then nothing could be
     /// given back either.
     pub(super) fn admit_zeros(&mut self, pages: u64) -> Result<(), Error> {
-        let blocks = pages / PAGES_PER_BLOCK as u64 + 2;
-        let needed = blocks / CHUNK_ENTRIES_MAX as u64 + 2;
+        let needed = blocks_of(pages) / CHUNK_ENTRIES_MAX as u64 + 2;
         let segments = u64::from(needed > self.log.room(self.ctx.geometry));
         if segments == 0 && self.is_granted(pages) {
             return Ok(());
@@ -191,8 +190,8 @@ impl Engine {
                 need.held = used * self.ctx.geometry.segment_bytes();
             }
             if self.space.ask(need) {
-                let blocks = pages / PAGES_PER_BLOCK as u64 + 2 + self.open_pages(segments);
-                let blocks = self.changed_blocks() + blocks;
+                let coming = blocks_of(pages) + self.open_pages(segments);
+                let blocks = self.changed_blocks() + coming;
                 self.granted = Some(Grant { epoch: self.committed.epoch, blocks });
                 return Ok(());
             }
@@ -207,7 +206,7 @@ impl Engine {
     /// Whether what was granted holds for so many pages side by side more. A checkpoint takes what was
     /// granted for it, and what is written afterwards needs another.
     fn is_granted(&self, pages: u64) -> bool {
-        let blocks = self.changed_blocks() + pages / PAGES_PER_BLOCK as u64 + 2;
+        let blocks = self.changed_blocks() + blocks_of(pages);
         let epoch = self.committed.epoch;
         self.granted.is_some_and(|granted| granted.epoch == epoch && blocks <= granted.blocks)
     }
@@ -264,6 +263,11 @@ impl Engine {
         }
         Ok(self.committed.epoch != before)
     }
+}
+
+/// Blocks that so many pages side by side lie in, at most.
+fn blocks_of(pages: u64) -> u64 {
+    pages / PAGES_PER_BLOCK as u64 + 2
 }
 
 /// Pages of a run that the layer is settled in, at most.
