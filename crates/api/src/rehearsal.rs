@@ -281,7 +281,7 @@ impl Rehearsing {
         let mut decisions = Decisions::of(&call);
         decisions.push(&target.ask, &decision);
         let outcome = if decision.allowed {
-            action.check_state(&target.ask.resource, target.key.state).map_err(Error::from)
+            shared::rehearse(&call, action, &target.key).await
         } else {
             Err(authorize::denial(&call, Service::Kms, &decision, &decisions, None))
         };

@@ -45,7 +45,7 @@ pub fn arn(account: &AccountId, region: &Region, name: &str) -> Arn {
     Arn::regional("kms", region, account, name)
 }
 
-/// Whether CreateAlias, UpdateAlias and DeleteAlias take this name.
+/// Whether CreateAlias takes this name.
 ///
 /// # Errors
 /// [`Error::InvalidAliasName`] for a reserved or misspelt name.
@@ -63,6 +63,15 @@ pub fn check_name(name: &str) -> Result<()> {
         return bad("Alias contains invalid characters or has an invalid length");
     }
     Ok(())
+}
+
+/// Whether UpdateAlias and DeleteAlias take this name. Their model lists no `InvalidAliasNameException`, so that
+/// what is wrong with it is a `ValidationException`.
+///
+/// # Errors
+/// [`Error::Validation`] for a reserved or misspelt name.
+pub fn check_known(name: &str) -> Result<()> {
+    check_name(name).map_err(|error| Error::validation(error.to_string()))
 }
 
 const COLUMNS: &str = "account_id, region, name, key_id, created_at, updated_at";

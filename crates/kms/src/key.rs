@@ -453,11 +453,15 @@ impl Kms {
     }
 
     /// CancelKeyDeletion: the key stays disabled until it is enabled (spec 20, B.3), or waits for the import it
-    /// lacks.
+    /// lacks. A replica that has not yet its material goes on being made, and is disabled then.
     ///
     /// # Errors
     /// As the database answers. The caller has checked the state.
     pub fn cancel_deletion(&self, tx: &mut Tx<'_>, key: &Key) -> Result<()> {
+        if key.origin == KeyOrigin::AwsKms && version::all(tx, key)?.is_empty() {
+            set_state(tx, key, KeyState::Creating, None)?;
+            return set_next_state(tx, key, KeyState::Disabled);
+        }
         let state = match version::is_complete(tx, key)? {
             true => KeyState::Disabled,
             false => KeyState::PendingImport,
@@ -577,6 +581,16 @@ pub(crate) fn set_state(
         "UPDATE kms_keys SET state = $1, deletion_at = $2, pending_window_days = NULL, \
          next_state = NULL WHERE account_id = $3 AND region = $4 AND key_id = $5",
         params![state.as_str(), deletion, &key.account, &key.region, &key.id],
+    )?;
+    Ok(())
+}
+
+/// Notes what a key becomes that is being made or moved.
+pub(crate) fn set_next_state(tx: &mut Tx<'_>, key: &Key, next: KeyState) -> Result<()> {
+    tx.execute(
+        "UPDATE kms_keys SET next_state = $1 \
+         WHERE account_id = $2 AND region = $3 AND key_id = $4",
+        params![next.as_str(), &key.account, &key.region, &key.id],
     )?;
     Ok(())
 }

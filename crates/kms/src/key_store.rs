@@ -16,6 +16,7 @@ use crate::key::{self, Key};
 use crate::origin::KeyOrigin;
 use crate::primitive::{self, NONCE_LEN, push_field};
 use crate::service::Kms;
+use crate::state::KeyState;
 use base::{AccountId, Region, Secret, Timestamp};
 use meta::{Row, Tx, params};
 use stores::Cluster;
@@ -273,6 +274,22 @@ pub fn of_key(tx: &mut Tx<'_>, key: &Key) -> Result<Option<KeyStore>> {
         Some(row) => get(tx, &key.account, &key.region, &row.get::<String>(0)?).map(Some),
         None => Ok(None),
     }
+}
+
+/// The state of a key as it is shown and as operations meet it: unless the store that holds its material is
+/// connected, a key is neither enabled nor disabled but unavailable (KMS guide, "Key states"). What the row says
+/// comes back with the store.
+///
+/// # Errors
+/// As the database answers.
+pub fn shown_state(tx: &mut Tx<'_>, key: &Key) -> Result<KeyState> {
+    match (key.origin, key.state) {
+        (KeyOrigin::AwsCloudHsm, KeyState::Enabled | KeyState::Disabled) => {}
+        (_, state) => return Ok(state),
+    }
+    let store = of_key(tx, key)?;
+    let reachable = store.is_none_or(|store| store.state == ConnectionState::Connected);
+    Ok(if reachable { key.state } else { KeyState::Unavailable })
 }
 
 /// Sets a store's state.

@@ -3,6 +3,7 @@
 //! The table itself is data: `tables/key_states.txt`, one line per operation, one column per state.
 
 use crate::error::{Error, Result};
+use crate::origin::KeyOrigin;
 use crate::spec::{KeyUsage, Kind};
 use std::fmt;
 use std::sync::LazyLock;
@@ -384,17 +385,18 @@ impl Action {
     }
 
     /// Whether the operation works on a key in this state. Asked only after authorization, because the answer
-    /// tells the state.
+    /// tells the state. Where the table has a verdict of its own for keys of an origin, that goes first: what an
+    /// operation is never for does not depend on a state that may change.
     ///
     /// # Errors
-    /// [`Error::Disabled`] or [`Error::InvalidState`], with KMS's words.
-    pub fn check_state(self, arn: &str, state: KeyState) -> Result<()> {
+    /// [`Error::Disabled`], [`Error::InvalidState`] or [`Error::Unsupported`], with KMS's words.
+    pub fn check_state(self, arn: &str, state: KeyState, origin: KeyOrigin) -> Result<()> {
         let cell = TABLE
             .iter()
             .find(|line| line[0] == self.operation())
             .map(|line| line[1 + state.column()])
             .expect("a test reads every action's line");
-        match Verdict::parse(cell).expect("a test reads every cell") {
+        match Verdict::parse(cell, self, origin).expect("a test reads every cell") {
             Verdict::Works => Ok(()),
             Verdict::Disabled => Err(Error::Disabled { arn: arn.to_owned() }),
             Verdict::WrongState => {
@@ -403,14 +405,24 @@ impl Action {
             Verdict::NotPendingDeletion => {
                 Err(Error::InvalidState { arn: arn.to_owned(), state: "is not pending deletion" })
             }
-            Verdict::Imported => Err(Error::Unsupported {
-                message: format!("{arn} origin is EXTERNAL which is not valid for this operation."),
-            }),
-            Verdict::OtherStore => Err(Error::Unsupported {
+            Verdict::Origin => Err(Error::Unsupported {
                 message: format!(
-                    "{arn} is in a custom key store, which does not offer this operation."
+                    "{arn} origin is {} which is not valid for this operation.",
+                    origin.as_str()
                 ),
             }),
+        }
+    }
+
+    /// Whether the operation changes or tells the rotation of keys of this origin: what note 7 excepts. Imported
+    /// material rotates on demand alone (API reference, RotateKeyOnDemand).
+    fn rotates(self, origin: KeyOrigin) -> bool {
+        match origin {
+            KeyOrigin::AwsKms => true,
+            KeyOrigin::External => {
+                matches!(self, Self::RotateKeyOnDemand | Self::ListKeyRotations)
+            }
+            KeyOrigin::AwsCloudHsm => false,
         }
     }
 }
@@ -422,25 +434,30 @@ enum Verdict {
     Disabled,
     WrongState,
     NotPendingDeletion,
-    Imported,
-    OtherStore,
+    Origin,
 }
 
 impl Verdict {
     /// `+` works, `c` works under a condition the operation itself checks, `-` fails, `n` a key of that kind is never
     /// in that state; behind it the guide's footnotes. Where 2 and 3 both stand, either exception is possible;
-    /// EBS's events show 3's.
-    fn parse(cell: &str) -> Option<Self> {
+    /// EBS's events show 3's. Notes 7 and 9 are of keys of some origins, and beside another note they are what those
+    /// keys answer.
+    fn parse(cell: &str, action: Action, origin: KeyOrigin) -> Option<Self> {
         let (sign, notes) = cell.split_at_checked(1)?;
         let has = |list: &[&str]| notes.split(',').any(|note| list.contains(&note));
         Some(match sign {
             "+" | "c" => Self::Works,
+            // No key in a store is of a kind the operation is for; that is what it says.
+            "n" if origin == KeyOrigin::AwsCloudHsm => Self::Works,
             "n" => Self::WrongState,
+            "-" if has(&["6"]) => Self::Origin,
+            "-" if has(&["7"]) && !action.rotates(origin) => Self::Origin,
+            "-" if has(&["9"]) && origin != KeyOrigin::External => Self::Origin,
             "-" if has(&["3", "5", "8", "11", "14", "15"]) => Self::WrongState,
             "-" if has(&["1"]) => Self::Disabled,
             "-" if has(&["4"]) => Self::NotPendingDeletion,
-            "-" if has(&["6"]) => Self::Imported,
-            "-" if has(&["7", "9"]) => Self::OtherStore,
+            // A key of this origin is never in this state.
+            "-" if has(&["7", "9"]) => Self::WrongState,
             _ => return None,
         })
     }
@@ -465,7 +482,10 @@ mod tests {
             let line = TABLE.iter().filter(|line| line[0] == action.operation());
             let [line] = line.collect::<Vec<_>>()[..] else { panic!("{action:?}") };
             for state in KeyState::ALL {
-                assert!(Verdict::parse(line[1 + state.column()]).is_some(), "{action:?} {state}");
+                for origin in [KeyOrigin::AwsKms, KeyOrigin::External, KeyOrigin::AwsCloudHsm] {
+                    let verdict = Verdict::parse(line[1 + state.column()], action, origin);
+                    assert!(verdict.is_some(), "{action:?} {state}");
+                }
             }
         }
     }
@@ -486,10 +506,11 @@ mod tests {
     fn the_essentials_hold() {
         use Action::*;
         use KeyState::*;
-        let message = |action: Action, state| match action.check_state("arn", state) {
-            Ok(()) => String::new(),
-            Err(error) => error.to_string(),
-        };
+        let message =
+            |action: Action, state| match action.check_state("arn", state, KeyOrigin::External) {
+                Ok(()) => String::new(),
+                Err(error) => error.to_string(),
+            };
         for action in [Decrypt, Encrypt, ReEncryptTo, GenerateDataKey, CreateGrant] {
             assert_eq!(message(action, Enabled), "");
             assert_eq!(message(action, Disabled), "arn is disabled.");

@@ -15,6 +15,7 @@ use events::Record;
 use iam::{Context, Layers, PrincipalKind};
 use kms::condition::Facts;
 use kms::guard::Question;
+use kms::key_store;
 use kms::spec::EncryptionAlgorithm;
 use kms::{Action, EncryptionContext, Key, KeyState, Kms};
 use lifecycle::port::kms::CONTEXT_KEY;
@@ -256,7 +257,8 @@ impl Replay {
                     context: &context,
                 };
                 let decision = iam::evaluate(&request, &layers);
-                Ok::<_, Error>(match action.check_state(&resource, key.state) {
+                let state = key_store::shown_state(tx, key).map_err(Error::from)?;
+                Ok::<_, Error>(match action.check_state(&resource, state, key.origin) {
                     Err(error) if decision.allowed => (false, error.to_string()),
                     _ => (decision.allowed, decision.message().unwrap_or_default()),
                 })

@@ -334,14 +334,7 @@ fn settle_state(tx: &mut Tx<'_>, key: &Key) -> Result<()> {
     }
     match key.next_state {
         // The key is being made or moved; this is what it becomes.
-        Some(_) => {
-            tx.execute(
-                "UPDATE kms_keys SET next_state = $1 \
-                 WHERE account_id = $2 AND region = $3 AND key_id = $4",
-                params![state.as_str(), &key.account, &key.region, &key.id],
-            )?;
-            Ok(())
-        }
+        Some(_) => key::set_next_state(tx, key, state),
         None => key::set_state(tx, key, state, None),
     }
 }

@@ -29,7 +29,7 @@ impl Operation for DeleteAlias {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let name = input.alias_name;
-        alias::check_name(&name)?;
+        alias::check_known(&name)?;
         let action = Action::DeleteAlias;
         let (found, key) = shared::read(call, move |kms, tx, from| {
             let found = alias::get(tx, &from.caller.account, &from.region, &name)?;

@@ -31,8 +31,8 @@ impl Operation for DisableKeyRotation {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<(), Error> {
         let key = plan.into_inner().key;
-        rotation::check_made_here(&key)?;
         shared::change(call, Action::DisableKeyRotation, key, |kms, tx, key| {
+            rotation::check_made_here(key)?;
             rotation::check_primary(key)?;
             kms.disable_rotation(tx, key)
         })

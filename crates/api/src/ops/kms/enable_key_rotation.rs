@@ -39,8 +39,8 @@ impl Operation for EnableKeyRotation {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let Plan { target, days } = plan.into_inner();
-        rotation::check_made_here(&target.key)?;
         shared::change(call, Action::EnableKeyRotation, target.key, move |kms, tx, key| {
+            rotation::check_made_here(key)?;
             rotation::check_primary(key)?;
             kms.enable_rotation(tx, key, days)
         })

@@ -42,9 +42,9 @@ impl Operation for GetKeyRotationStatus {
 
     async fn act(call: &Call, plan: Granted<Target>) -> Result<Output, Error> {
         let key = plan.into_inner().key;
-        rotation::check_made_here(&key)?;
         let action = Action::GetKeyRotationStatus;
         let key = shared::read(call, move |_, tx, _| shared::usable(tx, action, &key)).await?;
+        rotation::check_made_here(&key)?;
         let schedule = rotation::status(&key);
         Ok(Output {
             key_rotation_enabled: schedule.is_some(),

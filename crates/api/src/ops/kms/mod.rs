@@ -9,13 +9,19 @@
 mod condition_tests;
 #[cfg(test)]
 #[path = "shared/import_tests.rs"]
-mod import_tests;
+pub(crate) mod import_tests;
 #[path = "shared/metadata.rs"]
 mod metadata;
+#[cfg(test)]
+#[path = "shared/naming_tests.rs"]
+mod naming_tests;
 #[path = "shared/opened.rs"]
 pub(crate) mod opened;
 #[path = "shared/pair.rs"]
 pub(crate) mod pair;
+#[cfg(test)]
+#[path = "shared/policy_tests.rs"]
+mod policy_tests;
 #[cfg(test)]
 #[path = "shared/tests.rs"]
 mod tests;
@@ -287,7 +293,7 @@ pub(crate) async fn write<T: Send + 'static>(
 pub(crate) fn usable(tx: &mut Tx<'_>, action: Action, planned: &Key) -> kms::Result<Key> {
     let key = kms::key::get(tx, &planned.account, &planned.region, &planned.id)?;
     let arn = key.arn().to_string();
-    action.check_state(&arn, key.state)?;
+    action.check_state(&arn, key_store::shown_state(tx, &key)?, key.origin)?;
     action.check_kind(&arn, key.kind)?;
     Ok(key)
 }

@@ -129,6 +129,7 @@ mod tests {
     use crate::ops::kms::create_key::CreateKey;
     use crate::ops::kms::decrypt::Decrypt;
     use crate::ops::kms::describe_key::DescribeKey;
+    use crate::ops::kms::enable_key::EnableKey;
     use crate::ops::kms::generate_data_key::GenerateDataKey;
     use crate::ops::kms::get_key_last_usage::GetKeyLastUsage;
     use crate::ops::kms::rotate_key_on_demand::RotateKeyOnDemand;
@@ -236,5 +237,24 @@ mod tests {
         bench.clock.advance_seconds(7 * 86_400);
         bench.run_due_jobs().await;
         assert!(run::<DescribeKey>(&west(), id).await.is_err());
+    }
+
+    /// Scheduled and kept within the moment in which it is made: without its material it would look usable.
+    #[tokio::test]
+    async fn a_replica_that_is_kept_before_it_is_made_goes_on_being_made() {
+        let bench = bench().await;
+        let east = bench.root(&account(1), "us-east-1");
+        let west = bench.root(&account(1), "eu-west-1");
+        let created = run::<CreateKey>(&east, json!({"MultiRegion": true})).await.expect("made");
+        let id = json!({"KeyId": created["KeyMetadata"]["KeyId"]});
+        let ask = json!({"KeyId": id["KeyId"], "ReplicaRegion": "eu-west-1"});
+        run::<ReplicateKey>(&east, ask).await.expect("allowed");
+        run::<ScheduleKeyDeletion>(&west, id.clone()).await.expect("allowed");
+        run::<CancelKeyDeletion>(&west, id.clone()).await.expect("allowed");
+        assert_eq!(described(&west, &id).await["KeyState"], "Creating");
+        bench.run_due_jobs().await;
+        assert_eq!(described(&west, &id).await["KeyState"], "Disabled");
+        run::<EnableKey>(&west, id.clone()).await.expect("allowed");
+        data_key(&west, &id).await.expect("it has its material");
     }
 }

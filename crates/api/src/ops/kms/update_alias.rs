@@ -30,7 +30,7 @@ impl Operation for UpdateAlias {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let Input { alias_name, target_key_id } = input;
-        alias::check_name(&alias_name)?;
+        alias::check_known(&alias_name)?;
         let action = Action::UpdateAlias;
         let (found, new_key, keys) = shared::read(call, move |kms, tx, from| {
             let found = alias::get(tx, &from.caller.account, &from.region, &alias_name)?;

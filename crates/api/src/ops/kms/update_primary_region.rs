@@ -7,7 +7,7 @@ use awsproto::Shape;
 use base::Region;
 use kms::condition::Facts;
 use kms::resolve::Resolved;
-use kms::{Action, Key};
+use kms::{Action, Key, multi_region};
 
 pub(crate) struct UpdatePrimaryRegion;
 
@@ -60,17 +60,18 @@ impl Operation for UpdatePrimaryRegion {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<(), Error> {
         let Plan { primary, replica, region } = plan.into_inner();
-        let Some(replica) = replica else {
-            let arn = Key { region, ..primary.key }.arn().to_string();
-            return Err(kms::Error::KeyNotFound { arn }.into());
-        };
         let now = call.now;
         shared::write(call, move |kms, tx, _| {
             let primary = shared::usable(tx, Action::UpdatePrimaryRegion, &primary.key)?;
-            let replica = shared::usable(tx, Action::UpdatePrimaryRegion, &replica.key)?;
-            if primary.region == replica.region {
+            if primary.region == region {
                 return Err(already(&primary));
             }
+            multi_region::check_primary(&primary)?;
+            let Some(replica) = &replica else {
+                let arn = Key { region: region.clone(), ..primary }.arn().to_string();
+                return Err(kms::Error::KeyNotFound { arn });
+            };
+            let replica = shared::usable(tx, Action::UpdatePrimaryRegion, &replica.key)?;
             kms.update_primary(tx, &primary, &replica)?;
             key_life::settle(tx, &primary, now)?;
             Ok(key_life::settle(tx, &replica, now)?)

@@ -130,6 +130,44 @@ async fn requests_say_their_alias_and_keys_theirs() {
     .await;
 }
 
+#[tokio::test]
+async fn tags_of_requests_and_keys_are_conditions() {
+    let bench = bench().await;
+    let root = bench.root(&account(1), "us-east-1");
+    let tags = json!([{"TagKey": "team", "TagValue": "red"}, {"TagKey": "cost", "TagValue": ""}]);
+    let create = json!({"Tags": tags});
+    let tagged = key(&root, json!({"MultiRegion": true, "Tags": tags})).await;
+    let plain = json!({"KeyId": key(&root, json!({})).await});
+    let tag = json!({"KeyId": plain["KeyId"], "Tags": tags});
+    let untag = json!({"KeyId": tagged, "TagKeys": ["team", "cost"]});
+    let describe = json!({"KeyId": tagged});
+    let replicate = json!({"KeyId": tagged, "ReplicaRegion": "us-east-1", "Tags": tags});
+    let (any, all) = ("ForAnyValue:StringEquals", "ForAllValues:StringLike");
+    let (request, owned) = ("aws:RequestTag/team", "aws:ResourceTag/team");
+    check(
+        &bench,
+        &[
+            ("CreateKey", &create, EQUALS, request, "red", "Red"),
+            ("CreateKey", &create, EQUALS, "aws:RequestTag/cost", "", "x"),
+            ("CreateKey", &create, any, "aws:TagKeys", "cost", "Cost"),
+            ("CreateKey", &create, all, "aws:TagKeys", "*", "team"),
+            ("TagResource", &tag, EQUALS, request, "red", "blue"),
+            ("TagResource", &tag, any, "aws:TagKeys", "team", "other"),
+            // The tags a key gets are not yet those it has.
+            ("TagResource", &tag, "Null", owned, "true", "false"),
+            ("UntagResource", &untag, any, "aws:TagKeys", "team", "other"),
+            ("UntagResource", &untag, EQUALS, owned, "red", "blue"),
+            ("UntagResource", &untag, "Null", request, "true", "false"),
+            // The statement is asked about the key as well, which the request gives no tags.
+            ("ReplicateKey", &replicate, "StringEqualsIfExists", request, "red", "blue"),
+            ("DescribeKey", &describe, EQUALS, "aws:ResourceTag/TEAM", "red", "blue"),
+            ("DescribeKey", &describe, EQUALS, "aws:ResourceTag/cost", "", "x"),
+            ("DescribeKey", &plain, "Null", owned, "true", "false"),
+        ],
+    )
+    .await;
+}
+
 /// ReplicateKey makes a key in the other region, which has conditions of its own.
 #[tokio::test]
 async fn a_replica_is_made_by_who_may_make_keys() {

@@ -56,7 +56,7 @@ fn wrap(public: &[u8], algorithm: &str, material: &[u8]) -> Vec<u8> {
 }
 
 /// Token and public key for an import.
-async fn parameters(
+pub(crate) async fn parameters(
     call: &Call,
     id: &str,
     algorithm: &str,
@@ -72,12 +72,17 @@ async fn parameters(
 }
 
 /// Token and wrapped material for a key.
-async fn prepare(call: &Call, id: &str, algorithm: &str, material: &[u8]) -> (Blob, Blob) {
+pub(crate) async fn prepare(
+    call: &Call,
+    id: &str,
+    algorithm: &str,
+    material: &[u8],
+) -> (Blob, Blob) {
     let (token, public) = parameters(call, id, algorithm, "RSA_2048").await.expect("allowed");
     (token, Blob::from(wrap(&public, algorithm, material)))
 }
 
-async fn import(
+pub(crate) async fn import(
     call: &Call,
     id: &str,
     (token, wrapped): (Blob, Blob),
@@ -95,7 +100,7 @@ async fn import(
 
 const FOR_EVER: (&str, &str) = ("ExpirationModel", "KEY_MATERIAL_DOES_NOT_EXPIRE");
 
-fn for_ever() -> [(&'static str, Value); 1] {
+pub(crate) fn for_ever() -> [(&'static str, Value); 1] {
     [(FOR_EVER.0, text(FOR_EVER.1))]
 }
 
@@ -258,7 +263,7 @@ async fn imported_keys_rotate_to_imported_material() {
 }
 
 /// A private key of a spec, and its public half.
-fn pair(spec: &str) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn pair(spec: &str) -> (Vec<u8>, Vec<u8>) {
     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
     use aws_lc_rs::signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
