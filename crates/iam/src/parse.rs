@@ -49,11 +49,11 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn error(&self, what: impl Into<String>) -> PolicyError {
-        let mut what: String = what.into();
-        if what.chars().count() > WHAT_CHARS_MAX {
-            what = what.chars().take(WHAT_CHARS_MAX).chain(['…']).collect();
-        }
-        PolicyError::Malformed { what, at: self.path() }
+        PolicyError::Malformed { what: shortened(what.into()), at: self.path() }
+    }
+
+    pub(crate) fn invalid_principal<T>(&self, written: String) -> Parsed<T> {
+        Err(PolicyError::InvalidPrincipal { written: shortened(written), at: self.path() })
     }
 
     pub(crate) fn path(&self) -> String {
@@ -67,6 +67,13 @@ impl<'a> At<'a> {
             Step::Name(name) if above.is_empty() => name.to_owned(),
             Step::Name(name) => format!("{above}.{name}"),
         }
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.chars().count() > WHAT_CHARS_MAX {
+        true => text.chars().take(WHAT_CHARS_MAX).chain(['…']).collect(),
+        false => text,
     }
 }
 

@@ -42,6 +42,14 @@ pub enum PolicyError {
         /// Where: `Statement[0].Condition.StringEquals`.
         at: String,
     },
+    /// A principal of no legal form. Each service has words of its own for it.
+    #[error("Invalid principal in policy: {written} at {at}")]
+    InvalidPrincipal {
+        /// As written, with the form it is given as.
+        written: String,
+        /// Where it stands.
+        at: String,
+    },
     /// `OverlyPermissiveCondition`: a set operator that also matches requests without the key.
     #[error(
         "ForAllValues on the single-valued key '{key}' at {at} also matches requests without the key; \

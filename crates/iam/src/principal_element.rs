@@ -56,7 +56,7 @@ fn forms(value: &Json, at: &At<'_>) -> Result<Vec<StatementPrincipal>, PolicyErr
     if let Json::String(_) = value {
         return match string(value, at)? {
             "*" => Ok(vec![StatementPrincipal::Anyone]),
-            other => at.wrong(format!("Invalid principal in policy: \"{other}\"")),
+            other => at.invalid_principal(format!("\"{other}\"")),
         };
     }
     let mut items = Vec::new();
@@ -71,8 +71,7 @@ fn forms(value: &Json, at: &At<'_>) -> Result<Vec<StatementPrincipal>, PolicyErr
                 _ => None,
             };
             let Some(item) = item else {
-                let what = format!("Invalid principal in policy: \"{form}\":\"{text}\"");
-                return at.index(i).wrong(what);
+                return at.index(i).invalid_principal(format!("\"{form}\":\"{text}\""));
             };
             items.push(item);
         }

@@ -87,6 +87,10 @@ fn parse(text: &str) -> Result<Policy> {
         PolicyError::OverlyPermissiveCondition { .. } => {
             Error::MalformedPolicy { message: format!("OverlyPermissiveCondition: {error}") }
         }
+        // One that has no legal form is told as one that nobody is.
+        PolicyError::InvalidPrincipal { .. } => {
+            Error::MalformedPolicy { message: INVALID_PRINCIPALS.to_owned() }
+        }
         PolicyError::TooLong { .. } | PolicyError::Syntax(_) | PolicyError::Malformed { .. } => {
             Error::MalformedPolicy { message: error.to_string() }
         }

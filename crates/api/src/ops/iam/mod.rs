@@ -12,6 +12,9 @@ mod instance_profile;
 mod issuer;
 #[path = "shared/login.rs"]
 mod login;
+#[cfg(test)]
+#[path = "shared/quota_tests.rs"]
+mod quota_tests;
 #[path = "shared/simulation.rs"]
 mod simulation;
 

@@ -59,7 +59,7 @@ async fn a_policy_is_checked_wherever_it_is_saved() {
         (aws("arn:aws:iam::222222222222:user/ann"), Some(PRINCIPALS)),
         (aws("999999999999"), Some(PRINCIPALS)),
         (aws("AIDANOBODY0000000000"), Some(PRINCIPALS)),
-        (statement(json!({"CanonicalUser": "x"})), Some("")),
+        (statement(json!({"CanonicalUser": "x"})), Some(PRINCIPALS)),
         (json!({"Effect": "Allow", "Action": "kms:*", "Resource": "*"}), Some("")),
         (json!({"Effect": "allow", "Principal": "*", "Action": "kms:*"}), Some("")),
         (with_condition("ForAllValues:StringEquals", context), Some(overly)),
