@@ -269,6 +269,9 @@ fn identity(call: &Call) -> UserIdentity {
         PrincipalKind::WebIdentity { provider_arn, subject } => {
             return UserIdentity::web_identity(account, provider_arn, subject);
         }
+        PrincipalKind::Saml { subject, name_qualifier, .. } => {
+            return UserIdentity::saml(account, name_qualifier, subject);
+        }
         PrincipalKind::Service { name } => {
             let invoked_by = forwarded.as_ref().map_or(name, |forwarded| &forwarded.invoked_by);
             return UserIdentity::service(invoked_by);

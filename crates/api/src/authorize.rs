@@ -54,6 +54,7 @@ pub(crate) fn check_open(call: &Call, spec: &Spec) -> Result<(), Error> {
         | PrincipalKind::User { .. }
         | PrincipalKind::AssumedRole { .. }
         | PrincipalKind::WebIdentity { .. }
+        | PrincipalKind::Saml { .. }
         | PrincipalKind::Service { .. } => return Ok(()),
     };
     match (spec.service, spec.name) {
@@ -79,7 +80,9 @@ pub(crate) fn check_open(call: &Call, spec: &Spec) -> Result<(), Error> {
 async fn identity_layers(call: &Call) -> Result<Layers, Error> {
     let Caller { principal, session_policies, .. } = &call.caller;
     match &principal.kind {
-        PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => Ok(Layers::default()),
+        PrincipalKind::Service { .. }
+        | PrincipalKind::WebIdentity { .. }
+        | PrincipalKind::Saml { .. } => Ok(Layers::default()),
         PrincipalKind::AssumedRole { role_name, .. } if is_infrastructure(role_name) => {
             Ok(Layers::default())
         }

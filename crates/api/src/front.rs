@@ -4,6 +4,7 @@ use crate::Notes;
 use crate::authenticate::{self, Refused};
 use crate::call::{Call, Caller, Explain};
 use crate::error::{self, Error};
+use crate::ops::sts::{assume_role_with_saml, assume_role_with_web_identity};
 use crate::registry::{self, AnyOperation};
 use crate::service::Service;
 use crate::world::World;
@@ -64,7 +65,7 @@ async fn exchange(
     request_id: &str,
 ) -> Result<Response, Failed> {
     if let Some(route) = without_signature(request) {
-        return web_identity(world, peer, request, request_id, route).await;
+        return vouched_for(world, peer, request, request_id, route).await;
     }
     let signed = match authenticate::read(world, request) {
         Ok(signed) => signed,
@@ -161,25 +162,29 @@ fn explain(request: &Request<'_>) -> Explain {
     }
 }
 
-/// The one operation whose requests have no signature: their token says who they are from.
+/// The operations whose requests have no signature: the token in them says who they are from.
+const UNSIGNED: [&str; 2] = ["AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"];
+
 fn without_signature(request: &Request<'_>) -> Option<Route> {
-    const NAME: &str = "AssumeRoleWithWebIdentity";
     // A look at the bytes first: no other request is parsed twice.
-    let named = |bytes: &[u8]| bytes.windows(NAME.len()).any(|window| window == NAME.as_bytes());
     let start = &request.body[..request.body.len().min(ACTION_WITHIN_BYTES)];
-    if request.header("x-amz-target").is_some()
-        || !(named(start) || named(request.query.as_bytes()))
-    {
+    let within = |bytes: &[u8], name: &str| {
+        bytes.windows(name.len()).any(|window| window == name.as_bytes())
+    };
+    let query = request.query.as_bytes();
+    let named = UNSIGNED.iter().any(|name| within(start, name) || within(query, name));
+    if request.header("x-amz-target").is_some() || !named {
         return None;
     }
     let route = registry::router().route(Some("sts"), request).ok()?;
-    (route.operation.name == NAME).then_some(route)
+    UNSIGNED.contains(&route.operation.name).then_some(route)
 }
 
-/// How far into a body the name of that operation is looked for; clients write it first.
+/// How far into a body the name of such an operation is looked for; clients write it first.
 const ACTION_WITHIN_BYTES: usize = 64 * 1024;
 
-async fn web_identity(
+/// Answers a request whose token is checked in the signature's place.
+async fn vouched_for(
     world: &Arc<World>,
     peer: SocketAddr,
     request: &Request<'_>,
@@ -191,14 +196,20 @@ async fn web_identity(
     let operation = operation_of(&route);
     let (info, described) = (route.operation, route.service);
     let input = route.decode(request).map_err(|error| fail(Error(error.into_error(protocol))))?;
-    let principal =
-        crate::ops::sts::assume_role_with_web_identity::authenticate(world, input.clone());
+    let principal = match info.name {
+        "AssumeRoleWithSAML" => {
+            assume_role_with_saml::authenticate(world, input.clone()).await.map_err(fail)?
+        }
+        _ => {
+            assume_role_with_web_identity::authenticate(world, input.clone()).await.map_err(fail)?
+        }
+    };
     // Without a signature there is no region in the request: any answers alike.
     let region = world.regions.iter().next().cloned();
     let call = Call {
         world: Arc::clone(world),
         caller: Caller {
-            principal: principal.await.map_err(fail)?,
+            principal,
             access_key_id: None,
             session_policies: Vec::new(),
             source_ip: Some(peer.ip().to_string()),

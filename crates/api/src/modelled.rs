@@ -223,6 +223,8 @@ mod sweep {
             "PolicyArn",
             "PolicySourceArn",
             "OpenIDConnectProviderArn",
+            "SAMLProviderArn",
+            "PrincipalArn",
             "PermissionsBoundary",
             "RoleArn",
         ];

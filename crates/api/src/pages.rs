@@ -1,8 +1,14 @@
 //! Every list of IAM and KMS that comes in pages, page by page through the pipeline.
 
+use crate::testing::idp::Idp;
 use crate::testing::{Bench, CLUSTERS, account, bench, run_named};
 use crate::{Call, Service};
 use serde_json::{Map, Value as Json, json};
+
+async fn saml_provider(root: &Call, tags: &Json) {
+    let saml = json!({"Name": "one", "Tags": tags, "SAMLMetadataDocument": Idp::new().metadata()});
+    run_named(root, Service::Iam, "CreateSAMLProvider", saml).await.expect("a provider");
+}
 
 /// Makes two of everything that lists list.
 async fn filled(bench: &Bench) -> (Call, Json) {
@@ -53,6 +59,7 @@ async fn filled(bench: &Bench) -> (Call, Json) {
     let provider = json!({"Url": "https://issuer.example", "ClientIDList": ["a"], "Tags": tags,
         "ThumbprintList": ["a".repeat(40)]});
     let provider = iam("CreateOpenIDConnectProvider", provider).await;
+    saml_provider(&root, &tags).await;
 
     let tags = json!([{"TagKey": "a", "TagValue": "1"}, {"TagKey": "b", "TagValue": "2"}]);
     kms("CreateKey", json!({})).await;
@@ -109,6 +116,9 @@ fn asked(name: &str, ids: &Json) -> Option<(Json, usize)> {
             json!({"PolicyArn": policy})
         }
         "ListOpenIDConnectProviderTags" => json!({"OpenIDConnectProviderArn": ids["provider"]}),
+        "ListSAMLProviderTags" => {
+            json!({"SAMLProviderArn": "arn:aws:iam::111111111111:saml-provider/one"})
+        }
         "ListPolicies" => json!({"Scope": "Local"}),
         "SimulateCustomPolicy" => {
             let text = json!({"Version": "2012-10-17",
@@ -216,5 +226,5 @@ async fn every_list_is_the_same_in_pages_and_as_a_whole() {
             assert_eq!(refused.code(), bad_marker, "{name} {marker}: {refused}");
         }
     }
-    assert_eq!(lists, 33);
+    assert_eq!(lists, 34);
 }

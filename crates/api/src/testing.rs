@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+#[path = "../../identity/tests/it/idp.rs"]
+pub(crate) mod idp;
+
 /// When every test begins: 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
 

@@ -76,6 +76,8 @@ pub struct UserIdentity {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    identity_provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session_context: Option<SessionContext>,
     #[serde(skip_serializing_if = "Option::is_none")]
     invoked_by: Option<String>,
@@ -158,6 +160,19 @@ impl UserIdentity {
             principal_id: Some(format!("{provider}:{subject}")),
             account_id: Some(account.clone()),
             user_name: Some(subject.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Somebody a SAML provider vouches for; not a principal of an account yet. `name_qualifier` is
+    /// what tells its subjects from those of other providers.
+    pub fn saml(account: &AccountId, name_qualifier: &str, subject: &str) -> Self {
+        Self {
+            kind: Some("SAMLUser".to_owned()),
+            principal_id: Some(format!("{name_qualifier}:{subject}")),
+            account_id: Some(account.clone()),
+            user_name: Some(subject.to_owned()),
+            identity_provider: Some(name_qualifier.to_owned()),
             ..Self::default()
         }
     }

@@ -1,7 +1,7 @@
 //! What is known about one request: condition keys and their values (spec 20, A.7).
 
 use crate::policy::PolicyKind;
-use crate::principal::{Principal, PrincipalKind};
+use crate::principal::Principal;
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,6 +111,19 @@ const MULTIVALUED: &[&str] = &[
     "kms:encryptioncontextkeys",
     "kms:grantoperations",
     "kms:resourcealiases",
+    "saml:cn",
+    "saml:eduorghomepageuri",
+    "saml:eduorgidentityauthnpolicyuri",
+    "saml:eduorglegalname",
+    "saml:eduorgsuperioruri",
+    "saml:eduorgwhitepagesuri",
+    "saml:edupersonaffiliation",
+    "saml:edupersonassurance",
+    "saml:edupersonentitlement",
+    "saml:edupersonnickname",
+    "saml:edupersonorgunitdn",
+    "saml:edupersonscopedaffiliation",
+    "saml:edupersontargetedid",
     "sts:transitivetagkeys",
 ];
 
@@ -168,8 +181,7 @@ impl Keys<'_> {
         let p = self.principal;
         let single = |v: Option<String>| Derived::Known(v.map(ContextValue::Single));
         let is_service = !p.service_names().is_empty();
-        // Neither is a principal of the account.
-        let nobody = is_service || matches!(p.kind, PrincipalKind::WebIdentity { .. });
+        let nobody = p.kind.is_nobody();
         let unless_nobody = |v: &str| single((!nobody).then(|| v.to_owned()));
         match key {
             "aws:principalarn" => unless_nobody(&p.principal_arn),

@@ -123,15 +123,14 @@ fn decide(kind: &PrincipalKind, trace: &Trace) -> Reason {
         return Reason::ExplicitDeny(denying);
     }
     let allows = Allows { trace, statements: trace.applying(Effect::Allow).collect() };
-    let source =
-        if matches!(kind, PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. }) {
-            // Neither has an identity side (spec 20, A.2).
-            allows.resource_side().map(Source::AloneBy).ok_or(Layer::Resource)
-        } else if trace.cross_account {
-            allows.across_accounts(kind)
-        } else {
-            allows.within_account(kind)
-        };
+    let source = if kind.is_nobody() {
+        // None of them has an identity side (spec 20, A.2).
+        allows.resource_side().map(Source::AloneBy).ok_or(Layer::Resource)
+    } else if trace.cross_account {
+        allows.across_accounts(kind)
+    } else {
+        allows.within_account(kind)
+    };
     let by = match source {
         Err(layer) => return Reason::ImplicitDeny(layer),
         Ok(Source::AloneBy(by)) => return by,
@@ -193,6 +192,7 @@ impl Allows<'_> {
             | PrincipalKind::AssumedRole { .. }
             | PrincipalKind::FederatedUser { maker: Maker::User, .. }
             | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. }
             | PrincipalKind::Service { .. } => self.in_layer(Layer::Identity),
         }
     }

@@ -41,11 +41,28 @@ pub enum PrincipalKind {
         /// `sub` of its token.
         subject: String,
     },
+    /// Somebody a SAML provider vouches for and who is nobody yet: it can only assume a role.
+    Saml {
+        /// The ARN of the provider, as trust policies name it.
+        provider_arn: String,
+        /// `NameID` of its assertion.
+        subject: String,
+        /// What tells the provider's subjects from those of others: `saml:namequalifier`.
+        name_qualifier: String,
+    },
     /// An AWS service acting by itself, not on behalf of a caller.
     Service {
         /// `ec2.us-east-1.amazonaws.com` or `ec2.amazonaws.com`.
         name: String,
     },
+}
+
+impl PrincipalKind {
+    /// Whether this is nobody of the account: a service, or somebody a provider vouches for. Such a
+    /// one has no policies of its own.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Self::Service { .. } | Self::WebIdentity { .. } | Self::Saml { .. })
+    }
 }
 
 /// Who took out a federated user's credentials.
@@ -177,6 +194,24 @@ impl Principal {
         }
     }
 
+    /// Somebody a SAML provider vouches for, before a role of this account.
+    pub fn saml(
+        account: &AccountId,
+        provider_arn: &str,
+        subject: &str,
+        name_qualifier: &str,
+    ) -> Self {
+        Self {
+            kind: PrincipalKind::Saml {
+                provider_arn: provider_arn.to_owned(),
+                subject: subject.to_owned(),
+                name_qualifier: name_qualifier.to_owned(),
+            },
+            user_id: format!("{name_qualifier}:{subject}"),
+            ..Self::web_identity(account, provider_arn, subject)
+        }
+    }
+
     /// A service acting by itself in an account.
     pub fn service(account: &AccountId, name: &str) -> Self {
         Self {
@@ -197,6 +232,7 @@ impl Principal {
             PrincipalKind::AssumedRole { .. } => PrincipalType::AssumedRole,
             PrincipalKind::FederatedUser { .. } => PrincipalType::FederatedUser,
             PrincipalKind::WebIdentity { .. } => PrincipalType::WebIdentity,
+            PrincipalKind::Saml { .. } => PrincipalType::Saml,
             PrincipalKind::Service { .. } => PrincipalType::Service,
         }
     }
@@ -209,6 +245,7 @@ impl Principal {
             | PrincipalKind::AssumedRole { .. }
             | PrincipalKind::FederatedUser { .. }
             | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. }
             | PrincipalKind::Service { .. } => None,
         }
     }
@@ -238,6 +275,8 @@ pub enum PrincipalType {
     FederatedUser,
     /// Somebody an issuer vouches for; it is no principal of an account, so the key is absent.
     WebIdentity,
+    /// Somebody a SAML provider vouches for; likewise.
+    Saml,
     /// A service principal; AWS gives no value for it, so the key is absent.
     Service,
 }
@@ -250,7 +289,7 @@ impl PrincipalType {
             Self::User => Some("User"),
             Self::AssumedRole => Some("AssumedRole"),
             Self::FederatedUser => Some("FederatedUser"),
-            Self::WebIdentity | Self::Service => None,
+            Self::WebIdentity | Self::Saml | Self::Service => None,
         }
     }
 }

@@ -134,9 +134,9 @@ impl Element<StatementPrincipal> {
         // To spare a caller, each of its names has to be listed (spec 20, A.4).
         let listed = |wanted| self.items.iter().any(|item| item.names(principal) == Some(wanted));
         let spared = match principal.kind {
-            PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => {
-                listed(PrincipalMatch::Exact)
-            }
+            PrincipalKind::Service { .. }
+            | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. } => listed(PrincipalMatch::Exact),
             PrincipalKind::Root => listed(PrincipalMatch::Account),
             PrincipalKind::User { .. }
             | PrincipalKind::FederatedUser { maker: Maker::Root, .. } => {
@@ -156,11 +156,7 @@ impl Element<StatementPrincipal> {
 
 impl StatementPrincipal {
     fn names(&self, principal: &Principal) -> Option<PrincipalMatch> {
-        // Neither is a principal of the account.
-        let is_nobody = matches!(
-            principal.kind,
-            PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. }
-        );
+        let is_nobody = principal.kind.is_nobody();
         match self {
             Self::Anyone => Some(PrincipalMatch::Exact),
             Self::Account(account) => {
@@ -182,7 +178,8 @@ impl StatementPrincipal {
                 principal.service_names().contains(name).then_some(PrincipalMatch::Exact)
             }
             Self::Federated(provider) => match &principal.kind {
-                PrincipalKind::WebIdentity { provider_arn, .. } => {
+                PrincipalKind::WebIdentity { provider_arn, .. }
+                | PrincipalKind::Saml { provider_arn, .. } => {
                     (provider_arn == provider).then_some(PrincipalMatch::Exact)
                 }
                 PrincipalKind::Root
@@ -204,6 +201,7 @@ fn entity(principal: &Principal, same: impl Fn(&Principal) -> bool) -> Option<Pr
         PrincipalKind::Root
         | PrincipalKind::FederatedUser { maker: Maker::Root, .. }
         | PrincipalKind::WebIdentity { .. }
+        | PrincipalKind::Saml { .. }
         | PrincipalKind::Service { .. } => return None,
     };
     same(principal).then_some(strength)

@@ -29,6 +29,7 @@ impl Identity {
             PrincipalKind::Root
             | PrincipalKind::FederatedUser { maker: Maker::Root, .. }
             | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. }
             | PrincipalKind::Service { .. } => None,
         };
         if let Some(kind) = kind {

@@ -30,6 +30,7 @@ pub mod managed;
 mod name;
 pub mod oidc;
 pub mod role;
+pub mod saml;
 mod schema;
 mod seal;
 pub mod session;

@@ -11,7 +11,22 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "identity-001-entities", sql: ENTITIES },
     Migration { name: "identity-002-instance-profiles", sql: INSTANCE_PROFILES },
     Migration { name: "identity-003-sign-in", sql: SIGN_IN },
+    Migration { name: "identity-004-saml-providers", sql: SAML_PROVIDERS },
 ];
+
+/// SAML providers. `document` is the metadata as it was handed over; `metadata` is JSON of what was
+/// read from it, so that no sign-in reads a long document again.
+const SAML_PROVIDERS: &str = "
+CREATE TABLE iam_saml_providers (
+    account_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    unique_id TEXT NOT NULL,
+    document TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    valid_until BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, name)
+);";
 
 /// Aliases, passwords, deleted service-linked roles, uses of access keys, token issuers. `settings`
 /// is JSON; `keys` a JSON web key set that was handed over.

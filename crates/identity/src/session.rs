@@ -71,6 +71,10 @@ pub struct AssumeRole {
     pub transitive_tag_keys: Vec<String>,
     /// Who is behind it; cannot be changed later.
     pub source_identity: Option<String>,
+    /// The most seconds it may last, whatever is asked for: what a provider's response says.
+    pub seconds_max: Option<i64>,
+    /// When it ends at the latest, however short it then is: the end of the session at a provider.
+    pub ends_by: Option<Timestamp>,
 }
 
 /// What limits and describes a federated user.
@@ -167,16 +171,20 @@ impl Identity {
         let (tags, transitive_tag_keys) = session_tags(caller, request)?;
         let source_identity = source_identity(caller, request)?;
         let now = self.now();
+        let seconds = request.seconds_max.map_or(seconds, |max| seconds.min(max));
+        let expires_at = now.plus_seconds(seconds);
+        let expires_at = request.ends_by.map_or(expires_at, |end| expires_at.min(end));
         let content = Content {
             whose: Whose::Role(role.entity.unique_id.clone(), request.session_name.clone()),
             issued_at: now.0,
-            expires_at: now.plus_seconds(seconds).0,
+            expires_at: expires_at.0,
             policies,
             tags,
             transitive_tag_keys,
             source_identity,
             federated_provider: match &caller.kind {
-                PrincipalKind::WebIdentity { provider_arn, .. } => Some(provider_arn.clone()),
+                PrincipalKind::WebIdentity { provider_arn, .. }
+                | PrincipalKind::Saml { provider_arn, .. } => Some(provider_arn.clone()),
                 PrincipalKind::Root
                 | PrincipalKind::User { .. }
                 | PrincipalKind::AssumedRole { .. }
@@ -202,6 +210,7 @@ impl Identity {
             PrincipalKind::AssumedRole { .. }
             | PrincipalKind::FederatedUser { .. }
             | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. }
             | PrincipalKind::Service { .. } => {
                 return Err(Error::validation(
                     "Cannot call GetSessionToken with session credentials",
@@ -250,6 +259,7 @@ impl Identity {
             PrincipalKind::AssumedRole { .. }
             | PrincipalKind::FederatedUser { .. }
             | PrincipalKind::WebIdentity { .. }
+            | PrincipalKind::Saml { .. }
             | PrincipalKind::Service { .. } => {
                 return Err(Error::validation(
                     "Cannot call GetFederationToken with session credentials",
@@ -397,9 +407,14 @@ fn overlaid(mut tags: Tags, over: &Tags) -> Tags {
     tags
 }
 
-fn check_session_name(parameter: &str, name: &str) -> Result<()> {
+/// Whether a text can be the name of a session or a source identity (STS API, `RoleSessionName`).
+pub(crate) fn is_session_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
-    if (2..=64).contains(&name.len()) && name.chars().all(legal) {
+    (2..=64).contains(&name.len()) && name.chars().all(legal)
+}
+
+fn check_session_name(parameter: &str, name: &str) -> Result<()> {
+    if is_session_name(name) {
         return Ok(());
     }
     Err(Error::validation(format!(

@@ -34,7 +34,11 @@ pub fn of(tx: &mut Tx<'_>, account: &AccountId) -> Result<BTreeMap<String, i32>>
         ("SELECT COUNT(*) FROM iam_policies WHERE account_id = $1", "Policies"),
         ("SELECT COUNT(*) FROM iam_policy_versions WHERE account_id = $1", "PolicyVersionsInUse"),
         ("SELECT COUNT(*) FROM iam_instance_profiles WHERE account_id = $1", "InstanceProfiles"),
-        ("SELECT COUNT(*) FROM iam_oidc_providers WHERE account_id = $1", "Providers"),
+        (
+            "SELECT (SELECT COUNT(*) FROM iam_oidc_providers WHERE account_id = $1) \
+             + (SELECT COUNT(*) FROM iam_saml_providers WHERE account_id = $1)",
+            "Providers",
+        ),
         (
             // The owner of a root's keys is the account itself.
             "SELECT COUNT(*) FROM iam_access_keys WHERE account_id = $1 AND owner_id = $1",

@@ -224,9 +224,9 @@ impl Replay {
         let (resource, asked) = (decided.resource.clone(), decided.action.clone());
         let verdicts = call.world.db.read(move |tx| {
             let layers = match caller.kind {
-                PrincipalKind::Service { .. } | PrincipalKind::WebIdentity { .. } => {
-                    Layers::default()
-                }
+                PrincipalKind::Service { .. }
+                | PrincipalKind::WebIdentity { .. }
+                | PrincipalKind::Saml { .. } => Layers::default(),
                 PrincipalKind::Root
                 | PrincipalKind::User { .. }
                 | PrincipalKind::AssumedRole { .. }

@@ -2,6 +2,7 @@
 
 use crate::direct::token::Tokens;
 use crate::storage::tests::Stage;
+use crate::testing::idp::Idp;
 use crate::testing::{Bench, account, run_named};
 use crate::{Call, Service};
 use awsproto::{Blob, Fields, Kind, Member, OperationInfo, Schema, Value};
@@ -34,10 +35,12 @@ const TEXTS: &[(&str, &str)] = &[
     ("PolicyArn", "arn:aws:iam::111111111111:policy/policy"),
     ("PolicyName", "policy"),
     ("PolicySourceArn", "arn:aws:iam::111111111111:user/subject"),
+    ("PrincipalArn", "arn:aws:iam::111111111111:saml-provider/corp"),
     ("RetiringPrincipal", "arn:aws:iam::111111111111:user/subject"),
     ("RoleArn", "arn:aws:iam::111111111111:role/role"),
     ("RoleName", "role"),
     ("RoleSessionName", "session"),
+    ("SAMLProviderArn", "arn:aws:iam::111111111111:saml-provider/corp"),
     ("SourceRegion", "us-east-1"),
     ("TagKey", "team"),
     ("TagKeys", "team"),
@@ -123,6 +126,10 @@ impl Fixtures {
         iam("CreateInstanceProfile", json!({ "InstanceProfileName": "profile" })).await;
         let issuer = json!({ "Url": "https://oidc.example.org", "ClientIDList": ["client"] });
         iam("CreateOpenIDConnectProvider", issuer).await;
+        let metadata = Idp::new().metadata();
+        let provider = json!({ "Name": "corp", "SAMLMetadataDocument": metadata });
+        iam("CreateSAMLProvider", provider).await;
+        self.set("SAMLMetadataDocument", metadata);
         let linked =
             iam("CreateServiceLinkedRole", json!({ "AWSServiceName": "backup.amazonaws.com" }))
                 .await;

@@ -6,8 +6,8 @@ use iam::Layer;
 
 /// Need no permission, and no policy takes them away (STS API, "Permissions").
 const OPEN: [&str; 2] = ["sts:GetCallerIdentity", "sts:GetSessionToken"];
-/// Its token is its credential: it comes without a signature, and whoever signs is nobody to it.
-const WEB_IDENTITY: &str = "sts:AssumeRoleWithWebIdentity";
+/// Their token is their credential: they come without a signature, and whoever signs is nobody to them.
+const OF_TOKENS: [&str; 2] = ["sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"];
 /// Only the machine that an attachment names sees the attachment.
 const OF_MACHINES: [&str; 3] =
     ["strongroom:CompleteAttachment", "strongroom:OpenAttachment", "strongroom:ResumeAttachment"];
@@ -76,7 +76,7 @@ const SHARED: [&str; 7] = [
 pub(super) fn broken(row: &Row) -> Vec<String> {
     let mut judge = Judge { row, name: row.name(), found: Vec::new() };
     judge.strangers();
-    if judge.name != WEB_IDENTITY && !OF_MACHINES.contains(&judge.name.as_str()) {
+    if !judge.is_one_of(&OF_TOKENS) && !judge.is_one_of(&OF_MACHINES) {
         judge.of_the_account();
         judge.sessions();
     } else {
@@ -133,7 +133,7 @@ impl Judge<'_> {
             "IncompleteSignature",
             "IncompleteSignatureException",
         ];
-        let of_token = self.name == WEB_IDENTITY;
+        let of_token = self.is_one_of(&OF_TOKENS);
         for persona in door::NAMES {
             self.want(persona, "a refusal of its credentials", |verdict| match verdict {
                 Verdict::Refused(code) if of_token => code == "InvalidIdentityToken",

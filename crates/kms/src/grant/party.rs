@@ -63,7 +63,7 @@ pub(crate) fn names(caller: &Principal) -> Vec<(String, Strength)> {
             (id, Strength::Wide),
             (account, Strength::Wide),
         ],
-        PrincipalKind::WebIdentity { .. } => Vec::new(),
+        PrincipalKind::WebIdentity { .. } | PrincipalKind::Saml { .. } => Vec::new(),
         PrincipalKind::Service { .. } => {
             let names = caller.service_names();
             names.into_iter().map(|n| (format!("service:{n}"), Strength::Exact)).collect()

@@ -15,12 +15,15 @@ mod login;
 #[cfg(test)]
 #[path = "shared/quota_tests.rs"]
 mod quota_tests;
+#[path = "shared/saml_provider.rs"]
+mod saml_provider;
 #[path = "shared/simulation.rs"]
 mod simulation;
 
 pub(crate) use instance_profile::{InstanceProfile, Profile};
 pub(crate) use issuer::Issuer;
 pub(crate) use login::{LoginProfile, hash, is_password, named_or_own_user, reset};
+pub(crate) use saml_provider::SamlProvider;
 pub(crate) use simulation::{Circumstances, ContextEntry, Simulation, SimulationOutput, invalid};
 
 use crate::pipeline::Ask;
@@ -191,6 +194,7 @@ impl Whose {
                 PrincipalKind::AssumedRole { .. }
                 | PrincipalKind::FederatedUser { .. }
                 | PrincipalKind::WebIdentity { .. }
+                | PrincipalKind::Saml { .. }
                 | PrincipalKind::Service { .. },
             ) => {
                 let message = "Must specify userName when calling with non-User credentials";

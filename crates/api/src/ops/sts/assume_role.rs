@@ -111,6 +111,7 @@ fn request(input: Input) -> Result<session::AssumeRole, Error> {
         tags: tags_in(input.tags)?,
         transitive_tag_keys: input.transitive_tag_keys,
         source_identity: input.source_identity,
+        ..session::AssumeRole::default()
     })
 }
 

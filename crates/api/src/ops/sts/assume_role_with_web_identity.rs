@@ -84,6 +84,7 @@ impl Operation for AssumeRoleWithWebIdentity {
             tags: claims.tags,
             transitive_tag_keys: claims.transitive_tag_keys,
             source_identity: claims.source_identity,
+            ..session::AssumeRole::default()
         };
         let mut context = Context::new();
         context.set(&format!("{}:sub", provider.issuer), claims.subject.as_str());

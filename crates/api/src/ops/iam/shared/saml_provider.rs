@@ -1,0 +1,54 @@
+//! SAML providers as requests name them.
+
+use super::{read, resource_tags};
+use crate::pipeline::Ask;
+use crate::{Call, Error};
+use base::{AccountId, Arn};
+use identity::saml::{self, Provider};
+use identity::tag::{self, Tags};
+use meta::Tx;
+
+/// A provider that a request names.
+#[derive(Clone, Debug)]
+pub(crate) struct SamlProvider {
+    pub(crate) account: AccountId,
+    pub(crate) name: String,
+    arn: Arn,
+    tags: Tags,
+}
+
+impl SamlProvider {
+    /// One that is to be made.
+    pub(crate) fn new(call: &Call, name: String) -> Self {
+        let account = call.account().clone();
+        Self { arn: saml::arn(&account, &name), account, name, tags: Tags::new() }
+    }
+
+    /// One that may be there. Those of other accounts are nobody's to see.
+    pub(crate) async fn named(call: &Call, arn: &str) -> Result<Self, Error> {
+        let (account, name) = saml::named(arn)?;
+        let mut named = Self::new(call, name);
+        if named.account != account {
+            let message = format!("{arn} is not a provider of this account.");
+            return Err(Error::new(awsproto::code::ACCESS_DENIED, message));
+        }
+        let wanted = named.clone();
+        let found = read(call, move |tx| match wanted.find(tx) {
+            Ok(provider) => tag::of(tx, &provider.account, &saml::tag_id(&provider)),
+            Err(identity::Error::NoSuchEntity { .. }) => Ok(Tags::new()),
+            Err(error) => Err(error),
+        });
+        named.tags = found.await?;
+        Ok(named)
+    }
+
+    /// Finds it, or says that it does not exist.
+    pub(crate) fn find(&self, tx: &mut Tx<'_>) -> identity::Result<Provider> {
+        saml::find(tx, &self.account, &self.name)
+    }
+
+    /// The permission to do something with it.
+    pub(crate) fn ask(&self, action: &str) -> Ask {
+        Ask::on(action, &self.arn, &self.account).with(resource_tags(&self.tags))
+    }
+}

@@ -1,0 +1,203 @@
+//! `sts:AssumeRoleWithSAML`: temporary credentials of a role for whom a SAML identity provider vouches
+//! for.
+//!
+//! The request has no signature; the provider's response in it is its authentication. [`authenticate`]
+//! runs in place of the signature's check, before anything else. What is then permitted is the trust
+//! policy's to say, under the condition keys `saml:…` (RFD 24).
+
+use super::shared::{AssumedRoleUser, Credentials, PolicyDescriptor, arns, role_asks, role_of};
+use crate::world::World;
+use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
+use awsproto::{ErrorSpec, FromWire, Shape, Value, code};
+use base::{AccountId, Arn, Secret};
+use iam::{Context, Principal, PrincipalKind};
+use identity::role::Role;
+use identity::saml::{self, Claims, Provider, SamlError, Values};
+use identity::session;
+
+pub(crate) struct AssumeRoleWithSaml;
+
+const INVALID_TOKEN: ErrorSpec = ErrorSpec::sender("InvalidIdentityToken", 400);
+const EXPIRED_TOKEN: ErrorSpec = ErrorSpec::sender("ExpiredTokenException", 400);
+const REJECTED_CLAIM: ErrorSpec = ErrorSpec::sender("IDPRejectedClaim", 403);
+
+#[derive(Shape)]
+#[shape(input)]
+pub(crate) struct Input {
+    role_arn: String,
+    principal_arn: String,
+    #[shape(name = "SAMLAssertion", sensitive)]
+    saml_assertion: Secret<String>,
+    policy_arns: Vec<PolicyDescriptor>,
+    policy: Option<String>,
+    duration_seconds: Option<i32>,
+}
+
+#[derive(Shape)]
+#[shape(output)]
+pub(crate) struct Output {
+    credentials: Credentials,
+    assumed_role_user: AssumedRoleUser,
+    packed_policy_size: Option<i32>,
+    subject: String,
+    subject_type: String,
+    issuer: String,
+    audience: String,
+    name_qualifier: String,
+    source_identity: Option<String>,
+}
+
+pub(crate) struct Plan {
+    role: Role,
+    request: session::AssumeRole,
+    asks: Vec<Ask>,
+    provider: Provider,
+    claims: Claims,
+}
+
+impl Operation for AssumeRoleWithSaml {
+    const SPEC: Spec = Spec::reads(Service::Sts, "AssumeRoleWithSAML");
+    type Input = Input;
+    type Plan = Plan;
+    type Output = Output;
+
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
+        let PrincipalKind::Saml { provider_arn, subject, .. } = &call.caller.principal.kind else {
+            return Err(denied());
+        };
+        // The front has checked this very response; what it claims is checked and read once more.
+        let (provider, claims) = verified(&call.world, &input).await?;
+        if input.principal_arn != *provider_arn || claims.subject != *subject {
+            return Err(denied());
+        }
+        // A role that does not exist looks like one that does not trust the provider.
+        let Some((role, role_tags)) = role_of(call, &input.role_arn).await? else {
+            return Err(denied());
+        };
+        let request = session::AssumeRole {
+            session_name: claims.session_name.clone(),
+            duration_seconds: input.duration_seconds.map(i64::from),
+            policy: input.policy,
+            policy_arns: arns(input.policy_arns),
+            tags: claims.tags.clone(),
+            transitive_tag_keys: claims.transitive_tag_keys.clone(),
+            source_identity: claims.source_identity.clone(),
+            seconds_max: claims.seconds_max,
+            ends_by: claims.ends_by,
+        };
+        let context = conditions(&provider, &claims);
+        let asks = role_asks(call, (ACTION, context), &role, &role_tags, &request)?;
+        Ok(Plan { role, request, asks, provider, claims })
+    }
+
+    fn asks(plan: &Plan) -> Vec<Ask> {
+        plan.asks.clone()
+    }
+
+    async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
+        let Plan { role, request, provider, claims, .. } = plan.into_inner();
+        let identity = call.world.identity.clone();
+        let principal = call.caller.principal.clone();
+        let limited = request.is_limited();
+        let session = call
+            .world
+            .db
+            .read(move |tx| identity.assume_role(tx, &principal, &role, &request))
+            .await?;
+        let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
+        Ok(Output {
+            assumed_role_user: AssumedRoleUser::of(&session.principal),
+            packed_policy_size: limited.then_some(percent),
+            subject_type: claims.subject_type().to_owned(),
+            subject: claims.subject,
+            issuer: claims.issuer,
+            audience: claims.recipient,
+            name_qualifier: provider.name_qualifier(),
+            source_identity: session.principal.source_identity.clone(),
+            credentials: Credentials::from(session),
+        })
+    }
+}
+
+const ACTION: &str = "sts:AssumeRoleWithSAML";
+
+fn denied() -> Error {
+    Error::new(code::ACCESS_DENIED, "Not authorized to perform sts:AssumeRoleWithSAML")
+}
+
+/// The condition keys of a trust policy (IAM guide, "Available keys for SAML-based AWS STS
+/// federation").
+fn conditions(provider: &Provider, claims: &Claims) -> Context {
+    let mut context = Context::new();
+    context.set("saml:aud", claims.recipient.as_str());
+    context.set("saml:iss", claims.issuer.as_str());
+    context.set("saml:sub", claims.subject.as_str());
+    context.set("saml:sub_type", claims.sub_type());
+    context.set("saml:namequalifier", provider.name_qualifier());
+    context.set("saml:doc", format!("{}/{}", provider.account, provider.name));
+    for (key, (values, texts)) in &claims.keys {
+        match values {
+            Values::One => context.set_opt(key, texts.first().cloned()),
+            Values::Many => context.set_multi(key, texts.clone()),
+        };
+    }
+    context
+}
+
+/// The provider that a request names, and what it vouches for.
+async fn verified(world: &World, input: &Input) -> Result<(Provider, Claims), Error> {
+    let Some(account) = account_of(&input.role_arn) else {
+        let message = format!("Request ARN is invalid: {}", input.role_arn);
+        return Err(Error::new(code::VALIDATION_ERROR, message));
+    };
+    let Ok((owner, name)) = saml::named(&input.principal_arn) else {
+        let message = format!("Request ARN is invalid: {}", input.principal_arn);
+        return Err(Error::new(code::VALIDATION_ERROR, message));
+    };
+    // A role trusts providers of its own account alone.
+    if owner != account {
+        return Err(denied());
+    }
+    let provider = match world.db.read(move |tx| saml::find(tx, &owner, &name)).await {
+        Ok(provider) => provider,
+        Err(identity::Error::NoSuchEntity { .. }) => {
+            return Err(Error::new(INVALID_TOKEN, "Specified provider doesn't exist"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let response = input.saml_assertion.expose();
+    let claims = provider.check(response, world.clock.now()).map_err(refusal)?;
+    if !claims.is_for(&input.role_arn, &input.principal_arn) {
+        return Err(denied());
+    }
+    Ok((provider, claims))
+}
+
+fn account_of(role_arn: &str) -> Option<AccountId> {
+    let arn = Arn::parse(role_arn).filter(|arn| arn.service == "iam")?;
+    AccountId::parse(&arn.account).ok()
+}
+
+/// A refused response in the words of STS.
+fn refusal(error: SamlError) -> Error {
+    let spec = match &error {
+        SamlError::Invalid(_) => INVALID_TOKEN,
+        SamlError::Expired(_) => EXPIRED_TOKEN,
+        SamlError::Rejected(_) => REJECTED_CLAIM,
+    };
+    Error::new(spec, error.to_string())
+}
+
+/// Who a request is from, by the response in it: somebody the provider vouches for, before a role's
+/// account.
+pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Principal, Error> {
+    let protocol = Service::Sts.info().protocol;
+    let input = Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
+    let (provider, claims) = verified(world, &input).await?;
+    let qualifier = provider.name_qualifier();
+    Ok(Principal::saml(&provider.account, &input.principal_arn, &claims.subject, &qualifier))
+}
+
+#[cfg(test)]
+#[path = "shared/saml_tests.rs"]
+mod tests;

@@ -1,0 +1,409 @@
+//! Responses that are believed and responses that are not.
+
+use super::*;
+use base::Timestamp;
+use serde::Deserialize;
+
+#[path = "../../tests/it/idp.rs"]
+mod idp;
+
+use idp::{Idp, Said};
+
+const ROLE: &str = "arn:aws:iam::111111111111:role/dev";
+const PROVIDER: &str = "arn:aws:iam::111111111111:saml-provider/corp";
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+fn provider(metadata: &str) -> Provider {
+    Provider {
+        account: AccountId::parse("111111111111").unwrap(),
+        name: "corp".to_owned(),
+        unique_id: "SAMLPEXAMPLE".to_owned(),
+        metadata: Metadata::read(metadata).unwrap(),
+        valid_until: NOW.plus_seconds(86_400),
+        created_at: NOW,
+    }
+}
+
+fn said() -> Said {
+    Said::of(ROLE, PROVIDER)
+}
+
+fn check(provider: &Provider, response: &str) -> std::result::Result<Claims, SamlError> {
+    provider.check(&STANDARD.encode(response), NOW)
+}
+
+#[test]
+fn a_signed_assertion_and_a_signed_response_are_believed() {
+    let idp = Idp::new();
+    let provider = provider(&idp.metadata());
+    for response in [idp.signed(&said()), idp.signed_around(&said())] {
+        let claims = check(&provider, &response).unwrap();
+        assert!(claims.is_for(ROLE, PROVIDER) && !claims.is_for(ROLE, "other"));
+        assert_eq!(claims.subject, "amy@example.org");
+        assert_eq!((claims.subject_type(), claims.sub_type()), ("persistent", "persistent"));
+        assert_eq!(claims.session_name, "amy");
+        assert_eq!(claims.recipient, idp::SIGN_IN);
+    }
+    // printf %s https://idp.example.org/saml111111111111/corp | openssl sha1 -binary | base64
+    assert_eq!(provider.name_qualifier(), "ZrTs7ttF0+nt0LmkCHyMdHURaCk=");
+    let refused = check(&provider, &idp.unsigned(&said())).unwrap_err();
+    assert!(refused.to_string().contains("is signed"), "{refused}");
+    let refused = check(&provider, &Idp::new().signed(&said())).unwrap_err();
+    assert!(refused.to_string().contains("no key"), "{refused}");
+}
+
+#[test]
+fn what_a_response_has_to_say() {
+    let idp = Idp::new();
+    let provider = provider(&idp.metadata());
+    let late = "2026-01-01T00:00:00Z".to_owned();
+    let good = Said { audience: format!("{}#2", idp::SIGN_IN), ..said() };
+    assert!(check(&provider, &idp.signed(&good)).is_ok());
+    let of_region = "https://eu-west-1.signin.aws.amazon.com/saml/acs/SAMLPEXAMPLE".to_owned();
+    let good = Said { recipient: of_region.clone(), audience: of_region, ..said() };
+    assert!(check(&provider, &idp.signed(&good)).is_ok());
+    let changed = |change: &dyn Fn(&mut Said)| {
+        let mut said = said();
+        change(&mut said);
+        check(&provider, &idp.signed(&said)).unwrap_err()
+    };
+    let text = |text: &str| text.to_owned();
+    for (refused, why) in [
+        (changed(&|s| s.issuer = text("https://other")), "Issuer not present"),
+        (changed(&|s| s.subject = String::new()), "NameID"),
+        (
+            changed(&|s| s.recipient = text("https://signin.aws.amazon.com.evil.org/saml")),
+            "Recipient",
+        ),
+        (changed(&|s| s.recipient = text("https://a.b.signin.aws.amazon.com/saml")), "Recipient"),
+        (changed(&|s| s.recipient = format!("{}/acs/OTHER", idp::SIGN_IN)), "Recipient"),
+        (changed(&|s| s.audience = text("https://sp.example.org")), "audience"),
+        (changed(&|s| s.not_before = text("yesterday")), "not an instant"),
+        (changed(&|s| s.issued = text("2026-01-01T00:05:01Z")), "future"),
+    ] {
+        assert!(matches!(refused, SamlError::Invalid(_)), "{refused:?}");
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+    for refused in [
+        changed(&|s| s.issued = text("2025-12-31T23:54:59Z")),
+        changed(&|s| s.until[0] = late.clone()),
+        changed(&|s| s.until[1] = late.clone()),
+        changed(&|s| s.session_end = Some(late.clone())),
+    ] {
+        assert!(matches!(refused, SamlError::Expired(_)), "{refused:?}");
+    }
+    for refused in [
+        changed(&|s| s.not_before = text("2026-01-01T00:05:01Z")),
+        changed(&|s| s.status = "urn:oasis:names:tc:SAML:2.0:status:Responder"),
+    ] {
+        assert!(matches!(refused, SamlError::Rejected(_)), "{refused:?}");
+    }
+    let refused = provider.check(&STANDARD.encode(idp.signed(&said())), provider.valid_until);
+    assert!(refused.unwrap_err().to_string().contains("metadata"));
+}
+
+#[test]
+fn what_attributes_say() {
+    let idp = Idp::new();
+    let provider = provider(&idp.metadata());
+    let rich = said()
+        .with("Role", &[&format!(" {PROVIDER} , {ROLE} "), &format!("{ROLE}2,{PROVIDER}")])
+        .with("PrincipalTag:team", &["red"])
+        .with("TransitiveTagKeys", &["team"])
+        .with("SourceIdentity", &["amy"])
+        .with("SessionDuration", &["1800"])
+        .attribute("urn:oid:1.3.6.1.4.1.5923.1.1.1.1", &["staff", "member"])
+        .attribute("urn:oid:1.3.6.1.4.1.5923.1.1.1.3", &["dc=example"])
+        .attribute("urn:oid:1.3.6.1.4.1.5923.1.1.1.6", &["one", "two"]);
+    let claims = check(&provider, &idp.signed(&rich)).unwrap();
+    assert!(claims.is_for(ROLE, PROVIDER) && claims.is_for(&format!("{ROLE}2"), PROVIDER));
+    assert_eq!(claims.tags, Tags::from([("team".to_owned(), "red".to_owned())]));
+    assert_eq!(claims.transitive_tag_keys, ["team"]);
+    assert_eq!(claims.source_identity.as_deref(), Some("amy"));
+    assert_eq!(claims.seconds_max, Some(1800));
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let expected = [
+        ("saml:edupersonaffiliation", Values::Many, texts(&["staff", "member"])),
+        ("saml:edupersonorgdn", Values::One, texts(&["dc=example"])),
+    ];
+    let expected = expected.map(|(key, values, texts)| (key.to_owned(), (values, texts)));
+    assert_eq!(claims.keys, BTreeMap::from(expected));
+    for (said, why) in [
+        (said().with("Role", &[]), "attribute https://aws.amazon.com/SAML/Attributes/Role"),
+        (said().with("Role", &[ROLE]), "pair"),
+        (said().with("Role", &[&format!("{ROLE},{ROLE}")]), "pair"),
+        (said().with("RoleSessionName", &[]), "one value"),
+        (said().with("RoleSessionName", &["a", "b"]), "one value"),
+        (said().with("RoleSessionName", &["a b"]), "must match"),
+        (said().with("RoleSessionName", &["a"]), "must match"),
+        (said().with("SessionDuration", &["899"]), "900 to 43200"),
+        (said().with("SourceIdentity", &["aws:amy"]), "Source Identity"),
+        (said().with("PrincipalTag:team", &["red", "blue"]), "one value"),
+        (said().with("RoleSessionName", &["<b>amy</b>"]), "more than a text"),
+        (said().attribute(&said().attributes[1].0, &["bob"]), "more than one attribute"),
+    ] {
+        let refused = check(&provider, &idp.signed(&said)).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+}
+
+fn between(text: &str, start: &str, end: &str) -> String {
+    let from = text.find(start).unwrap();
+    let to = text.find(end).unwrap() + end.len();
+    text[from..to].to_owned()
+}
+
+fn assertion_of(response: &str) -> String {
+    between(response, "<saml:Assertion", "</saml:Assertion>")
+}
+
+fn signature_of(response: &str) -> String {
+    between(response, "<ds:Signature", "</ds:Signature>")
+}
+
+/// Attacks that leave the signature good and show another assertion (signature wrapping).
+#[test]
+fn what_is_signed_is_what_is_read() {
+    let idp = Idp::new();
+    let provider = provider(&idp.metadata());
+    let good = idp.signed(&said());
+    assert!(check(&provider, &good).is_ok());
+    let (honest, signature) = (assertion_of(&good), signature_of(&good));
+    let evil = assertion_of(&idp.unsigned(&Said { subject: "root".to_owned(), ..said() }));
+    let other_id = evil.replace("_a1", "_evil");
+    let issuer = format!("<saml:Issuer>{}</saml:Issuer>", idp::ENTITY_ID);
+    let into =
+        |assertion: &str, what: &str| assertion.replacen(&issuer, &format!("{issuer}{what}"), 1);
+    let object = format!("<ds:Object>{honest}</ds:Object></ds:Signature>");
+    let with_object = signature.replace("</ds:Signature>", &object);
+    let advice = format!("{signature}<saml:Advice>{honest}</saml:Advice>");
+    let extensions = format!("<samlp:Extensions>{honest}</samlp:Extensions>{other_id}");
+    for (name, content) in [
+        ("two assertions", format!("{evil}{honest}")),
+        ("two assertions, other ids", format!("{other_id}{honest}")),
+        ("the honest one first", format!("{honest}{other_id}")),
+        ("the honest one in the signature", into(&other_id, &with_object)),
+        ("the honest one in advice", into(&other_id, &advice)),
+        ("the honest one in extensions", extensions),
+        ("the honest one in a response of its own", format!("{good}{other_id}")),
+        ("the signature alone", into(&evil, &signature)),
+        ("the signature in another id", into(&other_id, &signature)),
+        ("the signature over the response", format!("{signature}{evil}")),
+        ("two signatures", into(&honest, &signature)),
+        ("a signature elsewhere", format!("{honest}<x>{signature}</x>")),
+    ] {
+        let outcome = check(&provider, &said().response(&content));
+        assert!(matches!(outcome, Err(SamlError::Invalid(_))), "{name}: {outcome:?}");
+    }
+    // A good signature of the assertion does not excuse a bad one around it.
+    let around = format!("{}<samlp:Status>", signature_of(&idp.signed_around(&said())));
+    assert!(check(&provider, &good.replacen("<samlp:Status>", &around, 1)).is_err());
+}
+
+/// Texts that are read in two ways, and forms of signatures that SAML does not have.
+#[test]
+fn there_is_one_form_of_what_is_signed() {
+    let idp = Idp::new();
+    let provider = provider(&idp.metadata());
+    let good = idp.signed(&said());
+    let encrypted = good.replace("saml:Assertion", "saml:EncryptedAssertion");
+    let admin = "arn:aws:iam::111111111111:role/admin";
+    let ecdsa = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256";
+    let sha256 = "http://www.w3.org/2001/04/xmlenc#sha256";
+    let enveloped = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
+    let xslt = "http://www.w3.org/TR/1999/REC-xslt-19991116";
+    for (response, why) in [
+        (good.replace("amy@example.org", "amy<!-- -->@example.org"), "a comment"),
+        (good.replace("<samlp:Status>", "<!-- --><samlp:Status>"), "a comment"),
+        (good.replace("amy@example.org", "root"), "not what was signed"),
+        (good.replace(ROLE, admin), "not what was signed"),
+        (format!("<!DOCTYPE a [<!ENTITY b \"c\">]>{good}"), "a document type"),
+        (encrypted, "EncryptedAssertion is not supported"),
+        (good.replace(ecdsa, "http://www.w3.org/2000/09/xmldsig#rsa-sha1"), "rsa-sha1"),
+        (good.replace(sha256, "http://www.w3.org/2000/09/xmldsig#sha1"), "sha1"),
+        (good.replace(enveloped, xslt), "enveloped-signature"),
+        (good.replace("URI=\"#_a1\"", "URI=\"\""), "not to an id"),
+        (good.replace("URI=\"#_a1\"", "URI=\"https://a.org/x\""), "not to an id"),
+        (good.replace("URI=\"#_a1\"", "URI=\"#_r1\""), "not over the element"),
+    ] {
+        assert_ne!(response, good, "{why}");
+        let refused = check(&provider, &response).expect_err(why);
+        assert!(matches!(refused, SamlError::Invalid(_)), "{refused:?}");
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+}
+
+#[test]
+fn a_key_in_the_message_is_not_looked_at() {
+    let (idp, other) = (Idp::new(), Idp::new());
+    let info = format!(
+        "<ds:KeyInfo><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>\
+         </ds:Signature>",
+        other.certificate()
+    );
+    let good = idp.signed(&said()).replace("</ds:Signature>", &info);
+    assert!(check(&provider(&idp.metadata()), &good).is_ok());
+    let forged = other.signed(&said()).replace("</ds:Signature>", &info);
+    assert!(check(&provider(&idp.metadata()), &forged).is_err());
+}
+
+#[test]
+fn metadata_documents() {
+    let idp = Idp::new();
+    let good = idp.metadata();
+    let read = Metadata::read(&good).unwrap();
+    assert_eq!((read.entity_id.as_str(), read.keys.len()), (idp::ENTITY_ID, 1));
+    assert_eq!(read.valid_until(), None);
+    let until = good.replace("entityID", "validUntil=\"2030-01-01T00:00:00Z\" entityID");
+    assert_eq!(Metadata::read(&until).unwrap().valid_until(), Some(Timestamp(1_893_456_000_000)));
+    let again = good.replace(
+        "<md:KeyDescriptor",
+        &format!(
+            "<md:KeyDescriptor><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
+             <ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
+             <md:KeyDescriptor",
+            Idp::new().certificate()
+        ),
+    );
+    assert_eq!(Metadata::read(&again).unwrap().keys.len(), 2);
+    for (bad, why) in [
+        ("short".to_owned(), "characters"),
+        (good.replace("EntityDescriptor", "EntitiesDescriptor"), "not an EntityDescriptor"),
+        (good.replace("IDPSSODescriptor", "SPSSODescriptor"), "no IDPSSODescriptor"),
+        (good.replace("use=\"signing\"", "use=\"encryption\""), "certificate for signatures"),
+        (good.replace("SAML:2.0:protocol\">", "SAML:1.1:protocol\">"), "no IDPSSODescriptor"),
+        (good.replace(idp::ENTITY_ID, ""), "entityID"),
+        (good.replace(&idp.certificate(), "AAAA"), "certificate cannot be read"),
+        (good.replace(&idp.certificate(), "."), "not base64"),
+        (good.replace("<?xml version=\"1.0\"?>", "<!DOCTYPE a>"), "not well-formed"),
+        (good.replace("entityID", "validUntil=\"soon\" entityID"), "not an instant"),
+    ] {
+        let refused = Metadata::read(&bad).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Canonical {
+    text: String,
+    id: String,
+    prefixes: String,
+    canonical: String,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    name: String,
+    certificate: String,
+    response: String,
+}
+
+fn responses() -> Vec<(Response, Provider)> {
+    let read: Vec<Response> = serde_json::from_str(include_str!("vectors/responses.json")).unwrap();
+    let idp = Idp::new();
+    let with = |response: Response| {
+        let metadata = idp.metadata().replace(&idp.certificate(), &response.certificate);
+        (response, provider(&metadata))
+    };
+    read.into_iter().map(with).collect()
+}
+
+/// What lxml makes of the same texts.
+#[test]
+fn canonical_forms_are_those_of_another_program() {
+    let cases: Vec<Canonical> =
+        serde_json::from_str(include_str!("vectors/canonical.json")).unwrap();
+    assert!(cases.len() >= 20);
+    for case in cases {
+        let text = xml::Text::new(&case.text);
+        let document = text.message().unwrap();
+        let mut nodes = document.descendants();
+        let apex = nodes.find(|node| node.attribute("ID") == Some(&case.id)).unwrap();
+        let prefixes: Vec<&str> = case.prefixes.split_whitespace().collect();
+        let canonical = c14n::exclusive(apex, &prefixes, None);
+        assert_eq!(String::from_utf8(canonical).unwrap(), case.canonical, "{}", case.text);
+    }
+}
+
+/// lxml leaves the word for the default namespace out before it asks its canonicalizer.
+#[test]
+fn the_default_namespace_can_be_kept() {
+    let text = xml::Text::new("<a xmlns=\"urn:a\" xmlns:p=\"urn:p\"><p:b><c/></p:b></a>");
+    let document = text.message().unwrap();
+    let apex = document.root_element().first_element_child().unwrap();
+    let kept = c14n::exclusive(apex, &["#default"], None);
+    let expected = "<p:b xmlns=\"urn:a\" xmlns:p=\"urn:p\"><c></c></p:b>";
+    assert_eq!(String::from_utf8(kept).unwrap(), expected);
+}
+
+/// What signxml has signed.
+#[test]
+fn signatures_of_another_program() {
+    for (Response { name, response, .. }, provider) in responses() {
+        let claims = check(&provider, &response).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(claims.subject, "amy & b@example.org", "{name}");
+        let email = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
+        assert_eq!((claims.subject_type(), claims.sub_type()), (email, email));
+        for (old, new) in [
+            ("amy &amp; b@", "bob &amp; b@"),
+            (":role/dev", ":role/adm"),
+            ("    <saml:Subject>", "  <saml:Subject>"),
+        ] {
+            let changed = response.replacen(old, new, 1);
+            let refused = check(&provider, &changed).expect_err(&name).to_string();
+            assert!(refused.contains("not what was signed"), "{name}: {refused}");
+        }
+    }
+}
+
+fuzz::target!(
+    /// Whatever is done to a signed response, it says what was signed or is refused.
+    responses_with_edits,
+    responses().into_iter().map(|(response, _)| response.response.into_bytes()).collect(),
+    {
+        // All say the same, so one provider with all their keys will do.
+        let known = responses();
+        let signed = check(&known[0].1, &known[0].0.response).unwrap();
+        let mut provider = known[0].1.clone();
+        provider.metadata.keys = known.iter().flat_map(|(_, of)| of.metadata.keys.clone()).collect();
+        move |bytes: &[u8]| {
+            if let Ok(claims) = provider.check(&STANDARD.encode(bytes), NOW) {
+                assert_eq!(claims, signed, "{}", String::from_utf8_lossy(bytes));
+            }
+        }
+    }
+);
+
+fuzz::target!(
+    /// A canonical form is its own canonical form, and a text of the same tree.
+    canonical_forms,
+    {
+        let cases: Vec<Canonical> =
+            serde_json::from_str(include_str!("vectors/canonical.json")).unwrap();
+        cases.into_iter().map(|case| case.text.into_bytes()).collect()
+    },
+    |bytes: &[u8]| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let text = xml::Text::new(text);
+        let Ok(document) = text.message() else { return };
+        let canonical = c14n::exclusive(document.root_element(), &[], None);
+        let canonical = String::from_utf8(canonical).unwrap();
+        let again = xml::Text::new(&canonical);
+        let document = again.message().unwrap_or_else(|why| panic!("{why}: {canonical}"));
+        let twice = c14n::exclusive(document.root_element(), &[], None);
+        assert_eq!(String::from_utf8(twice).unwrap(), canonical);
+    }
+);
+
+fuzz::target!(
+    /// A metadata document is read or refused, and what was read is kept as it is.
+    metadata_documents_with_edits,
+    vec![Idp::new().metadata().into_bytes()],
+    |bytes: &[u8]| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let Ok(metadata) = Metadata::read(text) else { return };
+        assert!(!metadata.keys.is_empty() && !metadata.entity_id.is_empty());
+        let kept: Metadata = serde_json::from_str(&to_text(&metadata)).unwrap();
+        assert_eq!(kept, metadata);
+    }
+);
