@@ -267,6 +267,60 @@ def test_a_restore_drill(own_server, schema, tmp_path, rows):
         assert again.stop() == 0
 
 
+def cut_short(restore, reached):
+    """Kills a restore at the moment `reached` says; returns how it ended."""
+    process = subprocess.Popen(restore, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not reached():
+        pass
+    process.kill()
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.parametrize("rows", ["embedded", "postgresql"])
+def test_a_restore_that_is_killed_is_done_again(own_server, schema, tmp_path, rows):
+    """At its beginning, with its rows half written, and with all but the seal: nothing starts on what is left."""
+    source, target = ([], []) if rows == "embedded" else (schema(), schema())
+    server = own_server(*source)
+    owner = server.account("owner")
+    blob = sealed(owner, create_key(owner))
+    backup = tmp_path / "backup"
+    server.admin("backup", "create", "--to", str(backup), *recovery(tmp_path))
+    server.kill()
+    home = server.dir.with_name(f"killed-{rows}")
+    home.mkdir()
+    new = home / "data"
+    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'another seal')}", *target]
+    restore = [BINARY, "restore", "--from", str(backup), "--data-dir", str(new), *recovery(tmp_path), *seal]
+
+    def begins():
+        serve = [BINARY, "serve", "--data-dir", str(new), "--listen", "127.0.0.1:0", *seal]
+        return subprocess.run(serve, capture_output=True, text=True, timeout=60)
+
+    mark = new / "restore.unfinished"
+    moments = [mark.exists, (new / "anchor.json").exists]
+    if not target:
+        moments.insert(1, lambda: any(file.stat().st_size for file in new.glob("meta.sqlite*")))
+    for reached in moments:
+        assert cut_short(restore, reached) == -9, "it was killed, not done"
+        assert mark.exists() and not (new / "seal.json").exists()
+        refusal = begins()
+        assert refusal.returncode == 3 and "was cut short" in refusal.stderr, refusal
+        assert not (new / "seal.json").exists(), "the refusal made no root of its own"
+    done = subprocess.run(restore, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not mark.exists()
+    # Killed with the seal in place, and only the mark still to go: it was whole.
+    mark.touch()
+    assert subprocess.run(restore, capture_output=True, timeout=60).returncode == 3, "not twice"
+    again = Server(home, *seal)
+    try:
+        assert opened(elsewhere(owner, again), blob) == b"a secret"
+        assert not mark.exists()
+    finally:
+        assert again.stop() == 0
+
+
 def test_damaged_backups_and_wrong_keys_are_refused(own_server, tmp_path):
     server = own_server()
     server.account("owner")

@@ -19,12 +19,14 @@ pub(crate) struct Options {
 }
 
 /// The packages that declare targets, and their test programs' names.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("fuzz", "it"),
     ("api", "api"),
     ("attach", "attach"),
+    ("ebs", "ebs"),
     ("events", "events"),
     ("identity", "identity"),
+    ("lifecycle", "lifecycle"),
     ("remote", "remote"),
     ("strongroom", "strongroom"),
 ];

@@ -223,4 +223,27 @@ mod tests {
             assert_eq!(DecisionId::parse(bad), None, "{bad}");
         }
     }
+
+    /// Decisions as they stand in the trail, with a trace; frozen.
+    const KEPT: &str = r#"{"v":1,"mode":"native","principal":{"account":"111111111111","kind":"Root",
+        "arn":"arn:aws:iam::111111111111:root","principal_arn":"arn:aws:iam::111111111111:root",
+        "user_id":"111111111111","unique_id":"111111111111","tags":{},"source_identity":null,
+        "token_issue_time":null},"origin":{"user_agent":"test"},"asks":[]}"#;
+
+    #[test]
+    fn decisions_kept_by_earlier_releases_are_read() {
+        assert!(serde_json::from_str::<Decisions>(KEPT).is_ok());
+    }
+
+    fuzz::target!(
+        /// Decisions as the trail keeps them for those who ask why.
+        kept_decisions,
+        vec![KEPT.as_bytes().to_vec()],
+        |bytes: &[u8]| {
+            let Ok(read) = serde_json::from_slice::<Decisions>(bytes) else { return };
+            let written = serde_json::to_vec(&read).expect("plain data");
+            let again: Decisions = serde_json::from_slice(&written).expect("just written");
+            assert_eq!(serde_json::to_vec(&again).expect("plain data"), written);
+        }
+    );
 }

@@ -244,4 +244,27 @@ mod tests {
         let sent = sent.await.expect("events are read");
         assert_eq!(sent[0].1.detail_type(), "KMS CMK Deletion");
     }
+
+    /// Frozen: a key may wait for its end for a month.
+    const PAYLOAD: &[u8] = br#"{"key_arn":"arn:aws:kms:us-east-1:111111111111:key/1"}"#;
+
+    #[test]
+    fn payloads_of_earlier_releases_are_read() {
+        assert!(serde_json::from_slice::<Due>(PAYLOAD).is_ok());
+    }
+
+    fuzz::target!(
+        /// Payloads of the jobs of keys. Whatever key one names, it is found or it is not.
+        payloads,
+        vec![PAYLOAD.to_vec()],
+        |bytes: &[u8]| {
+            let Ok(read) = serde_json::from_slice::<Due>(bytes) else { return };
+            let written = serde_json::to_vec(&read).expect("plain data");
+            let again: Due = serde_json::from_slice(&written).expect("just written");
+            assert_eq!(again.key_arn, read.key_arn);
+            if let Some(arn) = base::Arn::parse(&read.key_arn) {
+                assert_eq!(arn.to_string(), read.key_arn);
+            }
+        }
+    );
 }

@@ -463,4 +463,28 @@ mod tests {
         assert!(volume_key(&[7; 64]).is_ok());
         assert!(matches!(volume_key(&[7; 63]), Err(KmsFailure::Unusable { .. })));
     }
+
+    /// As it stands in the payloads of jobs; frozen, but for what it says of the person.
+    const KEPT: &str = r#"{"principal":{"account":"111111111111","kind":"Root",
+        "arn":"arn:aws:iam::111111111111:root","principal_arn":"arn:aws:iam::111111111111:root",
+        "user_id":"111111111111","unique_id":"111111111111","tags":{},"source_identity":null,
+        "token_issue_time":null},"access_key_id":null,"session_policies":["{}"],
+        "source_ip":"192.0.2.1","user_agent":"test"}"#;
+
+    #[test]
+    fn callers_kept_by_earlier_releases_are_read() {
+        assert!(serde_json::from_str::<Captured>(KEPT).is_ok());
+    }
+
+    fuzz::target!(
+        /// The caller that a job keeps.
+        kept_callers,
+        vec![KEPT.as_bytes().to_vec()],
+        |bytes: &[u8]| {
+            let Ok(read) = serde_json::from_slice::<Captured>(bytes) else { return };
+            let written = serde_json::to_vec(&read).expect("plain data");
+            let again: Captured = serde_json::from_slice(&written).expect("just written");
+            assert_eq!(serde_json::to_vec(&again).expect("plain data"), written);
+        }
+    );
 }

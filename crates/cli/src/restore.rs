@@ -2,7 +2,7 @@
 
 use crate::args::RestoreOptions;
 use crate::exit::{EXIT_CANNOT_START, Failure};
-use crate::serve::with_causes;
+use crate::serve::{UNFINISHED_RESTORE, with_causes};
 use api::backup::{Backup, Count, Onto};
 use base::{OsRng, Timestamp};
 use kms::anchor::Anchor;
@@ -36,19 +36,16 @@ pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
     let anchor = Anchor::new(dir, backup.reader().root(), None);
     anchor.remember(backup.manifest.epoch).map_err(|error| failed(&error))?;
     backup.reader().seal_root(dir, &provider, &OsRng).map_err(|error| failed(&error))?;
-    std::fs::remove_file(dir.join(UNFINISHED))?;
+    std::fs::remove_file(dir.join(UNFINISHED_RESTORE))?;
     say(&counts, backup.manifest.made_ms, dir)?;
     Ok(())
 }
-
-/// Is in the directory while a restore has not sealed the root yet.
-const UNFINISHED: &str = "restore.unfinished";
 
 /// The directory is new, or holds nothing but volumes and objects that were brought back first; or a restore was cut
 /// short in it, and is done again.
 fn prepare(dir: &Path) -> Result<Onto, Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let unfinished = dir.join(UNFINISHED);
+    let unfinished = dir.join(UNFINISHED_RESTORE);
     let again = unfinished.exists();
     if Root::exists(dir) || (dir.join("meta.sqlite").exists() && !again) {
         return Err(Failure::new(

@@ -24,6 +24,7 @@ use background::Background;
 use base::{OsRng, Region, SystemClock};
 use cells::Leftovers;
 use data_dir::DataDir;
+pub(crate) use data_dir::UNFINISHED_RESTORE;
 use events::journal::{Files, SEGMENT_BYTES};
 use host::Host;
 use kms::anchor::Anchor;

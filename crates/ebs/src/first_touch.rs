@@ -83,4 +83,15 @@ mod tests {
             assert!(decode(strange).is_empty());
         }
     }
+
+    fuzz::target!(
+        /// Whatever a row holds is an order, and is written as it was read.
+        orders,
+        vec![encode(&[7, 3, (1 << 27) - 1]), encode(&[]), vec![2, 1, 0, 0, 0]],
+        |bytes: &[u8]| {
+            let order = decode(bytes);
+            assert_eq!(decode(&encode(&order)), order);
+            assert!(order.len() * 4 <= bytes.len());
+        }
+    );
 }

@@ -1,19 +1,19 @@
-//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import with its tokens;
-//! backups
-//! under a known recovery key, anchors, and headers of seals.
+//! Entries for the fuzz targets: a ciphertext of a known key, and its opening; private keys, and their import with its
+//! tokens; the rows of materials and grants; backups under a known recovery key, anchors, and headers of seals.
 
 use crate::anchor::Anchor;
 use crate::backup::{BackupReader, BackupWriter, Recovery};
 use crate::blob::{self, Blob, BlobKind};
 use crate::context::EncryptionContext;
+use crate::grant::{Constraints, GrantOperation};
 use crate::import::wrapping::WrappingAlgorithm;
 use crate::import::{token, unwrap};
-use crate::material::{Material, MaterialId};
+use crate::material::{self, Binding, Material, MaterialId};
 use crate::pair;
 use crate::primitive::Key;
 use crate::seal::{Root, header};
 use crate::spec::{KeySpec, KeyUsage, Kind};
-use base::{Secret, SeededRng};
+use base::{AccountId, Region, Secret, SeededRng, Timestamp};
 use std::path::Path;
 
 /// What the sample holds.
@@ -116,4 +116,64 @@ pub fn opened_import_token(bytes: &[u8]) -> Option<Vec<u8>> {
 pub fn unwraps(private: &[u8], wrapped: &[u8]) -> bool {
     let ways = WrappingAlgorithm::ALL.into_iter();
     ways.map(|way| unwrap::unwrap(private, way, wrapped)).any(|opened| opened.is_ok())
+}
+
+/// Hands `work` where the material of the samples belongs, if it is of this spec.
+fn bound<T>(spec: KeySpec, work: impl Fn(&Binding<'_>) -> T) -> Option<T> {
+    let usage = match spec {
+        KeySpec::SymmetricDefault => KeyUsage::EncryptDecrypt,
+        _ => KeyUsage::SignVerify,
+    };
+    Some(work(&Binding {
+        account: &AccountId::parse("111122223333").ok()?,
+        region: &Region::parse("us-east-1").ok()?,
+        key_id: "k",
+        material_id: MaterialId([9; 32]),
+        kind: Kind::new(spec, usage)?,
+        origin: "AWS_KMS",
+        created: Timestamp(5),
+    }))
+}
+
+/// Specs of the materials in the samples: one of each version of the row.
+const MATERIALS: [KeySpec; 2] = [KeySpec::SymmetricDefault, KeySpec::EccNistP256];
+const DOMAIN_KEY: [u8; 32] = [1; 32];
+
+/// What rows hold of key materials.
+pub fn materials() -> Vec<Vec<u8>> {
+    let wrap = |binding: &Binding<'_>| {
+        material::wrap(&DOMAIN_KEY, 3, binding, PLAINTEXT, &SeededRng::new(1))
+    };
+    MATERIALS.into_iter().filter_map(|spec| bound(spec, wrap)).collect()
+}
+
+/// The material that bytes hold as a row of either kind.
+pub fn opened_material(bytes: &[u8]) -> Option<Vec<u8>> {
+    let unwrap = |binding: &Binding<'_>| material::unwrap(&DOMAIN_KEY, binding, bytes).ok();
+    let opened = MATERIALS.into_iter().find_map(|spec| bound(spec, unwrap).flatten());
+    opened.map(|material| material.bytes().to_vec())
+}
+
+/// What rows hold of grants: operations and constraints. Frozen.
+pub fn grants() -> Vec<Vec<u8>> {
+    [r#"["Decrypt","CreateGrant"]"#, "[]", "{}", r#"{"equals":{"a":"b"}}"#, r#"{"subset":{}}"#]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
+}
+
+/// Whether bytes are either. What is read is written, and read again the same.
+///
+/// # Panics
+/// When it is not.
+pub fn is_of_grant(bytes: &[u8]) -> bool {
+    let operations = stable::<Vec<GrantOperation>>(bytes);
+    stable::<Constraints>(bytes) || operations
+}
+
+fn stable<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq>(bytes: &[u8]) -> bool {
+    let Ok(read) = serde_json::from_slice::<T>(bytes) else { return false };
+    let written = serde_json::to_vec(&read).expect("plain data");
+    let again = serde_json::from_slice::<T>(&written);
+    assert!(again.is_ok_and(|again| again == read), "what was written is read");
+    true
 }

@@ -108,3 +108,23 @@ pub fn latest(tx: &mut Tx<'_>, region: &Region, limit: u32) -> Result<Vec<Line>>
     };
     rows.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fuzz::target!(
+        /// Reports are written as they are read.
+        reports,
+        vec![
+            serde_json::to_vec(&Figures::default()).expect("plain data"),
+            serde_json::to_vec(&Figures { error: Some("why".to_owned()), ..Figures::default() })
+                .expect("plain data"),
+        ],
+        |bytes: &[u8]| {
+            let Ok(read) = serde_json::from_slice::<Figures>(bytes) else { return };
+            let written = serde_json::to_vec(&read).expect("plain data");
+            assert_eq!(serde_json::from_slice::<Figures>(&written).ok(), Some(read));
+        }
+    );
+}

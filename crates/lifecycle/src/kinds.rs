@@ -19,6 +19,9 @@ use meta::Tx;
 use std::future::Future;
 use std::sync::Arc;
 
+#[cfg(test)]
+mod tests;
+
 /// Every kind of this crate, for a runner.
 pub fn kinds(services: &Arc<Services>) -> Kinds {
     Kinds::new()

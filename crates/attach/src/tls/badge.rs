@@ -86,4 +86,17 @@ mod tests {
             assert_eq!(Badge::parse(&wrong), None, "{wrong}");
         }
     }
+
+    fuzz::target!(
+        /// Names in certificates, and certificates.
+        badges,
+        vec![b"1.sdf.i-0123456789abcdef0.vol-0123456789abcdef0.attachment.strongroom.internal".to_vec()],
+        |bytes: &[u8]| {
+            drop(Badge::of(&CertificateDer::from(bytes)));
+            let Ok(name) = std::str::from_utf8(bytes) else { return };
+            if let Some(badge) = Badge::parse(name) {
+                assert_eq!(badge.to_string(), name, "an attachment has one name");
+            }
+        }
+    );
 }

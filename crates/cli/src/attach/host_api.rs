@@ -170,3 +170,25 @@ impl Dial for Dialler {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fuzz::target!(
+        /// What a server answers to a host that opens an attachment.
+        opened_attachments,
+        vec![
+            br#"{"Device":"/dev/sdf","InstanceId":"i-0123456789abcdef0","Epoch":7,"Ticket":"t",
+                "EncryptionContext":{"aws:ebs:id":"vol-1"},"KmsKeyId":"k","WrappedKey":"AQ=="}"#
+                .to_vec(),
+            br#"{"Device":"","InstanceId":"","Epoch":0,"Ticket":""}"#.to_vec(),
+        ],
+        |bytes: &[u8]| {
+            let Ok(opened) = serde_json::from_slice::<Opened>(bytes) else { return };
+            let asked = opened.unwrap_with();
+            assert_eq!(asked.is_some(), opened.wrapped_key.is_some());
+            assert_eq!(opened.unwrap_base_with().is_some(), opened.base_wrapped_key.is_some());
+        }
+    );
+}

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 const SOCKET_TAIL_BYTES: usize = "/attach/i-0123456789abcdef0/xvdba.sock".len();
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Is in the directory while a restore has not sealed the root yet.
+pub(crate) const UNFINISHED_RESTORE: &str = "restore.unfinished";
+
 /// The directory, locked for this process.
 pub(crate) struct DataDir {
     path: PathBuf,

@@ -1,7 +1,7 @@
 //! Opening the root of trust at start.
 
 use super::cannot_start;
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, UNFINISHED_RESTORE};
 use crate::args::ServeOptions;
 use crate::exit::Failure;
 use crate::seal::SealSource;
@@ -15,6 +15,7 @@ use std::error::Error;
 pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, Failure> {
     let source = options.seal.source(data_dir.path());
     let provider = source.provider().map_err(cannot_start)?;
+    settle_restore(data_dir)?;
     if data_dir.has_rows() && !Root::exists(data_dir.path()) {
         return Err(cannot_start(format!(
             "{} holds data, but its seal is gone; restore the seal header from a backup",
@@ -37,6 +38,23 @@ pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, F
         );
     }
     Ok(root)
+}
+
+/// Refuses what a restore that was cut short has left: a new root of trust beside those rows, or in place of rows
+/// that are still to come, would keep the restore from ever being finished. One that came as far as its seal is
+/// whole, and its mark goes.
+fn settle_restore(data_dir: &DataDir) -> Result<(), Failure> {
+    let mark = data_dir.path().join(UNFINISHED_RESTORE);
+    if !mark.exists() {
+        return Ok(());
+    }
+    if !Root::exists(data_dir.path()) {
+        return Err(cannot_start(format!(
+            "a restore into {} was cut short; run `strongroom restore` again",
+            data_dir.path().display()
+        )));
+    }
+    Ok(std::fs::remove_file(mark)?)
 }
 
 /// The token that seals the root, if one does: it remembers how far the rows have come.

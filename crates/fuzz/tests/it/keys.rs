@@ -57,3 +57,36 @@ target!(
     kms::fuzzing::private_keys(),
     |bytes: &[u8]| assert!(!kms::fuzzing::unwraps(bytes, b"wrapped"))
 );
+
+target!(
+    /// No bytes but the original open as the material of a key.
+    materials,
+    kms::fuzzing::materials(),
+    |bytes: &[u8]| {
+        if let Some(material) = kms::fuzzing::opened_material(bytes) {
+            assert_eq!(material, kms::fuzzing::PLAINTEXT);
+            let original = kms::fuzzing::materials().iter().any(|sample| sample == bytes);
+            assert!(original, "altered material was opened");
+        }
+    }
+);
+
+target!(
+    /// Operations and constraints of grants, as rows hold them.
+    grants,
+    kms::fuzzing::grants(),
+    |bytes: &[u8]| {
+        kms::fuzzing::is_of_grant(bytes);
+    }
+);
+
+#[test]
+fn the_samples_of_rows_open() {
+    let opened = kms::fuzzing::materials()
+        .iter()
+        .map(|m| kms::fuzzing::opened_material(m))
+        .flatten()
+        .count();
+    assert_eq!(opened, 2);
+    assert!(kms::fuzzing::grants().iter().all(|text| kms::fuzzing::is_of_grant(text)));
+}

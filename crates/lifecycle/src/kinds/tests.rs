@@ -1,0 +1,103 @@
+//! Rows of jobs: what earlier releases wrote is read, and nothing that a row holds makes a runner fall over.
+
+use super::*;
+use crate::jobs::JobKind;
+use serde::Serialize;
+use std::fmt::Debug;
+
+/// A payload of each kind, as it stands in the rows of running servers. Frozen: jobs outlive releases.
+const FROZEN: [(&str, &str); 12] = [
+    (
+        CreateVolumeKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","volume":"vol-0123456789abcdef0","identity":"{}","request_id":"r","source":{"owned":true,"kms_key_arn":null,"data_key":{"wrapped":[1,2],"context_id":"vol-0","lineage":"l"}}}"#,
+    ),
+    (
+        ExportSnapshotKind::KIND,
+        r#"{"region":"us-east-1","snapshot":"snap-0123456789abcdef0","size_bytes":1073741824,"base_root":null,"volume":"vol-0123456789abcdef0"}"#,
+    ),
+    // From before the volume was named.
+    (
+        ReleaseCutKind::KIND,
+        r#"{"region":"us-east-1","snapshot":"snap-0123456789abcdef0","size_bytes":1073741824,"base_root":null}"#,
+    ),
+    (
+        CopySnapshotKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","identity":"{}"}"#,
+    ),
+    (
+        DeleteVolumeKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","volume":"vol-0123456789abcdef0","request_id":"r"}"#,
+    ),
+    (
+        ModifyVolumeKind::KIND,
+        r#"{"account":"111111111111","region":"us-east-1","volume":"vol-0123456789abcdef0","number":7}"#,
+    ),
+    (CollectKind::KIND, r#"{"region":"us-east-1"}"#),
+    (
+        WatchUploadKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","look":3}"#,
+    ),
+    (
+        InitializeVolumeKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","volume":"vol-0123456789abcdef0"}"#,
+    ),
+    (
+        MoveTierKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","number":1}"#,
+    ),
+    (
+        PinTwinKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","run":"r"}"#,
+    ),
+    (
+        EndFastRestoreKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","zone":"us-east-1a","run":"r"}"#,
+    ),
+];
+
+/// Whether the bytes are a payload of a kind. What is read is written, and read again the same.
+fn is_payload<K: JobKind>(bytes: &[u8]) -> bool
+where
+    K::Payload: PartialEq + Debug + Serialize,
+{
+    let Ok(read) = serde_json::from_slice::<K::Payload>(bytes) else { return false };
+    let written = serde_json::to_vec(&read).expect("payloads are plain data");
+    let again = serde_json::from_slice::<K::Payload>(&written);
+    assert_eq!(again.expect("what was written is read"), read);
+    true
+}
+
+/// The kinds that take the bytes for a payload of theirs.
+fn takers(bytes: &[u8]) -> Vec<&'static str> {
+    [
+        (CreateVolumeKind::KIND, is_payload::<CreateVolumeKind>(bytes)),
+        (ExportSnapshotKind::KIND, is_payload::<ExportSnapshotKind>(bytes)),
+        (ReleaseCutKind::KIND, is_payload::<ReleaseCutKind>(bytes)),
+        (CopySnapshotKind::KIND, is_payload::<CopySnapshotKind>(bytes)),
+        (DeleteVolumeKind::KIND, is_payload::<DeleteVolumeKind>(bytes)),
+        (ModifyVolumeKind::KIND, is_payload::<ModifyVolumeKind>(bytes)),
+        (CollectKind::KIND, is_payload::<CollectKind>(bytes)),
+        (WatchUploadKind::KIND, is_payload::<WatchUploadKind>(bytes)),
+        (InitializeVolumeKind::KIND, is_payload::<InitializeVolumeKind>(bytes)),
+        (MoveTierKind::KIND, is_payload::<MoveTierKind>(bytes)),
+        (PinTwinKind::KIND, is_payload::<PinTwinKind>(bytes)),
+        (EndFastRestoreKind::KIND, is_payload::<EndFastRestoreKind>(bytes)),
+    ]
+    .into_iter()
+    .filter_map(|(kind, takes)| takes.then_some(kind))
+    .collect()
+}
+
+#[test]
+fn payloads_of_earlier_releases_are_read() {
+    for (kind, text) in FROZEN {
+        assert!(takers(text.as_bytes()).contains(&kind), "{kind}: {text}");
+    }
+}
+
+fuzz::target!(
+    /// Payloads of jobs of every kind.
+    payloads,
+    FROZEN.map(|(_, text)| text.as_bytes().to_vec()).into(),
+    |bytes: &[u8]| drop(takers(bytes))
+);
