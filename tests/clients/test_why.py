@@ -156,6 +156,85 @@ def test_who_can_and_what_if(owner, guest, shared):
     assert f"{snapshot}: copying it" in told and "would come out otherwise" in told, told
 
 
+# The members of each document, as docs/explain.md has them: programs read them.
+DOCUMENTS = {
+    "explain": ["version", "calls"],
+    "call": [
+        "explainId", "eventId", "requestId", "madeFor", "time", "region", "service", "operation", "caller",
+        "callerAccount", "via", "enforcement", "failure", "decisions",
+    ],
+    "decision": [
+        "id", "allowed", "action", "resource", "resourceAccount", "layer", "why", "remedy", "statement", "considered",
+        "grants", "context",
+    ],
+    "preflight": ["version", "service", "operation", "region", "enforcement", "allowed", "notServed", "ending", "steps"],
+    "ending": ["when", "code", "message"],
+    "step": [
+        "step", "service", "operation", "when", "required", "source", "who", "via", "verdict", "action", "resource",
+        "decision", "note", "looks",
+    ],
+    "suggest": [
+        "version", "use", "mode", "owner", "recipient", "key", "keyPolicyStatements", "identityPolicy",
+        "snapshotAttribute", "serviceLinkedRoleGrant",
+    ],
+    "who-can": [
+        "version", "resource", "owner", "key", "keyState", "archived", "shares", "deadEnds", "readers", "grants",
+        "attachedTo", "truncated",
+    ],
+    "what-if": ["version", "key", "principal", "policy", "change", "affected", "changed", "replayed", "since"],
+}  # fmt: skip
+
+
+def members(name, document, *, always):
+    """A document has no member that is not written down, and those that are always there."""
+    assert set(document) <= set(DOCUMENTS[name]), (name, set(document) - set(DOCUMENTS[name]))
+    assert set(always) <= set(document), (name, set(always) - set(document))
+
+
+def test_documents_have_the_members_that_are_written_down(owner, guest, shared):
+    key, snapshot, own = shared
+    owner.client("kms").put_key_policy(
+        KeyId=key, Policy=key_policy(owner, guest, ["kms:DescribeKey"])
+    )
+
+    def told(account, *arguments, code=0):
+        return json.loads(why(account, *arguments, "--output", "json", code=code))
+
+    # What comes behind the words of an `aws` command is that command's.
+    preflight = json.loads(
+        why(guest, "preflight", "--output", "json", *copy_command(snapshot, own), code=7)
+    )
+    members("preflight", preflight, always=["version", "allowed", "ending", "steps"])
+    members("ending", preflight["ending"], always=["when", "code", "message"])
+    for step in preflight["steps"]:
+        members("step", step, always=["step", "action", "resource", "verdict", "who"])
+        if step.get("decision"):
+            members("decision", step["decision"], always=["allowed", "action", "resource"])
+
+    failed = guest.client("ec2").copy_snapshot(
+        SourceRegion=REGION, SourceSnapshotId=snapshot, Encrypted=True, KmsKeyId=own
+    )
+    request = failed["ResponseMetadata"]["RequestId"]
+    explained = eventually(
+        lambda: (found := told(guest, "explain", request)) and len(found["calls"]) > 2 and found
+    )
+    members("explain", explained, always=["version", "calls"])
+    for call in explained["calls"]:
+        members("call", call, always=["explainId", "operation", "caller", "decisions"])
+        for decision in call["decisions"]:
+            members("decision", decision, always=["id", "allowed", "action", "resource", "layer"])
+    assert any("failure" in call for call in explained["calls"])
+
+    suggest = ["policy", "suggest", "copy", "--snapshot", snapshot, "--to", guest.id]
+    members("suggest", told(owner, *suggest), always=DOCUMENTS["suggest"][:-1])
+    can = told(owner, "who-can", "read", snapshot)
+    members("who-can", can, always=["version", "resource", "owner", "key", "readers", "truncated"])
+    changed = told(owner, "what-if", "disable-key", "--key-id", key)
+    members("what-if", changed, always=["version", "change", "affected", "changed", "replayed"])
+    versions = [document["version"] for document in (preflight, explained, can, changed)]
+    assert versions == [1, 1, 1, 1]
+
+
 @pytest.fixture(scope="module")
 def maker(owner):
     """A user who makes volumes under a key, by what a group and a managed policy give her."""

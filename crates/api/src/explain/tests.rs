@@ -206,6 +206,19 @@ async fn every_failure_names_account_key_action_and_layer() {
     });
     let attach = json!({ "VolumeId": volume, "InstanceId": host, "Device": "/dev/sdf" });
     let start = json!({ "VolumeSize": 1, "Encrypted": true, "KmsKeyArn": key });
+    let written =
+        stage.volume(1, HERE, json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key })).await;
+    let writer = stage.host(1, HERE, "w").await;
+    stage.attach(1, HERE, &written, &writer).await;
+    stage.bench.host.write(&written, 0, b"some bytes");
+    let listed_of = stage.snapshot(1, HERE, &written).await;
+    let listed = json!({ "SnapshotId": listed_of });
+    let listed = stage.try_root(1, HERE, Service::Ebs, "ListSnapshotBlocks", listed).await.unwrap();
+    let block = &listed["Blocks"][0];
+    let get = json!({
+        "SnapshotId": listed_of, "BlockIndex": block["BlockIndex"], "BlockToken": block["BlockToken"],
+    });
+    let default = json!({ "KmsKeyId": key });
     let (ec2, ebs, identity) = (Service::Ec2, Service::Ebs, "identity-based policy");
     let state = "key state";
     let row = |service, operation, input: &Value, denied, disabled, layer| Row {
@@ -228,6 +241,9 @@ async fn every_failure_names_account_key_action_and_layer() {
         row(ec2, "AttachVolume", &attach, "", true, state),
         row(ebs, "StartSnapshot", &start, "kms:GenerateDataKey", false, identity),
         row(ebs, "StartSnapshot", &start, "", true, state),
+        row(ebs, "GetSnapshotBlock", &get, "kms:Decrypt", false, identity),
+        row(ebs, "GetSnapshotBlock", &get, "", true, state),
+        row(ec2, "ModifyEbsDefaultKmsKeyId", &default, "kms:DescribeKey", false, identity),
     ] {
         let told = explained(&mut stage, &row, &key).await;
         for part in [&key, "account 111111111111", row.operation, row.denied, row.layer] {

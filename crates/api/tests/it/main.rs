@@ -1,5 +1,6 @@
 //! What holds for all operations together.
 
+mod acceptance;
 mod compatibility;
 mod model;
 mod models;
