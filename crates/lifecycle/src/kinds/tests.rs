@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt::Debug;
 
 /// A payload of each kind, as it stands in the rows of running servers. Frozen: jobs outlive releases.
-const FROZEN: [(&str, &str); 12] = [
+const FROZEN: [(&str, &str); 15] = [
     (
         CreateVolumeKind::KIND,
         r#"{"region":"us-east-1","account":"111111111111","volume":"vol-0123456789abcdef0","identity":"{}","request_id":"r","source":{"owned":true,"kms_key_arn":null,"data_key":{"wrapped":[1,2],"context_id":"vol-0","lineage":"l"}}}"#,
@@ -52,6 +52,16 @@ const FROZEN: [(&str, &str); 12] = [
     (
         EndFastRestoreKind::KIND,
         r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","zone":"us-east-1a","run":"r"}"#,
+    ),
+    // As they are written since.
+    (
+        CopySnapshotKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","snapshot":"snap-0123456789abcdef0","identity":"{}","explain_id":"d-1"}"#,
+    ),
+    (CollectKind::KIND, r#"{"region":"us-east-1","scope":"Everything"}"#),
+    (
+        InitializeVolumeKind::KIND,
+        r#"{"region":"us-east-1","account":"111111111111","volume":"vol-0123456789abcdef0","look":7}"#,
     ),
 ];
 
