@@ -18,6 +18,9 @@ pub(super) const DS: &str = "http://www.w3.org/2000/09/xmldsig#";
 const EXCLUSIVE: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 
+/// Prefixes that a canonical form may keep: each is looked for at every element.
+const PREFIXES_MAX: usize = 32;
+
 /// An element that a key of the provider has signed, or that lies in one.
 #[derive(Clone, Copy)]
 pub(super) struct Signed<'a, 'i>(Node<'a, 'i>);
@@ -140,7 +143,12 @@ fn exclusive_form<'a>(of: Node<'a, '_>) -> Result<Vec<&'a str>, String> {
     match elements(of)?[..] {
         [] => Ok(Vec::new()),
         [kept] if kept.has_tag_name((EXCLUSIVE, "InclusiveNamespaces")) => {
-            Ok(kept.attribute("PrefixList").unwrap_or_default().split_whitespace().collect())
+            let listed = kept.attribute("PrefixList").unwrap_or_default();
+            let prefixes: Vec<_> = listed.split_whitespace().take(PREFIXES_MAX + 1).collect();
+            match prefixes.len() > PREFIXES_MAX {
+                true => Err(format!("a canonical form keeps more than {PREFIXES_MAX} prefixes")),
+                false => Ok(prefixes),
+            }
         }
         _ => Err("a canonical form has parameters that are not known".to_owned()),
     }

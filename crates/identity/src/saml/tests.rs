@@ -211,6 +211,12 @@ fn there_is_one_form_of_what_is_signed() {
     let ecdsa = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256";
     let sha256 = "http://www.w3.org/2001/04/xmlenc#sha256";
     let enveloped = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
+    let form = "http://www.w3.org/2001/10/xml-exc-c14n#\"></ds:Transform>";
+    let many = format!(
+        "http://www.w3.org/2001/10/xml-exc-c14n#\"><e:InclusiveNamespaces \
+         xmlns:e=\"http://www.w3.org/2001/10/xml-exc-c14n#\" PrefixList=\"{}\"/></ds:Transform>",
+        "p ".repeat(33)
+    );
     let xslt = "http://www.w3.org/TR/1999/REC-xslt-19991116";
     for (response, why) in [
         (good.replace("amy@example.org", "amy<!-- -->@example.org"), "a comment"),
@@ -222,6 +228,7 @@ fn there_is_one_form_of_what_is_signed() {
         (good.replace(ecdsa, "http://www.w3.org/2000/09/xmldsig#rsa-sha1"), "rsa-sha1"),
         (good.replace(sha256, "http://www.w3.org/2000/09/xmldsig#sha1"), "sha1"),
         (good.replace(enveloped, xslt), "enveloped-signature"),
+        (good.replace(form, &many), "more than 32 prefixes"),
         (good.replace("URI=\"#_a1\"", "URI=\"\""), "not to an id"),
         (good.replace("URI=\"#_a1\"", "URI=\"https://a.org/x\""), "not to an id"),
         (good.replace("URI=\"#_a1\"", "URI=\"#_r1\""), "not over the element"),

@@ -12,6 +12,9 @@ use std::collections::HashSet;
 const MESSAGE_NODES_MAX: u32 = 10_000;
 /// The same of a metadata document, which may describe many parties' endpoints.
 const METADATA_NODES_MAX: u32 = 200_000;
+/// Namespaces in scope of one element. Every element's are gone through to write its canonical form,
+/// before it is known who sent it.
+const NAMESPACES_MAX: usize = 32;
 /// How deep elements may lie within another.
 pub(super) const DEPTH_MAX: usize = 32;
 
@@ -37,6 +40,10 @@ impl Text {
             }
         }
         let document = self.parse(MESSAGE_NODES_MAX)?;
+        let many = |node: Node<'_, '_>| node.namespaces().count() > NAMESPACES_MAX;
+        if document.descendants().any(many) {
+            return Err(format!("more than {NAMESPACES_MAX} namespaces are in scope"));
+        }
         unique_ids(&document)?;
         Ok(document)
     }
@@ -145,6 +152,12 @@ mod tests {
         }
         let good = Text::new("<?xml version='1.0' encoding='UTF-8'?>\r\n<a>b\rc</a>");
         assert_eq!(text_of(good.message().unwrap().root_element()), Ok("b\nc"));
+        let named = |n: usize| {
+            let names: String = (0..n).map(|i| format!(" xmlns:n{i}='urn:{i}'")).collect();
+            Text::new(&format!("<a{names}/>"))
+        };
+        assert!(named(NAMESPACES_MAX).message().is_ok());
+        assert!(named(NAMESPACES_MAX + 1).message().is_err());
         let deep = |n: usize| Text::new(&format!("{}{}", "<a>".repeat(n), "</a>".repeat(n)));
         assert!(deep(DEPTH_MAX).message().is_ok());
         assert!(deep(DEPTH_MAX + 1).message().is_err());
