@@ -335,6 +335,14 @@ def test_traps_are_found_in_a_file_and_told_on_saving(owner, tmp_path):
     path = tmp_path / "policy.json"
     path.write_text(document)
     assert "key-not-carried" in why(owner, "policy", "lint", str(path), code=8)
+    found = json.loads(why(owner, "policy", "lint", str(path), "--output", "json", code=8))
+    [warning] = found.pop("warnings")
+    assert found == {"version": 1} and warning.pop("message")
+    assert warning == {"trap": "key-not-carried", "statement": 0}
+    statement["Condition"] = {}
+    path.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    found = why(owner, "policy", "lint", str(path), "--output", "json")
+    assert json.loads(found) == {"version": 1, "warnings": []}
     iam = owner.client("iam")
     reply = iam.create_policy(PolicyName="trap", PolicyDocument=document)
     headers = reply["ResponseMetadata"]["HTTPHeaders"]
