@@ -111,6 +111,14 @@ def share(account, snapshot, other, region=REGION, fails=None):
     )  # fmt: skip
 
 
+def make_image(path, head, size=1 << 30):
+    """A file of `size` bytes that begins with `head`; the zeros after it take no space on the disk."""
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return path
+
+
 def write_image(image, uri):
     subprocess.run(["nbdcopy", "--flush", str(image), uri], check=True, timeout=120)
 

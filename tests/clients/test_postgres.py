@@ -16,6 +16,7 @@ from steps import (
     detach,
     digest,
     key_policy,
+    make_image,
     read_digest,
     settled,
     share,
@@ -43,7 +44,7 @@ def test_the_story_on_postgresql(postgres, tmp_path):
     policy = key_policy(owner, recipient, actions=["kms:CreateGrant", "kms:DescribeKey"])
     key, own_key = create_key(owner, policy=policy), create_key(recipient, TARGET_REGION)
     image = tmp_path / "image"
-    image.write_bytes(os.urandom(4 << 20) + bytes((1 << 30) - (4 << 20)))
+    make_image(image, os.urandom(4 << 20))
 
     volume = create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
     host, uri = attach(owner, volume)

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from conftest import BINARY, Server, eventually, require
 from test_secrets import core, occurs
-from steps import attach, create_key, create_volume, detach, read_digest, write_image
+from steps import attach, create_key, create_volume, detach, make_image, read_digest, write_image
 
 MODULES = [
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -211,7 +211,7 @@ def test_a_restore_drill(own_server, schema, tmp_path, rows):
     volume = create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
     _, uri = attach(owner, volume)
     image = tmp_path / "image"
-    image.write_bytes(os.urandom(1 << 20) + bytes((1 << 30) - (1 << 20)))
+    make_image(image, os.urandom(1 << 20))
     write_image(image, uri)
     digest = read_digest(uri, tmp_path)
     detach(owner, volume)

@@ -15,6 +15,7 @@ from steps import (
     create_snapshot,
     create_volume,
     detach,
+    make_image,
     read_digest,
     settled,
     write_image,
@@ -82,7 +83,7 @@ def test_nothing_is_left_behind(own_server, tmp_path):
     _, uri = attach(owner, volume)
     image = tmp_path / "image"
     text = PATTERN * ((4 << 20) // len(PATTERN))
-    image.write_bytes(text + bytes((1 << 30) - len(text)))
+    make_image(image, text)
     write_image(image, uri)
     read_digest(uri, tmp_path)
     read_in_small_pieces(uri, tmp_path / "again")

@@ -19,6 +19,7 @@ from steps import (
     describe_snapshot,
     detach,
     digest,
+    make_image,
     settled,
     share,
     write_image,
@@ -62,7 +63,7 @@ def story(server, tmp_path_factory):
     story.image = tmp_path_factory.mktemp("story") / "image"
     data = bytearray(os.urandom(8 << 20))
     data[3 << 20 : 5 << 20] = bytes(2 << 20)
-    story.image.write_bytes(data + bytes((1 << 30) - len(data)))
+    make_image(story.image, data)
     story.digest = digest(story.image)
 
     story.volume = create_volume(

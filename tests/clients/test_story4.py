@@ -16,6 +16,7 @@ from steps import (
     create_volume,
     describe_snapshot,
     detach,
+    make_image,
     settled,
     trail,
 )
@@ -146,7 +147,7 @@ class TestUnusableKey:
         host, uri = attach(owner, volume)
         owner.aws("kms", "disable-key", "--key-id", key)
         image = tmp_path / "image"
-        image.write_bytes(os.urandom(1 << 20) + bytes((1 << 30) - (1 << 20)))
+        make_image(image, os.urandom(1 << 20))
         subprocess.run(["nbdcopy", "--flush", str(image), uri], check=True, timeout=120)
         detach(owner, volume)
         owner.aws(

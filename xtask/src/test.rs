@@ -80,6 +80,8 @@ fn clients(postgres: &Postgres, extra: &[String]) -> Result<(), String> {
     // Each file has servers of its own, so files run side by side.
     let files = ["-n", "auto", "--dist", "loadfile", "tests/clients"];
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10"]).args(files);
+    // What passed leaves no gigabytes of images behind.
+    pytest.args(["-o", "tmp_path_retention_policy=failed"]);
     pytest.args(extra);
     pytest.env("STRONGROOM_BINARY", command::target_dir()?.join("debug/strongroom"));
     postgres.tell(&mut pytest);
