@@ -3,12 +3,13 @@
 //! Calls that change something always write rows ([`crate::audit::begin`]). This is about the others:
 //! reads and refusals, of which a busy server makes thousands a second.
 
-use events::journal::{Journal, Left, Media};
+use events::journal::{Batch, Journal, JournalError, Left, Media};
 use events::{Record, bundle};
 use meta::Db;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How records of calls that changed nothing become durable.
 pub enum Trail {
@@ -20,8 +21,13 @@ pub enum Trail {
 
 /// How long records wait for others before they go into the rows together.
 const INDEX_INTERVAL: Duration = Duration::from_millis(200);
-/// Bytes of records that go into the rows in one transaction, about.
-const INDEX_BYTES: usize = 2 << 20;
+/// Bytes of records that go into the rows in one transaction, about. More make requests beside it wait longer,
+/// and no bundle has more.
+const INDEX_BYTES: usize = 128 << 10;
+/// How long what is in the rows stays in the journal too, because the rows are not flushed for it.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of records that stay in the journal for this reason, about.
+const FLUSH_BYTES: usize = 32 << 20;
 /// How long to wait after the rows could not be written.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -110,7 +116,8 @@ async fn index_left(
         return Ok((id, 1));
     };
     let position = db.read(move |tx| bundle::position(tx, id)).await?;
-    let batches = Arc::new(bundle::left(&left.recovered, position)?);
+    let batches = bundle::left(&left.recovered, position)?;
+    let prepared = bundle::Prepared::new(id, &batches, position)?;
     let next = left.recovered.next().max(position);
     if !batches.is_empty() {
         tracing::info!(
@@ -118,7 +125,7 @@ async fn index_left(
             "took the trail's journal of the last run to the rows"
         );
     }
-    db.write(move |tx| bundle::keep(tx, id, &batches)).await?;
+    db.write(move |tx| bundle::keep(tx, id, &batches, &prepared)).await?;
     Ok((id, next))
 }
 
@@ -129,27 +136,98 @@ async fn index(
     hurry: Arc<tokio::sync::Notify>,
     done: watch::Sender<u64>,
 ) {
-    let id = journal.id();
+    let mut rows = Rows { db, journal, unflushed: None };
     loop {
-        journal.wait_for_records().await;
-        // Whoever wants to read the trail does not wait for others to write to it.
-        drop(tokio::time::timeout(INDEX_INTERVAL, hurry.notified()).await);
-        loop {
-            let batches = Arc::new(journal.take(INDEX_BYTES));
-            let Some(last) = batches.last() else { break };
-            let end = last.end();
-            loop {
-                let batches = Arc::clone(&batches);
-                match db.write(move |tx| bundle::keep(tx, id, &batches)).await {
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::error!(%error, "the trail's journal cannot be taken to the rows");
-                        tokio::time::sleep(RETRY_INTERVAL).await;
-                    }
-                }
-            }
-            journal.indexed(&batches);
+        rows.wait(&hurry).await;
+        while let Some(end) = rows.take().await {
             done.send_replace(end);
+            rows.flush_when_due().await;
+        }
+        rows.flush_when_due().await;
+    }
+}
+
+/// The rows as the journal's records go there.
+struct Rows {
+    db: Db,
+    journal: Arc<Journal>,
+    unflushed: Option<Unflushed>,
+}
+
+/// Records that are in the rows and may be lost there by a power cut.
+struct Unflushed {
+    since: Instant,
+    bytes: usize,
+    /// The number behind the last.
+    end: u64,
+}
+
+impl Rows {
+    /// Returns when records should be taken to the rows, or those there should be flushed.
+    async fn wait(&self, hurry: &tokio::sync::Notify) {
+        let wait = async {
+            self.journal.wait_for_records(1).await;
+            // Whoever wants to read the trail does not wait for others to write to it.
+            let enough = async {
+                tokio::select! {
+                    () = self.journal.wait_for_records(INDEX_BYTES) => {}
+                    () = hurry.notified() => {}
+                }
+            };
+            drop(tokio::time::timeout(INDEX_INTERVAL, enough).await);
+        };
+        match &self.unflushed {
+            None => wait.await,
+            Some(unflushed) => {
+                drop(tokio::time::timeout_at(unflushed.since + FLUSH_INTERVAL, wait).await);
+            }
+        }
+    }
+
+    /// Takes some records to the rows; the number behind the last, `None` when there are none.
+    async fn take(&mut self) -> Option<u64> {
+        let batches = Arc::new(self.journal.take(INDEX_BYTES));
+        let end = batches.last()?.end();
+        while let Err(error) = self.keep(&batches).await {
+            tracing::error!(%error, "the trail's journal cannot be taken to the rows");
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        self.journal.indexed(&batches);
+        let unflushed =
+            self.unflushed.get_or_insert(Unflushed { since: Instant::now(), bytes: 0, end });
+        unflushed.bytes += batches.iter().map(Batch::bytes).sum::<usize>();
+        unflushed.end = end;
+        Some(end)
+    }
+
+    async fn keep(&self, batches: &Arc<Vec<Batch>>) -> Result<(), events::Error> {
+        let (id, prepared_of) = (self.journal.id(), Arc::clone(batches));
+        let prepare = move || bundle::Prepared::new(id, &prepared_of, 0);
+        // It only fails to run when the server stops.
+        let prepared = tokio::task::spawn_blocking(prepare).await;
+        let prepared = prepared.map_err(|_| JournalError::Closed)??;
+        let batches = Arc::clone(batches);
+        // They are durable in the journal.
+        self.db.write_behind(move |tx| bundle::keep(tx, id, &batches, &prepared)).await
+    }
+
+    /// Makes what is in the rows durable there when it has been long or much, and gives the journal's room back.
+    async fn flush_when_due(&mut self) {
+        let due = |unflushed: &&Unflushed| {
+            unflushed.since.elapsed() >= FLUSH_INTERVAL || unflushed.bytes >= FLUSH_BYTES
+        };
+        let Some(unflushed) = self.unflushed.as_ref().filter(due) else { return };
+        let (id, end) = (self.journal.id(), unflushed.end);
+        match self.db.write(move |tx| bundle::confirm(tx, id)).await {
+            Ok(()) => {
+                self.journal.release(end);
+                self.unflushed = None;
+            }
+            Err(error) => {
+                let error: events::Error = error;
+                tracing::error!(%error, "the trail's rows cannot be flushed");
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
         }
     }
 }
@@ -208,6 +286,39 @@ mod tests {
                 None => return found,
             }
         }
+    }
+
+    #[tokio::test]
+    async fn segments_are_kept_until_the_rows_are_flushed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let segments = || {
+            let names = std::fs::read_dir(directory.path()).expect("the journal's directory");
+            let names = names.map(|entry| entry.expect("an entry").file_name());
+            names.filter(|name| name.to_string_lossy().ends_with(".trail")).count()
+        };
+        let db = Db::memory().expect("a database in memory");
+        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
+        let files = Files::open(directory.path(), 4096).expect("a new directory");
+        let left = Left::read(Box::new(files)).expect("a whole journal");
+        let journal = Arc::new(left.start([7; 16], 1).expect("a first segment"));
+        let mut rows = Rows { db: db.clone(), journal: Arc::clone(&journal), unflushed: None };
+        let append = async || journal.append(&[record(1)]).await.expect("the disk takes it");
+        for _ in 0..20 {
+            append().await;
+        }
+        while rows.take().await.is_some() {}
+        assert_eq!(count(&db).await, 20);
+        rows.flush_when_due().await;
+        append().await;
+        assert!(segments() > 3, "nothing is given back before it is durable elsewhere");
+        let unflushed = rows.unflushed.as_mut().expect("what was taken is not flushed");
+        unflushed.bytes = FLUSH_BYTES;
+        rows.flush_when_due().await;
+        assert!(rows.unflushed.is_none());
+        append().await;
+        // The writer removes segments behind the answer to the batch, before the next batch.
+        append().await;
+        assert!(segments() <= 3, "{} segments", segments());
     }
 
     #[tokio::test]

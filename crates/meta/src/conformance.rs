@@ -21,6 +21,7 @@ pub fn run(db: &Db) {
     db.migrate_blocking(MIGRATIONS).expect("migrations apply only once");
     for check in [
         values_come_back,
+        what_is_written_behind_is_seen_at_once,
         a_failure_leaves_nothing,
         a_panic_reaches_its_caller_only,
         constraints_are_told_apart,
@@ -110,6 +111,22 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self::Row(error)
     }
+}
+
+fn what_is_written_behind_is_seen_at_once(db: &Db) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    for id in 1..=3 {
+        let written: Result<u64> = runtime.block_on(db.write_behind(move |tx| {
+            tx.execute(INSERT, params!["a", id, None::<String>, None::<Vec<u8>>])
+        }));
+        assert_eq!(written, Ok(1));
+        assert_eq!(ids(db), (1..=id).collect::<Vec<_>>());
+    }
+    let refused: Result<(), Refused> = runtime.block_on(db.write_behind(|tx| {
+        tx.execute(INSERT, params!["a", 4, "four", None::<Vec<u8>>])?;
+        Err(Refused::ByRule)
+    }));
+    assert_eq!((refused, ids(db)), (Err(Refused::ByRule), vec![1, 2, 3]));
 }
 
 fn a_failure_leaves_nothing(db: &Db) {

@@ -1,7 +1,7 @@
 //! A transaction on its way to an engine's thread and back.
 //!
 //! The caller's closure travels in a [`Call`]; the engine sees only [`Job`]. A call is answered
-//! exactly once, after its fate is durable. The caller may have stopped waiting by then: the
+//! exactly once, after its fate is durable or, written behind, visible. The caller may have stopped waiting by then: the
 //! transaction runs all the same, wholly or not at all.
 
 use crate::error::Error;
@@ -11,11 +11,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::oneshot;
 
-/// Whether a transaction may write.
+/// Whether a transaction may write, and what its answer promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
+    /// Answered when it is durable.
     Write,
+    /// Answered when others see it; durable with the next [`Access::Write`].
+    WriteBehind,
 }
 
 /// What the engine is to do with the work of one run of a closure.

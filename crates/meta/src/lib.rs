@@ -172,6 +172,26 @@ impl Db {
         self.run(Access::Write, f).await
     }
 
+    /// [`Db::write`] for what is durable elsewhere: others see it when this returns, and it is durable when
+    /// a [`Db::write`] that begins later returns. A power cut before that may undo it, wholly, and with it
+    /// everything that was written behind later. It costs no flush.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    ///
+    /// # Panics
+    /// As [`Db::write`].
+    pub async fn write_behind<T, E>(
+        &self,
+        f: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(Access::WriteBehind, f).await
+    }
+
     /// Runs a transaction that only reads, at one consistent moment.
     ///
     /// # Errors
@@ -312,7 +332,7 @@ impl Db {
         let queues = self.inner.queues.as_ref().expect("the queues are taken only by drop");
         match access {
             Access::Read => &queues.reads,
-            Access::Write => &queues.writes,
+            Access::Write | Access::WriteBehind => &queues.writes,
         }
     }
 }

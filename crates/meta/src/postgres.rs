@@ -169,6 +169,9 @@ impl<'r> Connection<'r> {
         let begin = match job.access() {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Access::Write => "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
+            Access::WriteBehind => {
+                "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SET LOCAL synchronous_commit = off"
+            }
         };
         if let Err(error) = self.command(begin) {
             self.broken = true;

@@ -3,7 +3,9 @@
 //! The writer takes every transaction that waits, up to [`GROUP_MAX`], runs each in a savepoint of
 //! one SQLite transaction, commits once and only then answers. A failed or panicking closure loses
 //! its own savepoint only. A failed commit fails every member of the group. Durability is
-//! `synchronous = FULL` over a write-ahead log, so a group costs one flush.
+//! `synchronous = FULL` over a write-ahead log, so a group costs one flush. A group of which all is
+//! written behind is committed with `synchronous = NORMAL`, which flushes the log only before it is
+//! copied back; a later group's flush is of the same log and covers it.
 
 use crate::error::{Error, Result};
 use crate::job::{Access, Job, Verdict};
@@ -160,7 +162,9 @@ fn commit_group(connection: &mut Connection, mut group: Vec<Box<dyn Job>>, memo:
 /// What the group wrote counts as changed from before its commit until after it, or after its failure.
 fn run_group(connection: &mut Connection, group: &mut [Box<dyn Job>], memo: &Memo) -> Result<()> {
     let mut written = Written::nothing();
-    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let durable = group.iter().any(|job| job.access() == Access::Write);
+    let synchronous = if durable { "FULL" } else { "NORMAL" };
+    connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}; BEGIN IMMEDIATE"))?;
     let mut changed = false;
     for job in group {
         let access = job.access();
@@ -173,7 +177,7 @@ fn run_group(connection: &mut Connection, group: &mut [Box<dyn Job>], memo: &Mem
             let detail = "the engine rolled back the whole transaction".to_owned();
             return Err(Error::Unavailable { detail });
         }
-        if verdict == Verdict::Keep && access == Access::Write {
+        if verdict == Verdict::Keep && access != Access::Read {
             changed = true;
         } else {
             command(connection, "ROLLBACK TO member")?;
@@ -318,6 +322,23 @@ mod tests {
         commit_group(&mut connection, vec![three], &Memo::new());
         assert_eq!(answer(third), Ok(1));
         assert_eq!(keys(&connection), [3]);
+    }
+
+    #[test]
+    fn a_group_is_flushed_when_one_of_it_is_not_written_behind() {
+        let mut connection = open_memory().unwrap();
+        let mut synchronous = |group: &[Access]| -> i64 {
+            let call = |access: &Access| -> Box<dyn Job> {
+                Call::new(*access, |tx: &mut Tx<'_>| tx.query("SELECT 1", params![])).0
+            };
+            commit_group(&mut connection, group.iter().map(call).collect(), &Memo::new());
+            connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap()
+        };
+        let (normal, full) = (1, 2);
+        assert_eq!(synchronous(&[Access::WriteBehind; 2]), normal);
+        assert_eq!(synchronous(&[Access::WriteBehind, Access::Write]), full);
+        assert_eq!(synchronous(&[Access::WriteBehind]), normal);
+        assert_eq!(synchronous(&[Access::Write]), full);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use base::Timestamp;
 pub(super) const ALIGN: usize = 512;
 /// Bytes of a batch before its records.
 pub(super) const BATCH_HEADER_LEN: usize = 40;
+/// Bytes of a record before its JSON text.
+pub(crate) const RECORD_HEADER_LEN: usize = 12;
 /// The longest batch, in bytes.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 

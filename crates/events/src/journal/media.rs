@@ -46,10 +46,12 @@ pub struct Files {
     directory: PathBuf,
     current: Option<File>,
     size: u64,
-    /// A file whose blocks are written already, so that filling it changes no metadata.
-    spare: bool,
+    /// Files, numbered from 0, whose blocks are written already, so that filling them changes no metadata.
+    spares: usize,
 }
 
+/// Used segments that are kept: as many as are given back at once on a busy server.
+const SPARES_MAX: usize = 4;
 const SPARE: &str = "spare";
 const ENDING: &str = ".trail";
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -61,11 +63,18 @@ impl Files {
     /// As the system answers.
     pub fn open(directory: &Path, size: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let files = Self { directory: directory.to_owned(), current: None, size, spare: false };
-        match std::fs::remove_file(files.directory.join(SPARE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(files),
+        // They may be of another size.
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(SPARE)) {
+                std::fs::remove_file(entry.path())?;
+            }
         }
+        Ok(Self { directory: directory.to_owned(), current: None, size, spares: 0 })
+    }
+
+    fn spare(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("{SPARE}-{number}"))
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -98,8 +107,9 @@ impl Media for Files {
 
     fn create(&mut self, number: u64) -> io::Result<()> {
         let path = self.path(number);
-        if std::mem::take(&mut self.spare) {
-            std::fs::rename(self.directory.join(SPARE), &path)?;
+        if let Some(last) = self.spares.checked_sub(1) {
+            std::fs::rename(self.spare(last), &path)?;
+            self.spares = last;
             self.current = Some(OpenOptions::new().write(true).open(&path)?);
         } else {
             let mut file =
@@ -126,11 +136,11 @@ impl Media for Files {
     }
 
     fn remove(&mut self, number: u64) -> io::Result<()> {
-        if self.spare {
+        if self.spares == SPARES_MAX {
             return std::fs::remove_file(self.path(number));
         }
-        std::fs::rename(self.path(number), self.directory.join(SPARE))?;
-        self.spare = true;
+        std::fs::rename(self.path(number), self.spare(self.spares))?;
+        self.spares += 1;
         Ok(())
     }
 }

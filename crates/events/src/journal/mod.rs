@@ -5,7 +5,7 @@
 //! It begins when a thread that serves calls has been through all that were ready, and no sooner: what
 //! comes alone is written at once, and what comes in a crowd is written as one.
 //! From there the records go into the rows in the background ([`crate::bundle`]), and only what is
-//! not yet there stays in the journal. A server that starts reads what the run before left and brings
+//! not yet durable there stays in the journal. A server that starts reads what the run before left and brings
 //! it to the rows first ([`recover`]).
 //!
 //! A write or flush that fails fails the calls of its batch, and the segment is never written again:
@@ -18,7 +18,7 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::{push_record, read_records};
+pub(crate) use frame::{RECORD_HEADER_LEN, push_record, read_records};
 pub use media::{Files, Media};
 pub use recover::Recovered;
 
@@ -64,7 +64,7 @@ fn failed(what: &'static str, error: &io::Error) -> JournalError {
     JournalError::Failed { what, detail: error.to_string() }
 }
 
-/// A record that is durable and not yet in the rows.
+/// A durable record on its way into the rows.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) facts: Facts,
@@ -89,6 +89,11 @@ impl Batch {
     pub(crate) fn of_one(number: u64, facts: Facts, json: &str) -> Self {
         let kept = Kept { facts, json: 0..json.len() };
         Self { first: number, bytes: json.as_bytes().to_vec(), records: vec![kept] }
+    }
+
+    /// Bytes it takes in memory and, about, in the journal.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The number behind the last.
@@ -122,17 +127,19 @@ struct State {
     closed: bool,
     durable: VecDeque<Batch>,
     backlog_bytes: usize,
+    /// Whoever waits for durable records wants so many bytes of them.
+    wanted_bytes: usize,
     /// Records before this number are durable.
     acknowledged: u64,
-    /// Records before this number are in the rows.
-    indexed: u64,
+    /// Records before this number are durable in the rows.
+    released: u64,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    /// There are durable records to be taken to the rows.
+    /// There are as many durable records as are wanted.
     fresh: Notify,
 }
 
@@ -193,7 +200,7 @@ impl Left {
         for number in &self.recovered.segments {
             self.media.remove(*number).map_err(|error| failed("remove a segment", &error))?;
         }
-        let state = State { acknowledged: next, indexed: next, ..State::default() };
+        let state = State { acknowledged: next, released: next, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), ..Shared::default() });
         let thread = std::thread::Builder::new().name("trail-journal".to_owned()).spawn({
             let (shared, media) = (Arc::clone(&shared), self.media);
@@ -224,7 +231,7 @@ impl Journal {
             if state.closed {
                 return Err(JournalError::Closed);
             }
-            let added: usize = texts.iter().map(|(json, _)| json.len() + 12).sum();
+            let added: usize = texts.iter().map(|(json, _)| json.len() + RECORD_HEADER_LEN).sum();
             if state.pending.bytes.len() + added > BATCH_BYTES_MAX {
                 let detail = "too many records wait".to_owned();
                 return Err(JournalError::Failed { what: "take a record", detail });
@@ -248,12 +255,17 @@ impl Journal {
         self.shared.state().acknowledged
     }
 
-    /// Returns when there are durable records that were not taken.
-    pub async fn wait_for_records(&self) {
+    /// Returns when there are durable records that are not in the rows, of so many bytes. One caller at a
+    /// time.
+    pub async fn wait_for_records(&self, bytes: usize) {
         loop {
             let fresh = self.shared.fresh.notified();
-            if !self.shared.state().durable.is_empty() {
-                return;
+            {
+                let mut state = self.shared.state();
+                if state.backlog_bytes >= bytes {
+                    return;
+                }
+                state.wanted_bytes = bytes;
             }
             fresh.await;
         }
@@ -272,12 +284,17 @@ impl Journal {
         taken
     }
 
-    /// These are in the rows; the journal need not keep them.
+    /// These are in the rows; they no longer count as backlog.
     pub fn indexed(&self, batches: &[Batch]) {
         let mut state = self.shared.state();
-        state.backlog_bytes -= batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
-        state.indexed = batches.iter().map(Batch::end).fold(state.indexed, u64::max);
+        state.backlog_bytes -= batches.iter().map(Batch::bytes).sum::<usize>();
         self.shared.work.notify_one();
+    }
+
+    /// Records before this number are durable in the rows; the journal need not keep them.
+    pub fn release(&self, number: u64) {
+        let mut state = self.shared.state();
+        state.released = state.released.max(number);
     }
 }
 
@@ -326,18 +343,18 @@ impl Writer {
                 state.acknowledged = self.next;
                 state.backlog_bytes += bytes.len();
                 state.durable.push_back(Batch { first, bytes, records });
-            });
-            match &outcome {
-                Ok(()) => shared.fresh.notify_one(),
-                Err(error) => {
-                    tracing::error!(%error, calls, "the trail could not be kept")
+                if state.backlog_bytes >= state.wanted_bytes {
+                    shared.fresh.notify_one();
                 }
+            });
+            if let Err(error) = &outcome {
+                tracing::error!(%error, calls, "the trail could not be kept");
             }
             for caller in waiting {
                 // A caller that stopped waiting has no use for the answer.
                 drop(caller.send(outcome.clone()));
             }
-            self.remove_indexed(&mut *media, shared);
+            self.remove_released(&mut *media, shared);
         }
     }
 
@@ -397,15 +414,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes full segments whose records are in the rows.
-    fn remove_indexed(&mut self, media: &mut dyn Media, shared: &Shared) {
+    /// Removes full segments whose records are durable in the rows.
+    fn remove_released(&mut self, media: &mut dyn Media, shared: &Shared) {
         // While the newest segment is broken, its header may not say what counts of those before.
         if self.broken || self.full.is_empty() {
             return;
         }
-        let indexed = shared.state().indexed;
+        let released = shared.state().released;
         while let Some((number, end)) = self.full.front().copied()
-            && end <= indexed
+            && end <= released
         {
             if let Err(error) = media.remove(number) {
                 tracing::warn!(%error, number, "cannot remove a segment of the trail's journal");

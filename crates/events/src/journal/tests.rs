@@ -207,8 +207,8 @@ fn run(
             *indexed = *next;
         }
         let shared = Shared::default();
-        shared.state().indexed = *indexed;
-        writer.remove_indexed(media, &shared);
+        shared.state().released = *indexed;
+        writer.remove_released(media, &shared);
     }
 }
 
@@ -344,11 +344,16 @@ fn bundles_are_found_as_rows_are() {
                 number += count;
             }
             let batches = Arc::new(batches);
-            // What was already taken to the rows is not taken twice.
-            for _ in 0..2 {
+            // What was already taken to the rows is not taken twice, be it a part or all.
+            for taken in [1, batches.len(), batches.len()] {
                 let batches = Arc::clone(&batches);
-                db.write_blocking(move |tx| bundle::keep(tx, ID, &batches)).unwrap();
+                let prepared = bundle::Prepared::new(ID, &batches[..taken], 0).unwrap();
+                db.write_blocking(move |tx| bundle::keep(tx, ID, &batches[..taken], &prepared))
+                    .unwrap();
             }
+            let position = db.read_blocking(|tx| bundle::position(tx, ID)).unwrap();
+            db.write_blocking(|tx| bundle::confirm(tx, ID)).unwrap();
+            assert_eq!(position, number);
         }
         assert_eq!(db.read_blocking(|tx| bundle::position(tx, ID)).unwrap(), number);
         for filter in &filters {
@@ -390,7 +395,7 @@ async fn calls_share_flushes_and_a_new_run_finds_them() {
         call.await.unwrap().unwrap();
     }
     assert_eq!(journal.acknowledged(), 201);
-    journal.wait_for_records().await;
+    journal.wait_for_records(1).await;
     let batches = journal.take(usize::MAX);
     assert!(batches.len() < 200, "{} flushes for 200 calls", batches.len());
     assert_eq!(batches.iter().map(|batch| batch.records.len()).sum::<usize>(), 200);
