@@ -8,6 +8,7 @@
 
 use super::codec::{Fields, Malformed};
 use super::reseal::Reseal;
+use super::room::Room;
 use crate::page::{
     BLOCK_BYTES, DataKey, OpenError, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, PageOrigin,
     PageSealer, SUITE_AES_256_GCM, Salt, SealedPage, StructureKind, StructureOpener,
@@ -210,7 +211,7 @@ impl Frame {
         &self,
         sealer: &mut StructureSealer,
         slot: u8,
-        out: &mut Vec<u8>,
+        out: &mut Room,
     ) -> Tag {
         let body_tag = sealer.authenticate_at(body_position(slot), &self.body);
         let mut table = self.encode_table(body_tag, self.body.len());
@@ -232,7 +233,7 @@ impl Frame {
         keys: &mut Reseal<'_>,
         sealer: &mut StructureSealer,
         slot: u8,
-        out: &mut Vec<u8>,
+        out: &mut Room,
     ) -> Result<Tag, FrameError> {
         let start = out.len();
         let resealed = self.reseal(keys, sealer, slot, out);
@@ -247,7 +248,7 @@ impl Frame {
         keys: &mut Reseal<'_>,
         sealer: &mut StructureSealer,
         slot: u8,
-        out: &mut Vec<u8>,
+        out: &mut Room,
     ) -> Result<Tag, FrameError> {
         let digest = match &self.digest {
             Some(sealed) => Some(sealed.open(self.block, keys.opener(sealed.origin.salt))?),
@@ -261,14 +262,12 @@ impl Frame {
         let table_bytes = table_bytes(self.entries.len(), usize::from(self.has_salts()), digest);
         let table_at = out.len() + HEADER_BYTES;
         out.extend_from_slice(&header(self.flags(), table_bytes, self.body.len()));
-        out.resize(table_at + table_bytes, 0);
+        out.take(table_bytes);
         let body_at = out.len();
         out.extend_from_slice(&self.body[..BODY_PREFIX_BYTES]);
         for (at, entry) in self.entries.iter().enumerate() {
-            let page_at = out.len();
-            out.resize(page_at + PAGE_BYTES, 0);
             let page: &mut Page =
-                (&mut out[page_at..]).try_into().expect("exactly one page was appended");
+                out.take(PAGE_BYTES).try_into().expect("exactly one page was taken");
             let (origin, lba) = (entry.origin, lba(self.block, entry.page));
             let sealed = self.ciphertext(at);
             keys.opener(origin.salt).open_into(origin.position, lba, &entry.tag, sealed, page)?;
@@ -278,11 +277,11 @@ impl Frame {
             frame.entries.push(Entry { page: entry.page, origin, tag });
         }
         frame.digest = digest.map(|digest| SealedDigest::seal(self.block, digest, &mut pages));
-        let body_tag = sealer.authenticate_at(body_position(slot), &out[body_at..]);
+        let body_tag = sealer.authenticate_at(body_position(slot), out.written(body_at));
         let mut table = frame.encode_table(body_tag, self.body.len());
         let tag =
             sealer.seal_at(table_position(slot), StructureKind::FrameTable, self.block, &mut table);
-        out[table_at..body_at].copy_from_slice(&table);
+        out.written(table_at)[..table_bytes].copy_from_slice(&table);
         Ok(tag)
     }
 

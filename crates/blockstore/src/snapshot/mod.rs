@@ -35,6 +35,7 @@ mod pack;
 mod reader;
 mod repair;
 mod reseal;
+mod room;
 mod root;
 mod store;
 mod touch;

@@ -12,6 +12,7 @@ use super::observer::Observer;
 use super::pack::{ItemRef, PACK_OVERHEAD_BYTES_MAX, PackBuilder, PackId, PackKind};
 use super::reader::open_failure;
 use super::reseal::Reseal;
+use super::room::Room;
 use super::store::SnapshotStore;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,10 +141,9 @@ impl Mover<'_> {
         if batch.iter().all(|(_, pointer)| pointer.is_none()) {
             return Ok(batch.iter().map(|(block, _)| (*block, None)).collect());
         }
-        let mut buffer = lock(&shared.buffers).pop().unwrap_or_default();
-        buffer.clear();
-        buffer.reserve(pack_bytes_max(batch));
-        let mut pack = PackBuilder::in_buffer(id, PackKind::Frames, self.target.key(), buffer);
+        let buffer = lock(&shared.buffers).pop().unwrap_or_default();
+        let room = Room::new(buffer, pack_bytes_max(batch));
+        let mut pack = PackBuilder::in_room(id, PackKind::Frames, self.target.key(), room);
         let permit = Permit::take(shared);
         let moved = self.fill(&mut pack, batch, reseal)?;
         drop(permit);

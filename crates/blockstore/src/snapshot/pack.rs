@@ -13,6 +13,7 @@
 use super::codec::{Fields, Malformed};
 use super::frame::{FRAME_BYTES_MAX, Frame, FrameError};
 use super::reseal::Reseal;
+use super::room::Room;
 use crate::page::{
     OpenError, SUITE_AES_256_GCM, Salt, StructureKey, StructureKind, StructureSealer, Tag,
 };
@@ -277,26 +278,20 @@ pub(super) struct PackBuilder {
     id: PackId,
     directory: Directory,
     sealer: StructureSealer,
-    bytes: Vec<u8>,
+    bytes: Room,
 }
 
 impl PackBuilder {
     pub(super) fn new(id: PackId, kind: PackKind, key: &StructureKey) -> Self {
-        Self::in_buffer(id, kind, key, Vec::with_capacity(HEADER_BYTES))
+        Self::in_room(id, kind, key, Room::new(Vec::new(), HEADER_BYTES))
     }
 
     /// As [`PackBuilder::new`], in memory that was used for a pack before: new memory costs more
     /// than sealing what goes into it.
-    pub(super) fn in_buffer(
-        id: PackId,
-        kind: PackKind,
-        key: &StructureKey,
-        mut buffer: Vec<u8>,
-    ) -> Self {
+    pub(super) fn in_room(id: PackId, kind: PackKind, key: &StructureKey, mut bytes: Room) -> Self {
         let directory = Directory { kind, entries: Vec::new() };
-        buffer.clear();
-        begin(&mut buffer, id, kind, 0);
-        Self { id, directory, sealer: key.sealer(id.salt()), bytes: buffer }
+        begin(&mut bytes, id, kind, 0);
+        Self { id, directory, sealer: key.sealer(id.salt()), bytes }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -364,7 +359,7 @@ pub(super) fn rewrite(
     rng: &dyn Rng,
 ) -> Bytes {
     assert!(revision > 0, "revision 0 is what the writer wrote");
-    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    let mut bytes = Room::new(Vec::new(), HEADER_BYTES);
     begin(&mut bytes, id, kind, revision);
     let mut directory = Directory { kind, entries: Vec::with_capacity(items.len()) };
     for (entry, item) in items {
@@ -374,7 +369,7 @@ pub(super) fn rewrite(
     finish(id, revision, &directory, bytes, key, rng)
 }
 
-fn begin(bytes: &mut Vec<u8>, id: PackId, kind: PackKind, revision: u32) {
+fn begin(bytes: &mut Room, id: PackId, kind: PackKind, revision: u32) {
     bytes.extend_from_slice(PACK_MAGIC);
     bytes.extend_from_slice(&[PACK_VERSION, SUITE_AES_256_GCM, kind as u8, 0]);
     bytes.extend_from_slice(&id.0);
@@ -383,14 +378,14 @@ fn begin(bytes: &mut Vec<u8>, id: PackId, kind: PackKind, revision: u32) {
     assert_eq!(bytes.len(), HEADER_BYTES, "the header has one size");
 }
 
-fn append(bytes: &mut Vec<u8>, item: &[u8]) -> (u32, u32) {
+fn append(bytes: &mut Room, item: &[u8]) -> (u32, u32) {
     let start = bytes.len();
     bytes.extend_from_slice(item);
     extent(bytes, start)
 }
 
 /// Offset and length of what was appended from `start` on.
-fn extent(bytes: &[u8], start: usize) -> (u32, u32) {
+fn extent(bytes: &Room, start: usize) -> (u32, u32) {
     let number = |n: usize| u32::try_from(n).expect("a pack is far smaller than 4 GiB");
     (number(start), number(bytes.len() - start))
 }
@@ -401,7 +396,7 @@ fn finish(
     id: PackId,
     revision: u32,
     directory: &Directory,
-    mut bytes: Vec<u8>,
+    mut bytes: Room,
     key: &StructureKey,
     rng: &dyn Rng,
 ) -> Bytes {
@@ -419,7 +414,7 @@ fn finish(
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&[0; 16]);
     assert_eq!(bytes.len() - start, FOOTER_BYTES, "the footer has one size");
-    bytes.into()
+    bytes.into_bytes().into()
 }
 
 /// What a pack's header says. Readers of items do without it; checks do not.

@@ -13,19 +13,27 @@ pub(super) struct Reseal<'a> {
     target: &'a DataKey,
     rng: &'a dyn Rng,
     openers: HashMap<Salt, PageOpener>,
+    /// The one used last: most pages were sealed together with those before them.
+    last: Option<(Salt, PageOpener)>,
 }
 
 impl<'a> Reseal<'a> {
     pub(super) fn new(source: &'a DataKey, target: &'a DataKey, rng: &'a dyn Rng) -> Self {
-        Self { source, target, rng, openers: HashMap::new() }
+        Self { source, target, rng, openers: HashMap::new(), last: None }
     }
 
     /// The key that opens what was sealed with `salt`.
     pub(super) fn opener(&mut self, salt: Salt) -> &PageOpener {
-        if self.openers.len() >= OPENERS_MAX && !self.openers.contains_key(&salt) {
-            self.openers.clear();
+        if self.last.as_ref().is_none_or(|(last, _)| *last != salt) {
+            let opener = self.openers.remove(&salt).unwrap_or_else(|| self.source.opener(salt));
+            if self.openers.len() >= OPENERS_MAX {
+                self.openers.clear();
+            }
+            let before = self.last.replace((salt, opener));
+            self.openers.extend(before);
         }
-        self.openers.entry(salt).or_insert_with(|| self.source.opener(salt))
+        let (_, opener) = self.last.as_ref().expect("it was put there");
+        opener
     }
 
     /// A sealer for one block, under a salt of its own.
