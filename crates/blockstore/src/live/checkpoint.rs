@@ -600,6 +600,12 @@ impl Engine {
                 accounting.free(self.ctx.geometry, location);
             }
         }
+        let round = self.round.as_ref();
+        let is_emptied = |segment| {
+            self.cleaned.contains_key(&segment)
+                || round.is_some_and(|round| round.copies_from(segment))
+        };
+        self.lifetimes.note(&self.table, &accounting, is_emptied);
         self.table.apply(&accounting)?;
         self.committed.root = root;
         self.committed.runs = runs;

@@ -6,8 +6,9 @@
 //! ([`super::cold`]). It does so in small steps, between requests; how many steps depends on how
 //! much the guest writes ([`Engine::is_cleaning_due`]), so that cleaning keeps up and no more.
 //!
-//! A victim is chosen by what it gives and costs: dead pages gained per live page copied, times the
-//! square root of its age. What is young is left alone, because more of it will die by itself.
+//! A victim is chosen by what it gives and costs: dead pages gained per live page copied, times a power
+//! of its age. The more the guest overwrites what is young ([`super::lifetimes`]), the more that is left
+//! alone, because more of it will die by itself.
 //!
 //! While cuts are retained, only segments that were opened after the newest of them are cleaned.
 //! What a cut refers to stays where it is until the cut is dropped: moving it would mean to rewrite
@@ -96,6 +97,11 @@ impl Round {
             found,
             stage: Stage::Copy { next: 0 },
         }
+    }
+
+    /// Whether pages of a segment are being copied: they do not die there.
+    pub(super) fn copies_from(&self, segment: SegmentIndex) -> bool {
+        self.frees_nothing() || self.all.contains(&segment)
     }
 
     pub(super) fn frees_nothing(&self) -> bool {
@@ -257,6 +263,7 @@ impl Engine {
         let kept = self.kept_segments();
         let fence = self.newest_cut();
         let bytes_max = self.ctx.config.settled_bytes_max();
+        let exponent = self.lifetimes.exponent();
         let is_merge_near = self.settled.is_merge_near(self.active.bytes, bytes_max);
         let (mut used, mut live) = (0, 0);
         let (mut victims, mut early) = (Vec::new(), Vec::new());
@@ -278,7 +285,7 @@ impl Engine {
                 kind: segment.kind,
                 salt: segment.salt,
                 live: segment.live,
-                score: score(segment, pages, self.table.clock()),
+                score: score(segment, pages, self.table.clock(), exponent),
             });
         }
         if victims.is_empty() {
@@ -487,10 +494,10 @@ struct Candidates {
     allowed: u64,
 }
 
-/// Dead pages gained per live page copied, weighted with the root of the age: between the share of
-/// dead pages alone, which copies young segments that would have emptied themselves, and the age
-/// itself, which lets the old ones wait too long.
-fn score(segment: &Segment, pages: u32, clock: u32) -> f64 {
-    let age = f64::from(clock.saturating_sub(segment.stamp)) + 1.0;
-    f64::from(pages - segment.live) / f64::from(segment.live.max(1)) * age.sqrt()
+/// Dead pages gained per live page copied, weighted with a power of the age: between the share of dead
+/// pages alone, which copies young segments that would have emptied themselves, and the age itself,
+/// which lets the old ones wait too long.
+fn score(segment: &Segment, pages: u32, clock: u32, exponent: f64) -> f64 {
+    let gain = f64::from(pages - segment.live) / f64::from(segment.live.max(1));
+    gain * segment.age(clock).powf(exponent)
 }

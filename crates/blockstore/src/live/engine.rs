@@ -7,6 +7,7 @@ use super::clean::Round;
 use super::cold::ColdStream;
 use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
+use super::lifetimes::Lifetimes;
 use super::log::{ChunkEnd, Log};
 use super::map::{EMPTY, Nodes};
 use super::order::Scattered;
@@ -133,6 +134,7 @@ pub struct Engine {
     pub(super) round: Option<Round>,
     /// Segments whose live pages were copied out, and the layer that says so.
     pub(super) cleaned: BTreeMap<SegmentIndex, u64>,
+    pub(super) lifetimes: Lifetimes,
     /// What should be put in order.
     pub(super) scattered: Scattered,
     /// Pages the cleaner should copy before the guest writes more.
@@ -287,6 +289,7 @@ impl Engine {
             cold: ColdStream::default(),
             round: None,
             cleaned: BTreeMap::new(),
+            lifetimes: Lifetimes::default(),
             scattered: Scattered::default(),
             owed_pages: 0,
             excess_share: 0,

@@ -33,6 +33,7 @@ pub mod fuzzing;
 mod hydrate;
 mod io;
 mod layout;
+mod lifetimes;
 mod locked;
 mod log;
 mod map;

@@ -54,6 +54,11 @@ impl Segment {
         stamp: 0,
         generation: 0,
     };
+
+    /// How long ago its content was written, in segments the log has opened since; at least one.
+    pub(super) fn age(&self, clock: u32) -> f64 {
+        f64::from(clock.saturating_sub(self.stamp)) + 1.0
+    }
 }
 
 const _: () = assert!(size_of::<Segment>() == 56, "memory per segment is documented");
@@ -84,6 +89,10 @@ impl Accounting {
     /// The sum for a segment.
     pub(super) fn get(&self, segment: SegmentIndex) -> i64 {
         self.0.get(&segment).copied().unwrap_or(0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentIndex, i64)> {
+        self.0.iter().map(|(segment, pages)| (*segment, *pages))
     }
 
     /// All changes together.
