@@ -197,19 +197,15 @@ async fn vouched_for(
     let (info, described) = (route.operation, route.service);
     let input = route.decode(request).map_err(|error| fail(Error(error.into_error(protocol))))?;
     let principal = match info.name {
-        "AssumeRoleWithSAML" => {
-            assume_role_with_saml::authenticate(world, input.clone()).await.map_err(fail)?
-        }
-        _ => {
-            assume_role_with_web_identity::authenticate(world, input.clone()).await.map_err(fail)?
-        }
+        "AssumeRoleWithSAML" => assume_role_with_saml::authenticate(world, input.clone()).await,
+        _ => assume_role_with_web_identity::authenticate(world, input.clone()).await,
     };
     // Without a signature there is no region in the request: any answers alike.
     let region = world.regions.iter().next().cloned();
     let call = Call {
         world: Arc::clone(world),
         caller: Caller {
-            principal,
+            principal: principal.map_err(fail)?,
             access_key_id: None,
             session_policies: Vec::new(),
             source_ip: Some(peer.ip().to_string()),

@@ -187,11 +187,6 @@ impl Prepared {
         }
         Ok(prepared)
     }
-
-    /// The number behind the last record.
-    pub fn end(&self) -> u64 {
-        self.end
-    }
 }
 
 /// Moves durable records into the rows. Those that are there already, because it is not known how an earlier

@@ -9,6 +9,7 @@ use crate::cells::Cell;
 use crate::fair::Share;
 use crate::port::blocks::{BlockError, Filled, Watch};
 use base::VolumeId;
+use blockstore::live::VOLUME_BYTES_MAX;
 use blockstore::page::BLOCK_BYTES;
 use blockstore::snapshot::{self, SnapshotReader, SnapshotRoot, merge_touches, unrecorded};
 use blockstore::store::StoreError;
@@ -27,8 +28,8 @@ const READERS: usize = 2;
 const FREE_FACTOR: u64 = 2;
 
 const STATE_VERSION: u8 = 1;
-/// Blocks of 512 KiB in the largest volume, 64 TiB.
-const BLOCKS_MAX: u64 = 1 << 27;
+/// Blocks of the largest volume.
+const BLOCKS_MAX: u64 = VOLUME_BYTES_MAX / BLOCK_BYTES as u64;
 const STATE_BYTES: usize = 1 + 3 * 8;
 
 /// Where a filling stands.

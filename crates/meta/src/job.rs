@@ -1,8 +1,8 @@
 //! A transaction on its way to an engine's thread and back.
 //!
 //! The caller's closure travels in a [`Call`]; the engine sees only [`Job`]. A call is answered
-//! exactly once, after its fate is durable or, written behind, visible. The caller may have stopped waiting by then: the
-//! transaction runs all the same, wholly or not at all.
+//! exactly once, after its fate is durable or, written behind, visible. The caller may have stopped
+//! waiting by then: the transaction runs all the same, wholly or not at all.
 
 use crate::error::Error;
 use crate::tx::Tx;

@@ -173,7 +173,7 @@ impl Db {
     }
 
     /// [`Db::write`] for what is durable elsewhere: others see it when this returns, and it is durable when
-    /// a [`Db::write`] that begins later returns. A power cut before that may undo it, wholly, and with it
+    /// a [`Db::write`] that begins later and changes something returns. A power cut before that may undo it, wholly, and with it
     /// everything that was written behind later. It costs no flush.
     ///
     /// # Errors

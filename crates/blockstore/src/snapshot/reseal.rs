@@ -14,7 +14,7 @@ pub(super) struct Reseal<'a> {
     rng: &'a dyn Rng,
     openers: HashMap<Salt, PageOpener>,
     /// The one used last: most pages were sealed together with those before them.
-    last: Option<(Salt, PageOpener)>,
+    last: Option<PageOpener>,
 }
 
 impl<'a> Reseal<'a> {
@@ -24,16 +24,15 @@ impl<'a> Reseal<'a> {
 
     /// The key that opens what was sealed with `salt`.
     pub(super) fn opener(&mut self, salt: Salt) -> &PageOpener {
-        if self.last.as_ref().is_none_or(|(last, _)| *last != salt) {
-            let opener = self.openers.remove(&salt).unwrap_or_else(|| self.source.opener(salt));
+        if let Some(before) = self.last.take_if(|last| last.salt() != salt) {
             if self.openers.len() >= OPENERS_MAX {
                 self.openers.clear();
             }
-            let before = self.last.replace((salt, opener));
-            self.openers.extend(before);
+            self.openers.insert(before.salt(), before);
         }
-        let (_, opener) = self.last.as_ref().expect("it was put there");
-        opener
+        let (openers, source) = (&mut self.openers, self.source);
+        self.last
+            .get_or_insert_with(|| openers.remove(&salt).unwrap_or_else(|| source.opener(salt)))
     }
 
     /// A sealer for one block, under a salt of its own.

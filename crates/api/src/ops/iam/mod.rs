@@ -65,6 +65,19 @@ pub(crate) async fn read<T: Send + 'static>(
     Ok(call.world.db.read(f).await?)
 }
 
+/// [`read`] of what may be there; `None` where it is not.
+pub(crate) async fn read_if_there<T: Send + 'static>(
+    call: &Call,
+    f: impl Fn(&mut Tx<'_>) -> identity::Result<T> + Send + 'static,
+) -> Result<Option<T>, Error> {
+    let found = read(call, move |tx| match f(tx) {
+        Ok(found) => Ok(Some(found)),
+        Err(identity::Error::NoSuchEntity { .. }) => Ok(None),
+        Err(error) => Err(error),
+    });
+    found.await
+}
+
 /// A user, group or role that a request names.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
@@ -89,13 +102,10 @@ impl Subject {
     pub(crate) async fn named(call: &Call, kind: Kind, name: String) -> Result<Self, Error> {
         let mut subject = Self::new(call, kind, name, None);
         let wanted = subject.clone();
-        let found = read(call, move |tx| match wanted.find(tx) {
-            Ok(entity) => {
-                let tags = tag::of(tx, &entity.account, &entity.unique_id)?;
-                Ok(Some((entity, tags)))
-            }
-            Err(identity::Error::NoSuchEntity { .. }) => Ok(None),
-            Err(error) => Err(error),
+        let found = read_if_there(call, move |tx| {
+            let entity = wanted.find(tx)?;
+            let tags = tag::of(tx, &entity.account, &entity.unique_id)?;
+            Ok((entity, tags))
         });
         if let Some((entity, tags)) = found.await? {
             subject.arn = entity.arn();
@@ -247,12 +257,11 @@ impl Target {
         let account = call.account().clone();
         let mut target = Self { account, arn, parsed, tags: Tags::new() };
         let wanted = target.clone();
-        let found = read(call, move |tx| match wanted.find(tx) {
-            Ok(policy) => tag::of(tx, &wanted.account, &policy.policy_id),
-            Err(identity::Error::NoSuchEntity { .. }) => Ok(Tags::new()),
-            Err(error) => Err(error),
+        let found = read_if_there(call, move |tx| {
+            let policy = wanted.find(tx)?;
+            tag::of(tx, &wanted.account, &policy.policy_id)
         });
-        target.tags = found.await?;
+        target.tags = found.await?.unwrap_or_default();
         Ok(target)
     }
 

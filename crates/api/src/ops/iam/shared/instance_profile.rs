@@ -1,6 +1,6 @@
 //! The instance profile that a request names, and how replies show it.
 
-use super::{Role, Tag, Tags, read, resource_tags, tags_out};
+use super::{Role, Tag, Tags, read_if_there, resource_tags, tags_out};
 use crate::pipeline::Ask;
 use crate::{Call, Error};
 use awsproto::Shape;
@@ -30,10 +30,9 @@ impl Profile {
     pub(crate) async fn named(call: &Call, name: String) -> Result<Self, Error> {
         let mut profile = Self::new(call, name, None);
         let wanted = profile.clone();
-        let found = read(call, move |tx| match wanted.find(tx) {
-            Ok(found) => Ok(Some((found.arn(), tag::of(tx, &found.account, &found.profile_id)?))),
-            Err(identity::Error::NoSuchEntity { .. }) => Ok(None),
-            Err(error) => Err(error),
+        let found = read_if_there(call, move |tx| {
+            let found = wanted.find(tx)?;
+            Ok((found.arn(), tag::of(tx, &found.account, &found.profile_id)?))
         });
         if let Some((arn, tags)) = found.await? {
             (profile.arn, profile.tags) = (arn, tags);

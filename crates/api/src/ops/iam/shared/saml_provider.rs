@@ -1,6 +1,6 @@
 //! SAML providers as requests name them.
 
-use super::{read, resource_tags};
+use super::{read_if_there, resource_tags};
 use crate::pipeline::Ask;
 use crate::{Call, Error};
 use base::{AccountId, Arn};
@@ -33,12 +33,11 @@ impl SamlProvider {
             return Err(Error::new(awsproto::code::ACCESS_DENIED, message));
         }
         let wanted = named.clone();
-        let found = read(call, move |tx| match wanted.find(tx) {
-            Ok(provider) => tag::of(tx, &provider.account, &saml::tag_id(&provider)),
-            Err(identity::Error::NoSuchEntity { .. }) => Ok(Tags::new()),
-            Err(error) => Err(error),
+        let found = read_if_there(call, move |tx| {
+            let provider = wanted.find(tx)?;
+            tag::of(tx, &provider.account, &saml::tag_id(&provider))
         });
-        named.tags = found.await?;
+        named.tags = found.await?.unwrap_or_default();
         Ok(named)
     }
 
