@@ -11,6 +11,7 @@ mod exit;
 mod restore;
 mod seal;
 mod serve;
+mod signals;
 mod trail;
 mod why;
 

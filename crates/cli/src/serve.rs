@@ -18,6 +18,7 @@ mod tls;
 use crate::admin::socket;
 use crate::args::{CheckOptions, Enforcement, ServeOptions, TrailKeeping, VolumeArgs};
 use crate::exit::{EXIT_CANNOT_START, Failure};
+use crate::signals::Signals;
 use api::{Parts, Regions, Trail, World};
 use attach::tls::Authority;
 use background::Background;
@@ -39,7 +40,6 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -54,13 +54,14 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let server = Server::start(options).await?;
+        let mut signals = Signals::new()?;
         let mut out = std::io::stdout();
         writeln!(out, "strongroom ready on {}", server.url())?;
         if let Some(address) = server.nbd.address() {
             writeln!(out, "strongroom serves NBD over TLS on {address}")?;
         }
         out.flush()?;
-        stop_signal().await?;
+        signals.asked().await;
         server.stop().await;
         Ok(())
     })
@@ -79,17 +80,6 @@ pub(crate) fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-}
-
-/// Returns when the process is asked to end.
-pub(crate) async fn stop_signal() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 /// A running server.

@@ -11,6 +11,7 @@ pub(crate) mod signed;
 use crate::args::AttachOptions;
 use crate::exit::{EXIT_LOST, Failure};
 use crate::serve::{log_to_stderr, runtime};
+use crate::signals::Signals;
 use ::attach::nbd::handshake::ExportInfo;
 use ::attach::{Export, Lease, LeasedDevice, Protection, Stop, Swap, Vault, VolumeDevice};
 use base::{OsRng, SystemClock, VolumeId};
@@ -26,7 +27,6 @@ use signed::Credentials;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 /// What is printed when the device serves.
@@ -223,19 +223,6 @@ enum Ended {
     Lost(Loss),
 }
 
-/// What asks the process to end; heard from the moment this is made.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
-    }
-}
-
 async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
     let (mut let_go, mut lost) = (link.let_go(), link.lost());
     tokio::select! {
@@ -244,8 +231,7 @@ async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
             Ended::Lost(loss.ok().flatten().unwrap_or(Loss::Closed))
         }
         _ = async { let_go.wait_for(|wanted| *wanted).await.map(|_| ()) } => Ended::LetGo,
-        _ = signals.terminate.recv() => Ended::Signal,
-        _ = signals.interrupt.recv() => Ended::Signal,
+        () = signals.asked() => Ended::Signal,
     }
 }
 

@@ -10,6 +10,7 @@ mod story;
 use crate::args::{DemoOptions, Enforcement, ServeOptions, TrailKeeping, VolumeArgs};
 use crate::exit::Failure;
 use crate::serve::{self, Server};
+use crate::signals::Signals;
 use lifecycle::workflow::collect::Schedule;
 use std::path::Path;
 
@@ -51,8 +52,12 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     let server = runtime.block_on(Server::start(&serve_options))?;
     let told = story::tell(&server, &data_dir);
     if told.is_ok() && !options.once {
-        story::invite(&server, &data_dir);
-        runtime.block_on(serve::stop_signal())?;
+        runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            story::invite(&server, &data_dir);
+            signals.asked().await;
+            Ok::<_, Failure>(())
+        })?;
     }
     runtime.block_on(server.stop());
     if options.data_dir.is_none() && (told.is_err() || options.once) {
