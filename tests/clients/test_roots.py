@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -249,7 +250,7 @@ def test_a_restore_drill(own_server, schema, tmp_path, rows):
     if target:
         assert not (new / "meta.sqlite").exists()
         # A database that holds rows is not restored into, whatever the directory.
-        other = tmp_path / "other"
+        other = home.with_name("other")
         onto = [*restore[:4], "--data-dir", str(other), *restore[6:]]
         said = subprocess.run(onto, capture_output=True, text=True, timeout=60)
         assert said.returncode == 1 and "restore into a new one" in said.stderr, said
@@ -319,6 +320,61 @@ def test_a_restore_that_is_killed_is_done_again(own_server, schema, tmp_path, ro
         assert not mark.exists()
     finally:
         assert again.stop() == 0
+
+
+@pytest.mark.parametrize("rows", ["embedded", "postgresql"])
+def test_a_restore_has_its_directory_and_rows_for_itself(own_server, schema, tmp_path, rows):
+    """Beside another restore, a check or a server, it is refused, and so are they beside it."""
+    server = own_server()
+    owner = server.account("owner")
+    blob = sealed(owner, create_key(owner))
+    backup = tmp_path / "backup"
+    server.admin("backup", "create", "--to", str(backup), *recovery(tmp_path))
+    server.kill()
+    home = server.dir.with_name(f"alone-{rows}")
+    home.mkdir()
+    target = [] if rows == "embedded" else schema()
+    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'another seal')}", *target]
+
+    def command(name, data):
+        more = {
+            "restore": ["--from", str(backup), *recovery(tmp_path)],
+            "serve": ["--listen", "127.0.0.1:0"],
+        }
+        return [BINARY, name, "--data-dir", str(data), *more[name], *seal]
+
+    def refused(name, data, code, words):
+        said = subprocess.run(command(name, data), capture_output=True, text=True, timeout=60)
+        assert said.returncode == code and words in said.stderr, said
+
+    new = home / "data"
+    first = subprocess.Popen(command("restore", new), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while first.poll() is None and not (new / "restore.unfinished").exists():
+        pass
+    first.send_signal(signal.SIGSTOP)
+    assert first.poll() is None and not (new / "seal.json").exists(), "it is stopped half-way"
+    refused("restore", new, 3, "another server or restore is using the data directory")
+    refused("serve", new, 3, "another server or restore is using the data directory")
+    first.send_signal(signal.SIGCONT)
+    assert first.communicate(timeout=60) and first.returncode == 0
+    again = Server(home, *seal)
+    try:
+        refused("restore", new, 3, "another server or restore is using the data directory")
+        assert opened(elsewhere(owner, again), blob) == b"a secret"
+    finally:
+        assert again.stop() == 0
+
+    if target:
+        # A server that nobody has used yet has its rows for itself as well.
+        target[:] = schema()
+        seal[2:] = target
+        fresh = home.with_name("fresh")
+        fresh.mkdir()
+        unused = Server(fresh, *seal)
+        try:
+            refused("restore", home / "beside", 1, "restore into a new one")
+        finally:
+            assert unused.stop() == 0
 
 
 def test_damaged_backups_and_wrong_keys_are_refused(own_server, tmp_path):

@@ -2,31 +2,31 @@
 
 use crate::args::RestoreOptions;
 use crate::exit::{EXIT_CANNOT_START, Failure};
-use crate::serve::{UNFINISHED_RESTORE, with_causes};
+use crate::serve::{DataDir, UNFINISHED_RESTORE, with_causes};
 use api::backup::{Backup, Count, Onto};
 use base::{OsRng, Timestamp};
 use kms::anchor::Anchor;
 use kms::seal::Root;
 use meta::Db;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
-    let dir = &options.data_dir;
     let failed = |error: &dyn std::error::Error| Failure::failed(with_causes(error));
     let recovery = options.recovery.source()?.recovery();
     // All of it is read once before anything is made: a damaged backup leaves nothing behind.
     let whole = Backup::open(&options.from, &recovery).and_then(Backup::verify);
     whole.map_err(|error| failed(&error))?;
-    let onto = prepare(dir)?;
+    // Until this process ends, no server and no other restore comes in between.
+    let data_dir = DataDir::take(&options.data_dir)?;
+    let dir = data_dir.path();
+    let onto = prepare(&data_dir)?;
     let provider = options.seal.source(dir).provider().map_err(Failure::failed)?;
 
-    let rows = dir.join("meta.sqlite");
     let db = match &options.meta_url {
         Some(url) => Db::open_postgres_blocking(url),
-        None => Db::open_sqlite(&rows),
+        None => Db::open_sqlite(&data_dir.rows()),
     };
     let db = db.map_err(|error| failed(&error))?;
     let restored = Backup::restore(&options.from, &recovery, &db, onto);
@@ -43,11 +43,11 @@ pub(crate) fn run(options: &RestoreOptions) -> Result<(), Failure> {
 
 /// The directory is new, or holds nothing but volumes and objects that were brought back first; or a restore was cut
 /// short in it, and is done again.
-fn prepare(dir: &Path) -> Result<Onto, Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+fn prepare(data_dir: &DataDir) -> Result<Onto, Failure> {
+    let dir = data_dir.path();
     let unfinished = dir.join(UNFINISHED_RESTORE);
     let again = unfinished.exists();
-    if Root::exists(dir) || (dir.join("meta.sqlite").exists() && !again) {
+    if Root::exists(dir) || (data_dir.has_rows() && !again) {
         return Err(Failure::new(
             EXIT_CANNOT_START,
             format!("{} is a data directory already: restore into a new one", dir.display()),

@@ -1,4 +1,4 @@
-//! The data directory: one server at a time, nobody else's business.
+//! The data directory: one server or restore at a time, nobody else's business.
 
 use super::cannot_start;
 use crate::exit::Failure;
@@ -42,7 +42,10 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            cannot_start(format!("another server is using the data directory {}", path.display()))
+            cannot_start(format!(
+                "another server or restore is using the data directory {}",
+                path.display()
+            ))
         })?;
         Ok(Self { path, _lock: lock })
     }
