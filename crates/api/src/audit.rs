@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::key_use;
 use crate::lint;
 use crate::pipeline::{Ask, Spec};
+use crate::refusal::Refusal;
 use crate::service::Service;
 use awsproto::{Fault, Schema, Value};
 use base::{AccountId, Arn, InstanceId};
@@ -24,6 +25,7 @@ use std::sync::{Mutex, OnceLock};
 pub struct Notes {
     members: Mutex<Vec<(&'static str, String)>>,
     explain_id: OnceLock<String>,
+    foreseen: OnceLock<Refusal>,
     policy_warnings: OnceLock<String>,
 }
 
@@ -34,9 +36,15 @@ impl Notes {
         members.push((name, value.into()));
     }
 
-    /// Where to ask why the call went as it did; absent when it ended before anything was decided.
+    /// Where to ask why the call went as it did; absent until something is decided, or the call has failed.
     pub fn explain_id(&self) -> Option<&str> {
         self.explain_id.get().map(String::as_str)
+    }
+
+    /// Says why what the call asks for will not come about, though it is accepted.
+    pub(crate) fn foresee(&self, refusal: Refusal) {
+        // A call asks for one thing.
+        let _ = self.foreseen.set(refusal);
     }
 
     /// What is odd about the policy that the call saved.
@@ -63,6 +71,7 @@ pub(crate) struct Entry {
     mutates: bool,
     begun: bool,
     denied: bool,
+    decisions: Option<Decisions>,
     /// Accounts other than the caller's that own a key of this call.
     owners: BTreeSet<AccountId>,
 }
@@ -99,6 +108,7 @@ impl Entry {
             mutates: spec.mutates,
             begun: false,
             denied: false,
+            decisions: None,
             owners: BTreeSet::new(),
         }
     }
@@ -131,17 +141,33 @@ impl Entry {
 
     /// Keeps what was decided in the record, before anything acts on it. Answers the id of the denial,
     /// or of all of them.
-    pub(crate) fn decided(&mut self, call: &Call, decisions: &Decisions) -> DecisionId {
+    pub(crate) fn decided(&mut self, call: &Call, decisions: Decisions) -> DecisionId {
         let id = DecisionId {
             account: self.record.recipient().clone(),
             event_id: self.record.event_id().to_owned(),
             number: decisions.denied(),
         };
         let text = id.to_string();
-        self.record.keep_decisions(decisions, &text);
-        // A call is decided once.
+        self.record.keep_decisions(&decisions, &text);
+        self.decisions = Some(decisions);
+        // A call is decided once, and keeps its name when it fails later.
         let _ = call.notes.explain_id.set(text);
         id
+    }
+
+    /// Keeps what refused the call beside policies. A call that failed before anything was decided gets
+    /// its id here.
+    fn ended(&mut self, call: &Call, failure: Option<&Error>) {
+        let refusal = failure.map_or_else(|| call.notes.foreseen.get(), Error::refusal).cloned();
+        match self.decisions.take() {
+            Some(decisions) if refusal.is_none() => self.decisions = Some(decisions),
+            None if failure.is_none() => {}
+            kept => {
+                let mut decisions = kept.unwrap_or_else(|| Decisions::of(call));
+                decisions.refusal = refusal;
+                self.decided(call, decisions);
+            }
+        }
     }
 
     /// The record of a failure, in the words the service's records use.
@@ -190,6 +216,7 @@ pub(crate) async fn finish(
     schema: &Schema,
 ) -> Result<(), Error> {
     let begun = entry.begun;
+    entry.ended(call, reply.as_ref().err().copied());
     let owners = if entry.denied { BTreeSet::new() } else { std::mem::take(&mut entry.owners) };
     let reply_is_ok = reply.is_ok();
     let mut record = match reply {

@@ -161,7 +161,7 @@ pub(crate) fn denial(
             Error::new(ErrorSpec::sender("AccessDeniedException", 400), sentence)
         }
         Service::Iam | Service::Sts => Error::new(ErrorSpec::sender("AccessDenied", 403), sentence),
-        Service::Ebs => Error(
+        Service::Ebs => Error::from(
             ErrorSpec::sender("AccessDeniedException", 403)
                 .error(sentence)
                 .with_member("Reason", "UNAUTHORIZED_ACCOUNT"),

@@ -6,6 +6,7 @@
 
 use crate::call::Call;
 use crate::pipeline::{Ask, Guard};
+use crate::refusal::Refusal;
 use base::AccountId;
 use iam::{Context, Decision, Mismatch, Outcome, Principal, Reason, Trace};
 use kms::guard::MissedGrant;
@@ -31,6 +32,9 @@ pub(crate) struct Decisions {
     pub(crate) origin: Origin,
     /// One for each ask, in order; the first that is denied is the last.
     pub(crate) asks: Vec<Decided>,
+    /// What refused the call beside policies, or will refuse what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// How a call arrived, as far as conditions ask for it.
@@ -93,6 +97,7 @@ impl Decisions {
                 cause: forwarded.and_then(|forwarded| forwarded.cause.clone()),
             },
             asks: Vec::new(),
+            refusal: None,
         }
     }
 

@@ -1,23 +1,36 @@
 //! Errors as the caller sees them, and how the crates below are put into the services' words.
 
+use crate::refusal::Refusal;
 use crate::service::Service;
 use awsproto::ErrorSpec;
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A failed call: what the wire shows, and for the log the cause.
+/// A failed call: what the wire shows with the cause for the log, and for who asks why, the rule that
+/// refused it.
 #[derive(Debug)]
-pub struct Error(pub awsproto::Error);
+pub struct Error(pub awsproto::Error, Option<Box<Refusal>>);
 
 impl Error {
     /// An error of this kind with a message for the caller.
     pub fn new(spec: ErrorSpec, message: impl Into<String>) -> Self {
-        Self(spec.error(message))
+        spec.error(message).into()
     }
 
     /// A failure of ours; the caller learns only that, the log learns the cause.
     pub fn internal(cause: impl StdError + Send + Sync + 'static) -> Self {
-        Self(INTERNAL.error("An internal error has occurred.").with_cause(Box::new(cause)))
+        INTERNAL.error("An internal error has occurred.").with_cause(Box::new(cause)).into()
+    }
+
+    /// The same error with the rule behind it, for who asks why.
+    #[must_use]
+    pub(crate) fn because(self, refusal: impl Into<Option<Refusal>>) -> Self {
+        Self(self.0, refusal.into().map(Box::new))
+    }
+
+    /// The rule behind it.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.1.as_deref()
     }
 
     /// The error's code on the wire, for example `InvalidVolume.NotFound`.
@@ -40,7 +53,7 @@ impl StdError for Error {
 
 impl From<awsproto::Error> for Error {
     fn from(error: awsproto::Error) -> Self {
-        Self(error)
+        Self(error, None)
     }
 }
 
@@ -62,7 +75,7 @@ pub(crate) fn internal_of(service: Service) -> ErrorSpec {
 /// Gives our own failures the name the service has for them.
 pub(crate) fn of_service(service: Service, error: Error) -> Error {
     if error.0.spec.code == INTERNAL.code {
-        Error(awsproto::Error { spec: internal_of(service), ..error.0 })
+        Error(awsproto::Error { spec: internal_of(service), ..error.0 }, error.1)
     } else {
         error
     }

@@ -79,7 +79,7 @@ async fn exchange(
     };
     let route = route.map_err(|RouteError { protocol, error }| Failed {
         protocol,
-        error: Error(not_served(error)),
+        error: Error::from(not_served(error)),
         explain_id: None,
     })?;
     let protocol = route.operation.protocol;
@@ -116,9 +116,10 @@ async fn exchange(
             Failed { explain_id, ..fail(error) }
         })?,
         Err(unreadable) => {
-            let error = Error(unreadable.into_error(protocol));
+            let error = Error::from(unreadable.into_error(protocol));
             crate::audit::malformed(&call, operation.spec(), &error).await.map_err(fail)?;
-            return Err(fail(error));
+            let explain_id = call.notes.explain_id().map(str::to_owned);
+            return Err(Failed { explain_id, ..fail(error) });
         }
     };
     let mut response = reply::success(described, info, &output, request_id);
@@ -151,7 +152,7 @@ async fn explaining(
     let outcome = operation.run(call, input).await;
     match table {
         None => outcome,
-        Some(table) => outcome.map_err(|error| Error(error.0.with_member(PREFLIGHT, table))),
+        Some(table) => outcome.map_err(|error| Error::from(error.0.with_member(PREFLIGHT, table))),
     }
 }
 
@@ -195,7 +196,7 @@ async fn vouched_for(
     let fail = |error: Error| Failed { protocol, error, explain_id: None };
     let operation = operation_of(&route);
     let (info, described) = (route.operation, route.service);
-    let input = route.decode(request).map_err(|error| fail(Error(error.into_error(protocol))))?;
+    let input = route.decode(request).map_err(|error| fail(error.into_error(protocol).into()))?;
     let principal = match info.name {
         "AssumeRoleWithSAML" => assume_role_with_saml::authenticate(world, input.clone()).await,
         _ => assume_role_with_web_identity::authenticate(world, input.clone()).await,

@@ -57,6 +57,7 @@ mod ops {
 mod operator;
 pub mod pipeline;
 mod preflight;
+mod refusal;
 pub mod registry;
 mod rehearsal;
 #[cfg(test)]

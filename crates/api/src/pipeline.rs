@@ -318,11 +318,11 @@ async fn permit(call: &Call, spec: &Spec, asks: &[Ask], entry: &mut Entry) -> Re
         decisions.push(ask, &decision);
         if !decision.allowed {
             entry.denied();
-            let id = entry.decided(call, &decisions);
+            let id = entry.decided(call, decisions.clone());
             return Err(authorize::denial(call, spec.service, &decision, &decisions, Some(&id)));
         }
     }
-    entry.decided(call, &decisions);
+    entry.decided(call, decisions);
     Ok(())
 }
 

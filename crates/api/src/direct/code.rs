@@ -1,6 +1,7 @@
 //! Errors of the EBS direct APIs, and what failures of the block store are called there.
 
 use crate::error::Error;
+use crate::refusal::Refusal;
 use awsproto::ErrorSpec;
 use awsproto::code::{ACCESS_DENIED_EXCEPTION_REST, VALIDATION_EXCEPTION};
 use base::SnapshotId;
@@ -47,13 +48,14 @@ impl Reason {
 
 /// A request that cannot be carried out as it is.
 pub(crate) fn invalid(reason: Reason, message: impl Into<String>) -> Error {
-    Error(VALIDATION_EXCEPTION.error(message).with_member("Reason", reason.as_str()))
+    VALIDATION_EXCEPTION.error(message).with_member("Reason", reason.as_str()).into()
 }
 
 /// A snapshot that does not exist for the caller.
 pub(crate) fn not_found(id: &SnapshotId) -> Error {
     let message = format!("The snapshot '{id}' does not exist.");
-    Error(RESOURCE_NOT_FOUND.error(message).with_member("Reason", "SNAPSHOT_NOT_FOUND"))
+    let error = RESOURCE_NOT_FOUND.error(message).with_member("Reason", "SNAPSHOT_NOT_FOUND");
+    Error::from(error).because(Refusal::unseen("snapshot", id.as_str()))
 }
 
 /// A snapshot that is the caller's to see, but not to do this with.
@@ -67,7 +69,7 @@ pub(crate) fn key_denied(message: impl Into<String>) -> Error {
 }
 
 fn denied(message: impl Into<String>, reason: &'static str) -> Error {
-    Error(ACCESS_DENIED_EXCEPTION_REST.error(message).with_member("Reason", reason))
+    ACCESS_DENIED_EXCEPTION_REST.error(message).with_member("Reason", reason).into()
 }
 
 /// A client token that was used for another request.

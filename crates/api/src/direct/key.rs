@@ -5,6 +5,7 @@ use super::find::corrupt;
 use crate::call::Call;
 use crate::error::Error;
 use crate::kms_port::capture;
+use crate::refusal::Refusal;
 use blockstore::page::DataKey;
 use ebs::{Snapshot, WrappedKey};
 use lifecycle::port::kms::{Authority, KmsCall, KmsFailure, Wrapped};
@@ -29,9 +30,10 @@ pub(crate) async fn open(call: &Call, snapshot: &Snapshot) -> Result<DataKey, Er
     let services = &call.world.services;
     let key = match &snapshot.kms_key_arn {
         None => services.plain.open(wrapped).map_err(Error::internal)?,
-        Some(_) => {
+        Some(arn) => {
             let (bytes, context) = (&wrapped.wrapped, &wrapped.context_id);
-            call.kms().decrypt(by_caller(call), bytes, context).await.map_err(refused)?
+            let opened = call.kms().decrypt(by_caller(call), bytes, context).await;
+            opened.map_err(|failure| refused(arn, &failure))?
         }
     };
     Ok(DataKey::new(&key))
@@ -48,7 +50,7 @@ pub(crate) async fn generate(
         return Ok(services.plain.generate(&*call.world.rng, context_id));
     };
     let generated = call.kms().generate_data_key(by_caller(call), arn, context_id).await;
-    let (wrapped, _) = generated.map_err(refused)?;
+    let (wrapped, _) = generated.map_err(|failure| refused(arn, &failure))?;
     let lineage = WrappedKey::new_lineage(&*call.world.rng);
     Ok(WrappedKey { wrapped, context_id: context_id.to_owned(), lineage })
 }
@@ -63,17 +65,19 @@ pub(crate) async fn rewrap(
     let Some(arn) = &parent.kms_key_arn else { return Ok(key.clone()) };
     let wrapped = Wrapped { ciphertext: &key.wrapped, context_id: &key.context_id };
     let answer = call.kms().re_encrypt(by_caller(call), wrapped, arn, context_id).await;
-    Ok(key.rewrapped(answer.map_err(refused)?, context_id))
+    Ok(key.rewrapped(answer.map_err(|failure| refused(arn, &failure))?, context_id))
 }
 
-pub(crate) fn refused(failure: KmsFailure) -> Error {
-    match &failure {
+/// KMS's refusal of a key, in the words of the EBS direct APIs.
+pub(crate) fn refused(key_arn: &str, failure: &KmsFailure) -> Error {
+    let error = match failure {
         KmsFailure::Denied { message, .. } => key_denied(message.as_str()),
         KmsFailure::State { message, .. }
         | KmsFailure::NotFound { message, .. }
         | KmsFailure::Unusable { message, .. } => {
             invalid(Reason::InvalidCustomerKey, message.as_str())
         }
-        KmsFailure::Unavailable { .. } => Error::internal(failure),
-    }
+        KmsFailure::Unavailable { .. } => Error::internal(failure.clone()),
+    };
+    error.because(Refusal::of_key(key_arn, failure))
 }

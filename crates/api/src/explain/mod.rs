@@ -5,6 +5,8 @@
 //! and may read that policy. Of the rest it learns the verdict alone: "the key owner's policy does
 //! not allow".
 
+#[cfg(test)]
+mod refusal_tests;
 pub(crate) mod story;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::view::View;
 use crate::decided::{Decided, DecisionId, Decisions, Mode};
+use crate::refusal::Refusal;
 use base::{AccountId, Arn};
 use events::Record;
 use iam::{Layer, Mismatch, Outcome, PolicyTrace, Reason, StatementRef, StatementTrace};
@@ -48,6 +49,9 @@ pub(crate) struct CallStory {
     /// How the call failed; absent when it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<FailureStory>,
+    /// What will come of a call that succeeded; absent when nothing was foreseen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) foreseen: Option<ForeseenStory>,
     pub(crate) decisions: Vec<DecisionStory>,
 }
 
@@ -56,8 +60,36 @@ pub(crate) struct CallStory {
 pub(crate) struct FailureStory {
     pub(crate) code: String,
     pub(crate) message: String,
-    /// What stopped the call: `policy`, `key state` or `request`.
+    /// What stopped the call: `policy`, `key state`, `request`, …
     pub(crate) layer: String,
+    /// The rule that refused it, when it was no policy and its caller looks.
+    #[serde(flatten)]
+    pub(crate) rule: Option<RuleStory>,
+}
+
+/// What a rule wanted, what it found, and who has to do what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RuleStory {
+    pub(crate) wanted: String,
+    pub(crate) found: String,
+    pub(crate) remedy: String,
+}
+
+/// Why what was asked for will not come about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ForeseenStory {
+    /// What is seen of it.
+    pub(crate) looks: String,
+    pub(crate) layer: String,
+    #[serde(flatten)]
+    pub(crate) rule: RuleStory,
+}
+
+impl RuleStory {
+    fn of(refusal: &Refusal) -> Self {
+        let Refusal { wanted, found, remedy, .. } = refusal.clone();
+        Self { wanted, found, remedy }
+    }
 }
 
 /// One decision.
@@ -147,6 +179,7 @@ impl CallStory {
         };
         let origin = decisions.as_ref().map(|decisions| &decisions.origin);
         let denied = stories.iter().any(|story| !story.allowed);
+        let refusal = decisions.as_ref().and_then(|decisions| decisions.refusal.as_ref());
         Some(Self {
             explain_id: id(number),
             event_id: record.event_id().to_owned(),
@@ -164,7 +197,16 @@ impl CallStory {
                 code: code.to_owned(),
                 // The sentence names the caller, which is not everybody's to know.
                 message: if own { message.to_owned() } else { String::new() },
-                layer: layer_of_failure(code, denied).to_owned(),
+                layer: match refusal.filter(|_| !denied) {
+                    Some(refusal) => refusal.layer.to_string(),
+                    None => layer_of_failure(code, denied).to_owned(),
+                },
+                // What was found may be the caller's alone to know.
+                rule: refusal.filter(|_| own).map(RuleStory::of),
+            }),
+            foreseen: refusal.filter(|_| own).and_then(|refusal| {
+                let (looks, layer) = (refusal.later.clone()?, refusal.layer.to_string());
+                Some(ForeseenStory { looks, layer, rule: RuleStory::of(refusal) })
             }),
             decisions: stories,
         })

@@ -231,7 +231,7 @@ async fn every_failure_names_account_key_action_and_layer() {
     };
     for row in [
         row(ec2, "CopySnapshot", &copy, "kms:DescribeKey", false, identity),
-        row(ec2, "CopySnapshot", &copy, "", true, "request"),
+        row(ec2, "CopySnapshot", &copy, "", true, state),
         row(ec2, "CopySnapshot", &copy, "kms:CreateGrant", false, identity),
         row(ec2, "CreateVolume", &create, "kms:GenerateDataKeyWithoutPlaintext", false, identity),
         row(ec2, "CreateVolume", &create, "kms:CreateGrant", false, identity),

@@ -1,6 +1,6 @@
 //! The explanation for people.
 
-use super::story::{CallStory, Considered, DecisionStory, Explanation, GrantStory};
+use super::story::{CallStory, Considered, DecisionStory, Explanation, GrantStory, RuleStory};
 use crate::decided::Mode;
 use iam::{Effect, Mismatch, Outcome};
 use kms::guard::GrantMismatch;
@@ -55,8 +55,24 @@ impl Display for CallStory {
             if failure.layer != "policy" {
                 writeln!(f, "  layer    {}: no policy denied the call", failure.layer)?;
             }
+            if let Some(rule) = &failure.rule {
+                write!(f, "{rule}")?;
+            }
+        }
+        if let Some(foreseen) = &self.foreseen {
+            writeln!(f, "  later    {}", foreseen.looks)?;
+            writeln!(f, "  layer    {}: no policy denied the call", foreseen.layer)?;
+            write!(f, "{}", foreseen.rule)?;
         }
         Ok(())
+    }
+}
+
+impl Display for RuleStory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  wanted   {}", self.wanted)?;
+        writeln!(f, "  found    {}", self.found)?;
+        writeln!(f, "  remedy   {}", self.remedy)
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) async fn preflight(call: &Call, wanted: Wanted) -> Result<Preflight, 
         return table::planned(call, &service, &operation);
     };
     let input = awsproto::from_json(served.info().input, parameters)
-        .map_err(|error| Error(error.into_error(served.info().protocol)))?;
+        .map_err(|error| Error::from(error.into_error(served.info().protocol)))?;
     rehearse(call, served, input).await
 }
 

@@ -1,6 +1,7 @@
 //! EC2 error codes that several storage operations share, and rules of `ebs` put into them.
 
 use crate::error::Error;
+use crate::refusal::{Layer, Refusal};
 use awsproto::{ErrorSpec, code};
 
 /// A volume that does not exist for the caller.
@@ -40,18 +41,22 @@ pub(crate) fn invalid_value(message: impl Into<String>) -> Error {
 /// A snapshot that does not exist for the caller (spec 20, C.4).
 pub(crate) fn snapshot_not_found(id: &str) -> Error {
     Error::new(INVALID_SNAPSHOT_NOT_FOUND, format!("The snapshot '{id}' does not exist."))
+        .because(Refusal::unseen("snapshot", id))
 }
 
 /// A snapshot whose blocks are in the archive alone (spec 07).
 pub(crate) fn snapshot_archived(id: &str) -> Error {
     let message =
         format!("The snapshot '{id}' is in the archive storage tier. Restore it before using it.");
-    Error::new(INCORRECT_STATE, message)
+    let wanted = "a snapshot in the standard tier";
+    let remedy = "restore it first: ec2:RestoreSnapshotTier";
+    Error::new(INCORRECT_STATE, message).because(Refusal::state(wanted, id, "archived", remedy))
 }
 
 /// A volume that does not exist for the caller.
 pub(crate) fn volume_not_found(id: &str) -> Error {
     Error::new(INVALID_VOLUME_NOT_FOUND, format!("The volume '{id}' does not exist."))
+        .because(Refusal::unseen("volume", id))
 }
 
 impl From<ebs::volume_type::VolumeSpecError> for Error {
@@ -81,7 +86,17 @@ impl From<ebs::tag::TagError> for Error {
         let too_many = error == ebs::tag::TagError::TooMany;
         let spec = if too_many { TAG_LIMIT_EXCEEDED } else { code::INVALID_PARAMETER_VALUE };
         debug_assert_eq!(spec.code, error.code());
-        Self::new(spec, error.to_string())
+        let refusal = too_many.then(|| {
+            let wanted = format!("at most {} tags on a resource", ebs::tag::TAGS_MAX);
+            let remedy = "delete tags it no longer needs: ec2:DeleteTags";
+            Refusal::new(
+                Layer::Quota,
+                wanted,
+                "with the tags of the request it would have more",
+                remedy,
+            )
+        });
+        Self::new(spec, error.to_string()).because(refusal)
     }
 }
 
@@ -89,7 +104,12 @@ impl From<ebs::encryption::EncryptionError> for Error {
     fn from(error: ebs::encryption::EncryptionError) -> Self {
         match error {
             ebs::encryption::EncryptionError::KeyWithoutEncrypted => {
-                Self::new(INVALID_PARAMETER_DEPENDENCY, error.to_string())
+                Self::new(INVALID_PARAMETER_DEPENDENCY, error.to_string()).because(Refusal::new(
+                    Layer::Request,
+                    "Encrypted=true with every KmsKeyId",
+                    "KmsKeyId without it",
+                    "add Encrypted=true, or leave KmsKeyId out",
+                ))
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use super::code::invalid_value;
 use crate::error::Error;
+use crate::refusal::{Layer, Refusal};
 use base::{Region, SnapshotId};
 use percent_encoding::percent_decode_str;
 
@@ -13,7 +14,9 @@ use percent_encoding::percent_decode_str;
 pub(crate) fn check(url: &str, source: &SnapshotId, here: &Region) -> Result<(), Error> {
     let is_http = ["http://", "https://"].iter().any(|protocol| url.starts_with(protocol));
     if !is_http {
-        return Err(invalid_value("The protocol in PresignedUrl should be http or https"));
+        let message = "The protocol in PresignedUrl should be http or https";
+        let found = url.split_once(':').map_or("none", |(protocol, _)| protocol);
+        return Err(invalid_value(message).because(wrong("http or https", found)));
     }
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for pair in query.split('&') {
@@ -24,17 +27,29 @@ pub(crate) fn check(url: &str, source: &SnapshotId, here: &Region) -> Result<(),
                 return Err(invalid_value(format!(
                     "The source snapshot specified in PresignedUrl '{value}' does not match the \
                      source snapshot in the request: '{source}'"
-                )));
+                ))
+                .because(wrong(&format!("SourceSnapshotId={source}"), &value)));
             }
             "DestinationRegion" | "destinationRegion" if value != here.as_str() => {
                 return Err(invalid_value(format!(
                     "The destination region specified in PresignedUrl: '{value}' is incorrect"
-                )));
+                ))
+                .because(wrong(&format!("DestinationRegion={here}"), &value)));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// A URL that says something else than the request; a client that signs it anew, or leaves it out, is served.
+fn wrong(wanted: &str, found: &str) -> Refusal {
+    Refusal::new(
+        Layer::Request,
+        format!("a PresignedUrl that says what the request says: {wanted}"),
+        format!("it says {found}"),
+        "sign the URL anew for this source and this region, or leave it out: it is not needed here",
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `ec2:AttachVolume`: gives an instance a volume as a block device.
 
 use crate::kms_port::capture;
+use crate::refusal::{Layer, Refusal};
 use crate::rehearsal::Rehearsal;
 use crate::storage::code::{INCORRECT_STATE, VOLUME_IN_USE, invalid_value};
 use crate::storage::find::{FoundInstance, FoundVolume};
@@ -68,9 +69,9 @@ impl Operation for AttachVolume {
             rehearsal.refused(&error);
         }
         rehearsal.go_on();
-        let (id, kms) = (&volume.id, call.kms());
+        let kms = call.kms();
         let request = request(call, volume, &instance.id, device);
-        let refused = |failure| refusal(failure, id, &instance.id, device);
+        let refused = |failure| refusal(failure, volume, &instance.id, device);
         attach::rehearse(&call.world.services, &*kms, &request).await.map_err(refused)?;
         if let Some(failure) = rehearsal.take_failure() {
             rehearsal.refused(&refused(AttachFailure::Key(failure)));
@@ -82,13 +83,12 @@ impl Operation for AttachVolume {
         let Plan { volume, instance, device } = plan.into_inner();
         let (volume, instance) = (volume.volume, instance.instance);
         check_free(call, &volume, &instance.id, &device).await?;
-        let id = volume.id.clone();
         let request = request(call, &volume, &instance.id, &device);
         let attached = attach::attach(&call.world.services, request).await;
         // The reply shows the attachment as it began; the device serves already.
         attached
             .map(|attachment| AttachmentShape::in_state(&attachment, "attaching"))
-            .map_err(|failure| refusal(failure, &id, &instance.id, &device))
+            .map_err(|failure| refusal(failure, &volume, &instance.id, &device))
     }
 }
 
@@ -128,7 +128,10 @@ async fn check_free(
     let id = &volume.id;
     if !of_volume.is_empty() {
         let message = format!("{id} is already attached to an instance");
-        return Err(Error::new(VOLUME_IN_USE, message));
+        let remedy = "detach it there first: ec2:DetachVolume";
+        let refusal =
+            Refusal::state("a volume that is attached nowhere", id.as_str(), "in-use", remedy);
+        return Err(Error::new(VOLUME_IN_USE, message).because(refusal));
     }
     if volume.state != VolumeState::Available {
         return Err(not_available(id));
@@ -140,27 +143,46 @@ async fn check_free(
 }
 
 fn not_available(id: &VolumeId) -> Error {
-    Error::new(INCORRECT_STATE, format!("{id} is not 'available'."))
+    Error::new(INCORRECT_STATE, format!("{id} is not 'available'.")).because(Refusal::new(
+        Layer::ResourceState,
+        "a volume in the state 'available'",
+        format!("{id} is in another"),
+        "ec2:DescribeVolumes shows its state; wait until it is made or detached",
+    ))
 }
 
 fn device_in_use(device: &str) -> Error {
     invalid_value(format!(
         "Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
     ))
+    .because(Refusal::new(
+        Layer::ResourceState,
+        "a device name that is free at the instance",
+        format!("{device} is taken by another volume"),
+        "name another device, or detach what is there",
+    ))
 }
 
-fn refusal(failure: AttachFailure, id: &VolumeId, instance: &InstanceId, device: &str) -> Error {
+fn refusal(
+    failure: AttachFailure,
+    volume: &ebs::Volume,
+    instance: &InstanceId,
+    device: &str,
+) -> Error {
+    let id = &volume.id;
     match failure {
         AttachFailure::NotAvailable => not_available(id),
         AttachFailure::DeviceInUse => device_in_use(device),
-        AttachFailure::Key(cause) if !cause.is_transient() => Error(
-            CUSTOMER_KEY_HAS_BEEN_REVOKED
-                .error(format!(
-                    "Volume {id} cannot be attached. The encrypted volume was unable to access \
-                     the KMS key."
-                ))
-                .with_cause(Box::new(cause)),
-        ),
+        AttachFailure::Key(cause) if !cause.is_transient() => {
+            let refusal =
+                Refusal::of_key(volume.kms_key_arn.as_deref().unwrap_or("of the volume"), &cause);
+            let message = format!(
+                "Volume {id} cannot be attached. The encrypted volume was unable to access the KMS \
+                 key."
+            );
+            let error = CUSTOMER_KEY_HAS_BEEN_REVOKED.error(message).with_cause(Box::new(cause));
+            Error::from(error).because(refusal)
+        }
         AttachFailure::Key(_)
         | AttachFailure::PlainKey(_)
         | AttachFailure::Base(_)

@@ -4,6 +4,7 @@
 //! cannot be used, shows later as a copy in the state `error` (spec 20, C.6).
 
 use crate::kms_port::capture;
+use crate::refusal::{Layer, Refusal};
 use crate::rehearsal::{Need, Rehearsal};
 use crate::storage::code::{AUTH_FAILURE, invalid_value, snapshot_archived};
 use crate::storage::condition;
@@ -159,6 +160,9 @@ impl Operation for CopySnapshot {
         if let Some(arn) = &kms_key_arn {
             check_key(call, arn, plan.key_given.as_deref()).await?;
         }
+        if let Some(refusal) = doomed(&plan) {
+            call.notes.foresee(refusal);
+        }
         let row = row(call, &plan, kms_key_arn);
         let job = job(call, &row);
         let (id, tags, now) = (row.id.clone(), plan.tags.clone(), call.now);
@@ -173,7 +177,13 @@ impl Operation for CopySnapshot {
                             "Too many snapshot copies in progress. The limit is \
                              {PENDING_COPIES_MAX} for this destination region."
                         ),
-                    ));
+                    )
+                    .because(Refusal::new(
+                        Layer::Quota,
+                        format!("fewer than {PENDING_COPIES_MAX} copies pending in {region}"),
+                        format!("account {account} has {PENDING_COPIES_MAX}"),
+                        "wait until one has ended: ec2:DescribeSnapshots shows their progress",
+                    )));
                 }
                 snapshot::insert(tx, &row)?;
                 tag::set(tx, account, region, id.as_str(), &tags)??;
@@ -184,6 +194,32 @@ impl Operation for CopySnapshot {
         let tags = plan.tags.into_iter().map(TagShape::from).collect();
         Ok(Output { tags, snapshot_id: id })
     }
+}
+
+/// Why the copy will end in `error` though it is accepted (spec 20, C.6); keys are asked later.
+fn doomed(plan: &Plan) -> Option<Refusal> {
+    let (id, region) = (&plan.source_id, &plan.source_region);
+    let refusal = match &plan.source {
+        None => Refusal::new(
+            Layer::Visibility,
+            format!("a source snapshot in {region} that account {} may see", plan.account),
+            format!("{id} is none: it does not exist there, was deleted, or is not shared"),
+            format!(
+                "look whether {region} is the region it was made in; its owner must share it with \
+                 account {} by ec2:ModifySnapshotAttribute. Then copy again: this copy stays in error",
+                plan.account
+            ),
+        )
+        .seen_later("the copy ends in error: Source snapshot is not found"),
+        Some(found) if !found.snapshot.is_completed() => {
+            let state = found.snapshot.state.as_str();
+            let remedy = "wait until it is completed, then copy again";
+            Refusal::state("a source snapshot that is completed", id.as_str(), state, remedy)
+                .seen_later("the copy ends in error if that is still so: Source snapshot is not complete")
+        }
+        Some(_) => return None,
+    };
+    Some(refusal)
 }
 
 fn job(call: &Call, row: &Snapshot) -> Job {
@@ -200,13 +236,24 @@ fn check_regions(call: &Call, input: &Input) -> Result<(), Error> {
     let here = &call.region;
     if !call.world.regions.contains(&input.source_region) {
         let message = format!("Invalid source region: '{}'", input.source_region);
-        return Err(invalid_value(message));
+        return Err(invalid_value(message).because(Refusal::new(
+            Layer::Request,
+            "a source region that this server serves",
+            input.source_region.as_str(),
+            "ec2:DescribeRegions lists them; `strongroom serve --region` adds one",
+        )));
     }
     if let Some(named) = &input.destination_region
         && named != here.as_str()
     {
         return Err(invalid_value(format!(
             "DestinationRegion '{named}' does not match the current region ({here})"
+        ))
+        .because(Refusal::new(
+            Layer::Request,
+            "the request in the region the copy is to be in",
+            format!("it was sent to {here}, and names {named}"),
+            format!("send it to the endpoint of {named}, or leave DestinationRegion out"),
         )));
     }
     match &input.presigned_url {
@@ -221,6 +268,12 @@ fn check_minutes(minutes: Option<i32>) -> Result<Option<u32>, Error> {
         return Err(invalid_value(format!(
             "Value ({minutes}) for parameter completionDurationMinutes is invalid. The duration \
              must be between {MINUTES_STEP} and {MINUTES_MAX} minutes, in steps of {MINUTES_STEP}."
+        ))
+        .because(Refusal::new(
+            Layer::Request,
+            format!("a multiple of {MINUTES_STEP} from {MINUTES_STEP} to {MINUTES_MAX} minutes"),
+            format!("{minutes}"),
+            "round it up to the next step, or leave it out for a copy as fast as it goes",
         )));
     }
     Ok(Some(u32::try_from(minutes).expect("the range has been checked")))
@@ -255,19 +308,32 @@ async fn key(
 async fn check_key(call: &Call, arn: &str, given: Option<&str>) -> Result<(), Error> {
     let id = given.unwrap_or(arn);
     let not_authorized = || Error::new(AUTH_FAILURE, format!("Not authorized to use key {arn} "));
+    let state = |state: &str| Refusal::key_state(arn, state);
     let disabled = || invalid_value(format!("The specified keyId {id} is disabled"));
     let invalid = || invalid_value(format!("The specified keyId {id} is invalid"));
     match describe_key(call, arn).await {
-        Ok(facts) if !facts.symmetric => Err(invalid()),
+        Ok(facts) if !facts.symmetric => Err(invalid().because(Refusal::new(
+            Layer::KeyUse,
+            "a symmetric key that encrypts and decrypts",
+            format!("{arn} is none"),
+            "name another key",
+        ))),
         Ok(facts) => match facts.state.as_str() {
             "Enabled" => Ok(()),
-            "Disabled" => Err(disabled()),
-            _ => Err(invalid()),
+            "Disabled" => Err(disabled().because(state("is disabled"))),
+            "PendingDeletion" => Err(invalid().because(state("is pending deletion"))),
+            "PendingImport" => Err(invalid().because(state("is pending import"))),
+            other => Err(invalid().because(state(&format!("is in the state {other}")))),
         },
-        Err(KmsFailure::Denied { .. }) => Err(not_authorized()),
-        Err(KmsFailure::State { .. }) => Err(disabled()),
-        Err(KmsFailure::NotFound { .. } | KmsFailure::Unusable { .. }) => Err(invalid()),
-        Err(failure @ KmsFailure::Unavailable { .. }) => Err(Error::internal(failure)),
+        Err(failure) => {
+            let error = match &failure {
+                KmsFailure::Denied { .. } => not_authorized(),
+                KmsFailure::State { .. } => disabled(),
+                KmsFailure::NotFound { .. } | KmsFailure::Unusable { .. } => invalid(),
+                KmsFailure::Unavailable { .. } => Error::internal(failure.clone()),
+            };
+            Err(error.because(Refusal::of_key(arn, &failure)))
+        }
     }
 }
 

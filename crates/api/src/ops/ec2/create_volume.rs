@@ -1,6 +1,7 @@
 //! `ec2:CreateVolume`: accepts a new volume, blank or from a snapshot; its key is fetched afterwards.
 
 use crate::kms_port::capture;
+use crate::refusal::Refusal;
 use crate::rehearsal::Rehearsal;
 use crate::storage::code::{
     IDEMPOTENT_PARAMETER_MISMATCH, INCORRECT_STATE, invalid_value, snapshot_archived,
@@ -294,7 +295,13 @@ async fn usable(call: &Call, id: &SnapshotId) -> Result<FoundSnapshot, Error> {
         return Ok(found);
     }
     let state = found.snapshot.state.as_str();
-    Err(Error::new(INCORRECT_STATE, format!("Snapshot is in invalid state - {state}")))
+    let remedy = match state {
+        "pending" => "wait until it is completed: ec2:DescribeSnapshots shows its progress",
+        _ => "make the volume of another snapshot: this one will not become whole",
+    };
+    let refusal = Refusal::state("a snapshot that is completed", id.as_str(), state, remedy);
+    let message = format!("Snapshot is in invalid state - {state}");
+    Err(Error::new(INCORRECT_STATE, message).because(refusal))
 }
 
 fn spec(input: &Input, snapshot: Option<&FoundSnapshot>) -> Result<VolumeSpec, Error> {

@@ -1,5 +1,6 @@
 //! `ec2:ModifySnapshotAttribute`: shares a snapshot with accounts or everybody, or stops sharing it.
 
+use crate::refusal::{Layer, Refusal};
 use crate::storage::code::{
     AUTH_FAILURE, OPERATION_NOT_PERMITTED, invalid_value, snapshot_archived,
 };
@@ -91,7 +92,12 @@ impl Operation for ModifySnapshotAttribute {
         let (direction, items) = changes(&input)?;
         if items.len() > ENTRIES_MAX {
             let message = format!("Modification size must not be greater than {ENTRIES_MAX}.");
-            return Err(invalid_value(message));
+            return Err(invalid_value(message).because(Refusal::new(
+                Layer::Quota,
+                format!("at most {ENTRIES_MAX} accounts and groups in one request"),
+                format!("{} are named", items.len()),
+                "share in several requests",
+            )));
         }
         let (mut users, mut public) = (Vec::new(), false);
         for item in items {
@@ -218,7 +224,13 @@ fn changes(input: &Input) -> Result<(OperationType, Vec<Item>), Error> {
         (..) => Err(Error::new(
             INVALID_PARAMETER_COMBINATION,
             "One and only one operation type may be specified for createVolumePermissions",
-        )),
+        )
+        .because(Refusal::new(
+            Layer::Request,
+            "either accounts to add or accounts to remove",
+            "both in one request",
+            "add in one request and remove in another",
+        ))),
     }
 }
 
@@ -228,7 +240,12 @@ fn account(text: &str) -> Result<AccountId, Error> {
 
 fn bad_item(what: &str, text: &str) -> Error {
     let message = format!("Invalid attribute item value \"{text}\" for {what} item type.");
-    Error::new(INVALID_ATTRIBUTE_ITEM, message)
+    Error::new(INVALID_ATTRIBUTE_ITEM, message).because(Refusal::new(
+        Layer::Request,
+        format!("an account's 12 digits as user ID, or {GROUP_ALL} as user group"),
+        format!("the {what} {text}"),
+        "name accounts by their id alone: neither by alias nor by ARN",
+    ))
 }
 
 /// Only the owner may look at or change the attribute (spec 02, "Sharing").
@@ -237,11 +254,18 @@ pub(crate) fn check_owner(found: &FoundSnapshot) -> Result<(), Error> {
         return Ok(());
     }
     let message = "You are not authorized to perform this operation.";
-    Err(Error::new(UNAUTHORIZED_OPERATION, message))
+    Err(Error::new(UNAUTHORIZED_OPERATION, message).because(Refusal::new(
+        Layer::Sharing,
+        format!("the owner of {}", found.snapshot.id),
+        "the caller's account may use the snapshot and does not own it",
+        "its owner must do it, or copy it: a copy is the copier's own",
+    )))
 }
 
 async fn check_shareable(call: &Call, plan: &Plan) -> Result<(), Error> {
-    let refuse = |message: &str| Err(Error::new(OPERATION_NOT_PERMITTED, message));
+    let refuse = |message: &str, refusal: Refusal| {
+        Err(Error::new(OPERATION_NOT_PERMITTED, message).because(refusal))
+    };
     let snapshot = &plan.found.snapshot;
     // Its shares are suspended; adding to them would promise what nobody gets (spec 02, "Sharing").
     if snapshot.is_archived() {
@@ -249,15 +273,39 @@ async fn check_shareable(call: &Call, plan: &Plan) -> Result<(), Error> {
     }
     if let Some(key_arn) = &snapshot.kms_key_arn {
         if is_managed_key(call, key_arn).await? {
-            return refuse("Encrypted snapshots with EBS default key cannot be shared");
+            let rule = Refusal::new(
+                Layer::Sharing,
+                "a key whose policy can let other accounts in",
+                format!(
+                    "{} is encrypted under aws/ebs, {key_arn}, whose policy is fixed",
+                    snapshot.id
+                ),
+                "copy it under a key of your own, ec2:CopySnapshot with KmsKeyId, let the other \
+                 account into that key's policy, and share the copy",
+            );
+            return refuse("Encrypted snapshots with EBS default key cannot be shared", rule);
         }
         if plan.public {
-            return refuse("Encrypted snapshots cannot be shared publicly.");
+            let rule = Refusal::new(
+                Layer::Sharing,
+                "a snapshot that is not encrypted, to be shared with everybody",
+                format!("{} is encrypted under {key_arn}", snapshot.id),
+                "share it with accounts by their ids",
+            );
+            return refuse("Encrypted snapshots cannot be shared publicly.", rule);
         }
         check_key_use(call, snapshot, key_arn).await?;
     }
-    if plan.public && public_sharing_is_blocked(call, snapshot).await? {
-        return refuse("Public sharing of snapshots is blocked for this account.");
+    let block = public_access_block(call, snapshot).await?;
+    if plan.public && block != PublicAccessBlock::Unblocked {
+        let Snapshot { account, region, .. } = snapshot;
+        let rule = Refusal::new(
+            Layer::PublicAccess,
+            format!("public access to snapshots of account {account} in {region}: unblocked"),
+            format!("it is {}", block.as_str()),
+            "share it with accounts by their ids",
+        );
+        return refuse("Public sharing of snapshots is blocked for this account.", rule);
     }
     Ok(())
 }
@@ -280,9 +328,10 @@ async fn check_key_use(call: &Call, snapshot: &Snapshot, key_arn: &str) -> Resul
             Err(KmsFailure::Unavailable { message }) => {
                 return Err(Error::internal(KmsFailure::Unavailable { message }));
             }
-            Err(_) => {
+            Err(failure) => {
                 let message = format!("Not authorized to use key {key_arn}");
-                return Err(Error::new(AUTH_FAILURE, message));
+                let refusal = Refusal::of_key(key_arn, &failure);
+                return Err(Error::new(AUTH_FAILURE, message).because(refusal));
             }
         }
     }
@@ -308,11 +357,10 @@ async fn is_managed_key(call: &Call, key_arn: &str) -> Result<bool, Error> {
     Ok(alias.key_id.is_some_and(|id| key_arn.ends_with(&format!("key/{id}"))))
 }
 
-async fn public_sharing_is_blocked(call: &Call, snapshot: &Snapshot) -> Result<bool, Error> {
+async fn public_access_block(call: &Call, snapshot: &Snapshot) -> Result<PublicAccessBlock, Error> {
     let (account, region) = (snapshot.account.clone(), snapshot.region.clone());
     let read = move |tx: &mut meta::Tx<'_>| settings::get(tx, &account, &region);
-    let settings = call.world.db.read(read).await?;
-    Ok(settings.public_access_block != PublicAccessBlock::Unblocked)
+    Ok(call.world.db.read(read).await?.public_access_block)
 }
 
 /// What each account is told: in its own account, and only private shares (spec 02, "Sharing").

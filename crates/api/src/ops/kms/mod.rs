@@ -29,6 +29,7 @@ mod tests;
 pub(crate) use metadata::KeyMetadata;
 
 use crate::pipeline::{Ask, Guard};
+use crate::refusal::{Layer, Refusal};
 use crate::{Call, Error};
 use awsproto::{Blob, ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
 use base::{Secret, Timestamp};
@@ -133,7 +134,30 @@ impl From<kms::Error> for Error {
             | E::RowDamaged { .. }
             | E::Store(_) => return Self::internal(error),
         };
-        Self::new(spec, error.to_string())
+        Self::new(spec, error.to_string()).because(refusal(&error))
+    }
+}
+
+/// The rule behind a refusal of KMS's, where its words leave open what to do.
+fn refusal(error: &kms::Error) -> Option<Refusal> {
+    use kms::Error as E;
+    match error {
+        E::Disabled { arn } => Some(Refusal::key_state(arn, "is disabled")),
+        E::InvalidState { arn, state } => Some(Refusal::key_state(arn, state)),
+        E::KeyStoreState { id, state } => Some(Refusal::new(
+            Layer::ResourceState,
+            "a custom key store in a state that allows the operation",
+            format!("{id} is {state}"),
+            "kms:DescribeCustomKeyStores tells its state and the last connection error; \
+             kms:ConnectCustomKeyStore connects it",
+        )),
+        E::KeyStoreAway { id, .. } => Some(Refusal::new(
+            Layer::KeyState,
+            "a key whose material can be reached",
+            format!("the token of the custom key store {id} does not answer"),
+            "who runs the server must bring the token back",
+        )),
+        _ => None,
     }
 }
 
@@ -625,11 +649,10 @@ pub(crate) async fn make_in_store(call: &Call, id: &str) -> Result<(NewMaterial,
 
 /// A token that does not answer, in an operation that is about no key: it lists no `KeyUnavailableException`.
 fn without_key(error: kms::Error) -> Error {
-    match Error::from(error) {
-        Error(away) if away.spec.code == KEY_UNAVAILABLE.code => {
-            Error(awsproto::Error { spec: DEPENDENCY_TIMEOUT, ..away })
-        }
-        other => other,
+    let error = Error::from(error);
+    match error.code() == KEY_UNAVAILABLE.code {
+        true => awsproto::Error { spec: DEPENDENCY_TIMEOUT, ..error.0 }.into(),
+        false => error,
     }
 }
 

@@ -98,7 +98,7 @@ impl Operation for Explain {
         let explanation = Explanation::of(stories);
         let text = explanation.to_string();
         let explanation = serde_json::to_string(&explanation)
-            .map_err(|error| Error(INTERNAL.error("").with_cause(error)))?;
+            .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { explanation, text })
     }
 }

@@ -50,7 +50,7 @@ impl Operation for Preflight {
         let found = preflight(call, plan.into_inner()).await?;
         let text = found.to_string();
         let preflight = serde_json::to_string(&found)
-            .map_err(|error| Error(INTERNAL.error("").with_cause(error)))?;
+            .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { preflight, text })
     }
 }

@@ -119,7 +119,7 @@ impl Operation for SuggestPolicy {
         let found = suggest(&wanted);
         let text = found.to_string();
         let suggestion = serde_json::to_string(&found)
-            .map_err(|error| Error(INTERNAL.error("").with_cause(error)))?;
+            .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { suggestion, text })
     }
 }

@@ -133,7 +133,7 @@ impl Operation for WhatIf {
         };
         let text = found.to_string();
         let answer = serde_json::to_string(&found)
-            .map_err(|error| Error(INTERNAL.error("").with_cause(error)))?;
+            .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { answer, text })
     }
 }

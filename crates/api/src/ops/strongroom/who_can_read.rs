@@ -60,7 +60,7 @@ impl Operation for WhoCanRead {
         let found = who_can(call, &plan.subject).await?;
         let text = found.to_string();
         let answer = serde_json::to_string(&found)
-            .map_err(|error| Error(INTERNAL.error("").with_cause(error)))?;
+            .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { answer, text })
     }
 }
