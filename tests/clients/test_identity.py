@@ -107,6 +107,13 @@ def test_the_last_use_of_an_access_key_outlives_the_server(own_server):
     assert again == last
 
 
+def test_temporary_credentials_are_for_regions_that_are_served(one):
+    sts = one.client("sts", region="ap-south-2")
+    with pytest.raises(sts.exceptions.RegionDisabledException, match="ap-south-2.*us-east-1"):
+        sts.get_session_token()
+    refused("ValidationError", sts.get_caller_identity)
+
+
 def test_everything_in_one_list(one):
     iam = one.client("iam")
     iam.create_group(GroupName="listed")

@@ -5,11 +5,12 @@ use crate::authenticate::{self, Refused};
 use crate::call::{Call, Caller, Explain};
 use crate::error::{self, Error};
 use crate::ops::sts::{assume_role_with_saml, assume_role_with_web_identity};
+use crate::pipeline::Spec;
 use crate::registry::{self, AnyOperation};
 use crate::service::Service;
 use crate::world::World;
 use crate::{pipeline, preflight};
-use awsproto::{Protocol, Request, Response, Route, RouteError, reply};
+use awsproto::{ErrorSpec, Protocol, Request, Response, Route, RouteError, reply};
 use base::Region;
 use bytes::Bytes;
 use http::request::Parts as Head;
@@ -85,7 +86,7 @@ async fn exchange(
     let protocol = route.operation.protocol;
     let fail = |error: Error| Failed { protocol, error, explain_id: None };
     let operation = operation_of(&route);
-    let region = region(world, operation.spec().service, &scope.region).map_err(fail)?;
+    let region = region(world, operation.spec(), &scope.region).map_err(fail)?;
     if credential.expires_at.is_none() {
         let account = &credential.principal.account;
         let now = world.clock.now();
@@ -237,14 +238,25 @@ fn operation_of(route: &Route) -> &'static dyn AnyOperation {
         .expect("the router is made from the registry")
 }
 
+/// What a signed request for temporary credentials is answered in a region that has none (STS API; botocore lists it
+/// for these operations and no others). Every account has every region that is served.
+const REGION_DISABLED: ErrorSpec = ErrorSpec::sender("RegionDisabledException", 403);
+const ISSUING: [&str; 3] = ["AssumeRole", "GetFederationToken", "GetSessionToken"];
+
 /// The region a request is for: the one it was signed for, if it is served.
-fn region(world: &World, service: Service, name: &str) -> Result<Region, Error> {
+fn region(world: &World, spec: &Spec, name: &str) -> Result<Region, Error> {
+    let Spec { service, name: operation, .. } = *spec;
     let known = Region::parse(name).ok();
     let served = known.filter(|region| service.is_global() || world.regions.contains(region));
     served.ok_or_else(|| {
         let regions: Vec<&str> = world.regions.iter().map(Region::as_str).collect();
-        let message =
-            format!("The region '{name}' is not served here. Regions: {}.", regions.join(", "));
+        let regions = regions.join(", ");
+        if service == Service::Sts && ISSUING.contains(&operation) {
+            let message =
+                format!("STS is not activated in the region '{name}'. Regions: {regions}.");
+            return Error::new(REGION_DISABLED, message);
+        }
+        let message = format!("The region '{name}' is not served here. Regions: {regions}.");
         Error::new(error::invalid_parameter_of(service), message)
     })
 }
@@ -279,5 +291,28 @@ fn log(error: &Error, request_id: &str) {
         tracing::error!(%error, %cause, request_id, "a request failed");
     } else {
         tracing::debug!(%error, request_id, "a request was refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn temporary_credentials_are_for_regions_that_are_served() {
+        let world = crate::testing::bench().await.world;
+        let asked = |service, name, at: &str| {
+            let operation = registry::find(service, name).expect("it is served");
+            let refused = region(&world, operation.spec(), at).err();
+            refused.map(|error| (error.code(), error.0.spec.status))
+        };
+        for name in ISSUING {
+            let disabled = Some(("RegionDisabledException", 403));
+            assert_eq!(asked(Service::Sts, name, "ap-south-2"), disabled, "{name}");
+            assert_eq!(asked(Service::Sts, name, "us-east-1"), None, "{name}");
+        }
+        let invalid = Some(("ValidationError", 400));
+        assert_eq!(asked(Service::Sts, "GetCallerIdentity", "ap-south-2"), invalid);
+        assert_eq!(asked(Service::Iam, "ListUsers", "ap-south-2"), None, "IAM is in every region");
     }
 }
