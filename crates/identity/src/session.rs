@@ -407,10 +407,20 @@ fn overlaid(mut tags: Tags, over: &Tags) -> Tags {
     tags
 }
 
-/// Whether a text can be the name of a session or a source identity (STS API, `RoleSessionName`).
+/// Whether a text can be the name of a session (STS API, `RoleSessionName`).
 pub(crate) fn is_session_name(name: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
-    (2..=64).contains(&name.len()) && name.chars().all(legal)
+    (2..=64).contains(&name.len()) && name.chars().all(of_a_name)
+}
+
+/// Whether a text can be a source identity (STS API, `SourceIdentity`).
+pub(crate) fn is_source_identity(name: &str) -> bool {
+    (2..=256).contains(&name.len())
+        && name.chars().all(of_a_name)
+        && !name.to_ascii_lowercase().starts_with("aws:")
+}
+
+fn of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)
 }
 
 fn check_session_name(parameter: &str, name: &str) -> Result<()> {
@@ -478,7 +488,13 @@ fn of_session(error: Error) -> Error {
 /// Who is behind the session: inherited along a chain, and then not to be changed.
 fn source_identity(caller: &Principal, request: &AssumeRole) -> Result<Option<String>> {
     if let Some(name) = &request.source_identity {
-        check_session_name("sourceIdentity", name)?;
+        if !is_source_identity(name) {
+            return Err(Error::validation(format!(
+                "1 validation error detected: Value '{name}' at 'sourceIdentity' failed to satisfy \
+                 constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]{{2,256}} and \
+                 not begin with aws:"
+            )));
+        }
         if caller.source_identity.as_ref().is_some_and(|existing| existing != name) {
             return Err(Error::validation(
                 "SourceIdentity cannot be changed once it is set in a chain of roles.",

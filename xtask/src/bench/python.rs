@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::command;
 
 /// boto3 signs; moto is the server to compare with.
-pub(super) const PACKAGES: [&str; 2] = ["boto3==1.43.11", "moto[server,ec2,kms]==5.2.5"];
+pub(super) const PACKAGES: [&str; 2] = ["boto3==1.44.8", "moto[server,ec2,kms]==5.2.5"];
 
 /// The environment's directory of programs.
 pub(super) fn programs() -> Result<PathBuf, String> {

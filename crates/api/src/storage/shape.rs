@@ -113,6 +113,8 @@ pub(crate) struct VolumeShape {
     pub(crate) encrypted: bool,
     pub(crate) kms_key_id: Option<String>,
     pub(crate) volume_initialization_rate: Option<u32>,
+    pub(crate) owner_id: String,
+    pub(crate) volume_arn: String,
 }
 
 impl VolumeShape {
@@ -142,6 +144,8 @@ impl VolumeShape {
             encrypted: volume.is_encrypted(),
             kms_key_id: volume.kms_key_arn.clone(),
             volume_initialization_rate: initialization_rate_mib,
+            owner_id: volume.account.to_string(),
+            volume_arn: ebs::arns::volume_arn(&volume.region, &volume.account, &volume.id),
         }
     }
 
@@ -164,7 +168,7 @@ impl VolumeShape {
 
 /// A snapshot.
 #[derive(Clone, Shape)]
-#[shape(output, omitted(OwnerAlias, OutpostArn, AvailabilityZone))]
+#[shape(output, omitted(OwnerAlias, OutpostArn, AvailabilityZone, AssociatedKmsKeys))]
 pub(crate) struct SnapshotShape {
     #[shape(xml = "tagSet")]
     pub(crate) tags: Vec<Tag>,

@@ -4,7 +4,7 @@
 use super::response::SAML;
 use super::xml::{elements, named, text_of};
 use super::{Claims, SamlError};
-use crate::session::{SESSION_SECONDS_MIN, is_session_name};
+use crate::session::{SESSION_SECONDS_MIN, is_session_name, is_source_identity};
 use roxmltree::Node;
 use std::collections::BTreeMap;
 
@@ -95,9 +95,9 @@ pub(super) fn read(assertion: Node<'_, '_>) -> Result<Claims, SamlError> {
         claims.seconds_max = Some(seconds);
     }
     if let Some(name) = all.text(&format!("{PREFIX}SourceIdentity"))? {
-        if !is_session_name(name) || name.to_lowercase().starts_with("aws:") {
+        if !is_source_identity(name) {
             return invalid(
-                "Source Identity must match [a-zA-Z_0-9+=,.@-]{2,64} and not begin with \"aws:\"",
+                "Source Identity must match [a-zA-Z_0-9+=,.@-]{2,256} and not begin with \"aws:\"",
             );
         }
         claims.source_identity = Some(name.to_owned());

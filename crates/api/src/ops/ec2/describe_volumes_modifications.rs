@@ -18,7 +18,7 @@ const INVALID_VOLUME_MODIFICATION_NOT_FOUND: ErrorSpec =
     ErrorSpec::sender("InvalidVolumeModification.NotFound", 400);
 
 #[derive(Shape)]
-#[shape(input, dry_run)]
+#[shape(input, dry_run, unsupported(IncludeManagedResources))]
 pub(crate) struct Input {
     #[shape(query = "VolumeId")]
     volume_ids: Vec<VolumeId>,

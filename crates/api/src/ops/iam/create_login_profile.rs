@@ -9,7 +9,7 @@ use identity::login;
 pub(crate) struct CreateLoginProfile;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MaxSigninSessionDuration))]
 pub(crate) struct Input {
     user_name: Option<String>,
     #[shape(sensitive)]

@@ -9,7 +9,7 @@ use identity::tag::Tags;
 pub(crate) struct CreateOpenIdConnectProvider;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(ContextProvider, IdentityCenterInstanceArn))]
 pub(crate) struct Input {
     url: String,
     #[shape(name = "ClientIDList")]

@@ -10,7 +10,7 @@ use identity::{Kind, entity};
 pub(crate) struct CreateRole;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MaxSigninSessionDuration))]
 pub(crate) struct Input {
     role_name: String,
     path: Option<String>,

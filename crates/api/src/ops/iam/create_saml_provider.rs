@@ -8,7 +8,15 @@ use identity::tag::Tags;
 pub(crate) struct CreateSamlProvider;
 
 #[derive(Shape)]
-#[shape(input, unsupported(AssertionEncryptionMode, AddPrivateKey))]
+#[shape(
+    input,
+    unsupported(
+        AssertionEncryptionMode,
+        AddPrivateKey,
+        ContextProvider,
+        IdentityCenterInstanceArn
+    )
+)]
 pub(crate) struct Input {
     #[shape(name = "SAMLMetadataDocument")]
     saml_metadata_document: String,

@@ -16,7 +16,7 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(ContextProvider, IdentityCenterInstanceArn, IdentityStoreArn))]
 pub(crate) struct Output {
     url: String,
     #[shape(name = "ClientIDList")]

@@ -16,7 +16,17 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output, omitted(AssertionEncryptionMode, PrivateKeyList))]
+#[shape(
+    output,
+    omitted(
+        AssertionEncryptionMode,
+        PrivateKeyList,
+        ContextProvider,
+        IdentityCenterInstanceArn,
+        IdentityStoreArn,
+        SAMLKeyHashes
+    )
+)]
 pub(crate) struct Output {
     #[shape(name = "SAMLProviderUUID")]
     saml_provider_uuid: String,

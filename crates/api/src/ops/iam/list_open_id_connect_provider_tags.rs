@@ -112,7 +112,8 @@ mod tests {
         let tags = call("ListOpenIDConnectProviderTags", with(json!({}))).await.expect("a list");
         assert_eq!(tags["Tags"], expected["Tags"]);
         let listed = call("ListOpenIDConnectProviders", json!({})).await.expect("a list");
-        assert_eq!(listed["OpenIDConnectProviderList"], json!([{ "Arn": ARN }]));
+        let entry = json!({ "Arn": ARN, "IsTrustedIdentityPropagationEnabled": false });
+        assert_eq!(listed["OpenIDConnectProviderList"], json!([entry]));
         let other = bench.root(&account(2), "us-east-1");
         let foreign =
             run_named(&other, Service::Iam, "GetOpenIDConnectProvider", with(json!({}))).await;

@@ -12,6 +12,8 @@ pub(crate) struct ListOpenIdConnectProviders;
 #[shape(output)]
 pub(crate) struct Entry {
     arn: String,
+    /// Never: no IAM Identity Center is associated with a provider.
+    is_trusted_identity_propagation_enabled: bool,
 }
 
 #[derive(Shape)]
@@ -44,7 +46,10 @@ impl Operation for ListOpenIdConnectProviders {
     async fn act(call: &Call, _plan: Granted<Ask>) -> Result<Output, Error> {
         let account = call.account().clone();
         let found = shared::read(call, move |tx| oidc::list(tx, &account)).await?;
-        let entry = |provider: oidc::Provider| Entry { arn: provider.arn().to_string() };
+        let entry = |provider: oidc::Provider| Entry {
+            arn: provider.arn().to_string(),
+            is_trusted_identity_propagation_enabled: false,
+        };
         Ok(Output { open_id_connect_provider_list: found.into_iter().map(entry).collect() })
     }
 }

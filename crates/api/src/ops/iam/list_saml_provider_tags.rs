@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(tags["Tags"], shown["Tags"]);
         let listed = call("ListSAMLProviders", json!({})).await.expect("a list");
         let expected = json!([{ "Arn": ARN, "CreateDate": "2026-01-01T00:00:00.000Z",
-            "ValidUntil": "2026-02-01T00:00:00.000Z" }]);
+            "ValidUntil": "2026-02-01T00:00:00.000Z", "IsTrustedIdentityPropagationEnabled": false }]);
         assert_eq!(listed["SAMLProviderList"], expected);
         let counts = call("GetAccountSummary", json!({})).await.expect("counts");
         assert_eq!(counts["SummaryMap"]["Providers"], 1);

@@ -14,6 +14,8 @@ pub(crate) struct Entry {
     arn: String,
     valid_until: Timestamp,
     create_date: Timestamp,
+    /// Never: no IAM Identity Center is associated with a provider.
+    is_trusted_identity_propagation_enabled: bool,
 }
 
 #[derive(Shape)]
@@ -50,6 +52,7 @@ impl Operation for ListSamlProviders {
             arn: provider.arn().to_string(),
             valid_until: provider.valid_until,
             create_date: provider.created_at,
+            is_trusted_identity_propagation_enabled: false,
         };
         Ok(Output { saml_provider_list: found.into_iter().map(entry).collect() })
     }

@@ -439,7 +439,7 @@ impl From<&Entity> for Group {
 
 /// A role.
 #[derive(Debug, Shape)]
-#[shape(output, omitted(RoleLastUsed))]
+#[shape(output, omitted(RoleLastUsed, MaxSigninSessionDuration, SourceRoleTemplate))]
 pub(crate) struct Role {
     path: String,
     role_name: String,

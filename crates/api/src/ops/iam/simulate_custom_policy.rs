@@ -11,7 +11,7 @@ pub(crate) struct SimulateCustomPolicy;
 const SIMULATED: &str = "simulated";
 
 #[derive(Shape)]
-#[shape(input, unsupported(ResourceHandlingOption))]
+#[shape(input, unsupported(ResourceHandlingOption, OrderedOrganizationPolicyInputList))]
 pub(crate) struct Input {
     #[shape(required)]
     policy_input_list: Vec<String>,

@@ -15,7 +15,7 @@ use meta::Tx;
 pub(crate) struct SimulatePrincipalPolicy;
 
 #[derive(Shape)]
-#[shape(input, unsupported(ResourceHandlingOption))]
+#[shape(input, unsupported(ResourceHandlingOption, PolicyExclusionList))]
 pub(crate) struct Input {
     policy_source_arn: String,
     policy_input_list: Vec<String>,

@@ -10,7 +10,7 @@ use identity::login;
 pub(crate) struct UpdateLoginProfile;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MaxSigninSessionDuration, ResetMaxSigninSessionDuration))]
 pub(crate) struct Input {
     user_name: String,
     #[shape(sensitive)]

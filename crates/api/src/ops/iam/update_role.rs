@@ -8,7 +8,7 @@ use identity::{Kind, role};
 pub(crate) struct UpdateRole;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MaxSigninSessionDuration, ResetMaxSigninSessionDuration))]
 pub(crate) struct Input {
     role_name: String,
     description: Option<String>,

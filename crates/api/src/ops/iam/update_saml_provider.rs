@@ -8,7 +8,18 @@ use awsproto::Shape;
 pub(crate) struct UpdateSamlProvider;
 
 #[derive(Shape)]
-#[shape(input, unsupported(AssertionEncryptionMode, AddPrivateKey, RemovePrivateKey))]
+#[shape(
+    input,
+    unsupported(
+        AssertionEncryptionMode,
+        AddPrivateKey,
+        RemovePrivateKey,
+        ContextProvider,
+        IdentityCenterInstanceArn,
+        RemoveContextProvider,
+        RemoveIdentityCenterInstance
+    )
+)]
 pub(crate) struct Input {
     #[shape(name = "SAMLMetadataDocument")]
     saml_metadata_document: Option<String>,

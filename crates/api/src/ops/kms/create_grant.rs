@@ -10,10 +10,10 @@ use kms::{Action, resolve};
 pub(crate) struct CreateGrant;
 
 #[derive(Shape)]
-#[shape(input, dry_run)]
+#[shape(input, dry_run, unsupported(GranteeServicePrincipal, RetiringServicePrincipal))]
 pub(crate) struct Input {
     key_id: String,
-    grantee_principal: String,
+    grantee_principal: Option<String>,
     retiring_principal: Option<String>,
     #[shape(required)]
     operations: Vec<String>,
@@ -56,8 +56,8 @@ impl Operation for CreateGrant {
         let trust = shared::trust(call);
         let action = Action::CreateGrant;
         let name = input.name.unwrap_or_default();
-        let (key_id, grantee, retiring) =
-            (input.key_id, input.grantee_principal, input.retiring_principal);
+        let grantee = shared::needed("GranteePrincipal", input.grantee_principal)?;
+        let (key_id, retiring) = (input.key_id, input.retiring_principal);
         shared::read(call, move |kms, tx, from| {
             let resolved = resolve::resolve(tx, action, &from.caller, &from.region, &key_id)?;
             let retiring = retiring.as_ref();

@@ -18,7 +18,7 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(EncapsulationAlgorithms))]
 pub(crate) struct Output {
     key_id: String,
     public_key: Blob,

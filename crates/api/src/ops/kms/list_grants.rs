@@ -14,7 +14,7 @@ pub(crate) struct ListGrants;
 pub(super) const LIMITS: Limits = Limits { default: 50, max: 100 };
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(GranteeServicePrincipal))]
 pub(crate) struct Input {
     limit: Option<i32>,
     marker: Option<String>,

@@ -1,8 +1,9 @@
 //! `kms:ListKeys`: every key of the caller's account in a region.
 
+use super::shared::opened::refused;
 use super::shared::{self, Limits, Paging};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
-use awsproto::Shape;
+use awsproto::{Shape, string_enum};
 use kms::page::List;
 
 pub(crate) struct ListKeys;
@@ -15,6 +16,17 @@ const LIMITS: Limits = Limits { default: 100, max: 1000 };
 pub(crate) struct Input {
     limit: Option<i32>,
     marker: Option<String>,
+    resource_owners: Vec<ResourceOwner>,
+}
+
+string_enum! {
+    /// Whose keys are listed.
+    pub(crate) enum ResourceOwner {
+        /// The caller's account's.
+        Own = "SELF",
+        /// Those that other accounts share through AWS Resource Access Manager, which is not here.
+        OtherAccountsViaRam = "OTHER_ACCOUNTS_VIA_RAM",
+    }
 }
 
 #[derive(Shape)]
@@ -39,6 +51,10 @@ impl Operation for ListKeys {
     type Output = Output;
 
     async fn plan(_call: &Call, input: Input) -> Result<Paging, Error> {
+        if input.resource_owners.contains(&ResourceOwner::OtherAccountsViaRam) {
+            let shared = ResourceOwner::OtherAccountsViaRam.as_str();
+            return Err(refused("ResourceOwners", shared));
+        }
         Paging::new(List::Keys, LIMITS, input.limit, input.marker.as_deref())
     }
 
@@ -84,7 +100,7 @@ mod tests {
         run::<CreateKey>(&bench.root(&account(2), "us-east-1"), json!({})).await.expect("allowed");
 
         let mut seen = Vec::new();
-        let mut input = json!({"Limit": 2});
+        let mut input = json!({"Limit": 2, "ResourceOwners": ["SELF"]});
         loop {
             let page = run::<ListKeys>(&east, input).await.expect("allowed");
             for key in page["Keys"].as_array().expect("a list") {
@@ -107,6 +123,7 @@ mod tests {
             (json!({"Limit": 0}), "ValidationException"),
             (json!({"Limit": 1001}), "ValidationException"),
             (json!({"Marker": "nonsense"}), "InvalidMarkerException"),
+            (json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]}), "ValidationException"),
         ] {
             let error = run::<ListKeys>(&call, input.clone()).await.expect_err("refused");
             assert_eq!(error.code(), code, "{input}");

@@ -11,11 +11,11 @@ use kms::page::List;
 pub(crate) struct ListRetirableGrants;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(RetiringServicePrincipal))]
 pub(crate) struct Input {
     limit: Option<i32>,
     marker: Option<String>,
-    retiring_principal: String,
+    retiring_principal: Option<String>,
 }
 
 pub(crate) struct Plan {
@@ -40,7 +40,8 @@ impl Operation for ListRetirableGrants {
     async fn plan(_call: &Call, input: Input) -> Result<Plan, Error> {
         let list = List::RetirableGrants;
         let paging = Paging::new(list, LIMITS, input.limit, input.marker.as_deref())?;
-        Ok(Plan { paging, retiring: input.retiring_principal })
+        let retiring = shared::needed("RetiringPrincipal", input.retiring_principal)?;
+        Ok(Plan { paging, retiring })
     }
 
     fn asks(_plan: &Plan) -> Vec<Ask> {

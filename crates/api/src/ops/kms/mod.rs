@@ -437,8 +437,12 @@ pub(crate) fn words<T: Copy>(
 /// The ciphertext of a request. The model lets it be absent for a dry run that ignores it, which is refused
 /// by name, so every request needs one.
 pub(crate) fn ciphertext(blob: Option<Blob>) -> Result<Blob, Error> {
-    let missing = || ParameterError::missing("CiphertextBlob").into_error(Protocol::AwsJson11);
-    Ok(blob.ok_or_else(missing)?)
+    needed("CiphertextBlob", blob)
+}
+
+/// A member that the model lets be absent beside another that is refused by name, so every request needs it.
+pub(crate) fn needed<T>(member: &'static str, value: Option<T>) -> Result<T, Error> {
+    Ok(value.ok_or_else(|| ParameterError::missing(member).into_error(Protocol::AwsJson11))?)
 }
 
 /// A ciphertext that is to be opened, and the key that is asked for it: the one the request names, or else the one
@@ -701,7 +705,7 @@ pub(crate) struct Empty {}
 
 /// One grant in a list.
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(GranteeServicePrincipal, RetiringServicePrincipal))]
 pub(crate) struct GrantEntry {
     key_id: String,
     grant_id: String,
@@ -716,6 +720,7 @@ pub(crate) struct GrantEntry {
 
 /// `Constraints` of a grant.
 #[derive(Shape)]
+#[shape(unsupported(SourceArn))]
 pub(crate) struct GrantConstraints {
     pub(crate) encryption_context_subset: Option<BTreeMap<String, String>>,
     pub(crate) encryption_context_equals: Option<BTreeMap<String, String>>,

@@ -3,7 +3,9 @@
 //! The trust policy is mandatory. Within the role's account it suffices when it names the caller itself;
 //! across accounts, and when it names a whole account, the caller's own policies have to allow as well.
 
-use super::shared::{AssumedRoleUser, Credentials, PolicyDescriptor, arns, role_asks, role_of};
+use super::shared::{
+    AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
+};
 use crate::ops::iam::shared::{Tag, tags_in};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Shape, code};
@@ -15,7 +17,7 @@ use identity::session;
 pub(crate) struct AssumeRole;
 
 #[derive(Shape)]
-#[shape(input, unsupported(SerialNumber, TokenCode, ProvidedContexts))]
+#[shape(input, unsupported(SerialNumber, TokenCode, ProvidedContexts, MinimumSessionTokenSize))]
 pub(crate) struct Input {
     role_arn: String,
     role_session_name: String,
@@ -34,6 +36,8 @@ pub(crate) struct Output {
     credentials: Credentials,
     assumed_role_user: AssumedRoleUser,
     packed_policy_size: Option<i32>,
+    session_token_size: i32,
+    session_token_utilization: i32,
     source_identity: Option<String>,
 }
 
@@ -83,10 +87,12 @@ impl Operation for AssumeRole {
             .db
             .read(move |tx| identity.assume_role(tx, &principal, &role, &request))
             .await?;
-        let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
+        let token = TokenSize::of(&session);
         Ok(Output {
             assumed_role_user: AssumedRoleUser::of(&session.principal),
-            packed_policy_size: limited.then_some(percent),
+            packed_policy_size: limited.then_some(token.percent),
+            session_token_size: token.bytes,
+            session_token_utilization: token.percent,
             source_identity: session.principal.source_identity.clone(),
             credentials: Credentials::from(session),
         })
@@ -262,9 +268,14 @@ mod tests {
         let bench = bench().await;
         role(&bench, "222222222222", json!({})).await;
         let amy = user(&bench, 2, "amy", Some("sts:AssumeRole")).await;
+        let bob = user(&bench, 2, "bob", Some("sts:*")).await;
+        for name in ["a".repeat(257), "AWS:amy".to_owned(), "a b".to_owned()] {
+            let refused = assume(&bob, json!({ "SourceIdentity": name })).await;
+            assert_eq!(refused.expect_err("no name").code(), "ValidationError", "{name}");
+        }
         for (more, action) in [
             (json!({ "Tags": [{ "Key": "a", "Value": "b" }] }), "sts:TagSession"),
-            (json!({ "SourceIdentity": "amy" }), "sts:SetSourceIdentity"),
+            (json!({ "SourceIdentity": "a".repeat(256) }), "sts:SetSourceIdentity"),
         ] {
             let denied = assume(&amy, more).await.expect_err("not allowed");
             assert!(denied.0.message.contains(action), "{denied}");
@@ -278,6 +289,9 @@ mod tests {
         let reply = run::<GetSessionToken>(&amy, json!({ "DurationSeconds": 900 })).await;
         let reply = reply.expect("anyone may");
         assert_eq!(reply["Credentials"]["Expiration"], "2026-01-01T00:15:00.000Z");
+        let token = reply["Credentials"]["SessionToken"].as_str().expect("a token");
+        assert_eq!(reply["SessionTokenSize"], token.len());
+        assert!(reply["SessionTokenUtilization"].as_i64().is_some_and(|n| (1..100).contains(&n)));
         let session = with(&bench, &reply).await;
         assert_eq!(session.caller.principal.arn, amy.caller.principal.arn);
         let again = run::<GetSessionToken>(&session, json!({})).await.expect_err("a session");

@@ -5,7 +5,9 @@
 //! runs in place of the signature's check, before anything else. What is then permitted is the trust
 //! policy's to say, under the condition keys `saml:…` (RFD 24).
 
-use super::shared::{AssumedRoleUser, Credentials, PolicyDescriptor, arns, role_asks, role_of};
+use super::shared::{
+    AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
+};
 use crate::world::World;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{ErrorSpec, FromWire, Shape, Value, code};
@@ -22,7 +24,7 @@ const EXPIRED_TOKEN: ErrorSpec = ErrorSpec::sender("ExpiredTokenException", 400)
 const REJECTED_CLAIM: ErrorSpec = ErrorSpec::sender("IDPRejectedClaim", 403);
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MinimumSessionTokenSize))]
 pub(crate) struct Input {
     role_arn: String,
     principal_arn: String,
@@ -34,11 +36,13 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(TrustedIdentityPropagationContext))]
 pub(crate) struct Output {
     credentials: Credentials,
     assumed_role_user: AssumedRoleUser,
     packed_policy_size: Option<i32>,
+    session_token_size: i32,
+    session_token_utilization: i32,
     subject: String,
     subject_type: String,
     issuer: String,
@@ -104,10 +108,12 @@ impl Operation for AssumeRoleWithSaml {
             .db
             .read(move |tx| identity.assume_role(tx, &principal, &role, &request))
             .await?;
-        let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
+        let token = TokenSize::of(&session);
         Ok(Output {
             assumed_role_user: AssumedRoleUser::of(&session.principal),
-            packed_policy_size: limited.then_some(percent),
+            packed_policy_size: limited.then_some(token.percent),
+            session_token_size: token.bytes,
+            session_token_utilization: token.percent,
             subject_type: claims.subject_type().to_owned(),
             subject: claims.subject,
             issuer: claims.issuer,

@@ -6,7 +6,9 @@
 //! audience. What is then permitted is the trust policy's to say, under the issuer's condition keys
 //! `<issuer>:sub` and `<issuer>:aud`.
 
-use super::shared::{AssumedRoleUser, Credentials, PolicyDescriptor, arns, role_asks, role_of};
+use super::shared::{
+    AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
+};
 use crate::issuer_keys::{refusal, unknown_issuer};
 use crate::world::World;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
@@ -21,7 +23,7 @@ use identity::web_identity::Unverified;
 pub(crate) struct AssumeRoleWithWebIdentity;
 
 #[derive(Shape)]
-#[shape(input, unsupported(ProviderId))]
+#[shape(input, unsupported(ProviderId, MinimumSessionTokenSize))]
 pub(crate) struct Input {
     role_arn: String,
     role_session_name: String,
@@ -33,12 +35,14 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(TrustedIdentityPropagationContext))]
 pub(crate) struct Output {
     credentials: Credentials,
     subject_from_web_identity_token: String,
     assumed_role_user: AssumedRoleUser,
     packed_policy_size: Option<i32>,
+    session_token_size: i32,
+    session_token_utilization: i32,
     provider: String,
     audience: String,
     source_identity: Option<String>,
@@ -109,11 +113,13 @@ impl Operation for AssumeRoleWithWebIdentity {
             .db
             .read(move |tx| identity.assume_role(tx, &principal, &role, &request))
             .await?;
-        let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
+        let token = TokenSize::of(&session);
         Ok(Output {
             subject_from_web_identity_token: subject,
             assumed_role_user: AssumedRoleUser::of(&session.principal),
-            packed_policy_size: limited.then_some(percent),
+            packed_policy_size: limited.then_some(token.percent),
+            session_token_size: token.bytes,
+            session_token_utilization: token.percent,
             provider: issuer,
             audience,
             source_identity: session.principal.source_identity.clone(),

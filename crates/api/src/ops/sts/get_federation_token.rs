@@ -3,7 +3,7 @@
 //! They can do what both the maker's policies and the policies given now allow; without any given,
 //! nothing but what a resource's own policy allows that person.
 
-use super::shared::{Credentials, PolicyDescriptor, arns, set_tags};
+use super::shared::{Credentials, PolicyDescriptor, TokenSize, arns, set_tags};
 use crate::ops::iam::shared::{Tag, tags_in};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Shape, code};
@@ -14,7 +14,7 @@ use identity::session::Federate;
 pub(crate) struct GetFederationToken;
 
 #[derive(Shape)]
-#[shape(input)]
+#[shape(input, unsupported(MinimumSessionTokenSize))]
 pub(crate) struct Input {
     name: String,
     policy: Option<String>,
@@ -36,6 +36,8 @@ pub(crate) struct Output {
     credentials: Credentials,
     federated_user: FederatedUser,
     packed_policy_size: Option<i32>,
+    session_token_size: i32,
+    session_token_utilization: i32,
 }
 
 pub(crate) struct Plan {
@@ -88,13 +90,15 @@ impl Operation for GetFederationToken {
             request.policy.is_some() || !request.policy_arns.is_empty() || !request.tags.is_empty();
         let session =
             call.world.db.read(move |tx| identity.federate(tx, &caller, &request)).await?;
-        let percent = i32::try_from(session.packed_percent).expect("a hundred at most");
+        let token = TokenSize::of(&session);
         Ok(Output {
             federated_user: FederatedUser {
                 federated_user_id: session.principal.user_id.clone(),
                 arn: session.principal.arn.clone(),
             },
-            packed_policy_size: limited.then_some(percent),
+            packed_policy_size: limited.then_some(token.percent),
+            session_token_size: token.bytes,
+            session_token_utilization: token.percent,
             credentials: Credentials::from(session),
         })
     }

@@ -1,13 +1,13 @@
 //! `sts:GetSessionToken`: temporary credentials for the calling user or root itself.
 
-use super::shared::Credentials;
+use super::shared::{Credentials, TokenSize};
 use crate::{Ask, Call, Error, Granted, Guard, Operation, Service, Spec};
 use awsproto::{Shape, code};
 
 pub(crate) struct GetSessionToken;
 
 #[derive(Shape)]
-#[shape(input, unsupported(SerialNumber, TokenCode))]
+#[shape(input, unsupported(SerialNumber, TokenCode, MinimumSessionTokenSize))]
 pub(crate) struct Input {
     duration_seconds: Option<i32>,
 }
@@ -16,6 +16,8 @@ pub(crate) struct Input {
 #[shape(output)]
 pub(crate) struct Output {
     credentials: Credentials,
+    session_token_size: i32,
+    session_token_utilization: i32,
 }
 
 impl Operation for GetSessionToken {
@@ -39,6 +41,11 @@ impl Operation for GetSessionToken {
 
     async fn act(call: &Call, plan: Granted<Option<i64>>) -> Result<Output, Error> {
         let session = call.world.identity.session_for(&call.caller.principal, *plan)?;
-        Ok(Output { credentials: Credentials::from(session) })
+        let token = TokenSize::of(&session);
+        Ok(Output {
+            session_token_size: token.bytes,
+            session_token_utilization: token.percent,
+            credentials: Credentials::from(session),
+        })
     }
 }

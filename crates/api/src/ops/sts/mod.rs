@@ -32,6 +32,22 @@ impl From<Session> for Credentials {
     }
 }
 
+/// `SessionTokenSize` and `SessionTokenUtilization`.
+pub(crate) struct TokenSize {
+    pub(crate) bytes: i32,
+    /// Of the largest token there can be.
+    pub(crate) percent: i32,
+}
+
+impl TokenSize {
+    pub(crate) fn of(session: &Session) -> Self {
+        Self {
+            bytes: i32::try_from(session.token.len()).expect("a token's room is limited"),
+            percent: i32::try_from(session.packed_percent).expect("a hundred at most"),
+        }
+    }
+}
+
 /// A managed policy of a request.
 #[derive(Shape)]
 #[shape(input)]

@@ -9,7 +9,7 @@ use identity::login::{self, PasswordHash, Reset};
 
 /// A login profile.
 #[derive(Shape)]
-#[shape(output)]
+#[shape(output, omitted(MaxSigninSessionDuration))]
 pub(crate) struct LoginProfile {
     user_name: String,
     create_date: Timestamp,

@@ -9,7 +9,7 @@ use meta::Tx;
 
 /// `KeyMetadata`.
 #[derive(Shape)]
-#[shape(output, omitted(XksKeyConfiguration))]
+#[shape(output, omitted(XksKeyConfiguration, EncapsulationAlgorithms))]
 pub(crate) struct KeyMetadata {
     #[shape(name = "AWSAccountId")]
     aws_account_id: String,
