@@ -67,14 +67,14 @@ fn drift_is_told() {
         CreateVolume.Input: 'Extra' is not a member of CreateVolumeRequest
         CreateVolume.Input: 'Imagined' is not a member of CreateVolumeRequest
         CreateVolume.Input: 'Size' is both a member and listed as absent
-        CreateVolume.Output: () lacks, and does not list as omitted: Attachments, AvailabilityZone, AvailabilityZoneId, CreateTime, Encrypted, FastRestored, Iops, KmsKeyId, MultiAttachEnabled, Operator, OutpostArn, Size, SnapshotId, SourceVolumeId, SseType, State, Tags, Throughput, VolumeId, VolumeInitializationRate, VolumeType"#]].assert_eq(&differences(EC2, &operation));
+        CreateVolume.Output: () lacks, and does not list as omitted: Attachments, AvailabilityZone, AvailabilityZoneId, CreateTime, Encrypted, FastRestored, Iops, KmsKeyId, MultiAttachEnabled, Operator, OutpostArn, OwnerId, Size, SnapshotId, SourceVolumeId, SseType, State, Tags, Throughput, VolumeArn, VolumeId, VolumeInitializationRate, VolumeType"#]].assert_eq(&differences(EC2, &operation));
 
     let mut operation = *find("ec2", "DescribeVolumes").1;
     operation.output = DriftedVolumes::SCHEMA;
     expect![[r#"
         DescribeVolumes.Output.NextToken: is string in the model, not Timestamp
         DescribeVolumes.Output.Volumes: is called 'volumeSet' on the wire, not 'volumes'
-        DescribeVolumes.Output.Volumes.item: Tag lacks, and does not list as omitted: Attachments, AvailabilityZone, AvailabilityZoneId, CreateTime, Encrypted, FastRestored, Iops, KmsKeyId, MultiAttachEnabled, Operator, OutpostArn, Size, SnapshotId, SourceVolumeId, SseType, State, Tags, Throughput, VolumeId, VolumeInitializationRate, VolumeType
+        DescribeVolumes.Output.Volumes.item: Tag lacks, and does not list as omitted: Attachments, AvailabilityZone, AvailabilityZoneId, CreateTime, Encrypted, FastRestored, Iops, KmsKeyId, MultiAttachEnabled, Operator, OutpostArn, OwnerId, Size, SnapshotId, SourceVolumeId, SseType, State, Tags, Throughput, VolumeArn, VolumeId, VolumeInitializationRate, VolumeType
         DescribeVolumes.Output.Volumes.item: 'Key' is not a member of Volume
         DescribeVolumes.Output.Volumes.item: 'Value' is not a member of Volume"#]].assert_eq(&differences(EC2, &operation));
 }
@@ -87,7 +87,7 @@ fn drift_of_the_other_protocols_is_told() {
     operation.protocol = Protocol::AwsJson11;
     expect![[r#"
         CreateRole: the protocol is query
-        CreateRole.Input: DeleteVolumeInput lacks, and does not list as unsupported: AssumeRolePolicyDocument, Description, MaxSessionDuration, Path, PermissionsBoundary, RoleName, Tags
+        CreateRole.Input: DeleteVolumeInput lacks, and does not list as unsupported: AssumeRolePolicyDocument, Description, MaxSessionDuration, MaxSigninSessionDuration, Path, PermissionsBoundary, RoleName, Tags
         CreateRole.Input: 'VolumeId' is not a member of CreateRoleRequest
         CreateRole.Output: replies have a result element: use a structure without members
         CreateRole.Output: () lacks, and does not list as omitted: Role"#]].assert_eq(&differences(IAM, &operation));

@@ -73,6 +73,8 @@ pub(crate) struct VolumeAttachment {
         SseType,
         Operator,
         VolumeInitializationRate,
+        OwnerId,
+        VolumeArn,
         SnapshotId,
         AvailabilityZone,
         AvailabilityZoneId,
@@ -127,7 +129,7 @@ pub(crate) struct DeleteVolumeInput {
 }
 
 #[derive(Shape, Debug)]
-#[shape(input, unsupported(PermissionsBoundary))]
+#[shape(input, unsupported(PermissionsBoundary, MaxSigninSessionDuration))]
 pub(crate) struct CreateRoleInput {
     pub(crate) path: Option<String>,
     pub(crate) role_name: String,
@@ -138,7 +140,17 @@ pub(crate) struct CreateRoleInput {
 }
 
 #[derive(Shape, Debug)]
-#[shape(output, omitted(PermissionsBoundary, RoleLastUsed, Description, MaxSessionDuration))]
+#[shape(
+    output,
+    omitted(
+        PermissionsBoundary,
+        RoleLastUsed,
+        Description,
+        MaxSessionDuration,
+        MaxSigninSessionDuration,
+        SourceRoleTemplate
+    )
+)]
 pub(crate) struct Role {
     pub(crate) path: String,
     pub(crate) role_name: String,
