@@ -4,6 +4,7 @@ use crate::audit::Notes;
 use crate::rehearsal::{Rehearsal, Rehearsing};
 use crate::world::{ExplainIds, World};
 use base::{AccountId, Region, Timestamp};
+use identity::{oidc, saml, web_identity};
 use lifecycle::port::kms::KmsPort;
 use std::sync::Arc;
 
@@ -19,12 +20,41 @@ pub struct Call {
     pub request_id: String,
     /// When the request was accepted.
     pub now: Timestamp,
+    /// What the token or response of a request without a signature has been found to say.
+    pub(crate) vouched: Option<Vouched>,
     /// What the operation wants to say in the trail beyond its parameters.
     pub notes: Notes,
     /// Whether the caller wants to be told why.
     pub explain: Explain,
     /// Set when the call only rehearses: it decides as it would and does nothing.
     pub(crate) rehearsal: Option<Arc<Rehearsal>>,
+}
+
+/// Claims in the place of a signature: checked, with the provider that vouches for them.
+#[derive(Clone, Debug)]
+pub(crate) enum Vouched {
+    /// Of a SAML response.
+    Saml(identity::vouched::Vouched<saml::Provider, saml::Claims>),
+    /// Of a web identity token.
+    WebIdentity(identity::vouched::Vouched<oidc::Provider, web_identity::Claims>),
+}
+
+impl Vouched {
+    /// Who they say the caller is: somebody the provider vouches for, before a role's account.
+    pub(crate) fn principal(&self) -> iam::Principal {
+        match self {
+            Self::Saml(vouched) => {
+                let (provider, claims) = (vouched.provider(), vouched.claims());
+                let (arn, qualifier) = (provider.arn().to_string(), provider.name_qualifier());
+                iam::Principal::saml(&provider.account, &arn, &claims.subject, &qualifier)
+            }
+            Self::WebIdentity(vouched) => {
+                let (provider, claims) = (vouched.provider(), vouched.claims());
+                let arn = provider.arn().to_string();
+                iam::Principal::web_identity(&provider.account, &arn, &claims.subject)
+            }
+        }
+    }
 }
 
 /// How much a reply tells beyond AWS's.
@@ -65,6 +95,7 @@ impl Call {
             region: self.region.clone(),
             request_id: base::id::uuid(&*self.world.rng),
             now: self.world.clock.now(),
+            vouched: None,
             notes: Notes::default(),
             explain: Explain::Off,
             rehearsal: None,

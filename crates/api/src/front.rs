@@ -106,6 +106,7 @@ async fn exchange(
         region,
         request_id: request_id.to_owned(),
         now: world.clock.now(),
+        vouched: None,
         notes: Notes::default(),
         explain: explain(request),
         rehearsal: None,
@@ -198,16 +199,17 @@ async fn vouched_for(
     let operation = operation_of(&route);
     let (info, described) = (route.operation, route.service);
     let input = route.decode(request).map_err(|error| fail(error.into_error(protocol).into()))?;
-    let principal = match info.name {
+    let vouched = match info.name {
         "AssumeRoleWithSAML" => assume_role_with_saml::authenticate(world, input.clone()).await,
         _ => assume_role_with_web_identity::authenticate(world, input.clone()).await,
     };
+    let vouched = vouched.map_err(fail)?;
     // Without a signature there is no region in the request: any answers alike.
     let region = world.regions.iter().next().cloned();
     let call = Call {
         world: Arc::clone(world),
         caller: Caller {
-            principal: principal.map_err(fail)?,
+            principal: vouched.principal(),
             access_key_id: None,
             session_policies: Vec::new(),
             source_ip: Some(peer.ip().to_string()),
@@ -217,6 +219,7 @@ async fn vouched_for(
         region: region.expect("a server serves a region"),
         request_id: request_id.to_owned(),
         now: world.clock.now(),
+        vouched: Some(vouched),
         notes: Notes::default(),
         explain: explain(request),
         rehearsal: None,

@@ -87,6 +87,7 @@ impl FrontDoor {
             region: call.region.clone(),
             request_id: base::id::uuid(&*world.rng),
             now: world.clock.now(),
+            vouched: None,
             notes: Notes::default(),
             explain: Explain::Off,
             rehearsal: self.rehearsal.clone(),

@@ -194,6 +194,7 @@ impl Bench {
             region: region(in_region),
             request_id: base::id::uuid(&*self.world.rng),
             now: self.world.clock.now(),
+            vouched: None,
             notes: Notes::default(),
             explain: Explain::Off,
             rehearsal: None,

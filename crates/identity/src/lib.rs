@@ -36,6 +36,7 @@ mod seal;
 pub mod session;
 pub mod summary;
 pub mod tag;
+pub mod vouched;
 pub mod web_identity;
 
 pub use credential::{Credential, host_principal};

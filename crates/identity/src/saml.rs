@@ -19,6 +19,7 @@ use crate::Identity;
 use crate::error::{Error, Result};
 use crate::name::{UNIQUE_ID_TAIL, unique_id};
 use crate::tag::{self, Tags};
+use crate::vouched::Vouched;
 use base::{AccountId, Arn, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -133,7 +134,11 @@ impl Provider {
     ///
     /// # Errors
     /// [`SamlError`].
-    pub fn check(&self, response: &str, now: Timestamp) -> std::result::Result<Claims, SamlError> {
+    pub fn check(
+        &self,
+        response: &str,
+        now: Timestamp,
+    ) -> std::result::Result<Vouched<Self, Claims>, SamlError> {
         if now >= self.valid_until {
             let message = "The metadata of the specified provider has expired";
             return Err(SamlError::Invalid(message.to_owned()));
@@ -144,7 +149,8 @@ impl Provider {
             unique_id: &self.unique_id,
             now,
         };
-        response::check(response, &expected)
+        let claims = response::check(response, &expected)?;
+        Ok(Vouched::new(self.clone(), claims))
     }
 }
 

@@ -6,8 +6,9 @@
 //! neither `none` nor a key used as a shared secret can be asked for. Keys come from the issuer's
 //! key set alone: what a token's header says of keys besides `kid` and `alg` is not looked at.
 
-use crate::oidc::KEYS_BYTES_MAX;
+use crate::oidc::{KEYS_BYTES_MAX, Provider};
 use crate::tag::Tags;
+use crate::vouched::Vouched;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
@@ -152,16 +153,16 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    /// Checks the signature, the times and the audience.
+    /// Checks the signature, the times and the audience, with the keys of a provider.
     ///
     /// # Errors
     /// [`TokenError`].
     pub fn verify(
         &self,
+        provider: &Provider,
         keys: &KeySet,
-        client_ids: &[String],
         now: Timestamp,
-    ) -> Result<Claims, TokenError> {
+    ) -> Result<Vouched<Provider, Claims>, TokenError> {
         if !self.fits(keys) {
             return invalid(
                 "Couldn't retrieve verification key from your identity provider: no key of the \
@@ -184,15 +185,11 @@ impl<'a> Unverified<'a> {
                 return Err(TokenError::RejectedClaim(why));
             }
         }
-        let audience = self.audience(client_ids)?;
-        self.claims(audience)
+        let audience = self.audience(&provider.settings.client_ids)?;
+        Ok(Vouched::new(provider.clone(), self.claims(audience)?))
     }
 
-    /// What a token says that was verified before, for its audience.
-    ///
-    /// # Errors
-    /// As [`Unverified::verify`] for what the claims lack.
-    pub fn claims(&self, audience: String) -> Result<Claims, TokenError> {
+    fn claims(&self, audience: String) -> Result<Claims, TokenError> {
         let text = |name: &str| self.claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let subject = text("sub").filter(|sub| (1..=255).contains(&sub.chars().count()));
         let Some(subject) = subject else { return invalid("Missing a required claim: sub") };
@@ -215,10 +212,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// The audience that is known: the authorized party where there is one, as it is then the client.
-    ///
-    /// # Errors
-    /// [`TokenError::Invalid`] when the token is for others.
-    pub fn audience(&self, client_ids: &[String]) -> Result<String, TokenError> {
+    fn audience(&self, client_ids: &[String]) -> Result<String, TokenError> {
         let texts = |value: &Value| match value {
             Value::String(one) => vec![one.clone()],
             Value::Array(many) => {
@@ -364,6 +358,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oidc::Settings;
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::KeySize;
     use aws_lc_rs::signature::{
@@ -438,10 +433,21 @@ mod tests {
             "exp": 1_767_229_100 })
     }
 
+    fn provider() -> Provider {
+        let client_ids = vec!["sts.amazonaws.com".to_owned()];
+        Provider {
+            account: base::AccountId::parse("111111111111").unwrap(),
+            issuer: "oidc.example.org".to_owned(),
+            settings: Settings { client_ids, ..Settings::default() },
+            created_at: NOW,
+            keys: None,
+        }
+    }
+
     fn check(signer: &Signer, header: &Value, claims: &Value) -> Result<Claims, TokenError> {
         let token = signer.token(header, claims);
-        let ids = ["sts.amazonaws.com".to_owned()];
-        Unverified::read(&token)?.verify(&signer.keys(), &ids, NOW)
+        let vouched = Unverified::read(&token)?.verify(&provider(), &signer.keys(), NOW)?;
+        Ok(vouched.claims().clone())
     }
 
     #[test]
@@ -467,18 +473,17 @@ mod tests {
         for signer in Signer::both() {
             let header = json!({ "alg": signer.algorithm(), "kid": "k" });
             let token = signer.token(&header, &claims());
-            let ids = ["sts.amazonaws.com".to_owned()];
             let keys = signer.keys();
             for at in 0..token.len() {
                 let mut bytes = token.clone().into_bytes();
                 bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
                 let changed = String::from_utf8(bytes).unwrap();
                 let believed = Unverified::read(&changed)
-                    .and_then(|read| read.verify(&keys, &ids, NOW).map(drop));
+                    .and_then(|read| read.verify(&provider(), &keys, NOW).map(drop));
                 assert!(believed.is_err(), "byte {at}");
             }
             let other = &Signer::both()[usize::from(signer.algorithm() == "ES256")];
-            let foreign = Unverified::read(&token).unwrap().verify(&other.keys(), &ids, NOW);
+            let foreign = Unverified::read(&token).unwrap().verify(&provider(), &other.keys(), NOW);
             assert!(matches!(foreign, Err(TokenError::Invalid(_))));
         }
     }
@@ -552,9 +557,8 @@ mod tests {
         |bytes: &[u8]| {
             let (signer, issued) = issued();
             let Ok(text) = std::str::from_utf8(bytes) else { return };
-            let ids = ["sts.amazonaws.com".to_owned()];
             let read = Unverified::read(text);
-            let verified = read.and_then(|token| token.verify(&signer.keys(), &ids, NOW));
+            let verified = read.and_then(|token| token.verify(&provider(), &signer.keys(), NOW));
             assert_eq!(verified.is_ok(), text == issued);
         }
     );
@@ -570,7 +574,7 @@ mod tests {
             let Ok(keys) = KeySet::parse(&String::from_utf8_lossy(bytes)) else { return };
             assert!((1..=KEYS_MAX).contains(&keys.0.len()));
             let token = Unverified::read(&issued().1).unwrap();
-            let tried = token.verify(&keys, &["sts.amazonaws.com".to_owned()], NOW);
+            let tried = token.verify(&provider(), &keys, NOW);
             assert!(tried.is_err(), "keys of another issuer");
         }
     );

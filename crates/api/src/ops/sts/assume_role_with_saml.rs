@@ -8,14 +8,16 @@
 use super::shared::{
     AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
 };
+use crate::call::Vouched;
 use crate::world::World;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{ErrorSpec, FromWire, Shape, Value, code};
 use base::{AccountId, Arn, Secret};
-use iam::{Context, Principal, PrincipalKind};
+use iam::Context;
 use identity::role::Role;
 use identity::saml::{self, Claims, Provider, SamlError, Values};
 use identity::session;
+use identity::vouched;
 
 pub(crate) struct AssumeRoleWithSaml;
 
@@ -55,8 +57,7 @@ pub(crate) struct Plan {
     role: Role,
     request: session::AssumeRole,
     asks: Vec<Ask>,
-    provider: Provider,
-    claims: Claims,
+    vouched: vouched::Vouched<Provider, Claims>,
 }
 
 impl Operation for AssumeRoleWithSaml {
@@ -66,12 +67,9 @@ impl Operation for AssumeRoleWithSaml {
     type Output = Output;
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
-        let PrincipalKind::Saml { provider_arn, subject, .. } = &call.caller.principal.kind else {
-            return Err(denied());
-        };
-        // The front has checked this very response; what it claims is checked and read once more.
-        let (provider, claims) = verified(&call.world, &input).await?;
-        if input.principal_arn != *provider_arn || claims.subject != *subject {
+        let Some(Vouched::Saml(vouched)) = &call.vouched else { return Err(denied()) };
+        let (provider, claims) = (vouched.provider(), vouched.claims());
+        if !claims.is_for(&input.role_arn, &provider.arn().to_string()) {
             return Err(denied());
         }
         // A role that does not exist looks like one that does not trust the provider.
@@ -89,9 +87,9 @@ impl Operation for AssumeRoleWithSaml {
             seconds_max: claims.seconds_max,
             ends_by: claims.ends_by,
         };
-        let context = conditions(&provider, &claims);
+        let context = conditions(provider, claims);
         let asks = role_asks(call, (ACTION, context), &role, &role_tags, &request)?;
-        Ok(Plan { role, request, asks, provider, claims })
+        Ok(Plan { role, request, asks, vouched: vouched.clone() })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -99,7 +97,8 @@ impl Operation for AssumeRoleWithSaml {
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let Plan { role, request, provider, claims, .. } = plan.into_inner();
+        let Plan { role, request, vouched, .. } = plan.into_inner();
+        let (provider, claims) = (vouched.provider(), vouched.claims());
         let identity = call.world.identity.clone();
         let principal = call.caller.principal.clone();
         let limited = request.is_limited();
@@ -115,9 +114,9 @@ impl Operation for AssumeRoleWithSaml {
             session_token_size: token.bytes,
             session_token_utilization: token.percent,
             subject_type: claims.subject_type().to_owned(),
-            subject: claims.subject,
-            issuer: claims.issuer,
-            audience: claims.recipient,
+            subject: claims.subject.clone(),
+            issuer: claims.issuer.clone(),
+            audience: claims.recipient.clone(),
             name_qualifier: provider.name_qualifier(),
             source_identity: session.principal.source_identity.clone(),
             credentials: Credentials::from(session),
@@ -150,8 +149,10 @@ fn conditions(provider: &Provider, claims: &Claims) -> Context {
     context
 }
 
-/// The provider that a request names, and what it vouches for.
-async fn verified(world: &World, input: &Input) -> Result<(Provider, Claims), Error> {
+/// Checks the response of a request, in the signature's place: what the provider that is named vouches for.
+pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Vouched, Error> {
+    let protocol = Service::Sts.info().protocol;
+    let input = Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
     let Some(account) = account_of(&input.role_arn) else {
         let message = format!("Request ARN is invalid: {}", input.role_arn);
         return Err(Error::new(code::VALIDATION_ERROR, message));
@@ -172,11 +173,8 @@ async fn verified(world: &World, input: &Input) -> Result<(Provider, Claims), Er
         Err(error) => return Err(error.into()),
     };
     let response = input.saml_assertion.expose();
-    let claims = provider.check(response, world.clock.now()).map_err(refusal)?;
-    if !claims.is_for(&input.role_arn, &input.principal_arn) {
-        return Err(denied());
-    }
-    Ok((provider, claims))
+    let vouched = provider.check(response, world.clock.now()).map_err(refusal)?;
+    Ok(Vouched::Saml(vouched))
 }
 
 fn account_of(role_arn: &str) -> Option<AccountId> {
@@ -192,16 +190,6 @@ fn refusal(error: SamlError) -> Error {
         SamlError::Rejected(_) => REJECTED_CLAIM,
     };
     Error::new(spec, error.to_string())
-}
-
-/// Who a request is from, by the response in it: somebody the provider vouches for, before a role's
-/// account.
-pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Principal, Error> {
-    let protocol = Service::Sts.info().protocol;
-    let input = Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
-    let (provider, claims) = verified(world, &input).await?;
-    let qualifier = provider.name_qualifier();
-    Ok(Principal::saml(&provider.account, &input.principal_arn, &claims.subject, &qualifier))
 }
 
 #[cfg(test)]

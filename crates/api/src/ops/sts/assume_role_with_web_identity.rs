@@ -9,12 +9,13 @@
 use super::shared::{
     AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
 };
+use crate::call::Vouched;
 use crate::issuer_keys::{refusal, unknown_issuer};
 use crate::world::World;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{FromWire, Shape, Value, code};
 use base::{AccountId, Arn, Secret};
-use iam::{Context, Principal, PrincipalKind};
+use iam::Context;
 use identity::oidc::{self, Provider};
 use identity::role::Role;
 use identity::session;
@@ -64,18 +65,8 @@ impl Operation for AssumeRoleWithWebIdentity {
     type Output = Output;
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
-        let PrincipalKind::WebIdentity { provider_arn, subject } = &call.caller.principal.kind
-        else {
-            return Err(denied());
-        };
-        // The front has verified this very token; here its claims are read once more.
-        let token = Unverified::read(input.web_identity_token.expose()).map_err(refusal)?;
-        let provider = find_provider(&call.world, call.account(), token.issuer()).await?;
-        let audience = token.audience(&provider.settings.client_ids).map_err(refusal)?;
-        let claims = token.claims(audience).map_err(refusal)?;
-        if provider.arn().to_string() != *provider_arn || claims.subject != *subject {
-            return Err(denied());
-        }
+        let Some(Vouched::WebIdentity(vouched)) = &call.vouched else { return Err(denied()) };
+        let (provider, claims) = (vouched.provider(), vouched.claims().clone());
         // A role that does not exist looks like one that does not trust the issuer.
         let Some((role, role_tags)) = role_of(call, &input.role_arn).await? else {
             return Err(denied());
@@ -96,7 +87,7 @@ impl Operation for AssumeRoleWithWebIdentity {
         let action = "sts:AssumeRoleWithWebIdentity";
         let asks = role_asks(call, (action, context), &role, &role_tags, &request)?;
         let (subject, audience) = (claims.subject, claims.audience);
-        Ok(Plan { role, request, asks, subject, audience, issuer: provider.issuer })
+        Ok(Plan { role, request, asks, subject, audience, issuer: provider.issuer.clone() })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -142,8 +133,8 @@ async fn find_provider(world: &World, account: &AccountId, url: &str) -> Result<
     }
 }
 
-/// Who a request is from, by its token: somebody the issuer vouches for, before a role's account.
-pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Principal, Error> {
+/// Checks the token of a request, in the signature's place: what an issuer that the role's account knows vouches for.
+pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Vouched, Error> {
     let protocol = Service::Sts.info().protocol;
     let input = Input::from_wire(input).map_err(|error| error.into_error(protocol))?;
     let arn = Arn::parse(&input.role_arn).filter(|arn| arn.service == "iam");
@@ -155,9 +146,8 @@ pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Principa
     let token = Unverified::read(input.web_identity_token.expose()).map_err(refusal)?;
     let provider = find_provider(world, &account, token.issuer()).await?;
     let keys = world.issuer_keys.of(world, &provider, &token).await?;
-    let client_ids = &provider.settings.client_ids;
-    let claims = token.verify(&keys, client_ids, world.clock.now()).map_err(refusal)?;
-    Ok(Principal::web_identity(&account, &provider.arn().to_string(), &claims.subject))
+    let vouched = token.verify(&provider, &keys, world.clock.now()).map_err(refusal)?;
+    Ok(Vouched::WebIdentity(vouched))
 }
 
 #[cfg(test)]

@@ -32,8 +32,9 @@ async fn assume(bench: &Bench, response: &str, more: Json) -> Result<Json, Error
         input[name] = value.clone();
     }
     let schema = <Input as Shape>::SCHEMA;
-    let principal = authenticate(&bench.world, from_json(schema, &input)).await?;
-    run::<AssumeRoleWithSaml>(&bench.call(principal, "us-east-1"), input).await
+    let vouched = authenticate(&bench.world, from_json(schema, &input)).await?;
+    let call = bench.call(vouched.principal(), "us-east-1");
+    run::<AssumeRoleWithSaml>(&Call { vouched: Some(vouched), ..call }, input).await
 }
 
 fn said() -> Said {
@@ -80,6 +81,18 @@ async fn an_employee_becomes_the_role_that_trusts_the_provider() {
     let other = idp.signed(&Said { subject: "eve@other.org".to_owned(), ..employee });
     let denied = assume(&bench, &other, json!({})).await.expect_err("another domain");
     assert_eq!((denied.code(), denied.0.spec.status), ("AccessDenied", 403));
+}
+
+#[tokio::test]
+async fn a_principal_without_checked_claims_becomes_no_role() {
+    let (bench, idp) = (bench().await, Idp::new());
+    set_up(&bench, &idp, json!("sts:AssumeRoleWithSAML"), json!({})).await;
+    let principal = iam::Principal::saml(&account(1), PROVIDER, "amy@example.org", "q");
+    let input = json!({ "RoleArn": ROLE, "PrincipalArn": PROVIDER,
+        "SAMLAssertion": STANDARD.encode(idp.signed(&said())) });
+    let call = bench.call(principal, "us-east-1");
+    let denied = run::<AssumeRoleWithSaml>(&call, input).await.expect_err("nobody has checked it");
+    assert_eq!(denied.code(), "AccessDenied");
 }
 
 #[tokio::test]

@@ -68,8 +68,9 @@ async fn assume(bench: &Bench, token: &str, more: Json) -> Result<Json, Error> {
         input[name] = value.clone();
     }
     let schema = <Input as Shape>::SCHEMA;
-    let principal = authenticate(&bench.world, from_json(schema, &input)).await?;
-    run::<AssumeRoleWithWebIdentity>(&bench.call(principal, "us-east-1"), input).await
+    let vouched = authenticate(&bench.world, from_json(schema, &input)).await?;
+    let call = bench.call(vouched.principal(), "us-east-1");
+    run::<AssumeRoleWithWebIdentity>(&Call { vouched: Some(vouched), ..call }, input).await
 }
 
 #[tokio::test]
@@ -101,6 +102,19 @@ async fn a_service_account_becomes_the_role_that_trusts_it() {
     let missing = json!({ "RoleArn": "arn:aws:iam::111111111111:role/none" });
     let denied = assume(&bench, &signer.token(&json!({})), missing).await.expect_err("no role");
     assert_eq!(denied.code(), "AccessDenied");
+}
+
+#[tokio::test]
+async fn a_principal_without_checked_claims_becomes_no_role() {
+    let (bench, signer) = (bench().await, Signer::new());
+    set_up(&bench, &signer, json!({})).await;
+    let provider = "arn:aws:iam::111111111111:oidc-provider/oidc.example.org/cluster";
+    let principal = iam::Principal::web_identity(&account(1), provider, SUBJECT);
+    let token = signer.token(&json!({}));
+    let input = json!({ "RoleArn": ROLE, "RoleSessionName": "s1", "WebIdentityToken": token });
+    let call = bench.call(principal, "us-east-1");
+    let denied = run::<AssumeRoleWithWebIdentity>(&call, input).await;
+    assert_eq!(denied.expect_err("nobody has checked it").code(), "AccessDenied");
 }
 
 #[tokio::test]
