@@ -17,6 +17,9 @@ pub trait CutWatch: Send + Sync {
     /// A member begins nothing more from now on.
     fn stands(&self, _volume: &VolumeId) {}
 
+    /// Its cut is in its log; others may still be without theirs.
+    fn marked(&self, _volume: &VolumeId) {}
+
     /// It goes on.
     fn goes_on(&self, _volume: &VolumeId) {}
 }
@@ -82,6 +85,7 @@ impl Still {
         let rest = self.queue.at_rest(self.closing, move |open| {
             open.work(Box::new(move |volume: &mut Volume| mark(volume, cut, say)))
         })?;
+        self.watch.marked(&self.id);
         Some(Marked { queue: self.queue.clone(), rest, outcome: Outcome(outcome) })
     }
 }

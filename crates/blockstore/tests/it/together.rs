@@ -68,6 +68,15 @@ impl Drop for Stopping<'_> {
     }
 }
 
+/// Takes its time between one member's cut and the next, so that whoever is not kept out gets in.
+struct Lingering;
+
+impl CutWatch for Lingering {
+    fn marked(&self, _volume: &VolumeId) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// One writer goes from volume to volume with a counter and writes the next number only when the
 /// last one was acknowledged; others keep the volumes busy. In whatever moment a cut is taken, the
 /// three volumes must hold three consecutive numbers.
@@ -102,7 +111,7 @@ fn a_cut_through_three_volumes_never_has_an_effect_without_its_cause() {
             let before = written.load(Ordering::SeqCst);
             let members: Vec<_> =
                 ids.iter().map(|id| (id.clone(), cut_id(&format!("snap-{round:08x}")))).collect();
-            let infos = store.cut_many(&members).unwrap();
+            let infos = store.cut_many_watched(&members, &(Arc::new(Lingering) as _)).unwrap();
             let after = written.load(Ordering::SeqCst);
             assert_eq!(infos.len(), 3);
             let mut numbers: Vec<u64> =
