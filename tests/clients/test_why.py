@@ -161,8 +161,10 @@ DOCUMENTS = {
     "explain": ["version", "calls"],
     "call": [
         "explainId", "eventId", "requestId", "madeFor", "time", "region", "service", "operation", "caller",
-        "callerAccount", "via", "enforcement", "failure", "decisions",
+        "callerAccount", "via", "enforcement", "failure", "foreseen", "decisions",
     ],
+    "failure": ["code", "message", "layer", "wanted", "found", "remedy"],
+    "foreseen": ["looks", "layer", "wanted", "found", "remedy"],
     "decision": [
         "id", "allowed", "action", "resource", "resourceAccount", "layer", "why", "remedy", "statement", "considered",
         "grants", "context",
@@ -189,6 +191,15 @@ def members(name, document, *, always):
     """A document has no member that is not written down, and those that are always there."""
     assert set(document) <= set(DOCUMENTS[name]), (name, set(document) - set(DOCUMENTS[name]))
     assert set(always) <= set(document), (name, set(always) - set(document))
+
+
+def explained_failure(account, told, operation, **arguments):
+    """The one call of a request that is refused, by the id in the refusal's header."""
+    with pytest.raises(ClientError) as refused:
+        getattr(account.client("ec2"), operation)(**arguments)
+    headers = refused.value.response["ResponseMetadata"]["HTTPHeaders"]
+    (call,) = told(account, "explain", headers["x-strongroom-explain-id"])["calls"]
+    return call
 
 
 def test_documents_have_the_members_that_are_written_down(owner, guest, shared):
@@ -223,7 +234,15 @@ def test_documents_have_the_members_that_are_written_down(owner, guest, shared):
         members("call", call, always=["explainId", "operation", "caller", "decisions"])
         for decision in call["decisions"]:
             members("decision", decision, always=["id", "allowed", "action", "resource", "layer"])
+        if "failure" in call:
+            members("failure", call["failure"], always=["code", "message", "layer"])
     assert any("failure" in call for call in explained["calls"])
+    blocked = explained_failure(owner, told, "modify_snapshot_attribute", SnapshotId=snapshot,
+                                CreateVolumePermission={"Add": [{"Group": "all"}]})  # fmt: skip
+    members("failure", blocked["failure"], always=DOCUMENTS["failure"])
+    unseen = guest.client("ec2").copy_snapshot(SourceRegion=REGION, SourceSnapshotId="snap-0123456789abcdef0")
+    (call,) = told(guest, "explain", unseen["ResponseMetadata"]["RequestId"])["calls"]
+    members("foreseen", call["foreseen"], always=DOCUMENTS["foreseen"])
 
     suggest = ["policy", "suggest", "copy", "--snapshot", snapshot, "--to", guest.id]
     members("suggest", told(owner, *suggest), always=DOCUMENTS["suggest"][:-1])
