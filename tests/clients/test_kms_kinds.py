@@ -8,7 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import (
+    ec, ed25519, mldsa, mlkem, padding, rsa, utils,
+)
 
 HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 CURVES = {
@@ -117,6 +119,38 @@ def test_both_sides_of_an_agreement_have_one_secret(kms):
         assert made["SharedSecret"] == peer.exchange(ec.ECDH(), public_key(kms, key))
 
 
+@pytest.mark.parametrize(
+    ("spec", "kind", "length"),
+    [
+        # Python's cryptography has no ML-KEM-512; published vectors check that one.
+        ("ML_KEM_512", None, 768),
+        ("ML_KEM_768", mlkem.MLKEM768PublicKey, 1088),
+        ("ML_KEM_1024", mlkem.MLKEM1024PublicKey, 1568),
+    ],
+)
+def test_what_is_encapsulated_elsewhere_is_decapsulated_here(kms, spec, kind, length):
+    key = create(kms, spec, "ENCAPSULATE_DECAPSULATE")
+    described = kms.get_public_key(KeyId=key)
+    assert (described["KeySpec"], described["EncapsulationAlgorithms"]) == (spec, ["ML_KEM"])
+    named = {"KeyId": key, "EncapsulationAlgorithm": "ML_KEM"}
+    made = kms.encapsulate(**named)
+    sealed = made["SharedSecretCiphertextBlob"]
+    assert (len(made["SharedSecret"]), len(sealed)) == (32, length)
+    opened = kms.decapsulate(SharedSecretCiphertextBlob=sealed, **named)
+    assert opened["SharedSecret"] == made["SharedSecret"]
+    if kind is not None:
+        public = serialization.load_der_public_key(described["PublicKey"])
+        assert isinstance(public, kind)
+        secret, elsewhere = public.encapsulate()
+        opened = kms.decapsulate(SharedSecretCiphertextBlob=elsewhere, **named)
+        assert opened["SharedSecret"] == secret
+    altered = bytes([sealed[0] ^ 1]) + sealed[1:]
+    opened = kms.decapsulate(SharedSecretCiphertextBlob=altered, **named)
+    assert opened["SharedSecret"] != made["SharedSecret"]
+    cut = {"SharedSecretCiphertextBlob": sealed[1:], **named}
+    assert refused(kms.decapsulate, **cut) == "InvalidCiphertextException"
+
+
 def test_rsa_ciphertexts_made_elsewhere_open_here(kms):
     key = create(kms, "RSA_2048", "ENCRYPT_DECRYPT")
     public = public_key(kms, key)
@@ -144,6 +178,15 @@ def test_data_key_pairs_sign_elsewhere(kms):
             CiphertextBlob=made["PrivateKeyCiphertextBlob"], EncryptionContext=context
         )
         assert opened["Plaintext"] == made["PrivateKeyPlaintext"]
+
+
+def test_what_is_not_offered_for_ml_kem_is_refused_by_name(kms):
+    unsupported = "UnsupportedOperationException"
+    kind = {"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE"}
+    assert refused(kms.create_key, Origin="EXTERNAL", **kind) == unsupported
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    pair = {"KeyId": key, "KeyPairSpec": "ML_KEM_768"}
+    assert refused(kms.generate_data_key_pair, **pair) == unsupported
 
 
 def test_the_command_line_signs_verifies_and_gives_random_bytes(server, tmp_path):

@@ -7,8 +7,10 @@ use kms::usage::{Use, UsedKey};
 
 /// The operations that use a key (botocore: KeyLastUsageTrackingOperation).
 const OPERATIONS: &[&str] = &[
+    "Decapsulate",
     "Decrypt",
     "DeriveSharedSecret",
+    "Encapsulate",
     "Encrypt",
     "GenerateDataKey",
     "GenerateDataKeyPair",

@@ -8,7 +8,7 @@ use crate::material::MaterialId;
 use crate::opened;
 use crate::pair;
 use crate::service::Kms;
-use crate::spec::{EncryptionAlgorithm, KeySpec, Kind};
+use crate::spec::{EncryptionAlgorithm, KeySpec, KeyUsage, Kind};
 use base::{AccountId, Region, Rng, Secret};
 use meta::{Tx, params};
 
@@ -122,9 +122,11 @@ pub fn check_fits(kind: Kind, algorithm: EncryptionAlgorithm, plaintext: &[u8]) 
 /// The spec of a data key pair.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for SM2.
+/// [`Error::Unsupported`] for SM2; and for ML-KEM, whose private half is handed out as the seed (KMS API,
+/// GenerateDataKeyPair), which the library does not give.
 pub fn check_data_key_pair(name: &str) -> Result<KeySpec> {
-    match KeySpec::parse(name) {
+    let exportable = |spec: &KeySpec| !spec.usages().contains(&KeyUsage::EncapsulateDecapsulate);
+    match KeySpec::parse(name).filter(exportable) {
         Some(spec) if spec.is_pair() => Ok(spec),
         _ => Err(Error::Unsupported {
             message: format!("KeyPairSpec {name} is not supported by this server."),

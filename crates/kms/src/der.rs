@@ -1,14 +1,15 @@
 //! The one CMS structure of a KMS ciphertext: `EncryptedData` (RFC 5652, 8) with AES-256-GCM
-//! parameters (RFC 5084), written by hand and read strictly.
+//! parameters (RFC 5084), written by hand and read strictly. What writes an element serves other structures too.
 //!
 //! Reading takes the two variable parts out and then requires that writing them gives the input back
 //! byte for byte, so there is exactly one accepted form of every ciphertext.
 
 use crate::primitive::{NONCE_LEN, TAG_LEN};
 
-const SEQUENCE: u8 = 0x30;
-const OCTET_STRING: u8 = 0x04;
-const INTEGER: u8 = 0x02;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
 /// `[0]` constructed: the explicit content of a ContentInfo.
 const CONTEXT_0_CONSTRUCTED: u8 = 0xa0;
 /// `[0]` primitive: the implicit encryptedContent.
@@ -51,11 +52,12 @@ pub(crate) fn decode(input: &[u8]) -> Option<([u8; NONCE_LEN], &[u8])> {
     (encode(&nonce, sealed) == input).then_some((nonce, sealed))
 }
 
-fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+/// One element: its tag, its length and its parts, one after the other.
+pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|p| p.len()).sum::<usize>();
     let mut out = Vec::with_capacity(length + 4);
     out.push(tag);
-    match u16::try_from(length).expect("ciphertexts are below 64 KiB") {
+    match u16::try_from(length).expect("what is written here is below 64 KiB") {
         short @ 0..=0x7f => out.push(short as u8),
         byte @ 0x80..=0xff => out.extend_from_slice(&[0x81, byte as u8]),
         long => {

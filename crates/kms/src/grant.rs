@@ -35,9 +35,11 @@ pub const TOKENS_MAX: usize = 10;
 #[expect(missing_docs, reason = "the variants are the API's operations, by name")]
 pub enum GrantOperation {
     CreateGrant,
+    Decapsulate,
     Decrypt,
     DeriveSharedSecret,
     DescribeKey,
+    Encapsulate,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyPair,
@@ -54,11 +56,13 @@ pub enum GrantOperation {
 }
 
 impl GrantOperation {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::CreateGrant,
+        Self::Decapsulate,
         Self::Decrypt,
         Self::DeriveSharedSecret,
         Self::DescribeKey,
+        Self::Encapsulate,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyPair,
@@ -78,9 +82,11 @@ impl GrantOperation {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateGrant => "CreateGrant",
+            Self::Decapsulate => "Decapsulate",
             Self::Decrypt => "Decrypt",
             Self::DeriveSharedSecret => "DeriveSharedSecret",
             Self::DescribeKey => "DescribeKey",
+            Self::Encapsulate => "Encapsulate",
             Self::Encrypt => "Encrypt",
             Self::GenerateDataKey => "GenerateDataKey",
             Self::GenerateDataKeyPair => "GenerateDataKeyPair",
@@ -112,6 +118,9 @@ impl GrantOperation {
             Self::Sign | Self::Verify => kind.usage() == KeyUsage::SignVerify,
             Self::GenerateMac | Self::VerifyMac => kind.usage() == KeyUsage::GenerateVerifyMac,
             Self::DeriveSharedSecret => kind.usage() == KeyUsage::KeyAgreement,
+            Self::Decapsulate | Self::Encapsulate => {
+                kind.usage() == KeyUsage::EncapsulateDecapsulate
+            }
         }
     }
 

@@ -187,6 +187,10 @@ pub fn check_creatable(kind: &KeyKind<'_>) -> Result<(Kind, KeyOrigin)> {
         let spec = parsed.spec();
         return refused(format!("KeySpec {spec} is not supported in a custom key store."));
     }
+    if origin == KeyOrigin::External && parsed.usage() == KeyUsage::EncapsulateDecapsulate {
+        let spec = parsed.spec();
+        return refused(format!("Origin EXTERNAL is not supported with KeySpec {spec}."));
+    }
     if in_store && kind.multi_region == Some(true) {
         return refused("A multi-Region key cannot be in a custom key store.".to_owned());
     }

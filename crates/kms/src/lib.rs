@@ -52,7 +52,10 @@ pub use key::Key;
 pub use locked::unlocked_pages;
 pub use material::{MaterialId, NewMaterial};
 pub use multi_region::MultiRegionRole;
-pub use opened::{Opened, check_agreement_algorithm, check_mac_algorithm, check_signing_algorithm};
+pub use opened::{
+    Opened, check_agreement_algorithm, check_encapsulation_algorithm, check_mac_algorithm,
+    check_signing_algorithm,
+};
 pub use origin::KeyOrigin;
 pub use pair::check_message;
 pub use primitive::OpenError;

@@ -399,6 +399,6 @@ mod tests {
             }
             ran += 1;
         }
-        assert_eq!(ran, 6);
+        assert_eq!(ran, 7);
     }
 }

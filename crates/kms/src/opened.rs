@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::service::Kms;
 use crate::spec::{
-    KeyAgreementAlgorithm, KeySpec, Kind, MacAlgorithm, MessageType, SigningAlgorithm,
+    EncapsulationAlgorithm, KeyAgreementAlgorithm, KeySpec, Kind, MacAlgorithm, MessageType,
+    SigningAlgorithm,
 };
 use crate::{mac, pair};
 use base::Secret;
@@ -74,6 +75,22 @@ impl Opened {
         pair::shared_secret(self.spec, self.secret.expose(), peer)
     }
 
+    /// Encapsulate: a new shared secret, and before it what it is encapsulated in.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn encapsulate(&self) -> Result<(Vec<u8>, Secret<Vec<u8>>)> {
+        pair::encapsulate(self.spec, self.secret.expose())
+    }
+
+    /// Decapsulate. What was made for another key gives another secret, and no error.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCiphertext`] for a length that does not fit the key spec.
+    pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<Secret<Vec<u8>>> {
+        pair::decapsulate(self.spec, self.secret.expose(), ciphertext)
+    }
+
     /// GenerateMac.
     pub fn mac(&self, algorithm: MacAlgorithm, message: &[u8]) -> Vec<u8> {
         mac::generate(algorithm, self.secret.expose(), message)
@@ -114,6 +131,14 @@ pub fn check_mac_algorithm(kind: Kind, algorithm: MacAlgorithm) -> Result<()> {
 /// [`Error::InvalidKeyUsage`].
 pub fn check_agreement_algorithm(kind: Kind, algorithm: KeyAgreementAlgorithm) -> Result<()> {
     check(kind.key_agreement_algorithms(), algorithm, kind)
+}
+
+/// Whether the key encapsulates secrets with the algorithm.
+///
+/// # Errors
+/// [`Error::InvalidKeyUsage`].
+pub fn check_encapsulation_algorithm(kind: Kind, algorithm: EncapsulationAlgorithm) -> Result<()> {
+    check(kind.encapsulation_algorithms(), algorithm, kind)
 }
 
 pub(crate) fn check<A: Copy + PartialEq + std::fmt::Display>(

@@ -73,6 +73,12 @@ words! {
         MlDsa65 = "ML_DSA_65",
         /// An ML-DSA key pair of category 5.
         MlDsa87 = "ML_DSA_87",
+        /// An ML-KEM key pair of category 1 (FIPS 203).
+        MlKem512 = "ML_KEM_512",
+        /// An ML-KEM key pair of category 3.
+        MlKem768 = "ML_KEM_768",
+        /// An ML-KEM key pair of category 5.
+        MlKem1024 = "ML_KEM_1024",
     }
 }
 
@@ -87,6 +93,8 @@ words! {
         GenerateVerifyMac = "GENERATE_VERIFY_MAC",
         /// DeriveSharedSecret.
         KeyAgreement = "KEY_AGREEMENT",
+        /// Encapsulate and Decapsulate.
+        EncapsulateDecapsulate = "ENCAPSULATE_DECAPSULATE",
     }
 }
 
@@ -153,6 +161,14 @@ words! {
 }
 
 words! {
+    /// `EncapsulationAlgorithm`.
+    EncapsulationAlgorithm {
+        /// ML-KEM (FIPS 203) with the parameter set of the key.
+        MlKem = "ML_KEM",
+    }
+}
+
+words! {
     /// `MessageType`: what Sign and Verify are given.
     MessageType {
         /// The message, which is hashed here.
@@ -206,6 +222,9 @@ impl KeySpec {
             | Self::MlDsa44
             | Self::MlDsa65
             | Self::MlDsa87 => &[KeyUsage::SignVerify],
+            Self::MlKem512 | Self::MlKem768 | Self::MlKem1024 => {
+                &[KeyUsage::EncapsulateDecapsulate]
+            }
         }
     }
 
@@ -227,7 +246,10 @@ impl KeySpec {
             | Self::EccNistEdwards25519
             | Self::MlDsa44
             | Self::MlDsa65
-            | Self::MlDsa87 => true,
+            | Self::MlDsa87
+            | Self::MlKem512
+            | Self::MlKem768
+            | Self::MlKem1024 => true,
         }
     }
 
@@ -299,7 +321,10 @@ impl Kind {
         match self.usage {
             KeyUsage::EncryptDecrypt if self.is_symmetric() => &[A::SymmetricDefault],
             KeyUsage::EncryptDecrypt => &[A::RsaesOaepSha1, A::RsaesOaepSha256],
-            KeyUsage::SignVerify | KeyUsage::GenerateVerifyMac | KeyUsage::KeyAgreement => &[],
+            KeyUsage::SignVerify
+            | KeyUsage::GenerateVerifyMac
+            | KeyUsage::KeyAgreement
+            | KeyUsage::EncapsulateDecapsulate => &[],
         }
     }
 
@@ -327,7 +352,10 @@ impl Kind {
             | KeySpec::Hmac224
             | KeySpec::Hmac256
             | KeySpec::Hmac384
-            | KeySpec::Hmac512 => &[],
+            | KeySpec::Hmac512
+            | KeySpec::MlKem512
+            | KeySpec::MlKem768
+            | KeySpec::MlKem1024 => &[],
         }
     }
 
@@ -346,7 +374,21 @@ impl Kind {
     pub fn key_agreement_algorithms(self) -> &'static [KeyAgreementAlgorithm] {
         match self.usage {
             KeyUsage::KeyAgreement => &[KeyAgreementAlgorithm::Ecdh],
-            KeyUsage::EncryptDecrypt | KeyUsage::SignVerify | KeyUsage::GenerateVerifyMac => &[],
+            KeyUsage::EncryptDecrypt
+            | KeyUsage::SignVerify
+            | KeyUsage::GenerateVerifyMac
+            | KeyUsage::EncapsulateDecapsulate => &[],
+        }
+    }
+
+    /// `EncapsulationAlgorithms`; empty for other usages.
+    pub fn encapsulation_algorithms(self) -> &'static [EncapsulationAlgorithm] {
+        match self.usage {
+            KeyUsage::EncapsulateDecapsulate => &[EncapsulationAlgorithm::MlKem],
+            KeyUsage::EncryptDecrypt
+            | KeyUsage::SignVerify
+            | KeyUsage::GenerateVerifyMac
+            | KeyUsage::KeyAgreement => &[],
         }
     }
 
@@ -409,13 +451,14 @@ mod tests {
                     (KeyUsage::SignVerify, kind.signing_algorithms().len()),
                     (KeyUsage::GenerateVerifyMac, kind.mac_algorithms().len()),
                     (KeyUsage::KeyAgreement, kind.key_agreement_algorithms().len()),
+                    (KeyUsage::EncapsulateDecapsulate, kind.encapsulation_algorithms().len()),
                 ];
                 for (of, count) in counts {
                     assert_eq!(count > 0, of == usage, "{spec} {usage}: {of}");
                 }
             }
         }
-        assert_eq!(kinds, 22);
+        assert_eq!(kinds, 25);
     }
 
     #[test]
@@ -434,6 +477,8 @@ mod tests {
             (None, Some("SIGN_VERIFY"), "SIGN_VERIFY is not compatible with KeySpec SYMMETRIC"),
             (Some("ECC_SECG_P256K1"), Some("KEY_AGREEMENT"), "is not compatible with KeySpec"),
             (Some("ECC_NIST_P256"), Some("ENCRYPT_DECRYPT"), "is not compatible with KeySpec"),
+            (Some("ML_KEM_768"), Some("KEY_AGREEMENT"), "is not compatible with KeySpec"),
+            (Some("ML_KEM_768"), None, "You must specify a KeyUsage value"),
             (Some("RSA_1024"), Some("SIGN_VERIFY"), "enum value set: [SYMMETRIC_DEFAULT, HMAC_224"),
             (Some("RSA_2048"), Some("SIGN"), "enum value set: [ENCRYPT_DECRYPT, SIGN_VERIFY"),
         ] {

@@ -106,6 +106,7 @@ pub enum Action {
     CancelKeyDeletion,
     CreateAlias,
     CreateGrant,
+    Decapsulate,
     Decrypt,
     DeleteAlias,
     DeleteImportedKeyMaterial,
@@ -115,6 +116,7 @@ pub enum Action {
     DisableKeyRotation,
     EnableKey,
     EnableKeyRotation,
+    Encapsulate,
     Encrypt,
     GenerateDataKey,
     GenerateDataKeyPair,
@@ -152,10 +154,11 @@ pub enum Action {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::CancelKeyDeletion,
         Self::CreateAlias,
         Self::CreateGrant,
+        Self::Decapsulate,
         Self::Decrypt,
         Self::DeleteAlias,
         Self::DeleteImportedKeyMaterial,
@@ -165,6 +168,7 @@ impl Action {
         Self::DisableKeyRotation,
         Self::EnableKey,
         Self::EnableKeyRotation,
+        Self::Encapsulate,
         Self::Encrypt,
         Self::GenerateDataKey,
         Self::GenerateDataKeyPair,
@@ -206,6 +210,7 @@ impl Action {
             Self::CancelKeyDeletion => "CancelKeyDeletion",
             Self::CreateAlias => "CreateAlias",
             Self::CreateGrant => "CreateGrant",
+            Self::Decapsulate => "Decapsulate",
             Self::Decrypt => "Decrypt",
             Self::DeleteAlias => "DeleteAlias",
             Self::DeleteImportedKeyMaterial => "DeleteImportedKeyMaterial",
@@ -215,6 +220,7 @@ impl Action {
             Self::DisableKeyRotation => "DisableKeyRotation",
             Self::EnableKey => "EnableKey",
             Self::EnableKeyRotation => "EnableKeyRotation",
+            Self::Encapsulate => "Encapsulate",
             Self::Encrypt => "Encrypt",
             Self::GenerateDataKey => "GenerateDataKey",
             Self::GenerateDataKeyPair => "GenerateDataKeyPair",
@@ -262,9 +268,11 @@ impl Action {
         !matches!(
             self,
             Self::CreateAlias
+                | Self::Decapsulate
                 | Self::Decrypt
                 | Self::DeleteAlias
                 | Self::DeriveSharedSecret
+                | Self::Encapsulate
                 | Self::Encrypt
                 | Self::GenerateDataKey
                 | Self::GenerateDataKeyPair
@@ -285,9 +293,11 @@ impl Action {
         matches!(
             self,
             Self::CreateGrant
+                | Self::Decapsulate
                 | Self::Decrypt
                 | Self::DeriveSharedSecret
                 | Self::DescribeKey
+                | Self::Encapsulate
                 | Self::Encrypt
                 | Self::GenerateDataKey
                 | Self::GenerateDataKeyPair
@@ -311,9 +321,11 @@ impl Action {
     pub fn takes_alias(self) -> bool {
         matches!(
             self,
-            Self::Decrypt
+            Self::Decapsulate
+                | Self::Decrypt
                 | Self::DeriveSharedSecret
                 | Self::DescribeKey
+                | Self::Encapsulate
                 | Self::Encrypt
                 | Self::GenerateDataKey
                 | Self::GenerateDataKeyPair
@@ -356,6 +368,7 @@ impl Action {
             Self::Sign | Self::Verify => KeyUsage::SignVerify,
             Self::GenerateMac | Self::VerifyMac => KeyUsage::GenerateVerifyMac,
             Self::DeriveSharedSecret => KeyUsage::KeyAgreement,
+            Self::Decapsulate | Self::Encapsulate => KeyUsage::EncapsulateDecapsulate,
             Self::GetPublicKey if !spec.is_pair() => {
                 return Err(Error::Unsupported {
                     message: format!(

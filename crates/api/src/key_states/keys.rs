@@ -80,6 +80,9 @@ impl Sort {
             }
             "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
             "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            // No such key has imported material.
+            "Encapsulate" | "Decapsulate" if self == Self::Imported => SYMMETRIC,
+            "Encapsulate" | "Decapsulate" => ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
             "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
             _ => SYMMETRIC,
         }
@@ -291,6 +294,7 @@ impl Made {
             "ENCRYPT_DECRYPT" => ("Encrypt", "CiphertextBlob"),
             "SIGN_VERIFY" => ("Sign", "Signature"),
             "GENERATE_VERIFY_MAC" => ("GenerateMac", "Mac"),
+            "ENCAPSULATE_DECAPSULATE" => ("Encapsulate", "SharedSecretCiphertextBlob"),
             _ => return,
         };
         let made = answer(&self.call, name, self.input(name), member).await;
@@ -336,6 +340,7 @@ impl Made {
                 json!({"GranteePrincipal": "222222222222", "Operations": ["DescribeKey"]})
             }
             "Encrypt" => json!({"Plaintext": "x"}),
+            "Encapsulate" | "Decapsulate" => json!({"EncapsulationAlgorithm": "ML_KEM"}),
             "DeriveSharedSecret" => json!({"KeyAgreementAlgorithm": "ECDH"}),
             "GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" => json!({"NumberOfBytes": 32}),
             "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
@@ -363,8 +368,15 @@ impl Made {
 }
 
 /// Members that are asked for as bytes which only the key itself could have made.
-const BYTES: [&str; 6] =
-    ["CiphertextBlob", "EncryptedKeyMaterial", "ImportToken", "Mac", "PublicKey", "Signature"];
+const BYTES: [&str; 7] = [
+    "CiphertextBlob",
+    "EncryptedKeyMaterial",
+    "ImportToken",
+    "Mac",
+    "PublicKey",
+    "SharedSecretCiphertextBlob",
+    "Signature",
+];
 
 /// A request with those bytes, or with some that nothing made.
 fn with_bytes(name: &str, input: &Json, made: &BTreeMap<&str, Value>) -> Value {

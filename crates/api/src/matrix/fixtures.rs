@@ -89,7 +89,11 @@ impl Fixtures {
                 .iter()
                 .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                 .collect(),
-            bytes: BTreeMap::from([("block", vec![0; 512 * 1024])]),
+            bytes: BTreeMap::from([
+                ("block", vec![0; 512 * 1024]),
+                // Any bytes of this length are something to an ML-KEM-512 key.
+                ("SharedSecretCiphertextBlob", vec![0; 768]),
+            ]),
             requests: serde_json::from_str(REQUESTS)
                 .expect("requests.json has objects by operation"),
             users: Vec::new(),
@@ -145,41 +149,7 @@ impl Fixtures {
     async fn keys(&mut self, maker: &Maker<'_>) {
         let policy = document(json!({ "Effect": "Allow", "Action": "kms:*", "Resource": "*",
             "Principal": { "AWS": ["111111111111", "333333333333"] } }));
-        let kinds = [
-            (
-                "key",
-                json!({}),
-                json!([
-                    "Decrypt",
-                    "Encrypt",
-                    "GenerateDataKey",
-                    "GenerateDataKeyWithoutPlaintext",
-                    "GenerateDataKeyPair",
-                    "GenerateDataKeyPairWithoutPlaintext",
-                    "ReEncryptFrom",
-                    "ReEncryptTo",
-                    "CreateGrant",
-                    "RetireGrant",
-                    "DescribeKey"
-                ]),
-            ),
-            (
-                "signer",
-                json!({ "KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY" }),
-                json!(["Sign", "Verify", "GetPublicKey"]),
-            ),
-            (
-                "agreement",
-                json!({ "KeySpec": "ECC_NIST_P256", "KeyUsage": "KEY_AGREEMENT" }),
-                json!(["DeriveSharedSecret"]),
-            ),
-            (
-                "mac",
-                json!({ "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC" }),
-                json!(["GenerateMac", "VerifyMac"]),
-            ),
-        ];
-        for (name, mut input, operations) in kinds {
+        for (name, mut input, operations) in kinds_of_keys() {
             input["Policy"] = json!(policy);
             let key = maker.text(Service::Kms, "CreateKey", input, "/KeyMetadata/Arn").await;
             for (holder, principal) in self.users.clone() {
@@ -252,10 +222,11 @@ impl Fixtures {
 
     /// An ARN with the names of things in place of their ids.
     pub(super) fn named(&self, arn: &str) -> String {
-        const NAMED: [(&str, &str); 9] = [
+        const NAMED: [(&str, &str); 10] = [
             ("key", "KEY"),
             ("signer", "SIGNING-KEY"),
             ("agreement", "AGREEMENT-KEY"),
+            ("kem", "KEM-KEY"),
             ("mac", "MAC-KEY"),
             ("multi", "MULTI-REGION-KEY"),
             ("SnapshotId", "SNAPSHOT"),
@@ -276,6 +247,49 @@ impl Fixtures {
         let written = self.requests.get(&format!("{}:{}", info.service, info.name));
         Filling { fixtures: self, of }.structure(info.input, written.unwrap_or(&Map::new()))
     }
+}
+
+/// A key of each kind: its name here, how it is made, and what grants on it allow.
+fn kinds_of_keys() -> [(&'static str, Json, Json); 5] {
+    [
+        (
+            "key",
+            json!({}),
+            json!([
+                "Decrypt",
+                "Encrypt",
+                "GenerateDataKey",
+                "GenerateDataKeyWithoutPlaintext",
+                "GenerateDataKeyPair",
+                "GenerateDataKeyPairWithoutPlaintext",
+                "ReEncryptFrom",
+                "ReEncryptTo",
+                "CreateGrant",
+                "RetireGrant",
+                "DescribeKey"
+            ]),
+        ),
+        (
+            "signer",
+            json!({ "KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY" }),
+            json!(["Sign", "Verify", "GetPublicKey"]),
+        ),
+        (
+            "agreement",
+            json!({ "KeySpec": "ECC_NIST_P256", "KeyUsage": "KEY_AGREEMENT" }),
+            json!(["DeriveSharedSecret"]),
+        ),
+        (
+            "kem",
+            json!({ "KeySpec": "ML_KEM_512", "KeyUsage": "ENCAPSULATE_DECAPSULATE" }),
+            json!(["Encapsulate", "Decapsulate"]),
+        ),
+        (
+            "mac",
+            json!({ "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC" }),
+            json!(["GenerateMac", "VerifyMac"]),
+        ),
+    ]
 }
 
 /// Fills in the requests of one account.

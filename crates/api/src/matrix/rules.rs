@@ -18,11 +18,13 @@ const RETIRE: &str = "kms:RetireGrant";
 /// A password is a user's own.
 const OF_USERS: &str = "iam:ChangePassword";
 /// Keys of other accounts can be used for these, and managed for none other (spec 20, A.3).
-const ACROSS_ACCOUNTS: [&str; 20] = [
+const ACROSS_ACCOUNTS: [&str; 22] = [
     "kms:CreateGrant",
+    "kms:Decapsulate",
     "kms:Decrypt",
     "kms:DeriveSharedSecret",
     "kms:DescribeKey",
+    "kms:Encapsulate",
     "kms:Encrypt",
     "kms:GenerateDataKey",
     "kms:GenerateDataKeyPair",
@@ -41,11 +43,13 @@ const ACROSS_ACCOUNTS: [&str; 20] = [
     "kms:VerifyMac",
 ];
 /// What the grants of `holder` and `grantee` are for.
-const GRANTED: [&str; 17] = [
+const GRANTED: [&str; 19] = [
     "kms:CreateGrant",
+    "kms:Decapsulate",
     "kms:Decrypt",
     "kms:DeriveSharedSecret",
     "kms:DescribeKey",
+    "kms:Encapsulate",
     "kms:Encrypt",
     "kms:GenerateDataKey",
     "kms:GenerateDataKeyPair",

@@ -5,12 +5,14 @@
 //! write rows can have a public key of their own handed out under the name of the key.
 
 mod agree;
+mod kem;
 mod oaep;
 mod sign;
 #[cfg(test)]
 mod vectors;
 
 pub(crate) use agree::shared_secret;
+pub(crate) use kem::{decapsulate, encapsulate};
 pub(crate) use oaep::{decrypt, encrypt, plaintext_max};
 pub use sign::check_message;
 pub(crate) use sign::{sign, verify};
@@ -36,6 +38,7 @@ enum Family {
     Ec(&'static EcdsaSigningAlgorithm),
     Ed25519,
     MlDsa(&'static PqdsaSigningAlgorithm),
+    MlKem(kem::ParameterSet),
 }
 
 impl Family {
@@ -54,6 +57,9 @@ impl Family {
             KeySpec::MlDsa44 => Self::MlDsa(&ML_DSA_44_SIGNING),
             KeySpec::MlDsa65 => Self::MlDsa(&ML_DSA_65_SIGNING),
             KeySpec::MlDsa87 => Self::MlDsa(&ML_DSA_87_SIGNING),
+            KeySpec::MlKem512 => Self::MlKem(kem::KEM_512),
+            KeySpec::MlKem768 => Self::MlKem(kem::KEM_768),
+            KeySpec::MlKem1024 => Self::MlKem(kem::KEM_1024),
             KeySpec::SymmetricDefault
             | KeySpec::Hmac224
             | KeySpec::Hmac256
@@ -69,18 +75,24 @@ enum Private {
     Ec(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     MlDsa(PqdsaKeyPair),
+    MlKem(kem::PrivateKey),
 }
 
 impl Private {
     /// Reads a PKCS #8 document. Sealed beside it was that it is of this spec, so it can only be damaged.
     fn parse(spec: KeySpec, pkcs8: &[u8]) -> Result<Self> {
         let read = match Family::of(spec) {
-            Family::Rsa(_) => RsaKeyPair::from_pkcs8(pkcs8).map(Self::Rsa),
-            Family::Ec(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, pkcs8).map(Self::Ec),
-            Family::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Self::Ed25519),
-            Family::MlDsa(algorithm) => PqdsaKeyPair::from_pkcs8(algorithm, pkcs8).map(Self::MlDsa),
+            Family::Rsa(_) => RsaKeyPair::from_pkcs8(pkcs8).ok().map(Self::Rsa),
+            Family::Ec(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, pkcs8).ok().map(Self::Ec),
+            Family::Ed25519 => {
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok().map(Self::Ed25519)
+            }
+            Family::MlDsa(algorithm) => {
+                PqdsaKeyPair::from_pkcs8(algorithm, pkcs8).ok().map(Self::MlDsa)
+            }
+            Family::MlKem(set) => kem::PrivateKey::parse(set, pkcs8).map(Self::MlKem),
         };
-        let private = read.map_err(|_| failed("reading a private key"))?;
+        let private = read.ok_or_else(|| failed("reading a private key"))?;
         match (&private, spec.modulus_len()) {
             (Self::Rsa(pair), Some(length)) if pair.public_modulus_len() != length => {
                 Err(failed("reading a private key"))
@@ -99,6 +111,7 @@ impl Private {
             Self::Ec(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
             Self::Ed25519(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
             Self::MlDsa(pair) => Secret::new(pair.to_pkcs8v1()?.as_ref().to_vec()),
+            Self::MlKem(key) => key.pkcs8(),
         })
     }
 
@@ -108,6 +121,7 @@ impl Private {
             Self::Ec(pair) => pair.public_key().as_der(),
             Self::Ed25519(pair) => pair.public_key().as_der(),
             Self::MlDsa(pair) => pair.public_key().as_der(),
+            Self::MlKem(key) => return Ok(key.public_der()),
         };
         Ok(der.map_err(|_| failed("writing a public key"))?.as_ref().to_vec())
     }
@@ -134,6 +148,7 @@ pub(crate) fn generate(spec: KeySpec, rng: &dyn Rng) -> Result<Secret<Vec<u8>>> 
         Family::MlDsa(algorithm) => Private::MlDsa(
             PqdsaKeyPair::from_seed(algorithm, seed(rng).expose()).map_err(expanding)?,
         ),
+        Family::MlKem(set) => Private::MlKem(kem::PrivateKey::generate(set).map_err(failed)?),
     };
     private.pkcs8().map_err(failed)
 }

@@ -98,9 +98,8 @@ pub(crate) fn sign(
             Ok(signature)
         }
         (Private::Rsa(_) | Private::Ec(_), None)
-        | (Private::Ed25519(_) | Private::MlDsa(_), Some(_)) => {
-            Err(failed("signing with an algorithm of another key"))
-        }
+        | (Private::Ed25519(_) | Private::MlDsa(_), Some(_))
+        | (Private::MlKem(_), _) => Err(failed("signing with an algorithm of another key")),
     }
 }
 

