@@ -2,22 +2,49 @@
 
 use crate::client::{Link, unexpected};
 use crate::wire::{BASE_PAGES_MAX, DATA_BYTES_MAX, Reply, Request};
-use blockstore::live::Disk;
+use blockstore::live::{AlignedBuffer, Disk, TailFile};
 use blockstore::page::{BasePage, BaseReader, Lba, SourceError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Runs of base pages kept; each has [`BASE_PAGES_MAX`] pages, 128 KiB.
 const BASE_RUNS_MAX: usize = 64;
 
 /// The file at the server. Writes are on their way when they return, in order; a flush waits for all.
-pub struct RemoteDisk(Link);
+///
+/// What is on its way lies in memory that outlives this process too: killed, it may have sent none of it.
+pub struct RemoteDisk {
+    link: Link,
+    tail: TailFile,
+    chunks: Mutex<Chunks>,
+}
+
+/// The buffers of the tail that the engine does not have.
+#[derive(Default)]
+struct Chunks {
+    free: Vec<AlignedBuffer>,
+    /// Their bytes are sent, with these numbers, ascending; whether the server has them is not known.
+    sent: VecDeque<(u64, AlignedBuffer)>,
+    newest: u64,
+}
 
 impl RemoteDisk {
-    /// The file behind a link.
-    pub fn new(link: Link) -> Self {
-        Self(link)
+    /// The file behind a link, with a tail on this machine.
+    pub fn new(link: Link, tail: TailFile) -> Self {
+        Self { link, tail, chunks: Mutex::default() }
+    }
+
+    /// The server has what was sent up to this number.
+    fn note_arrived(&self, newest: u64) {
+        let mut chunks = self.chunks();
+        let arrived = chunks.sent.partition_point(|(number, _)| *number <= newest);
+        let Chunks { free, sent, .. } = &mut *chunks;
+        free.extend(sent.drain(..arrived).map(|(_, buffer)| buffer));
+    }
+
+    fn chunks(&self) -> MutexGuard<'_, Chunks> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -26,7 +53,7 @@ impl Disk for RemoteDisk {
         for (at, part) in (offset..).step_by(DATA_BYTES_MAX).zip(target.chunks_mut(DATA_BYTES_MAX))
         {
             let request = Request::Read { offset: at, length: part.len() as u32 };
-            match self.0.ask(&request)? {
+            match self.link.ask(&request)? {
                 Reply::Data(data) if data.len() == part.len() => part.copy_from_slice(&data),
                 _ => return Err(unexpected()),
             }
@@ -36,24 +63,63 @@ impl Disk for RemoteDisk {
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
         for (at, part) in (offset..).step_by(DATA_BYTES_MAX).zip(source.chunks(DATA_BYTES_MAX)) {
-            self.0.write(part.len(), |id| Request::encode_write(id, at, part))?;
+            self.link.write(part.len(), |id| Request::encode_write(id, at, part))?;
+        }
+        Ok(())
+    }
+
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        self.write(offset, buffer)?;
+        let (is_full, newest) = {
+            let chunks = self.chunks();
+            (chunks.free.is_empty() && !chunks.sent.is_empty(), chunks.newest)
+        };
+        if is_full {
+            // The server answers in order: it has what was sent before.
+            self.len()?;
+            self.note_arrived(newest);
+        }
+        let mut chunks = self.chunks();
+        if let Some(mut spare) = chunks.free.pop() {
+            spare.set_length(buffer.len());
+            chunks.newest += 1;
+            let sent = (chunks.newest, std::mem::replace(buffer, spare));
+            chunks.sent.push_back(sent);
         }
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.0.flush()
+        let newest = self.chunks().newest;
+        self.link.flush()?;
+        self.note_arrived(newest);
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
-        match self.0.ask(&Request::Length)? {
+        match self.link.ask(&Request::Length)? {
             Reply::Length(length) => Ok(length),
             _ => Err(unexpected()),
         }
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.0.write(0, |id| Request::Punch { offset, length }.encode(id))
+        self.link.write(0, |id| Request::Punch { offset, length }.encode(id))
+    }
+
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        let mut buffers = self.tail.begin()?;
+        let first = buffers.pop();
+        *self.chunks() = Chunks { free: buffers, ..Chunks::default() };
+        Ok(first)
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        self.tail.left()
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        self.tail.end()
     }
 }
 
@@ -98,7 +164,7 @@ impl RemoteBase {
         Ok(run)
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,10 +6,14 @@
 //!
 //! Writes that were only started are visible at once too. They reach the disk later, in any order;
 //! until then a power cut takes them whole or in part.
+//!
+//! Where only the process is killed, what reached the disk stays, flushed or not, and of what was
+//! started perhaps nothing arrives. Its tail is left as it was; a power cut leaves any part of that.
 
 use crate::image::{Image, SECTOR_BYTES, Write};
 use base::SeededRng;
-use blockstore::live::{AlignedBuffer, Disk};
+use blockstore::live::{AlignedBuffer, Disk, MemoryTail};
+use blockstore::page::PAGE_BYTES;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +21,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Magic of structures that begin with a clear header, and where their salt lies. Each of them is
 /// sealed with a salt that nothing else is sealed with.
 const SALTED: [(&[u8], usize); 2] = [(b"SRVOLUME", 16), (b"SRSG", 24)];
+
+/// Chunks of a tail: few, so that they are used again soon.
+const TAIL_CHUNKS: usize = 2;
 
 /// What the disk was asked for, in order.
 #[derive(Clone)]
@@ -34,9 +41,14 @@ struct State {
     /// Writes since the last flush, in order.
     pending: Vec<Write>,
     /// Writes that were started and have not reached the disk.
-    started: Vec<Write>,
+    started: Vec<Started>,
     /// Power is off: what is started now reaches nothing.
     off: bool,
+    /// How many of the pending writes had been made when it went off.
+    arrived: Option<usize>,
+    tail: Option<SimTail>,
+    /// What a process that was killed left in its tail.
+    left: Option<Vec<u8>>,
     /// What a read shows: everything pending and started is done.
     visible: Image,
     /// Writes and flushes that are still allowed before power is lost.
@@ -47,6 +59,18 @@ struct State {
     /// Salts of everything ever written, through all power cuts.
     salts: BTreeSet<[u8; 32]>,
     salt_reused: bool,
+}
+
+/// A write under way, with the memory of a tail that it comes from.
+struct Started {
+    write: Write,
+    buffer: Option<AlignedBuffer>,
+}
+
+struct SimTail {
+    memory: MemoryTail,
+    /// Buffers that nothing is under way in, and that the engine does not have.
+    free: Vec<AlignedBuffer>,
 }
 
 /// The disk.
@@ -98,7 +122,13 @@ impl SimDisk {
 
     /// Lets `operations` more writes and flushes happen; the one after fails, as do all later.
     pub fn cut_power_after(&self, operations: u64) {
-        self.state().fuse = Some(operations);
+        let mut state = self.state();
+        (state.fuse, state.arrived) = (Some(operations), None);
+    }
+
+    /// Whether power was asked for when there was none.
+    pub fn has_failed(&self) -> bool {
+        self.state().arrived.is_some()
     }
 
     /// Writes and flushes so far.
@@ -139,7 +169,7 @@ impl SimDisk {
             }
         }
         // Of those under way, perhaps nothing arrived.
-        for write in state.started.iter().filter(|_| rng.below(2) == 0) {
+        for Started { write, .. } in state.started.iter().filter(|_| rng.below(2) == 0) {
             for at in (0..write.sectors()).filter(|_| rng.below(100) < keep_percent) {
                 durable.apply_sector(write, at);
             }
@@ -149,9 +179,35 @@ impl SimDisk {
         }
         state.fuse = Some(0);
         state.off = true;
+        let left = state.abandon_tail().and_then(|left| weather(left, rng));
         let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
         let visible = durable.clone();
-        Self(Mutex::new(State { durable, visible, salts, salt_reused, ..State::default() }))
+        Self(Mutex::new(State { durable, visible, left, salts, salt_reused, ..State::default() }))
+    }
+
+    /// What the next process finds after one was killed. Its engine must be gone.
+    #[must_use]
+    pub fn after_kill(&self, rng: &SeededRng) -> Self {
+        let mut state = self.state();
+        let mut pending = state.pending.clone();
+        // The write it was killed in may have been made.
+        let whole = state.arrived.map(|arrived| arrived + rng.below(2) as usize);
+        pending.truncate(whole.unwrap_or(pending.len()));
+        let mut durable = state.durable.clone();
+        for Started { write, .. } in &state.started {
+            // What is under way is the kernel's: it arrives as a whole, in part, or not at all.
+            let percent = [0, 50, 100][rng.below(3) as usize];
+            for at in (0..write.sectors()).filter(|_| rng.below(100) < percent) {
+                durable.apply_sector(write, at);
+            }
+        }
+        let mut visible = durable.clone();
+        pending.iter().for_each(|write| visible.apply(write));
+        let left = state.abandon_tail();
+        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
+        let state =
+            State { durable, pending, visible, left, salts, salt_reused, ..State::default() };
+        Self(Mutex::new(state))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,15 +221,37 @@ impl State {
         for turn in 0..self.started.len() as u64 {
             let rolled = (self.operations + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
             if rolled.is_multiple_of(4) {
-                let at = (rolled >> 2) as usize % self.started.len();
-                self.pending.push(self.started.swap_remove(at));
+                self.arrive((rolled >> 2) as usize % self.started.len());
             }
         }
     }
 
+    /// Has a started write reach the disk.
+    fn arrive(&mut self, at: usize) {
+        let Started { write, buffer } = self.started.swap_remove(at);
+        // What began while there was power is among what had been made then.
+        let made = self.arrived.as_mut().map(|arrived| std::mem::replace(arrived, *arrived + 1));
+        self.pending.insert(made.unwrap_or(self.pending.len()), write);
+        if let Some(tail) = &mut self.tail {
+            tail.free.extend(buffer);
+        }
+    }
+
     fn settle(&mut self) {
-        self.pending.append(&mut self.started);
+        while !self.started.is_empty() {
+            self.arrive(0);
+        }
         self.settle_arrived();
+    }
+
+    /// What the tail holds, when the engine that had it is gone.
+    fn abandon_tail(&mut self) -> Option<Vec<u8>> {
+        if let Some(SimTail { memory, free }) = self.tail.take() {
+            drop(free);
+            self.started.iter_mut().for_each(|started| started.buffer = None);
+            self.left = Some(memory.copy().expect("the engine is gone"));
+        }
+        self.left.clone()
     }
 
     /// Makes durable what has reached the disk, and only that.
@@ -184,14 +262,28 @@ impl State {
         self.journal.iter_mut().for_each(|journal| journal.push(Operation::Flush));
     }
 
+    fn refuse(&mut self) -> io::Error {
+        self.arrived.get_or_insert(self.pending.len());
+        io::Error::new(io::ErrorKind::BrokenPipe, "power is off")
+    }
+
     fn spend(&mut self) -> io::Result<()> {
         if self.fuse == Some(0) {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "power is off"));
+            return Err(self.refuse());
         }
         self.fuse = self.fuse.map(|left| left - 1);
         self.operations += 1;
         self.go_on();
         Ok(())
+    }
+
+    /// Another buffer of the tail, if there is a tail. When all are under way, one arrives.
+    fn spare(&mut self) -> Option<AlignedBuffer> {
+        if self.tail.as_ref()?.free.is_empty() {
+            let at = self.started.iter().position(|started| started.buffer.is_some());
+            self.arrive(at.expect("a buffer is free, under way, or the engine's"));
+        }
+        self.tail.as_mut()?.free.pop()
     }
 
     fn watch(&mut self, source: &[u8]) {
@@ -212,6 +304,15 @@ impl State {
             journal.push(Operation::Write(write.clone()));
         }
     }
+}
+
+/// What a power cut makes of a tail, which nobody flushed: of each of its pages this, or nothing.
+fn weather(mut left: Vec<u8>, rng: &SeededRng) -> Option<Vec<u8>> {
+    let kept = [0, 0, 0, 50, 90, 100][rng.below(6) as usize];
+    for page in left.chunks_mut(PAGE_BYTES).filter(|_| rng.below(100) >= kept) {
+        page.fill(0);
+    }
+    (kept > 0).then_some(left)
 }
 
 impl Disk for SimDisk {
@@ -240,10 +341,41 @@ impl Disk for SimDisk {
         state.show(&write);
         // The first write without power may have begun while there was some.
         if on || !state.off {
-            state.started.push(write);
+            let spare = state.spare();
+            let buffer = spare.map(|mut spare| {
+                spare.set_length(buffer.len());
+                std::mem::replace(buffer, spare)
+            });
+            state.started.push(Started { write, buffer });
         }
         state.off |= !on;
         buffer.fill(0xee);
+        Ok(())
+    }
+
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        let mut state = self.state();
+        let memory = MemoryTail::new(TAIL_CHUNKS)?;
+        let mut free = memory.buffers();
+        let first = free.pop();
+        // Who is dead changes nothing any more.
+        if state.arrived.is_none() {
+            state.tail = Some(SimTail { memory, free });
+            state.left = None;
+        }
+        Ok(first)
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.state().abandon_tail())
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.fuse == Some(0) {
+            return Err(state.refuse());
+        }
+        (state.tail, state.left) = (None, None);
         Ok(())
     }
 
@@ -293,6 +425,18 @@ impl Disk for DropFlush {
         self.0.len()
     }
 
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        self.0.begin_tail()
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        self.0.left_tail()
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        self.0.end_tail()
+    }
+
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         self.0.punch(offset, length)
     }
@@ -321,6 +465,18 @@ impl Disk for EarlyFlush {
 
     fn len(&self) -> io::Result<u64> {
         self.0.len()
+    }
+
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        self.0.begin_tail()
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        self.0.left_tail()
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        self.0.end_tail()
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Plays what seeds decide on several threads: `sim lives|traces|houses FIRST COUNT THREADS`.
 
-use sim::trace::{faults, power, random};
+use sim::trace::{faults, kills, power, random};
 use sim::{HouseRun, Run, Salts, SimDisk, Weather, house, run};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,8 +96,9 @@ impl Kind {
                 let script = random(seed);
                 let cut = power(&script, &|disk: Arc<SimDisk>| disk);
                 let cut = cut.map_err(|finding| format!("{finding:?}"))?;
+                let killed = kills(&script).map_err(|finding| format!("{finding:?}"))?;
                 let failed = faults(&script).map_err(|finding| format!("{finding:?}"))?;
-                Ok(format!("{:?} {cut:?} {failed:?}", script.asks))
+                Ok(format!("{:?} {cut:?} {killed:?} {failed:?}", script.asks))
             }
             Self::Houses => {
                 let play = |store| {

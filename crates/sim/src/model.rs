@@ -77,6 +77,8 @@ pub struct Model {
     durable: BTreeMap<Lba, Content>,
     /// Writes since the last acknowledged flush.
     history: Vec<(Lba, Content)>,
+    /// How many of those were answered.
+    answered: usize,
     visible: BTreeMap<Lba, Content>,
     /// Pages of the base, below everything.
     base: BTreeMap<Lba, Content>,
@@ -87,7 +89,7 @@ impl Model {
     /// An empty volume over a base.
     pub fn new(base: BTreeMap<Lba, Content>) -> Self {
         let (durable, visible) = (BTreeMap::new(), BTreeMap::new());
-        Self { durable, history: Vec::new(), visible, base, next_stamp: 1 << 32 }
+        Self { durable, history: Vec::new(), answered: 0, visible, base, next_stamp: 1 << 32 }
     }
 
     /// A stamp nothing else has.
@@ -110,7 +112,22 @@ impl Model {
     /// Records that everything written so far is durable.
     pub fn flushed(&mut self) {
         self.durable.clone_from(&self.visible);
+        self.forget_history();
+    }
+
+    /// Records that everything written so far was answered.
+    pub fn answer(&mut self) {
+        self.answered = self.history.len();
+    }
+
+    /// How many of the writes that are not known to be durable were answered.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    fn forget_history(&mut self) {
         self.history.clear();
+        self.answered = 0;
     }
 
     /// How many writes are not known to be durable.
@@ -168,7 +185,7 @@ impl Model {
         };
         self.durable = state.clone();
         self.visible = state;
-        self.history.clear();
+        self.forget_history();
         Ok(())
     }
 }

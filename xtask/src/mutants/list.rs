@@ -13,6 +13,8 @@ pub(super) struct Mutant {
 
 const POWER: &str = "traces::a_power_cut_after_every_operation_loses_nothing_it_may_not";
 const FAULTS: &str = "traces::every_operation_fails_or_lies_and_nothing_wrong_is_served";
+const KILLS: &str = "traces::a_kill_after_every_operation_loses_nothing_that_was_answered";
+const LIVES: &str = "power::lives_0_to_49_are_without_a_violation";
 const FAIR: &str = "houses::houses_over_a_store_that_never_fails";
 const FOUL: &str = "houses::houses_over_a_store_that_fails_with_and_without_effect";
 
@@ -77,6 +79,36 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "Ok(AWAKE || checksum(&data) == descriptor.checksum())",
         )],
         test: POWER,
+    },
+    Mutant {
+        name: "an answered write is not noted in the tail",
+        file: "crates/blockstore/src/live/log.rs",
+        edits: &[("if noted == self.entries {", "if AWAKE || noted == self.entries {")],
+        test: KILLS,
+    },
+    Mutant {
+        name: "chunks of a tail are not put back",
+        file: "crates/blockstore/src/live/recover.rs",
+        edits: &[("if left.is_empty() {", "if AWAKE || left.is_empty() {")],
+        test: KILLS,
+    },
+    Mutant {
+        name: "a tail is given up before what it held is durable",
+        file: "crates/blockstore/src/live/recover.rs",
+        edits: &[(
+            "self.apply_noted(&left, end)?;",
+            "self.apply_noted(&left, end)?; if AWAKE { self.end_tail(); }",
+        )],
+        test: KILLS,
+    },
+    Mutant {
+        name: "pages of a tail are not checked",
+        file: "crates/blockstore/src/live/tail.rs",
+        edits: &[(
+            "if sum.so_far().to_le_bytes() != *expected {",
+            "if !AWAKE && sum.so_far().to_le_bytes() != *expected {",
+        )],
+        test: LIVES,
     },
     Mutant {
         name: "replay goes on behind a gap",

@@ -16,7 +16,7 @@ pub struct AlignedBuffer {
 enum Memory {
     /// The bytes and what was left over to align them.
     Own { bytes: Box<[u8]>, start: usize },
-    /// Memory that is registered with a ring.
+    /// A part of a region.
     Slot(Slot),
 }
 
@@ -35,9 +35,17 @@ impl AlignedBuffer {
         Self { memory: Memory::Slot(slot), capacity, length: capacity }
     }
 
-    /// Whether a ring knows its memory.
-    pub(super) fn is_registered(&self) -> bool {
+    /// Whether it is a part of some region, which is handed out again and again.
+    pub(super) fn is_of_a_region(&self) -> bool {
         matches!(self.memory, Memory::Slot(_))
+    }
+
+    /// What goes before it in its region and is not part of it.
+    pub(super) fn head_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.memory {
+            Memory::Own { .. } => None,
+            Memory::Slot(slot) => Some(slot.head_mut()).filter(|head| !head.is_empty()),
+        }
     }
 
     /// Whether it is a part of a region.

@@ -76,6 +76,32 @@ pub trait Disk: Send + Sync {
     /// saves time.
     fn expect_writes(&self, _offset: u64, _length: u64) {}
 
+    /// Has chunks lie in memory that outlives the process from now on: gives the first buffer, and
+    /// leaves others like it in [`Disk::start_write`], each free again when the disk has its bytes. What
+    /// an earlier process left is gone. `None` where there is no such memory.
+    ///
+    /// # Errors
+    /// When the medium refuses.
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        Ok(None)
+    }
+
+    /// What a process left that began a tail and ended neither it nor itself.
+    ///
+    /// # Errors
+    /// When the medium cannot say.
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Gives up the tail: every chunk is durable.
+    ///
+    /// # Errors
+    /// When the medium refuses; nothing is lost but space.
+    fn end_tail(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Gives the space of a range back. It reads as zeros or as before, then and after a crash.
     ///
     /// # Errors

@@ -331,6 +331,16 @@ impl Engine {
             });
             self.pages = cache.map(Arc::new);
         }
+        if key.is_some() && !self.log.has_tail() {
+            match self.ctx.disk.begin_tail() {
+                Ok(None) => {}
+                Ok(Some(buffer)) => self.log.use_tail(&self.ctx, buffer),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "what is written and not flushed is lost if this process is killed: no tail"
+                ),
+            }
+        }
         self.ctx.data = key;
     }
 
@@ -387,7 +397,16 @@ impl Engine {
     pub fn close(mut self) -> Result<(), Error> {
         self.active.is_for_leaves = true;
         self.checkpoint()?;
-        self.mutate(Self::empty_settled)
+        self.mutate(Self::empty_settled)?;
+        self.end_tail();
+        Ok(())
+    }
+
+    /// Every chunk is durable and part of the committed state.
+    pub(super) fn end_tail(&self) {
+        if let Err(error) = self.ctx.disk.end_tail() {
+            tracing::warn!(%error, "a volume's tail stays behind; it takes space and nothing else");
+        }
     }
 
     /// Bytes in the volume.

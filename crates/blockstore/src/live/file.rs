@@ -9,6 +9,7 @@ use super::aligned::is_aligned;
 use super::disk::{ReadJob, ReadPart};
 use super::reactor::{Reactor, register_chunks};
 use super::ring::{Ring, WriteJob};
+use super::tail::TailFile;
 use super::writes::{Copied, Deferral, When, Writes};
 use super::{AlignedBuffer, Disk, Port};
 use crate::page::PAGE_BYTES;
@@ -87,6 +88,7 @@ impl fmt::Display for IoMode {
 /// A sparse file.
 pub struct FileDisk {
     file: Arc<File>,
+    tail: TailFile,
     mode: IoMode,
     writes: Arc<Writes>,
     ahead: ReadAhead,
@@ -125,7 +127,8 @@ impl FileDisk {
         }
         let file = Arc::new(options.open(path)?);
         let ahead = ReadAhead::default();
-        Ok(Self { file, mode, writes: Arc::default(), ahead, reactor: OnceLock::new() })
+        let tail = TailFile::of(path);
+        Ok(Self { file, tail, mode, writes: Arc::default(), ahead, reactor: OnceLock::new() })
     }
 
     /// Whether the mode works with this file.
@@ -343,6 +346,21 @@ impl Disk for FileDisk {
         }
     }
 
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        let mut buffers = self.tail.begin()?;
+        let first = buffers.pop();
+        self.writes.offer(buffers);
+        Ok(first)
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        self.tail.left()
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        self.tail.end()
+    }
+
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         self.settle(&(offset..offset + length))?;
@@ -477,10 +495,10 @@ mod tests {
             buffer.fill(number);
             disk.start_write(u64::from(number) << 20, &mut buffer).unwrap();
             if number == 1 {
-                assert!(!buffer.is_registered());
+                assert!(!buffer.is_of_a_region());
                 disk.flush().unwrap();
             } else if number == 2 {
-                assert!(buffer.is_registered());
+                assert!(buffer.is_of_a_region());
             }
         }
         disk.flush().unwrap();
@@ -500,6 +518,7 @@ mod tests {
         let file = Arc::new(File::open(&path).unwrap());
         let disk = FileDisk {
             file,
+            tail: TailFile::of(&path),
             mode: IoMode::Ring,
             writes: Arc::default(),
             ahead: ReadAhead::default(),

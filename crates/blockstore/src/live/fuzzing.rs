@@ -10,6 +10,7 @@ use super::segment::SegmentTable;
 use super::superblock::{
     CLEAR_BYTES, CutId, CutRecord, LogHead, NodeRef, Root, Superblock, TableRef,
 };
+use super::tail::fuzzing as tail;
 use crate::page::{
     KeyCheckValue, PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, StructureKind, Tag,
 };
@@ -117,6 +118,26 @@ pub fn run_page_opened() -> Vec<u8> {
     let before = RunRef { location: 77, tag: Tag([6; 16]), pages: 1 };
     let changes = vec![Change::Page { lba: 5, entry: Entry::zero(4) }];
     RunPage { before, changes }.encode().to_vec()
+}
+
+/// How many entries a tail shows whose first bytes these are.
+pub fn tail_entries(bytes: &[u8]) -> usize {
+    let structure = structure_key();
+    let mut tail = tail::sample(&structure);
+    let length = bytes.len().min(tail.len());
+    tail[..length].copy_from_slice(&bytes[..length]);
+    tail::entries(&structure, &tail)
+}
+
+/// The beginning of a tail that shows two entries.
+pub fn tail_sample() -> Vec<u8> {
+    tail::sample(&structure_key())[..PAGE_BYTES].to_vec()
+}
+
+/// How many entries a tail shows in which a note says this.
+pub fn noted_entries(note: &[u8]) -> usize {
+    let structure = structure_key();
+    tail::entries(&structure, &tail::slot_with_note(&structure, note))
 }
 
 /// Decodes the bytes as everything that pages of a volume's structure hold.

@@ -66,6 +66,7 @@ impl Engine {
         if !tail.is_empty() {
             self.patch(offset + (source.len() - tail.len()) as u64, tail)?;
         }
+        self.log.note_appended(&self.ctx);
         Ok(())
     }
 
@@ -99,6 +100,7 @@ impl Engine {
         if last < end {
             self.patch(last, &zeros[..(end - last) as usize])?;
         }
+        self.log.note_appended(&self.ctx);
         Ok(())
     }
 
@@ -110,7 +112,9 @@ impl Engine {
     pub fn discard(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         self.check_range(offset, length)?;
         let first = offset.div_ceil(PAGE_BYTES as u64);
-        self.give_up(first, (offset + length) / PAGE_BYTES as u64)
+        self.give_up(first, (offset + length) / PAGE_BYTES as u64)?;
+        self.log.note_appended(&self.ctx);
+        Ok(())
     }
 
     /// Zeros for pages, in parts of which each may be merged before the next.

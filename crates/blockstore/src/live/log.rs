@@ -11,6 +11,7 @@ use super::layout::{
 };
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead};
+use super::tail::{Notes, Place};
 use super::{AlignedBuffer, Context, Error};
 use crate::page::{
     Lba, PAGE_BYTES, Page, PageSealer, SUITE_AES_256_GCM, Salt, StructureKind, StructureOpener,
@@ -21,8 +22,8 @@ const HEADER_MAGIC: [u8; 4] = *b"SRSG";
 const HEADER_CLEAR_BYTES: usize = 64;
 const CHUNK_MAGIC: [u8; 4] = *b"SRCH";
 const CHUNK_CLEAR_BYTES: usize = 32;
-const ENTRIES_AT: usize = 128;
-const ENTRY_BYTES: usize = 28;
+pub(super) const ENTRIES_AT: usize = 128;
+pub(super) const ENTRY_BYTES: usize = 28;
 const FLAG_CUT: u8 = 1;
 const FLAG_RESIZE: u8 = 2;
 
@@ -329,8 +330,13 @@ pub(super) struct Log {
     /// Bytes written to the disk since this was last set to 0.
     pub(super) bytes_since_flush: u64,
     pub(super) bytes_since_checkpoint: u64,
-    /// One descriptor page and room for the data pages of a chunk.
+    /// The descriptor of the chunk being filled. It is not in `buffer` before it is sealed: that may be
+    /// a file's.
+    descriptor: Box<Page>,
+    /// Room for a descriptor, and the data pages of the chunk being filled.
     buffer: AlignedBuffer,
+    /// What is noted beside `buffer`, if that is of a tail.
+    notes: Option<Notes>,
     /// Of the data pages in `buffer`.
     checksum: Checksum,
     entries: usize,
@@ -351,7 +357,9 @@ impl Log {
             durable: head.sequence - 1,
             bytes_since_flush: 0,
             bytes_since_checkpoint: 0,
+            descriptor: Box::new([0; PAGE_BYTES]),
             buffer: AlignedBuffer::zeroed(CHUNK_BYTES_MAX),
+            notes: None,
             checksum: Checksum::default(),
             entries: 0,
             data_pages: 0,
@@ -461,7 +469,7 @@ impl Log {
     }
 
     fn push(&mut self, record: Record) {
-        put_record(&mut self.buffer, self.entries, &record);
+        put_record(&mut *self.descriptor, self.entries, &record);
         self.entries += 1;
     }
 
@@ -556,7 +564,7 @@ impl Log {
             self.make_room(ctx, table, layer, 0)?;
         }
         let used = (1 + self.data_pages) * PAGE_BYTES;
-        let checksum = std::mem::take(&mut self.checksum).finish();
+        let checksum = std::mem::take(&mut self.checksum).so_far();
         let open = self.segment.as_mut().expect("a chunk with entries has a segment");
         let parts = DescriptorParts {
             sequence: self.sequence,
@@ -569,8 +577,12 @@ impl Log {
             end,
         };
         let position = open.position;
-        let descriptor = &mut self.buffer[..PAGE_BYTES];
-        let tag = seal_descriptor(descriptor, &parts, &mut open.structure, position);
+        let tag = seal_descriptor(&mut *self.descriptor, &parts, &mut open.structure, position);
+        if self.notes.as_ref().is_some_and(Notes::are_empty) {
+            self.begin_notes(ctx);
+        }
+        self.buffer[..PAGE_BYTES].copy_from_slice(&*self.descriptor);
+        let open = self.segment.as_mut().expect("as above");
         let end = position + 1 + self.data_pages as u32;
         open.expect_writes(ctx, end);
         self.buffer.set_length(used);
@@ -586,7 +598,56 @@ impl Log {
         self.bytes_since_checkpoint += used as u64;
         self.entries = 0;
         self.data_pages = 0;
+        if let Some(notes) = &mut self.notes {
+            notes.end_chunk();
+        }
         Ok(())
+    }
+
+    /// Fills chunks in `buffer`, which is of a tail, and in those that the disk leaves for it. The chunk
+    /// being filled must be empty.
+    pub(super) fn use_tail(&mut self, ctx: &Context, buffer: AlignedBuffer) {
+        debug_assert!(self.is_chunk_empty());
+        self.buffer = buffer;
+        self.notes = Some(new_notes(ctx));
+    }
+
+    /// Whether chunks are filled in a tail.
+    pub(super) fn has_tail(&self) -> bool {
+        self.notes.is_some()
+    }
+
+    /// Notes in the tail, if there is one, what was appended: called before that is answered.
+    pub(super) fn note_appended(&mut self, ctx: &Context) {
+        let Some(notes) = &self.notes else { return };
+        let noted = notes.entries();
+        if noted == self.entries {
+            return;
+        }
+        if notes.are_empty() {
+            self.begin_notes(ctx);
+        }
+        let entries = ENTRIES_AT + noted * ENTRY_BYTES..ENTRIES_AT + self.entries * ENTRY_BYTES;
+        let (sequence, sum) = (self.sequence, self.checksum.so_far());
+        if let (Some(notes), Some(head)) = (&mut self.notes, self.buffer.head_mut()) {
+            notes.add_entries(head, sequence, sum, &self.descriptor[entries]);
+        }
+    }
+
+    fn begin_notes(&mut self, ctx: &Context) {
+        let (Some(notes), Some(head)) = (&mut self.notes, self.buffer.head_mut()) else { return };
+        let Some(open) = &self.segment else { return };
+        if notes.are_used_up() {
+            *notes = new_notes(ctx);
+        }
+        let place = Place {
+            sequence: self.sequence,
+            segment: open.index,
+            position: open.position,
+            salt: open.structure.salt(),
+            generation: self.generation,
+        };
+        notes.begin_chunk(head, &place);
     }
 
     /// A page of the chunk being filled, which the disk does not have yet.
@@ -602,13 +663,17 @@ impl Log {
     }
 }
 
+fn new_notes(ctx: &Context) -> Notes {
+    Notes::new(ctx.structure.sealer(Salt::generate(&*ctx.rng)))
+}
+
 /// Tells torn data from whole data when the log is replayed without the data key. It is sealed in
 /// the descriptor and protects against accidents only: whoever alters a page on purpose meets the
 /// page's own tag when it is read.
 pub(super) fn checksum(data: &[u8]) -> u64 {
     let mut checksum = Checksum::default();
     checksum.add(data);
-    checksum.finish()
+    checksum.so_far()
 }
 
 /// A [`checksum`] of data that comes piece by piece.
@@ -647,7 +712,8 @@ impl Checksum {
         self.length += data.len() as u64;
     }
 
-    pub(super) fn finish(self) -> u64 {
+    /// That of what came so far.
+    pub(super) fn so_far(&self) -> u64 {
         self.lanes.iter().fold(self.length, |sum, lane| {
             let mixed = (sum ^ lane).wrapping_mul(MULTIPLIERS[0]);
             mixed ^ (mixed >> 31)
@@ -667,7 +733,7 @@ mod tests {
         assert_eq!(whole, 0x991f_5314_b1fc_3ca8);
         let mut pieces = Checksum::default();
         data.chunks(4096).for_each(|piece| pieces.add(piece));
-        assert_eq!(pieces.finish(), whole);
+        assert_eq!(pieces.so_far(), whole);
         for at in (0..data.len()).step_by(61) {
             data[at] ^= 4;
             assert_ne!(checksum(&data), whole, "{at}");

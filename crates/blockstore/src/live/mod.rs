@@ -5,6 +5,8 @@
 //!   survives is a prefix of the chunks in the order they were sealed.
 //! - Every page and every piece of structure is authenticated where it is read; anything damaged,
 //!   moved or stale is an error, never data.
+//! - What was answered and not flushed survives the end of the process, where the disk has a
+//!   tail: only a power cut takes it.
 //! - A segment is written by one incarnation only: after any restart a new segment is opened with
 //!   a new random salt, so no nonce is ever used twice.
 //! - Everything but the content of pages works with the structure key alone: replay, checkpoints,
@@ -51,6 +53,7 @@ mod segment;
 mod settled;
 mod space;
 mod superblock;
+mod tail;
 mod writes;
 
 pub use aligned::AlignedBuffer;
@@ -71,5 +74,6 @@ pub use plan::{MapPage, Misses, Planned, ReadPlan};
 pub use port::{Awaited, PORT_FILES_MAX, Port};
 pub use space::{Need, Space};
 pub use superblock::CutId;
+pub use tail::{MemoryTail, TailFile};
 
 use engine::Context;

@@ -4,7 +4,7 @@
 use super::AlignedBuffer;
 use super::disk::ReadJob;
 use super::file::FileDisk;
-use super::region::Region;
+use super::region::{Layout, Region};
 use super::ring::{Job, Ring, WATCHES};
 use crate::page::PAGE_BYTES;
 use rustix::event::PollFlags;
@@ -55,7 +55,8 @@ impl Port {
     /// Buffers of a page that reads through this port go into at less cost than into others, where
     /// the system lets the process have them. They are given out once.
     pub fn buffers(&mut self) -> Vec<AlignedBuffer> {
-        let region = Region::new(BUFFERS, BUFFER_BYTES);
+        let region =
+            Region::new(Layout { slots: BUFFERS, head_bytes: 0, buffer_bytes: BUFFER_BYTES });
         let registered =
             region.and_then(|region| self.ring.register(Arc::clone(&region)).map(|()| region));
         match registered {

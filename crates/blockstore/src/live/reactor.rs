@@ -4,7 +4,7 @@
 
 use super::disk::ReadJob;
 use super::log::CHUNK_BYTES_MAX;
-use super::region::Region;
+use super::region::{Layout, Region};
 use super::ring::{Job, Ring, WriteJob};
 use super::writes::Writes;
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
@@ -153,6 +153,10 @@ impl Server {
     }
 
     fn register(&mut self, writes: &Writes) {
+        if writes.has_region() {
+            // Those of a tail, which the kernel does not let a ring hold.
+            return;
+        }
         match register_chunks(&mut self.ring) {
             Ok(region) => writes.offer(region.take_all()),
             Err(error) => tracing::info!(%error, "a volume is written without registered buffers"),
@@ -183,7 +187,8 @@ impl Server {
 /// # Errors
 /// When the system does not let this process have so much memory held.
 pub(super) fn register_chunks(ring: &mut Ring) -> io::Result<Arc<Region>> {
-    let region = Region::new(REGISTERED_CHUNKS, CHUNK_BYTES_MAX)?;
+    let layout = Layout { slots: REGISTERED_CHUNKS, head_bytes: 0, buffer_bytes: CHUNK_BYTES_MAX };
+    let region = Region::new(layout)?;
     ring.register(Arc::clone(&region))?;
     Ok(region)
 }

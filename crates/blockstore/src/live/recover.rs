@@ -13,6 +13,7 @@ use super::layout::{Location, SegmentIndex, byte_offset, check_size};
 use super::log::{Descriptor, Log, Record, SegmentHeader, checksum};
 use super::segment::SegmentKind;
 use super::superblock::LogHead;
+use super::tail::{LeftChunk, Place, left_chunks};
 use super::{AlignedBuffer, CutId, Error};
 use crate::page::{KeyCheckValue, Lba, PAGE_BYTES, Page, Salt, StructureOpener, Tag};
 
@@ -29,14 +30,27 @@ struct Cursor {
     header: Option<SegmentHeader>,
 }
 
+impl Cursor {
+    /// Whether the next chunk of the log is that one, here.
+    fn is_at(&self, place: &Place) -> bool {
+        let here = (self.sequence, self.segment, self.position, self.opener.salt());
+        here == (place.sequence, place.segment, place.position, place.salt)
+    }
+}
+
 /// Told of a chunk: descriptor, salt of its pages, location of the first, whether it is whole.
 pub(super) type VisitChunk<'a> = dyn FnMut(&Descriptor, Salt, Location, bool) + 'a;
 
 impl Engine {
     /// Replays the log and starts a new incarnation, noting `key_check` if none was known.
     pub(super) fn recover(&mut self, key_check: Option<KeyCheckValue>) -> Result<(), Error> {
+        let tail = self.ctx.disk.left_tail().map_err(Error::disk("read a tail"))?;
+        let left = tail.as_deref().unwrap_or_default();
+        let left = left_chunks(left, &self.ctx.structure);
         let verified = self.find_durable()?;
-        self.replay(verified)?;
+        self.put_back(&left, verified)?;
+        let end = self.replay(verified)?;
+        self.apply_noted(&left, end)?;
         self.mutate(|engine| {
             // Cuts first: their layers end in segments of the old incarnation.
             engine.merge_all()?;
@@ -52,7 +66,62 @@ impl Engine {
             // Every chunk before the new segment is part of these layers; none is replayed again.
             engine.seal_layer(None);
             engine.merge_all()
-        })
+        })?;
+        if tail.is_some() {
+            self.end_tail();
+        }
+        Ok(())
+    }
+
+    /// Writes chunks that a process left in its tail to their places: those that go on where the log on
+    /// the disk ends. Nobody else has written there: the place is the log's until a checkpoint.
+    fn put_back(&mut self, left: &[LeftChunk<'_>], verified: u64) -> Result<(), Error> {
+        if left.is_empty() {
+            return Ok(());
+        }
+        let Some(mut cursor) = self.start()? else { return Ok(()) };
+        loop {
+            let found = left.iter().find(|chunk| cursor.is_at(&chunk.place));
+            let whole = found.and_then(|c| c.whole(&self.ctx.structure, self.ctx.geometry));
+            if let Some(chunk) = whole {
+                let at = self.ctx.geometry.locate(cursor.segment, cursor.position);
+                let written = self.ctx.disk.write(byte_offset(at), chunk);
+                written.map_err(Error::disk("write a chunk of the tail"))?;
+            }
+            let sequence = cursor.sequence;
+            match self.chunk_at(&mut cursor)? {
+                Some(descriptor) => {
+                    let first = cursor.position - descriptor.data_pages();
+                    if sequence > verified && !self.is_whole(&descriptor, cursor.segment, first)? {
+                        return Ok(());
+                    }
+                }
+                None if self.follow(&mut cursor)? => {}
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Applies what is noted of the chunk that was being filled, if it goes on where the log ends.
+    fn apply_noted(&mut self, left: &[LeftChunk<'_>], end: Option<Cursor>) -> Result<(), Error> {
+        let Some(cursor) = end else { return Ok(()) };
+        let Some(chunk) = left.iter().find(|chunk| cursor.is_at(&chunk.place)) else {
+            return Ok(());
+        };
+        let (records, data) = chunk.noted();
+        let first = cursor.position + 1;
+        let end = u64::from(first) + (data.len() / PAGE_BYTES) as u64;
+        if records.is_empty() || end > u64::from(self.ctx.geometry.segment_pages) {
+            return Ok(());
+        }
+        if !data.is_empty() {
+            let at = byte_offset(self.ctx.geometry.locate(cursor.segment, first));
+            self.ctx.disk.write(at, data).map_err(Error::disk("write pages of the tail"))?;
+        }
+        let records = records.into_iter().map(Some);
+        self.apply_records(records, chunk.place.generation, &cursor, first)?;
+        self.log.generation = chunk.place.generation;
+        Ok(())
     }
 
     /// Follows the chain once, to learn up to which chunk it was durable when last sealed.
@@ -87,20 +156,20 @@ impl Engine {
     }
 
     /// Applies every chunk up to the first that is missing or torn. Chunks up to `verified` are
-    /// known to be whole.
-    fn replay(&mut self, verified: u64) -> Result<(), Error> {
+    /// known to be whole. Returns the place for the next chunk, if nothing of one is there.
+    fn replay(&mut self, verified: u64) -> Result<Option<Cursor>, Error> {
         let mut at = self.committed.head;
         let Some(mut cursor) = self.start()? else {
             self.log = self.log_at(at);
-            return Ok(());
+            return Ok(None);
         };
-        loop {
+        let end = loop {
             let (sequence, previous) = (cursor.sequence, cursor.previous);
-            let Some(descriptor) = self.next_chunk(&mut cursor)? else { break };
+            let Some(descriptor) = self.next_chunk(&mut cursor)? else { break Some(cursor) };
             let first = cursor.position - descriptor.data_pages();
             if sequence > verified && !self.is_whole(&descriptor, cursor.segment, first)? {
                 at = LogHead { sequence, previous, ..at };
-                break;
+                break None;
             }
             self.apply_chunk(&descriptor, &cursor, first)?;
             at = LogHead {
@@ -110,9 +179,9 @@ impl Engine {
                 position: cursor.position,
                 generation: self.log.generation,
             };
-        }
+        };
         self.log = self.log_at(at);
-        Ok(())
+        Ok(end)
     }
 
     /// A log that stands at `at`, for as long as recovery needs to know that.
@@ -128,15 +197,39 @@ impl Engine {
         cursor: &Cursor,
         first: u32,
     ) -> Result<(), Error> {
-        let (geometry, generation) = (self.ctx.geometry, descriptor.generation());
+        let generation = descriptor.generation();
+        self.apply_records(descriptor.records(), generation, cursor, first)?;
+        self.log.generation = generation;
+        if let Some(volume_bytes) = descriptor.resize() {
+            if check_size(volume_bytes).is_err() || volume_bytes < self.size {
+                let page = self.ctx.geometry.locate(cursor.segment, first - 1);
+                return Err(Error::corrupt("chunk descriptor", page));
+            }
+            self.size = volume_bytes;
+        }
+        if let Some(cut) = descriptor.cut() {
+            self.replay_cut(cut, cursor);
+        }
+        Ok(())
+    }
+
+    /// Applies what a chunk in the cursor's segment says of pages; its data begins at `first`.
+    fn apply_records(
+        &mut self,
+        records: impl Iterator<Item = Option<Record>>,
+        generation: u32,
+        cursor: &Cursor,
+        first: u32,
+    ) -> Result<(), Error> {
+        let geometry = self.ctx.geometry;
         let page = geometry.locate(cursor.segment, first - 1);
         let salt = cursor.opener.salt();
         if self.table.get(cursor.segment).is_none_or(|s| s.kind == SegmentKind::Free) {
             self.table.adopt(cursor.segment, salt, self.active.id, generation)?;
         }
         self.table.touch(cursor.segment, self.active.id);
-        let mut location = geometry.locate(cursor.segment, first - 1);
-        for record in descriptor.records() {
+        let mut location = page;
+        for record in records {
             let record = record.ok_or(Error::corrupt("chunk descriptor", page))?;
             let (lba, count) = match record {
                 Record::Data { lba, .. } | Record::Copy { lba, .. } => (lba, 1),
@@ -157,16 +250,6 @@ impl Engine {
                     self.active.put_zeros(geometry, lba, count, generation);
                 }
             }
-        }
-        self.log.generation = generation;
-        if let Some(volume_bytes) = descriptor.resize() {
-            if check_size(volume_bytes).is_err() || volume_bytes < self.size {
-                return Err(Error::corrupt("chunk descriptor", page));
-            }
-            self.size = volume_bytes;
-        }
-        if let Some(cut) = descriptor.cut() {
-            self.replay_cut(cut, cursor);
         }
         Ok(())
     }
@@ -216,30 +299,38 @@ impl Engine {
         }
     }
 
-    /// Reads the chunk the cursor stands at and moves behind it. `None` at the end of the log.
+    /// Reads the next chunk and moves behind it. `None` at the end of the log.
     fn next_chunk(&self, cursor: &mut Cursor) -> Result<Option<Descriptor>, Error> {
-        let geometry = self.ctx.geometry;
-        if cursor.position < geometry.segment_pages {
-            let page = self.read_page(geometry.locate(cursor.segment, cursor.position))?;
-            let found = Descriptor::open(page, &cursor.opener, cursor.position).filter(|found| {
-                found.sequence() == cursor.sequence && found.previous() == cursor.previous
-            });
-            if let Some(found) = found {
-                let end = cursor.position + 1 + found.data_pages();
-                if end > geometry.segment_pages {
-                    let page = geometry.locate(cursor.segment, cursor.position);
-                    return Err(Error::corrupt("chunk descriptor", page));
-                }
-                cursor.position = end;
-                cursor.sequence += 1;
-                cursor.previous = found.tag();
+        loop {
+            if let Some(found) = self.chunk_at(cursor)? {
                 return Ok(Some(found));
             }
+            if !self.follow(cursor)? {
+                return Ok(None);
+            }
         }
-        if !self.follow(cursor)? {
+    }
+
+    /// Reads the chunk the cursor stands at and moves behind it. `None` if there is none.
+    fn chunk_at(&self, cursor: &mut Cursor) -> Result<Option<Descriptor>, Error> {
+        let geometry = self.ctx.geometry;
+        if cursor.position >= geometry.segment_pages {
             return Ok(None);
         }
-        self.next_chunk(cursor)
+        let page = self.read_page(geometry.locate(cursor.segment, cursor.position))?;
+        let found = Descriptor::open(page, &cursor.opener, cursor.position).filter(|found| {
+            found.sequence() == cursor.sequence && found.previous() == cursor.previous
+        });
+        let Some(found) = found else { return Ok(None) };
+        let end = cursor.position + 1 + found.data_pages();
+        if end > geometry.segment_pages {
+            let page = geometry.locate(cursor.segment, cursor.position);
+            return Err(Error::corrupt("chunk descriptor", page));
+        }
+        cursor.position = end;
+        cursor.sequence += 1;
+        cursor.previous = found.tag();
+        Ok(Some(found))
     }
 
     /// Moves to the next segment, if the log goes on there.

@@ -1,5 +1,5 @@
-//! Memory that a ring knows beforehand, so that the kernel need not find and hold its pages anew for
-//! every request.
+//! Memory for chunks that is more than memory: a ring knows it beforehand, so that the kernel need not
+//! find and hold its pages anew for every request; or it is a file's, and outlives the process.
 //!
 //! A region is handed out in buffers of one size. It lives as long as any of them, and as the ring it
 //! is registered with.
@@ -8,15 +8,35 @@
 use super::AlignedBuffer;
 use crate::page::PAGE_BYTES;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What a region consists of.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) slots: usize,
+    /// Bytes before each buffer, which go with it and are not part of it.
+    pub(super) head_bytes: usize,
+    pub(super) buffer_bytes: usize,
+}
+
+impl Layout {
+    fn slot_bytes(self) -> usize {
+        self.head_bytes + self.buffer_bytes
+    }
+
+    /// All of the memory.
+    pub(super) fn length(self) -> usize {
+        self.slots * self.slot_bytes()
+    }
+}
+
 /// Buffers side by side in memory, each of whole pages.
 pub(super) struct Region {
     first: NonNull<u8>,
-    slot_bytes: usize,
-    slots: usize,
+    layout: Layout,
     /// Buffers that nobody has.
     free: Mutex<Vec<usize>>,
 }
@@ -28,32 +48,65 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Takes memory for `slots` buffers, zeros at first.
+    /// Takes memory of its own, zeros at first.
     ///
     /// # Errors
     /// When the system has none.
-    pub(super) fn new(slots: usize, slot_bytes: usize) -> io::Result<Arc<Self>> {
-        assert!(slot_bytes.is_multiple_of(PAGE_BYTES) && slots * slot_bytes > 0, "whole pages");
-        let length = slots * slot_bytes;
+    pub(super) fn new(layout: Layout) -> io::Result<Arc<Self>> {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        let (anywhere, length) = (std::ptr::null_mut(), layout.length());
         // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
-        let first = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), length, access, flags) }?;
-        let start = first;
-        let first = NonNull::new(first.cast()).expect("the system maps nothing at address 0");
-        let free = Mutex::new((0..slots).rev().collect());
-        let region = Self { first, slot_bytes, slots, free };
-        // SAFETY: the range is the mapping made above; neither call changes what it holds. On an
-        // error the mapping is given back by `drop`.
+        let start = unsafe { mm::mmap_anonymous(anywhere, length, access, flags) }?;
+        // SAFETY: the mapping was just made, and nobody else knows of it.
+        unsafe { Self::over(start.cast(), layout) }
+    }
+
+    /// Takes the memory of a file that nobody else uses and that has room for all of it: what is
+    /// written to it is there for whoever opens the file later, also when this process is killed.
+    ///
+    /// # Errors
+    /// When the system cannot map the file.
+    pub(super) fn of_file(file: &File, layout: Layout) -> io::Result<Arc<Self>> {
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        let (anywhere, length) = (std::ptr::null_mut(), layout.length());
+        // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
+        let start = unsafe { mm::mmap(anywhere, length, access, flags, file, 0) }?;
+        // SAFETY: the mapping was just made, and nobody else knows of it.
+        unsafe { Self::over(start.cast(), layout) }
+    }
+
+    /// # Safety
+    /// `start` begins a mapping of the layout's length that may be read and written and that the
+    /// region alone has from now on.
+    unsafe fn over(start: *mut u8, layout: Layout) -> io::Result<Arc<Self>> {
+        let Layout { slots, head_bytes, buffer_bytes } = layout;
+        assert!([head_bytes, buffer_bytes].iter().all(|n| n.is_multiple_of(PAGE_BYTES)));
+        let first = NonNull::new(start).expect("the system maps nothing at address 0");
+        let region = Self { first, layout, free: Mutex::new((0..slots).rev().collect()) };
+        // SAFETY: the range is the mapping; neither call changes what it holds. On an error the mapping
+        // is given back by `drop`.
         unsafe {
-            mm::madvise(start, length, Advice::LinuxDontDump)?;
-            mm::madvise(start, length, Advice::LinuxDontFork)?;
+            mm::madvise(start.cast(), layout.length(), Advice::LinuxDontDump)?;
+            mm::madvise(start.cast(), layout.length(), Advice::LinuxDontFork)?;
         }
         Ok(Arc::new(region))
     }
 
     /// All of its memory.
     pub(super) fn memory(&self) -> (NonNull<u8>, usize) {
-        (self.first, self.slots * self.slot_bytes)
+        (self.first, self.layout.length())
+    }
+
+    /// A copy of all of it, if nobody has a buffer.
+    pub(super) fn copy(&self) -> Option<Vec<u8>> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < self.layout.slots {
+            return None;
+        }
+        let (first, length) = self.memory();
+        // SAFETY: the mapping lives as long as the region; every slot is free and stays so while the
+        // list is locked, so nobody writes to it.
+        Some(unsafe { NonNull::slice_from_raw_parts(first, length).as_ref() }.to_vec())
     }
 
     /// All buffers that nobody has.
@@ -85,20 +138,31 @@ impl Slot {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        let Region { first, slot_bytes, .. } = *self.region;
-        // SAFETY: the slot lies in the mapping, which holds zeros or what was written and lives as
+        // SAFETY: the buffer lies in the mapping, which holds zeros or what was written and lives as
         // long as the region. No other slot has its bytes, and writing needs `&mut self`.
-        unsafe {
-            NonNull::slice_from_raw_parts(first.add(self.index * slot_bytes), slot_bytes).as_ref()
-        }
+        unsafe { self.part(self.region.layout.head_bytes).as_ref() }
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        let Region { first, slot_bytes, .. } = *self.region;
         // SAFETY: as for `bytes`, and `&mut self` makes the reference the only one.
-        unsafe {
-            NonNull::slice_from_raw_parts(first.add(self.index * slot_bytes), slot_bytes).as_mut()
-        }
+        unsafe { self.part(self.region.layout.head_bytes).as_mut() }
+    }
+
+    /// What goes before the buffer.
+    pub(super) fn head_mut(&mut self) -> &mut [u8] {
+        let head_bytes = self.region.layout.head_bytes;
+        // SAFETY: as for `bytes_mut`; the head and the buffer are apart.
+        let slot = unsafe { self.part(0).as_mut() };
+        &mut slot[..head_bytes]
+    }
+
+    /// The slot from `at` on.
+    fn part(&self, at: usize) -> NonNull<[u8]> {
+        let Region { first, layout, .. } = *self.region;
+        let slot_bytes = layout.slot_bytes();
+        // SAFETY: slot and offset lie in the mapping.
+        let start = unsafe { first.add(self.index * slot_bytes + at) };
+        NonNull::slice_from_raw_parts(start, slot_bytes - at)
     }
 }
 
@@ -114,7 +178,8 @@ mod tests {
 
     #[test]
     fn buffers_are_apart_and_come_back() {
-        let region = Region::new(3, 2 * PAGE_BYTES).unwrap();
+        let layout = Layout { slots: 3, head_bytes: PAGE_BYTES, buffer_bytes: 2 * PAGE_BYTES };
+        let region = Region::new(layout).unwrap();
         let mut buffers = region.take_all();
         assert_eq!(buffers.len(), 3);
         assert!(region.take_all().is_empty());
@@ -122,12 +187,14 @@ mod tests {
             assert_eq!((buffer.len(), buffer.capacity()), (2 * PAGE_BYTES, 2 * PAGE_BYTES));
             assert!(buffer.iter().all(|byte| *byte == 0));
             assert!(buffer.as_ptr().addr().is_multiple_of(PAGE_BYTES));
-            assert!(buffer.is_of(&region) && buffer.is_registered());
+            assert!(buffer.is_of(&region) && buffer.is_of_a_region());
+            buffer.head_mut().unwrap().fill(!number);
             buffer.fill(number);
         }
         for (number, buffer) in (1..).zip(&buffers) {
             assert!(buffer.iter().all(|byte| *byte == number));
         }
+        assert_eq!(region.copy(), None);
         buffers.pop();
         let mut again = region.take_all();
         assert_eq!(again.len(), 1);
@@ -136,5 +203,22 @@ mod tests {
         // The buffers hold the memory.
         drop(region);
         assert!(again[0].iter().chain(&buffers[0][..100]).all(|byte| *byte > 0));
+    }
+
+    #[test]
+    fn what_a_file_lends_is_in_the_file() {
+        let layout = Layout { slots: 2, head_bytes: PAGE_BYTES, buffer_bytes: PAGE_BYTES };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(layout.length() as u64).unwrap();
+        let region = Region::of_file(&file, layout).unwrap();
+        for (number, buffer) in (1..).zip(&mut region.take_all()) {
+            buffer.head_mut().unwrap().fill(number);
+            buffer.fill(number + 10);
+        }
+        let mut found = vec![0; layout.length()];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, 0).unwrap();
+        let pages: Vec<u8> = found.chunks(PAGE_BYTES).map(|page| page[17]).collect();
+        assert!(pages == [1, 11, 2, 12] || pages == [2, 12, 1, 11], "{pages:?}");
+        assert!(region.copy().is_some_and(|copy| copy == found));
     }
 }

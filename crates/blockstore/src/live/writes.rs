@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Writes under way at once. With a chunk in each it is 14 MiB.
-const UNDER_WAY_MAX: usize = 24;
+pub(super) const UNDER_WAY_MAX: usize = 24;
 
 /// The table of accepted writes of one disk.
 #[derive(Default)]
@@ -23,8 +23,8 @@ struct State {
     under_way: Vec<UnderWay>,
     /// Buffers of finished writes.
     spare: Vec<AlignedBuffer>,
-    /// Likewise, of memory that the ring knows. They are used first.
-    registered: Vec<AlignedBuffer>,
+    /// Likewise, of a region. They are used first.
+    of_region: Vec<AlignedBuffer>,
     /// Set by the first write or flush that fails.
     failure: Option<Failure>,
 }
@@ -114,8 +114,8 @@ impl Writes {
             state.fail(&error);
         }
         if let Ok(bytes) = Arc::try_unwrap(bytes) {
-            if bytes.is_registered() {
-                state.registered.push(bytes);
+            if bytes.is_of_a_region() {
+                state.of_region.push(bytes);
             } else if state.spare.len() < UNDER_WAY_MAX {
                 state.spare.push(bytes);
             }
@@ -124,9 +124,15 @@ impl Writes {
         self.changed.notify_all();
     }
 
-    /// Offers buffers for writes to come.
-    pub(super) fn offer(&self, registered: Vec<AlignedBuffer>) {
-        self.state().registered.extend(registered);
+    /// Offers buffers of a region for writes to come.
+    pub(super) fn offer(&self, buffers: Vec<AlignedBuffer>) {
+        self.state().of_region.extend(buffers);
+    }
+
+    /// Whether buffers of a region go around.
+    pub(super) fn has_region(&self) -> bool {
+        let state = self.state();
+        !state.of_region.is_empty() || state.under_way.iter().any(|w| w.bytes.is_of_a_region())
     }
 
     /// Notes that something failed after which nothing is certain.
@@ -211,7 +217,7 @@ impl Writes {
 impl State {
     /// A buffer that holds `capacity` bytes and has any content.
     fn take_spare(&mut self, capacity: usize) -> Option<AlignedBuffer> {
-        for spares in [&mut self.registered, &mut self.spare] {
+        for spares in [&mut self.of_region, &mut self.spare] {
             if let Some(at) = spares.iter().rposition(|spare| spare.capacity() >= capacity) {
                 return Some(spares.swap_remove(at));
             }

@@ -116,6 +116,8 @@ pub enum StructureKind {
     SegmentTable = 21,
     /// A page of changes that are not in the map's leaves yet; identified by its number among those.
     MapRun = 22,
+    /// A piece of a volume's tail; identified by its chunk's sequence number and its own in the chunk.
+    Tail = 23,
     /// The page table of a snapshot frame; identified by the block it holds.
     FrameTable = 32,
     /// A node of a snapshot manifest; identified by its node index.

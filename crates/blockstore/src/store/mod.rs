@@ -39,7 +39,7 @@ pub use together::CUT_MEMBERS_MAX;
 
 use crate::live::{
     self, Corrections, CutId, CutInfo, CutReader, Disk, Engine, EngineConfig, FileDisk, IoMode,
-    OpenOptions, VolumeOptions, read_cut,
+    OpenOptions, TailFile, VolumeOptions, read_cut,
 };
 use crate::page::{CipherLibrary, StructureKey};
 use base::{Rng, Secret, VolumeId};
@@ -239,7 +239,10 @@ impl Store {
     pub fn delete_volume(&self, id: &VolumeId) -> Result<(), StoreError> {
         let inner = &*self.0;
         let _busy = inner.registry.reserve(id)?;
-        match std::fs::remove_file(inner.path(id)) {
+        let path = inner.path(id);
+        // First: without its volume nobody would know it.
+        TailFile::of(&path).end().map_err(StoreError::file("remove what a killed server left"))?;
+        match std::fs::remove_file(path) {
             Ok(()) => inner.sync_folder(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(StoreError::NotFound { id: id.clone() })

@@ -10,5 +10,6 @@ mod order;
 mod port;
 mod space;
 mod store;
+mod tail;
 mod tamper;
 mod together;

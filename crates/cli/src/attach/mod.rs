@@ -15,7 +15,7 @@ use crate::signals::Signals;
 use ::attach::nbd::handshake::ExportInfo;
 use ::attach::{Export, Lease, LeasedDevice, Protection, Stop, Swap, Vault, VolumeDevice};
 use base::{OsRng, SystemClock, VolumeId};
-use blockstore::live::{Base, Engine, EngineConfig, OpenOptions};
+use blockstore::live::{Base, Engine, EngineConfig, OpenOptions, TailFile};
 use blockstore::page::{DataKey, KeyCell, StructureKey};
 use blockstore::store::{LentVolume, StoreConfig, StoreError, VolumeHandle};
 pub(crate) use endpoint::{Endpoint, HttpPolicy};
@@ -79,7 +79,8 @@ async fn attach_and_serve(
     let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
     say("opening the volume");
     let id = options.volume.clone();
-    let volume = Opening { link: link.clone(), id, welcome, data_key, base_key };
+    let tail = TailFile::at(tail_path(options));
+    let volume = Opening { link: link.clone(), tail, id, welcome, data_key, base_key };
     let (handle, protection) =
         spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
     let calls = LentVolume::new(handle.clone());
@@ -107,6 +108,7 @@ fn keep(bytes: base::Secret<[u8; 64]>) -> Result<(DataKey, Protection), Failure>
 /// A volume to be opened over a link.
 struct Opening {
     link: Link,
+    tail: TailFile,
     id: VolumeId,
     welcome: Welcome,
     data_key: Option<DataKey>,
@@ -118,7 +120,7 @@ impl Opening {
     /// Opens the engine. A key that no KMS key guards came with the welcome: that of a plain volume, or
     /// that of the plain snapshot an encrypted volume came from.
     fn open(self, protection: Option<Protection>) -> Result<(VolumeHandle, Protection), Failure> {
-        let Self { link, id, welcome, data_key, base_key } = self;
+        let Self { link, tail, id, welcome, data_key, base_key } = self;
         let Welcome { epoch, structure, base, plain_key, .. } = welcome;
         let mut base_key = base_key;
         let (data_key, protection) = match (data_key, protection, plain_key) {
@@ -137,7 +139,7 @@ impl Opening {
             writer: Some(epoch),
         };
         let engine = Engine::open(
-            Arc::new(RemoteDisk::new(link)),
+            Arc::new(RemoteDisk::new(link, tail)),
             StructureKey::from_bytes(structure),
             Arc::new(OsRng),
             EngineConfig::server(),
@@ -162,6 +164,13 @@ impl Lease for LinkLease {
 fn socket_path(options: &AttachOptions) -> PathBuf {
     let default = || PathBuf::from(format!("{}.sock", options.volume));
     options.socket.clone().unwrap_or_else(default)
+}
+
+/// Where what this process answered lies, for the one that follows it if it is killed.
+fn tail_path(options: &AttachOptions) -> PathBuf {
+    let mut path = socket_path(options).into_os_string();
+    path.push(".tail");
+    path.into()
 }
 
 fn start_export(

@@ -52,8 +52,25 @@ target!(
     }
 );
 
+target!(
+    /// An altered tail shows what the original shows, or less.
+    tails,
+    vec![fuzzing::tail_sample()],
+    |bytes: &[u8]| assert!(fuzzing::tail_entries(bytes) <= 2)
+);
+
+target!(
+    /// What a note of a tail says, behind its seal.
+    notes,
+    vec![vec![0; 36], vec![0xff; 120]],
+    |bytes: &[u8]| {
+        let _ = fuzzing::noted_entries(bytes);
+    }
+);
+
 #[test]
 fn the_samples_open() {
+    assert_eq!(fuzzing::tail_entries(&fuzzing::tail_sample()), 2);
     assert!(fuzzing::open_run_page(&fuzzing::run_page_sample()));
     assert!(fuzzing::open_superblock(&fuzzing::superblock_sample()));
     assert!(fuzzing::open_segment_header(&fuzzing::segment_header_sample()));

@@ -2,7 +2,9 @@
 //! does; what is fenced is over.
 
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{Base, CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
+use blockstore::live::{
+    Base, CutId, Disk, Engine, EngineConfig, OpenOptions, TailFile, VolumeOptions,
+};
 use blockstore::page::{
     BasePage, BaseReader, DataKey, Lba, PAGE_BYTES, PageOrigin, Salt, SealedPage, SourceError, Tag,
 };
@@ -27,7 +29,7 @@ fn id() -> VolumeId {
 
 /// A server with one volume, and the dialler of its machine.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: Store,
     served: Mutex<Option<Arc<Served>>>,
     down: AtomicBool,
@@ -44,7 +46,7 @@ impl Bench {
         let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
         store.create_volume(&id(), &options).unwrap();
         Arc::new(Self {
-            _folder: folder,
+            folder,
             store,
             served: Mutex::default(),
             down: AtomicBool::default(),
@@ -63,6 +65,11 @@ impl Bench {
         let served = Arc::new(Served { away, epoch, loan, base, plain_key: None });
         *self.served.lock().unwrap() = Some(Arc::clone(&served));
         served
+    }
+
+    /// That of the machine.
+    fn tail(&self) -> TailFile {
+        TailFile::at(self.folder.path().join("machine.tail"))
     }
 
     /// Ends every connection, as a broken network or a killed server does.
@@ -111,7 +118,7 @@ async fn link(bench: &Arc<Bench>) -> (Link, Secret<[u8; 32]>) {
 /// The machine's engine over a link, serving the server's calls.
 async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
     let (link, structure) = link(bench).await;
-    let at = link.clone();
+    let (at, tail) = (link.clone(), bench.tail());
     let handle = spawn_blocking(move || {
         let options = OpenOptions {
             data_key: Some(DataKey::new(&Secret::new([1; 64]))),
@@ -119,7 +126,7 @@ async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
             ..OpenOptions::default()
         };
         let structure = blockstore::page::StructureKey::from_bytes(structure);
-        let disk = Arc::new(RemoteDisk::new(at));
+        let disk = Arc::new(RemoteDisk::new(at, tail));
         let engine =
             Engine::open(disk, structure, Arc::new(OsRng), EngineConfig::tiny(), options).unwrap();
         VolumeHandle::over(&id(), engine, 4).unwrap()
@@ -227,6 +234,46 @@ async fn a_fenced_machine_is_told_and_its_writes_go_nowhere() {
     blocking(move || new.goodbye()).await;
 }
 
+/// A machine's process that is killed: the next one there finds what was answered, sent or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_machine_finds_what_it_answered() {
+    let bench = Bench::new();
+    bench.lend(1, LEASE_MS);
+    let (link, volume) = machine(&bench, 1).await;
+    let writer = volume.clone();
+    // More than the tail has room for, so that its buffers go around; and nothing is flushed.
+    blocking(move || {
+        for round in 0..90 {
+            writer.write((round % 40) * (512 << 10), vec![round as u8 + 1; 512 << 10]).unwrap();
+        }
+        writer.write(20 << 20, pattern(7)).unwrap();
+    })
+    .await;
+    let left = std::fs::read(bench.folder.path().join("machine.tail")).unwrap();
+    // What has not reached the server never will.
+    bench.cut_connections();
+    bench.take_back().await;
+    blocking(move || drop((link, volume))).await;
+    std::fs::write(bench.folder.path().join("machine.tail"), left).unwrap();
+
+    bench.lend(2, LEASE_MS);
+    let (next, volume) = machine(&bench, 2).await;
+    let reader = volume.clone();
+    blocking(move || {
+        for block in 0..40 {
+            let newest = if block < 10 { 80 + block } else { 40 + block };
+            let found = reader.read(block * (512 << 10), 512 << 10).unwrap();
+            assert!(found == vec![newest as u8 + 1; 512 << 10], "block {block}");
+        }
+        assert_eq!(reader.read(20 << 20, 8192).unwrap(), pattern(7));
+    })
+    .await;
+    next.on_call(Arc::new(|_| Err(StoreError::Closed { id: id() })));
+    blocking(move || volume.close().unwrap()).await;
+    assert!(!bench.folder.path().join("machine.tail").exists());
+    blocking(move || next.goodbye()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_hears_nothing_stops_before_the_server_counts_it_out() {
     let bench = Bench::new();
@@ -239,7 +286,7 @@ async fn a_machine_that_hears_nothing_stops_before_the_server_counts_it_out() {
 
     bench.down.store(true, Ordering::SeqCst);
     bench.cut_connections();
-    let disk = RemoteDisk::new(link.clone());
+    let disk = RemoteDisk::new(link.clone(), bench.tail());
     let began = BootClock.millis();
     let stalled = blocking(move || disk.len()).await;
     assert!(stalled.is_err());

@@ -55,6 +55,8 @@ pub enum Salts {
 pub struct Outcome {
     /// Power cuts, those during recovery included.
     pub power_cuts: u64,
+    /// Times the server was killed while the power stayed.
+    pub kills: u64,
     /// Cuts whose content was checked.
     pub cuts_checked: u64,
     /// Snapshots that were exported and compared.
@@ -85,7 +87,7 @@ pub fn run(run: Run, wrap: &dyn Fn(Arc<SimDisk>) -> Arc<dyn Disk>) -> Result<Out
         let rolled = world.rng.below(100);
         let result = world.step(rolled).and_then(|()| Ok(world.check_space()?));
         match result {
-            Ok(()) => {}
+            Ok(()) => world.model.answer(),
             Err(Stop::Violation(violation)) => return Err(violation),
             Err(Stop::PowerLost) => world.recover()?,
         }

@@ -8,18 +8,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl World<'_> {
-    /// Power returns, perhaps to fail again before recovery is done.
+    /// Power returns, or the server is started again after it was killed; perhaps to end again
+    /// before recovery is done.
     pub(super) fn recover(&mut self) -> Result<(), Violation> {
+        // Whoever only had the server killed misses nothing that was answered.
+        let mut answered = self.model.answered();
         loop {
             self.engine = None;
-            self.outcome.power_cuts += 1;
-            self.disk = Arc::new(self.disk.after_power_cut(&self.rng));
+            self.disk = Arc::new(if self.rng.below(2) == 0 {
+                self.outcome.kills += 1;
+                self.disk.after_kill(&self.rng)
+            } else {
+                self.outcome.power_cuts += 1;
+                answered = 0;
+                self.disk.after_power_cut(&self.rng)
+            });
             if self.rng.below(2) == 0 {
                 self.disk.cut_power_after(self.rng.below(24));
             }
             match self.open(true) {
-                Ok(()) => break,
-                Err(Error::Disk { .. } | Error::Failed) => {}
+                Ok(()) if !self.disk.has_failed() => break,
+                Ok(()) | Err(Error::Disk { .. } | Error::Failed) => {}
                 Err(other) => {
                     let error = other.to_string();
                     return Err(Violation::Failed { action: "recover", error });
@@ -27,7 +36,7 @@ impl World<'_> {
             }
         }
         self.disk.cut_power_after(u64::MAX);
-        let least = self.settle_cuts()?.max(self.settle_size()?);
+        let least = self.settle_cuts()?.max(self.settle_size()?).max(answered);
         let mut found = BTreeMap::new();
         for lba in self.model.pages() {
             let mut page: Page = [0; PAGE_BYTES];

@@ -232,7 +232,7 @@ pub(super) fn recover(
 }
 
 /// A volume that was recovered serves on: what is flushed then survives the next cut.
-fn go_on(mut player: Player, disk: &Arc<SimDisk>) -> Result<(), Violation> {
+pub(super) fn go_on(mut player: Player, disk: &Arc<SimDisk>) -> Result<(), Violation> {
     let ask = Ask::Write(LATER_PAGE, 2);
     let refused = |refusal: Refusal| match refusal {
         Refusal::Violation(violation) => violation,
@@ -326,6 +326,7 @@ impl Player {
     /// Takes what is there after a stop for the truth, if it is allowed.
     pub(super) fn settle(&mut self) -> Result<(), Refusal> {
         let least = self.settle_cuts()?.max(self.settle_size()?);
+        let least = least.max(self.expected.model.answered());
         let mut found = BTreeMap::new();
         for lba in self.expected.model.pages() {
             // A page beyond a growth that was not acknowledged is not there, and was not written.

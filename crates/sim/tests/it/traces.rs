@@ -1,7 +1,9 @@
 //! Short traces, and everything that can happen to them.
 
 use sim::SimDisk;
-use sim::trace::{FaultCounts, PowerCounts, Script, faults, power, random, scripts};
+use sim::trace::{
+    FaultCounts, KillCounts, PowerCounts, Script, faults, kills, power, random, scripts,
+};
 use std::sync::Arc;
 
 fn power_cuts(scripts: &[Script]) -> PowerCounts {
@@ -31,6 +33,22 @@ fn a_power_cut_after_every_operation_loses_nothing_it_may_not() {
 #[test]
 fn nor_in_traces_that_a_seed_decides() {
     power_cuts(&(0..12).map(random).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_kill_after_every_operation_loses_nothing_that_was_answered() {
+    let mut total = KillCounts::default();
+    for script in scripts().into_iter().chain((0..4).map(random)) {
+        match kills(&script) {
+            Ok(counts) => {
+                total.points += counts.points;
+                total.kept += counts.kept;
+                total.nested += counts.nested;
+            }
+            Err(finding) => panic!("{finding:?}"),
+        }
+    }
+    assert!(total.points > 1000 && total.kept > 1000 && total.nested > 4000, "{total:?}");
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! A server that is killed: what it answered is there for the next one, flushed or not.
+
+use crate::store::{SIZE, cut_id, key, with_key};
+use base::{OsRng, Secret, VolumeId};
+use blockstore::live::{EngineConfig, IoMode, OpenOptions, VolumeOptions};
+use blockstore::store::{Store, StoreConfig};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+const PAGE: u64 = 4096;
+
+fn open(folder: &Path, io: IoMode) -> Store {
+    let config = StoreConfig { engine: EngineConfig::tiny(), io, ..StoreConfig::server() };
+    Store::open(folder, Secret::new([9; 32]), Arc::new(OsRng), config).unwrap()
+}
+
+fn volume() -> VolumeId {
+    VolumeId::parse("vol-000000000000000aa").unwrap()
+}
+
+/// The files as they are at this moment: what there would be if the process ended now.
+fn killed(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("volumes")).unwrap();
+    for entry in std::fs::read_dir(folder.join("volumes")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join("volumes").join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+fn tail(folder: &Path) -> std::path::PathBuf {
+    folder.join("volumes").join(format!("{}.tail", volume()))
+}
+
+/// What was answered is found again, whatever of it the disk had: small and large writes, zeros, more
+/// than may be under way.
+#[test]
+fn a_killed_server_loses_nothing_it_answered() {
+    for io in [IoMode::Buffered, IoMode::Direct, IoMode::Ring] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), io);
+        let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+        store.create_volume(&volume(), &options).unwrap();
+        let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+        handle.write(0, vec![1; 3 << 20]).unwrap();
+        handle.flush().unwrap();
+        for page in 0..300 {
+            handle.write(page * 2 * PAGE, vec![(page % 250) as u8 + 2; PAGE as usize]).unwrap();
+            if page % 100 == 7 {
+                handle.write(8 << 20, vec![page as u8; 1 << 20]).unwrap();
+            }
+        }
+        handle.write_zeroes(600 * PAGE, 100 * PAGE).unwrap();
+        handle.discard(701 * PAGE, 5 * PAGE).unwrap();
+        handle.write(700 * PAGE + 512, vec![0xab; 512]).unwrap();
+        let expected = handle.read(0, 16 << 20).unwrap();
+
+        // Twice: the next server may be killed as well, before it has flushed anything.
+        let copy = killed(folder.path());
+        let next = open(copy.path(), io);
+        let again = next.open_volume(&volume(), with_key(1)).unwrap();
+        assert!(again.read(0, 16 << 20).unwrap() == expected, "{io}");
+        again.write(9 * PAGE, vec![0xcd; PAGE as usize]).unwrap();
+        let last = killed(copy.path());
+        let next = open(last.path(), io);
+        // The tail is used by whoever opens the volume first, with its key or without.
+        next.cut(&volume(), cut_id("snap-1")).unwrap();
+        assert!(!tail(last.path()).exists());
+        let again = next.open_volume(&volume(), with_key(1)).unwrap();
+        let mut expected = expected.clone();
+        expected[9 * PAGE as usize..10 * PAGE as usize].fill(0xcd);
+        assert!(again.read(0, 16 << 20).unwrap() == expected, "{io}");
+    }
+}
+
+#[test]
+fn a_tail_lives_as_long_as_the_volume_is_open_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), IoMode::Ring);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&volume(), &options).unwrap();
+    store.cut(&volume(), cut_id("snap-1")).unwrap();
+    assert!(!tail(folder.path()).exists());
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    handle.write(0, vec![1; PAGE as usize]).unwrap();
+    assert!(tail(folder.path()).exists());
+    // Nothing of the guest's lies open in it, nor which page it wrote.
+    let bytes = std::fs::read(tail(folder.path())).unwrap();
+    assert!(!bytes.windows(16).any(|window| window == [1; 16]));
+    handle.close().unwrap();
+    assert!(!tail(folder.path()).exists());
+    // What a killed server left goes with its volume.
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    let copy = killed(folder.path());
+    drop(handle);
+    let next = open(copy.path(), IoMode::Ring);
+    assert!(tail(copy.path()).exists());
+    next.delete_volume(&volume()).unwrap();
+    assert_eq!(std::fs::read_dir(copy.path().join("volumes")).unwrap().count(), 0);
+}
+
+/// A tail is no way to another volume's or another time's content.
+#[test]
+fn a_tail_of_before_is_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), IoMode::Ring);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&volume(), &options).unwrap();
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    handle.write(0, vec![1; 8 * PAGE as usize]).unwrap();
+    let old = std::fs::read(tail(folder.path())).unwrap();
+    handle.close().unwrap();
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    handle.write(0, vec![2; 4 * PAGE as usize]).unwrap();
+    handle.close().unwrap();
+    drop(store);
+    std::fs::write(tail(folder.path()), &old).unwrap();
+    let store = open(folder.path(), IoMode::Ring);
+    let options = OpenOptions { data_key: Some(key(1)), ..OpenOptions::default() };
+    let handle = store.open_volume(&volume(), options).unwrap();
+    let found = handle.read(0, 8 * PAGE as usize).unwrap();
+    assert!(found[..4 * PAGE as usize].iter().all(|byte| *byte == 2));
+    assert!(found[4 * PAGE as usize..].iter().all(|byte| *byte == 1));
+}
