@@ -7,7 +7,7 @@
 use super::ahead::{Keep, ReadAhead};
 use super::aligned::is_aligned;
 use super::disk::{ReadJob, ReadPart};
-use super::reactor::{Reactor, register_chunks};
+use super::reactor::Reactor;
 use super::ring::{Ring, WriteJob};
 use super::tail::TailFile;
 use super::writes::{Copied, Deferral, When, Writes};
@@ -64,15 +64,6 @@ impl IoMode {
         std::fs::remove_file(&path)?;
         Ok((mode, refusal))
     }
-}
-
-/// Whether the system lets a volume's ring know the memory of chunks beforehand.
-///
-/// # Errors
-/// Why it does not.
-pub fn try_registered_buffers(folder: &Path) -> io::Result<()> {
-    let mut ring = Ring::new(Arc::new(File::open(folder)?))?;
-    register_chunks(&mut ring).map(drop)
 }
 
 impl fmt::Display for IoMode {
@@ -136,7 +127,7 @@ impl FileDisk {
         let mut buffer = AlignedBuffer::zeroed(PAGE_BYTES);
         self.file.read_at(&mut buffer, 0)?;
         if self.mode == IoMode::Ring {
-            Reactor::start(Arc::clone(&self.file), Arc::clone(&self.writes))?;
+            Reactor::start(Arc::clone(&self.file))?;
         }
         Ok(())
     }
@@ -147,7 +138,7 @@ impl FileDisk {
             return None;
         }
         let started = self.reactor.get_or_init(|| {
-            Reactor::start(Arc::clone(&self.file), Arc::clone(&self.writes))
+            Reactor::start(Arc::clone(&self.file))
                 .inspect_err(|error| tracing::warn!(%error, "a volume goes without io_uring"))
                 .ok()
         });
@@ -474,39 +465,27 @@ mod tests {
         });
     }
 
+    /// Whatever is under way, chunks are filled in the tail.
     #[test]
-    fn writes_come_from_registered_buffers_where_the_system_lets_them() {
-        let folder = tempfile::tempdir().unwrap();
-        // Other tests have regions too: under a tight limit it is left to chance who gets one.
-        let held: io::Result<Vec<Ring>> = (0..8)
-            .map(|_| {
-                let mut ring = Ring::new(Arc::new(File::open(folder.path())?))?;
-                register_chunks(&mut ring).map(|_| ring)
-            })
-            .collect();
-        if held.is_err() {
-            return;
-        }
-        try_registered_buffers(folder.path()).unwrap();
-        let disk = FileDisk::create(&folder.path().join("disk"), IoMode::Ring).unwrap();
-        let mut buffer = AlignedBuffer::zeroed(512 << 10);
-        // With the first write the ring's thread offers them; from the second on they go around.
-        for number in 1..40 {
-            buffer.fill(number);
-            disk.start_write(u64::from(number) << 20, &mut buffer).unwrap();
-            if number == 1 {
-                assert!(!buffer.is_of_a_region());
-                disk.flush().unwrap();
-            } else if number == 2 {
-                assert!(buffer.is_of_a_region());
+    fn buffers_of_the_tail_go_around() {
+        each_mode(|disk| {
+            let mut buffer = disk.begin_tail().unwrap().unwrap();
+            for number in 1..80 {
+                buffer.set_length(512 << 10);
+                buffer.fill(number);
+                disk.start_write(u64::from(number) << 20, &mut buffer).unwrap();
+                assert!(buffer.head_mut().is_some(), "{number}");
             }
-        }
-        disk.flush().unwrap();
-        for number in 1..40 {
-            let mut bytes = AlignedBuffer::zeroed(512 << 10);
-            disk.read(u64::from(number) << 20, &mut bytes).unwrap();
-            assert!(bytes.iter().all(|byte| *byte == number), "{number}");
-        }
+            disk.flush().unwrap();
+            for number in 1..80 {
+                let mut bytes = AlignedBuffer::zeroed(512 << 10);
+                disk.read(u64::from(number) << 20, &mut bytes).unwrap();
+                assert!(bytes.iter().all(|byte| *byte == number), "{number}");
+            }
+            assert!(disk.left_tail().unwrap().is_some());
+            disk.end_tail().unwrap();
+            assert!(disk.left_tail().unwrap().is_none());
+        });
     }
 
     #[test]

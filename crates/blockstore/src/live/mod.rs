@@ -66,7 +66,7 @@ pub use dirty::{ChangeState, Stretch};
 pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
 pub use engine::{Base, Engine, Memory, OpenOptions, Usage, VolumeOptions};
 pub use error::Error;
-pub use file::{FileDisk, IoMode, try_registered_buffers};
+pub use file::{FileDisk, IoMode};
 pub use io::{Extent, ExtentState};
 pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
 pub use pin::{Hold, Pin};

@@ -3,20 +3,13 @@
 //! Requests come through a list under a lock; the thread alone touches the ring.
 
 use super::disk::ReadJob;
-use super::log::CHUNK_BYTES_MAX;
-use super::region::{Layout, Region};
 use super::ring::{Job, Ring, WriteJob};
-use super::writes::Writes;
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-
-/// Chunks' buffers that the ring knows beforehand: 6.8 MiB, which fits the usual limit on locked
-/// memory. When more are under way, the others are plain.
-const REGISTERED_CHUNKS: usize = 12;
 
 /// The watch for somebody who brings work.
 const WAKE: usize = 0;
@@ -43,11 +36,11 @@ struct Incoming {
 }
 
 impl Reactor {
-    /// Starts the thread. With the first write it offers `writes` buffers that its ring knows.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When the system refuses a ring or a thread.
-    pub(super) fn start(file: Arc<File>, writes: Arc<Writes>) -> io::Result<Self> {
+    pub(super) fn start(file: Arc<File>) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let desk = Arc::new(Desk { incoming: Mutex::default(), wake });
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -61,7 +54,7 @@ impl Reactor {
             // `start` waits for it.
             let _ = sender.send(outcome);
             if let Some(ring) = ring {
-                let mut server = Server { ring, desk: own, writes: Some(writes) };
+                let mut server = Server { ring, desk: own };
                 if let Err(error) = server.run() {
                     tracing::error!(%error, "io_uring failed under a volume");
                 }
@@ -130,8 +123,6 @@ impl Desk {
 struct Server {
     ring: Ring,
     desk: Arc<Desk>,
-    /// Who is to be offered buffers.
-    writes: Option<Arc<Writes>>,
 }
 
 impl Server {
@@ -152,17 +143,6 @@ impl Server {
         }
     }
 
-    fn register(&mut self, writes: &Writes) {
-        if writes.has_region() {
-            // Those of a tail, which the kernel does not let a ring hold.
-            return;
-        }
-        match register_chunks(&mut self.ring) {
-            Ok(region) => writes.offer(region.take_all()),
-            Err(error) => tracing::info!(%error, "a volume is written without registered buffers"),
-        }
-    }
-
     /// Takes what was brought; goes to sleep. Returns whether the end is near.
     fn take_jobs(&mut self) -> bool {
         let mut incoming = self.desk.incoming();
@@ -171,26 +151,10 @@ impl Server {
         let stop = incoming.stop;
         drop(incoming);
         for job in jobs {
-            if matches!(job, Job::Write(_))
-                && let Some(writes) = self.writes.take()
-            {
-                self.register(&writes);
-            }
             self.ring.admit(job);
         }
         stop
     }
-}
-
-/// Has a ring know the buffers of chunks beforehand.
-///
-/// # Errors
-/// When the system does not let this process have so much memory held.
-pub(super) fn register_chunks(ring: &mut Ring) -> io::Result<Arc<Region>> {
-    let layout = Layout { slots: REGISTERED_CHUNKS, head_bytes: 0, buffer_bytes: CHUNK_BYTES_MAX };
-    let region = Region::new(layout)?;
-    ring.register(Arc::clone(&region))?;
-    Ok(region)
 }
 
 impl Drop for Server {

@@ -129,12 +129,6 @@ impl Writes {
         self.state().of_region.extend(buffers);
     }
 
-    /// Whether buffers of a region go around.
-    pub(super) fn has_region(&self) -> bool {
-        let state = self.state();
-        !state.of_region.is_empty() || state.under_way.iter().any(|w| w.bytes.is_of_a_region())
-    }
-
     /// Notes that something failed after which nothing is certain.
     pub(super) fn note_failure(&self, error: &io::Error) {
         self.state().fail(error);

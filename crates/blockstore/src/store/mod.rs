@@ -147,17 +147,6 @@ impl Store {
                 config.io
             ),
         }
-        if io == IoMode::Ring {
-            match live::try_registered_buffers(&volumes) {
-                Ok(()) => {
-                    tracing::info!("chunks are written from buffers registered with the ring")
-                }
-                Err(refusal) => tracing::warn!(
-                    %refusal,
-                    "chunks are written without registered buffers: see the limit on locked memory"
-                ),
-            }
-        }
         tracing::info!("pages are sealed and opened with {}", CipherLibrary::fastest());
         let registry = Registry::default();
         let account = Arc::new(Account::new(volumes.clone(), config.space));
