@@ -115,7 +115,9 @@ impl Stage {
             let names = std::fs::read_dir(self.bench.directory(at).join("volumes")).unwrap();
             for name in names {
                 let name = name.unwrap().file_name().into_string().unwrap();
-                let id = VolumeId::parse(name.trim_end_matches(".log"));
+                // A volume's file, or what is beside it while the volume is open.
+                let stem = name.strip_suffix(".log").or(name.strip_suffix(".tail"));
+                let id = VolumeId::parse(stem.unwrap_or(&name));
                 let known = id.is_ok_and(|id| volumes.iter().any(|volume| volume.id == id));
                 assert!(known, "{what}: {name} belongs to no volume");
             }
