@@ -170,7 +170,7 @@ DOCUMENTS = {
         "grants", "context",
     ],
     "preflight": ["version", "service", "operation", "region", "enforcement", "allowed", "notServed", "ending", "steps"],
-    "ending": ["when", "code", "message"],
+    "ending": ["when", "code", "message", "wanted", "found", "remedy"],
     "step": [
         "step", "service", "operation", "when", "required", "source", "who", "via", "verdict", "action", "resource",
         "decision", "note", "looks",

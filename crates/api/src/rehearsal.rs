@@ -17,6 +17,7 @@ use crate::kms_port::{
 };
 use crate::ops::kms::shared::{self, Named};
 use crate::pipeline::Spec;
+use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::world::World;
 use awsproto::{Fault, Fields};
@@ -112,6 +113,8 @@ pub(crate) struct Ending {
     pub(crate) code: String,
     /// The error's message, or what is seen of the resource.
     pub(crate) message: String,
+    /// The rule behind the refusal, where one was given.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Rehearsal {
@@ -139,7 +142,8 @@ impl Rehearsal {
     /// Execution would be refused with this error.
     pub(crate) fn refused(&self, error: &Error) {
         let (code, message) = (error.code().to_owned(), error.0.message.clone());
-        self.end(Ending { when: When::Sync, code, message });
+        let refusal = error.refusal().cloned();
+        self.end(Ending { when: When::Sync, code, message, refusal });
     }
 
     /// Takes what execution would have been answered for a refusal; only our own failures stop the
@@ -158,7 +162,7 @@ impl Rehearsal {
     /// Execution would be accepted and fail later, as this says.
     pub(crate) fn fails_later(&self, message: impl Into<String>) {
         let (code, message) = ("error".to_owned(), message.into());
-        self.end(Ending { when: When::Async, code, message });
+        self.end(Ending { when: When::Async, code, message, refusal: None });
     }
 
     /// The first thing that would go wrong counts.

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Trail(TrailOptions),
     Explain(Box<ExplainOptions>),
     Preflight(Box<PreflightOptions>),
-    /// Policies for sharing encrypted snapshots.
+    /// Writes policies for sharing encrypted snapshots, and finds traps in policies.
     Policy {
         #[command(subcommand)]
         command: Box<PolicyCommand>,

@@ -313,6 +313,29 @@ async fn what_was_found_is_told_to_the_callers_account_alone() {
     assert!(!told.contains("  found ") && !told.contains("  remedy "), "{told}");
 }
 
+/// A preflight foresees such a refusal with the rule behind it, and shows no table where nothing was decided.
+#[tokio::test]
+async fn a_preflight_names_the_rule_that_would_refuse() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let volume = stage.encrypted(&key).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+    let asked = |operation: &'static str, parameters: Value| {
+        let input = json!({ "Service": "ec2", "Operation": operation, "Parameters": parameters.to_string() });
+        stage.try_root(1, HERE, Service::Strongroom, "Preflight", input)
+    };
+    let shared = share(&snapshot, json!({ "Add": [{ "Group": "all" }] }));
+    let reply = asked("ModifySnapshotAttribute", shared).await.unwrap();
+    let told = text(&reply, "Text");
+    assert!(line(&told, "remedy").contains("by their ids"), "{told}");
+    let document: Value = serde_json::from_str(&text(&reply, "Preflight")).unwrap();
+    assert!(text(&document["ending"], "found").contains(&key), "{document:#}");
+    let copy = json!({ "SourceRegion": HERE, "SourceSnapshotId": snapshot, "CompletionDurationMinutes": 20 });
+    let told = text(&asked("CopySnapshot", copy).await.unwrap(), "Text");
+    assert!(line(&told, "remedy").contains("round it up"), "{told}");
+    assert!(!told.contains("verdict"), "there is no table: {told}");
+}
+
 /// Whatever else fails has an id as well, and says in the service's words what was wrong.
 #[tokio::test]
 async fn a_request_that_fails_before_anything_is_decided_has_an_id() {

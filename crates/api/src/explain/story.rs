@@ -68,7 +68,7 @@ pub(crate) struct FailureStory {
 }
 
 /// What a rule wanted, what it found, and who has to do what.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RuleStory {
     pub(crate) wanted: String,
     pub(crate) found: String,
@@ -86,7 +86,7 @@ pub(crate) struct ForeseenStory {
 }
 
 impl RuleStory {
-    fn of(refusal: &Refusal) -> Self {
+    pub(crate) fn of(refusal: &Refusal) -> Self {
         let Refusal { wanted, found, remedy, .. } = refusal.clone();
         Self { wanted, found, remedy }
     }

@@ -42,7 +42,8 @@ async fn readers_are_found_by_their_chain() {
     assert_eq!(can(&answer, "user/reader"), "read yes, copy no, restore no");
     assert_eq!(can(&answer, "user/keyless"), "read no, copy no, restore no");
     assert_eq!(can(&answer, "222222222222:root"), "read no, copy no, restore no");
-    let dead = "It is shared with 222222222222, whom its key does not let.";
+    let dead =
+        "It is shared with 222222222222, and the policy of its key lets nobody there use it.";
     assert!(told.contains(dead), "{told}");
 
     stage.lend(&key, &["kms:CreateGrant"]).await;
@@ -151,11 +152,18 @@ async fn changes_are_tried_on_what_was_decided() {
     // Root keeps nothing that the key's policy does not delegate.
     let (answer, told) = stage.answer("WhatIf", candidate(policy("kms:Put*"))).await;
     assert_eq!(answer["affected"][0]["resource"], volume, "{told}");
-    assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+    assert!(told.contains("and kms:GenerateDataKeyWithoutPlaintext are denied"), "{told}");
     // Nothing was changed by asking.
     let shown = stage.try_root(1, HERE, Service::Kms, "DescribeKey", json!({ "KeyId": key })).await;
     assert_eq!(shown.unwrap()["KeyMetadata"]["KeyState"], "Enabled");
 
+    for (grant, code) in [("a".repeat(64), "NotFoundException"), ("x".to_owned(), "InvalidGrantId")]
+    {
+        let input = json!({ "KeyId": key, "Change": "revoke-grant", "GrantId": grant });
+        let error =
+            stage.try_root(1, HERE, Service::Strongroom, "WhatIf", input).await.unwrap_err();
+        assert!(error.starts_with(code), "a grant that is not there: {error}");
+    }
     for bad in [
         json!({ "KeyId": key, "Change": "put-key-policy" }),
         json!({ "KeyId": key, "Change": "disable-key", "GrantId": "x" }),
@@ -199,7 +207,7 @@ async fn changes_of_policies_are_tried_on_what_was_decided() {
     let affected: Vec<String> =
         answer["affected"].as_array().unwrap().iter().map(|a| text(a, "resource")).collect();
     assert_eq!(affected, [id], "{told}");
-    assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+    assert!(told.contains("and kms:GenerateDataKeyWithoutPlaintext are denied"), "{told}");
     let changed = answer["changed"].as_array().unwrap();
     assert!(changed.iter().all(|change| change["who"] == user.arn), "{answer:#}");
     // What was denied would be allowed.
@@ -326,7 +334,7 @@ async fn what_groups_and_managed_policies_give_is_missed_by_those_who_have_it() 
         let affected = answer["affected"].as_array().unwrap();
         let resources: Vec<_> = affected.iter().map(|a| text(a, "resource")).collect();
         assert!(resources.contains(&makers.made), "{told}");
-        assert!(told.contains("kms:GenerateDataKeyWithoutPlaintext is denied"), "{told}");
+        assert!(told.contains("and kms:GenerateDataKeyWithoutPlaintext are denied"), "{told}");
         let denied = |c: &Value| c["who"] == *ann && c["wouldBeAllowed"] == false;
         assert!(changed.iter().all(denied), "{told}");
     }

@@ -100,6 +100,10 @@ pub(crate) async fn what_if(
     change: Change,
     since: Timestamp,
 ) -> Result<WhatIf, Error> {
+    if let Change::Revoke(id) = &change {
+        let (key, id) = (key.clone(), id.clone());
+        call.world.db.read(move |tx| kms::grant::of_key(tx, &key, &id).map(drop)).await?;
+    }
     let replay = Replay {
         kms: call.world.kms.clone(),
         identity: call.world.identity.clone(),
@@ -382,7 +386,7 @@ async fn affected(
             }
             Change::Policy(_) => {
                 if let Some(actions) = broken.get(id) {
-                    add(id.to_owned(), format!("{} is denied{running}", list(actions)));
+                    add(id.to_owned(), format!("{}{running}", denied(actions)));
                 }
             }
         }
@@ -392,14 +396,14 @@ async fn affected(
         match change {
             Change::Disable | Change::ScheduleDeletion => add(
                 id.to_owned(),
-                "copying it, making volumes of it and reading its blocks fails".to_owned(),
+                "copying it, making volumes of it and reading its blocks fail".to_owned(),
             ),
             Change::Revoke(_) => {}
             // A snapshot keeps the context of its volume.
             Change::Policy(_) => {
                 let context = snapshot.data_key.as_ref().map(|key| key.context_id.as_str());
                 if let Some(actions) = context.and_then(|context| broken.get(context)) {
-                    add(id.to_owned(), format!("{} is denied", list(actions)));
+                    add(id.to_owned(), denied(actions));
                 }
             }
         }
@@ -418,6 +422,11 @@ fn broken(changed: &[Changed]) -> BTreeMap<&str, BTreeSet<&str>> {
     broken
 }
 
-fn list(actions: &BTreeSet<&str>) -> String {
-    actions.iter().copied().collect::<Vec<_>>().join(", ")
+/// `kms:CreateGrant is denied`, `kms:CreateGrant and kms:Decrypt are denied`.
+fn denied(actions: &BTreeSet<&str>) -> String {
+    let mut names: Vec<_> = actions.iter().copied().collect();
+    match (names.pop(), names.is_empty()) {
+        (Some(last), false) => format!("{} and {last} are denied", names.join(", ")),
+        (last, _) => format!("{} is denied", last.unwrap_or_default()),
+    }
 }

@@ -266,7 +266,9 @@ fn dead_ends(subject: &Subject, key: Option<&Key>, readers: &[Reader]) -> Vec<St
     for account in &subject.shares {
         let mut of_account = readers.iter().filter(|reader| reader.account == *account);
         if !of_account.any(|reader| reader.ways.iter().any(Way::is_let)) {
-            found.push(format!("It is shared with {account}, whom its key does not let."));
+            found.push(format!(
+                "It is shared with {account}, and the policy of its key lets nobody there use it."
+            ));
         }
     }
     found

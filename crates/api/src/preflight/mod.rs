@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::decided::{Decided, Mode};
 use crate::error::Error;
 use crate::explain::View;
-use crate::explain::story::DecisionStory;
+use crate::explain::story::{DecisionStory, RuleStory};
 use crate::rehearsal::{Ending, Judged, Need, Rehearsal, Step, When};
 use crate::{Service, registry};
 use base::AccountId;
@@ -55,6 +55,9 @@ pub(crate) struct EndingStory {
     pub(crate) code: String,
     /// The error's message, or what is seen later.
     pub(crate) message: String,
+    /// The rule that would refuse it, when it is no policy's and no key's.
+    #[serde(flatten)]
+    pub(crate) rule: Option<RuleStory>,
 }
 
 /// One decision.
@@ -134,7 +137,8 @@ pub(crate) async fn rehearse(
         Err(error) if error.0.spec.fault == awsproto::Fault::Receiver => return Err(error),
         Err(error) => {
             let (code, message) = (error.code().to_owned(), without_blob(&error.0.message));
-            Some(Ending { when: When::Sync, code, message })
+            let refusal = error.refusal().cloned();
+            Some(Ending { when: When::Sync, code, message, refusal })
         }
     };
     let spec = served.spec();
@@ -152,6 +156,7 @@ pub(crate) async fn rehearse(
             when: when(ending.when).to_owned(),
             code: ending.code,
             message: ending.message,
+            rule: ending.refusal.as_ref().map(RuleStory::of),
         }),
         steps: stories,
     })

@@ -26,8 +26,10 @@ impl Display for Preflight {
         if let Some(why) = &self.not_served {
             writeln!(f, "{why}")?;
         }
-        let mut rows = vec![TITLES.map(str::to_owned)];
-        rows.extend(self.steps.iter().map(cells));
+        let mut rows: Vec<_> = self.steps.iter().map(cells).collect();
+        if !rows.is_empty() {
+            rows.insert(0, TITLES.map(str::to_owned));
+        }
         let widths: [usize; 7] = std::array::from_fn(|column| {
             rows.iter().map(|row| row[column].len()).max().unwrap_or(0)
         });
@@ -44,7 +46,8 @@ impl Display for Preflight {
         match &self.ending {
             None => Ok(()),
             Some(ending) if ending.when == "sync" => {
-                writeln!(f, "It would be refused: {}: {}", ending.code, ending.message)
+                writeln!(f, "It would be refused: {}: {}", ending.code, ending.message)?;
+                ending.rule.as_ref().map_or(Ok(()), |rule| write!(f, "{rule}"))
             }
             Some(ending) => writeln!(f, "It would fail later: {}", ending.message),
         }

@@ -174,3 +174,57 @@ async fn a_launch_by_auto_scaling_has_its_role_granted() {
     assert_eq!(condition, &grant["GranteePrincipal"]);
     assert!(text(&reply, "Text").contains("4. 222222222222 grants to the role"));
 }
+
+#[tokio::test]
+async fn what_cannot_work_is_not_suggested() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let volume = stage.encrypted(&key).await;
+    let snapshot = stage.snapshot(1, HERE, &volume).await;
+    let (here, away) =
+        ("arn:aws:kms:us-east-1:222222222222:key/k", "arn:aws:kms:eu-west-1:222222222222:key/k");
+    let asked = |purpose: &str, more: Value| {
+        let mut input =
+            json!({ "SnapshotId": snapshot, "Recipient": "222222222222", "Purpose": purpose });
+        crate::storage::tests::merge(&mut input, more);
+        stage.try_root(1, HERE, Service::Strongroom, "SuggestPolicy", input)
+    };
+    for (purpose, more, why) in [
+        (
+            "copy",
+            json!({ "TargetKeyId": here, "TargetRegion": "eu-west-1" }),
+            "the target region is eu-west-1",
+        ),
+        ("copy", json!({ "TargetKeyId": "k" }), "not named by the ARN of a key"),
+        (
+            "copy",
+            json!({ "TargetKeyId": "arn:aws:kms:us-east-1:222222222222:alias/a" }),
+            "not named by the ARN",
+        ),
+        (
+            "restore",
+            json!({ "TargetKeyId": away }),
+            "Volumes are made in the region of their snapshot",
+        ),
+        (
+            "launch",
+            json!({ "TargetRegion": "eu-west-1" }),
+            "Volumes are made in the region of their snapshot",
+        ),
+        (
+            "copy",
+            json!({ "Recipient": "arn:aws:iam::222222222222:group/g" }),
+            "nor the ARN of a user or role",
+        ),
+    ] {
+        let error = asked(purpose, more.clone()).await.unwrap_err();
+        assert!(error.starts_with("ValidationException") && error.contains(why), "{more}: {error}");
+    }
+    // The region of the copy is that of the key it is under.
+    let reply = asked("copy", json!({ "TargetKeyId": away })).await.unwrap();
+    let suggestion: Value = serde_json::from_str(&text(&reply, "Suggestion")).unwrap();
+    let statements = suggestion["identityPolicy"]["Statement"].as_array().unwrap();
+    let own = statements.iter().find(|statement| statement["Sid"] == "UseOwnKey").unwrap();
+    let via = &own["Condition"]["StringEquals"]["kms:ViaService"];
+    assert_eq!(via, "ec2.eu-west-1.amazonaws.com");
+}

@@ -2,7 +2,9 @@
 //! group, or of a managed policy wherever it is attached. Recorded decisions about those concerned are
 //! taken again, with their policies as they are and as they would be.
 
-use super::{Affected, Changed, RECORDS_MAX, VERSION, WhatIf, broken, context, facts, list, told};
+use super::{
+    Affected, Changed, RECORDS_MAX, VERSION, WhatIf, broken, context, denied, facts, told,
+};
 use crate::call::Call;
 use crate::decided::{Decided, DecisionId, Decisions};
 use crate::error::Error;
@@ -459,7 +461,7 @@ fn affected(changed: &[Changed]) -> Vec<Affected> {
     let broken = broken(changed);
     let told = |(resource, actions): (&&str, _)| Affected {
         resource: (*resource).to_owned(),
-        next: format!("{} is denied", list(actions)),
+        next: denied(actions),
     };
     broken.iter().map(told).collect()
 }

@@ -1,4 +1,4 @@
-//! `iam:SimulatePrincipalPolicy`: tells what the policies of a user or role would decide.
+//! `iam:SimulatePrincipalPolicy`: tells what the policies of a user, role or group would decide.
 //!
 //! The evaluator is the one that decides real requests; only the circumstances are those given.
 
@@ -8,7 +8,7 @@ use super::shared::{
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::Arn;
-use iam::Principal;
+use iam::{Layers, Principal};
 use identity::{Entity, Kind, tag};
 use meta::Tx;
 
@@ -46,12 +46,14 @@ impl Operation for SimulatePrincipalPolicy {
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let page = shared::page(input.marker.as_ref(), input.max_items)?;
         let source = source(call, &input.policy_source_arn).await?;
-        if source.kind == Kind::Role
+        if source.kind != Kind::User
             && input.resource_policy.is_some()
             && input.caller_arn.is_none()
         {
             // IAM API, `CallerArn`: required when the source is no user and there is a resource policy.
-            return Err(invalid("A ResourcePolicy for a role needs a CallerArn.".to_owned()));
+            return Err(invalid(
+                "A ResourcePolicy for a role or group needs a CallerArn.".to_owned(),
+            ));
         }
         let circumstances = Circumstances {
             policy_input_list: input.policy_input_list,
@@ -84,7 +86,14 @@ impl Operation for SimulatePrincipalPolicy {
                 return Err(identity::Error::NoSuchEntity { message });
             }
             let principal = principal(tx, &entity)?;
-            let layers = identity.layers(tx, &principal, &[])?;
+            let layers = match entity.kind {
+                Kind::User | Kind::Role => identity.layers(tx, &principal, &[])?,
+                // What a group gives, without what its members have besides.
+                Kind::Group => {
+                    let identity = identity.policies_of(tx, &entity)?;
+                    Layers { identity, ..Layers::default() }
+                }
+            };
             Ok((principal, layers))
         })
         .await?;
@@ -92,7 +101,7 @@ impl Operation for SimulatePrincipalPolicy {
     }
 }
 
-/// The user or role whose policies are asked about.
+/// The user, role or group whose policies are asked about.
 async fn source(call: &Call, arn: &str) -> Result<Subject, Error> {
     let own = Arn::parse(arn)
         .filter(|arn| arn.service == "iam" && arn.account == call.account().as_str());
@@ -100,17 +109,18 @@ async fn source(call: &Call, arn: &str) -> Result<Subject, Error> {
         let kind = match arn.resource.split_once('/')?.0 {
             "user" => Kind::User,
             "role" => Kind::Role,
+            "group" => Kind::Group,
             _ => return None,
         };
         Some((kind, arn.resource.rsplit('/').next()?.to_owned()))
     });
     let Some((kind, name)) = kind_and_name else {
-        return Err(invalid(format!("{arn} is no user or role of the account.")));
+        return Err(invalid(format!("{arn} is no user, role or group of the account.")));
     };
     Subject::named(call, kind, name).await
 }
 
-/// The user, or a session of the role.
+/// The user, or a session of the role; for a group a member that is called like it and has no policies of its own.
 fn principal(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Principal> {
     let Entity { account, path, name, unique_id, .. } = entity;
     let mut principal = match entity.kind {
@@ -124,7 +134,7 @@ fn principal(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Principal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{account, bench, run};
+    use crate::testing::{account, bench, run, run_named};
     use serde_json::{Value as Json, json};
 
     const AMY: &str = "arn:aws:iam::111111111111:user/amy";
@@ -182,6 +192,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_gives_what_its_policies_say() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let policy = |action: &str| {
+            json!({ "Version": "2012-10-17", "Statement": { "Effect": "Allow", "Action": action,
+                "Resource": "*" } })
+            .to_string()
+        };
+        bench.user(&account(1), "amy", &policy("kms:*")).await;
+        let iam = |name: &'static str, input| run_named(&root, Service::Iam, name, input);
+        let managed = json!({ "PolicyName": "ec2", "PolicyDocument": policy("ec2:Describe*") });
+        let managed =
+            iam("CreatePolicy", managed).await.expect("a policy")["Policy"]["Arn"].clone();
+        iam("CreateGroup", json!({ "GroupName": "devs", "Path": "/eu/" })).await.expect("a group");
+        let inline =
+            json!({ "GroupName": "devs", "PolicyName": "p", "PolicyDocument": policy("s3:*") });
+        iam("PutGroupPolicy", inline).await.expect("put");
+        let attach = json!({ "GroupName": "devs", "PolicyArn": managed });
+        iam("AttachGroupPolicy", attach).await.expect("attached");
+        iam("AddUserToGroup", json!({ "GroupName": "devs", "UserName": "amy" })).await.expect("in");
+        let mut input = json!({ "PolicySourceArn": "arn:aws:iam::111111111111:group/eu/devs",
+            "ActionNames": ["s3:GetObject", "ec2:DescribeVolumes", "kms:Decrypt"] });
+        let reply = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("allowed");
+        assert_eq!(decisions(&reply), ["allowed", "allowed", "implicitDeny"]);
+        let matched = &reply["EvaluationResults"][0]["MatchedStatements"][0];
+        assert_eq!(matched["SourcePolicyType"], "group");
+        input["ResourcePolicy"] = json!(policy("s3:*"));
+        let refused = run::<SimulatePrincipalPolicy>(&root, input).await;
+        assert_eq!(refused.expect_err("no caller").code(), "InvalidInput");
+    }
+
+    #[tokio::test]
     async fn refusals() {
         let bench = bench().await;
         let root = bench.root(&account(1), "us-east-1");
@@ -195,7 +237,8 @@ mod tests {
             .await;
         for (source, action, code) in [
             ("arn:aws:iam::222222222222:user/amy", "kms:Decrypt", "InvalidInput"),
-            ("arn:aws:iam::111111111111:group/amy", "kms:Decrypt", "InvalidInput"),
+            ("arn:aws:iam::111111111111:group/amy", "kms:Decrypt", "NoSuchEntity"),
+            ("arn:aws:iam::111111111111:policy/amy", "kms:Decrypt", "InvalidInput"),
             ("arn:aws:iam::111111111111:user/dev/amy", "kms:Decrypt", "NoSuchEntity"),
             ("arn:aws:iam::111111111111:role/amy", "kms:Decrypt", "NoSuchEntity"),
             (AMY, "Decrypt", "InvalidInput"),

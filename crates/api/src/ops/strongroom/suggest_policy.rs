@@ -70,19 +70,39 @@ impl Operation for SuggestPolicy {
             return Err(bad(message.to_owned()));
         };
         let recipient = input.recipient;
-        let account = Arn::parse(&recipient).map_or(recipient.clone(), |arn| arn.account);
-        let recipient_account = AccountId::parse(&account).map_err(|_| {
+        let recipient_account = account_of(&recipient).ok_or_else(|| {
             bad(format!("'{recipient}' is neither an account id nor the ARN of a user or role."))
         })?;
         if recipient_account == found.snapshot.account {
             return Err(bad("The recipient owns the snapshot.".to_owned()));
         }
+        let key_region = match &input.target_key_id {
+            None => None,
+            Some(arn) => Some(region_of_key(arn).ok_or_else(|| {
+                bad(format!("The target key '{arn}' is not named by the ARN of a key."))
+            })?),
+        };
         let target_region = match &input.target_region {
-            None => call.region.clone(),
+            None => key_region.clone().unwrap_or_else(|| call.region.clone()),
             Some(name) => {
                 Region::parse(name).map_err(|_| bad(format!("'{name}' is no region.")))?
             }
         };
+        if let Some(key) = key_region.filter(|key| *key != target_region) {
+            let message = format!(
+                "The target key is in {key} and the target region is {target_region}: a copy is encrypted \
+                 under a key of its own region."
+            );
+            return Err(bad(message));
+        }
+        let home = &found.snapshot.region;
+        if input.purpose != Purpose::Copy && target_region != *home {
+            let message = format!(
+                "Volumes are made in the region of their snapshot, {home}. To have them in \
+                 {target_region}, the snapshot is copied there first."
+            );
+            return Err(bad(message));
+        }
         let wanted = Wanted {
             purpose: match input.purpose {
                 Purpose::Copy => Use::Copy,
@@ -122,4 +142,20 @@ impl Operation for SuggestPolicy {
             .map_err(|error| Error::from(INTERNAL.error("").with_cause(error)))?;
         Ok(Output { suggestion, text })
     }
+}
+
+/// The account of a recipient, that is an account id or the ARN of a user, a role or an account.
+fn account_of(recipient: &str) -> Option<AccountId> {
+    let Some(arn) = Arn::parse(recipient) else { return AccountId::parse(recipient).ok() };
+    let kinds = ["user/", "role/"];
+    let named = arn.resource == "root" || kinds.iter().any(|kind| arn.resource.starts_with(kind));
+    let account = AccountId::parse(&arn.account).ok()?;
+    (arn.service == "iam" && named).then_some(account)
+}
+
+/// The region of a key, by its ARN.
+fn region_of_key(arn: &str) -> Option<Region> {
+    let arn = Arn::parse(arn)?;
+    let is_key = arn.service == "kms" && arn.resource.starts_with("key/");
+    Region::parse(&arn.region).ok().filter(|_| is_key)
 }
