@@ -55,6 +55,10 @@ fn principals_that_match_nobody() {
     assert_eq!(key(vec![deny(json!(role))]), ["principal-never-matches"]);
     let none: [&str; 0] = [];
     assert_eq!(key(vec![deny(json!([role, session, "111111111111"]))]), none);
+    // What a policy shows of a user that was deleted since.
+    let deleted = json!({ "Effect": "Allow", "Principal": { "AWS": "AIDAGDNMGUUHHTZFRYOLA" },
+        "Action": "kms:Decrypt", "Resource": "*" });
+    assert_eq!(key(vec![deleted]), ["principal-never-matches"]);
 }
 
 #[test]
