@@ -331,7 +331,7 @@ impl Engine {
             });
             self.pages = cache.map(Arc::new);
         }
-        if key.is_some() && !self.log.has_tail() {
+        if key.is_some() && self.log.takes_tail() {
             match self.ctx.disk.begin_tail() {
                 Ok(None) => {}
                 Ok(Some(buffer)) => self.log.use_tail(&self.ctx, buffer),

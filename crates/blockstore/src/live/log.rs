@@ -604,17 +604,17 @@ impl Log {
         Ok(())
     }
 
-    /// Fills chunks in `buffer`, which is of a tail, and in those that the disk leaves for it. The chunk
-    /// being filled must be empty.
-    pub(super) fn use_tail(&mut self, ctx: &Context, buffer: AlignedBuffer) {
-        debug_assert!(self.is_chunk_empty());
-        self.buffer = buffer;
-        self.notes = Some(new_notes(ctx));
+    /// Whether chunks could be filled in a tail from now on: they are not yet, and that being filled has
+    /// no pages.
+    pub(super) fn takes_tail(&self) -> bool {
+        self.notes.is_none() && self.data_pages == 0
     }
 
-    /// Whether chunks are filled in a tail.
-    pub(super) fn has_tail(&self) -> bool {
-        self.notes.is_some()
+    /// Fills chunks in `buffer`, which is of a tail, and in those that the disk leaves for it.
+    pub(super) fn use_tail(&mut self, ctx: &Context, buffer: AlignedBuffer) {
+        debug_assert!(self.takes_tail());
+        self.buffer = buffer;
+        self.notes = Some(new_notes(ctx));
     }
 
     /// Notes in the tail, if there is one, what was appended: called before that is answered.

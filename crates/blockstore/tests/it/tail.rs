@@ -101,6 +101,31 @@ fn a_tail_lives_as_long_as_the_volume_is_open_with_its_key() {
     assert_eq!(std::fs::read_dir(copy.path().join("volumes")).unwrap().count(), 0);
 }
 
+/// Zeros need no key. Those that lie in the chunk being filled when the key comes are noted as well.
+#[test]
+fn zeros_from_before_the_key_are_noted_with_what_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), IoMode::Ring);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&volume(), &options).unwrap();
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    handle.write(0, vec![1; 8 * PAGE as usize]).unwrap();
+    handle.close().unwrap();
+    let at = folder.path().to_owned();
+    let changed = store.with(&volume(), move |engine| {
+        engine.discard(0, 4 * PAGE)?;
+        engine.unlock(key(1))?;
+        engine.write(6 * PAGE, &[2; PAGE as usize])?;
+        Ok(killed(&at))
+    });
+    let copy = changed.unwrap();
+    let next = open(copy.path(), IoMode::Ring);
+    let again = next.open_volume(&volume(), with_key(1)).unwrap();
+    let found = again.read(0, 8 * PAGE as usize).unwrap();
+    let pages: Vec<u8> = found.iter().step_by(PAGE as usize).copied().collect();
+    assert_eq!(pages, [0, 0, 0, 0, 1, 1, 2, 1]);
+}
+
 /// A tail is no way to another volume's or another time's content.
 #[test]
 fn a_tail_of_before_is_nothing() {
