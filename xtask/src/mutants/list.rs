@@ -89,7 +89,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "chunks of a tail are not put back",
         file: "crates/blockstore/src/live/recover.rs",
-        edits: &[("if left.is_empty() {", "if AWAKE || left.is_empty() {")],
+        edits: &[("self.put_back(left, cursor)?;", "if !AWAKE { self.put_back(left, cursor)?; }")],
         test: KILLS,
     },
     Mutant {

@@ -48,8 +48,7 @@ impl Engine {
         let left = tail.as_deref().unwrap_or_default();
         let left = left_chunks(left, &self.ctx.structure);
         let verified = self.find_durable()?;
-        self.put_back(&left, verified)?;
-        let end = self.replay(verified)?;
+        let end = self.replay(verified, &left)?;
         self.apply_noted(&left, end)?;
         self.mutate(|engine| {
             // Cuts first: their layers end in segments of the old incarnation.
@@ -73,33 +72,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes chunks that a process left in its tail to their places: those that go on where the log on
-    /// the disk ends. Nobody else has written there: the place is the log's until a checkpoint.
-    fn put_back(&mut self, left: &[LeftChunk<'_>], verified: u64) -> Result<(), Error> {
-        if left.is_empty() {
-            return Ok(());
-        }
-        let Some(mut cursor) = self.start()? else { return Ok(()) };
-        loop {
-            let found = left.iter().find(|chunk| cursor.is_at(&chunk.place));
-            let whole = found.and_then(|c| c.whole(&self.ctx.structure, self.ctx.geometry));
-            if let Some(chunk) = whole {
-                let at = self.ctx.geometry.locate(cursor.segment, cursor.position);
-                let written = self.ctx.disk.write(byte_offset(at), chunk);
-                written.map_err(Error::disk("write a chunk of the tail"))?;
-            }
-            let sequence = cursor.sequence;
-            match self.chunk_at(&mut cursor)? {
-                Some(descriptor) => {
-                    let first = cursor.position - descriptor.data_pages();
-                    if sequence > verified && !self.is_whole(&descriptor, cursor.segment, first)? {
-                        return Ok(());
-                    }
-                }
-                None if self.follow(&mut cursor)? => {}
-                None => return Ok(()),
-            }
-        }
+    /// Writes the chunk for the cursor's place there, if a process left it whole in its tail. Nobody else
+    /// has written there: the place is the log's until a checkpoint.
+    fn put_back(&self, left: &[LeftChunk<'_>], cursor: &Cursor) -> Result<(), Error> {
+        let found = left.iter().find(|chunk| cursor.is_at(&chunk.place));
+        let whole = found.and_then(|c| c.whole(&self.ctx.structure, self.ctx.geometry));
+        let Some(chunk) = whole else { return Ok(()) };
+        let at = byte_offset(self.ctx.geometry.locate(cursor.segment, cursor.position));
+        self.ctx.disk.write(at, chunk).map_err(Error::disk("write a chunk of the tail"))
     }
 
     /// Applies what is noted of the chunk that was being filled, if it goes on where the log ends.
@@ -155,9 +135,10 @@ impl Engine {
         }
     }
 
-    /// Applies every chunk up to the first that is missing or torn. Chunks up to `verified` are
-    /// known to be whole. Returns the place for the next chunk, if nothing of one is there.
-    fn replay(&mut self, verified: u64) -> Result<Option<Cursor>, Error> {
+    /// Applies every chunk up to the first that is missing or torn, those included that are left in a
+    /// tail. Chunks up to `verified` are known to be whole. Returns the place for the next chunk, if
+    /// nothing of one is there.
+    fn replay(&mut self, verified: u64, left: &[LeftChunk<'_>]) -> Result<Option<Cursor>, Error> {
         let mut at = self.committed.head;
         let Some(mut cursor) = self.start()? else {
             self.log = self.log_at(at);
@@ -165,7 +146,9 @@ impl Engine {
         };
         let end = loop {
             let (sequence, previous) = (cursor.sequence, cursor.previous);
-            let Some(descriptor) = self.next_chunk(&mut cursor)? else { break Some(cursor) };
+            let Some(descriptor) = self.next_chunk_or_left(&mut cursor, left)? else {
+                break Some(cursor);
+            };
             let first = cursor.position - descriptor.data_pages();
             if sequence > verified && !self.is_whole(&descriptor, cursor.segment, first)? {
                 at = LogHead { sequence, previous, ..at };
@@ -301,7 +284,17 @@ impl Engine {
 
     /// Reads the next chunk and moves behind it. `None` at the end of the log.
     fn next_chunk(&self, cursor: &mut Cursor) -> Result<Option<Descriptor>, Error> {
+        self.next_chunk_or_left(cursor, &[])
+    }
+
+    /// As [`Engine::next_chunk`], with chunks of a tail put back on the way.
+    fn next_chunk_or_left(
+        &self,
+        cursor: &mut Cursor,
+        left: &[LeftChunk<'_>],
+    ) -> Result<Option<Descriptor>, Error> {
         loop {
+            self.put_back(left, cursor)?;
             if let Some(found) = self.chunk_at(cursor)? {
                 return Ok(Some(found));
             }

@@ -159,11 +159,13 @@ pub(super) struct Notes {
     at: usize,
     /// Entries that are in notes.
     entries: usize,
+    /// What the next note says, before it is sealed: that may not lie open in the head.
+    body: Vec<u8>,
 }
 
 impl Notes {
     pub(super) fn new(sealer: StructureSealer) -> Self {
-        Self { sealer, nonce: 0, at: 0, entries: 0 }
+        Self { sealer, nonce: 0, at: 0, entries: 0, body: Vec::new() }
     }
 
     /// Whether another sealer is needed before the next chunk.
@@ -193,26 +195,28 @@ impl Notes {
         put(head, 4, &[TAIL_VERSION, SUITE_AES_256_GCM]);
         put(head, 8, &place.sequence.to_le_bytes());
         put(head, 16, &self.sealer.salt().0);
-        let mut body = [0; OPENING_BYTES];
-        put(&mut body, 0, &place.segment.to_le_bytes());
-        put(&mut body, 4, &place.position.to_le_bytes());
-        put(&mut body, 8, &place.generation.to_le_bytes());
-        put(&mut body, 16, &place.salt.0);
+        self.body.clear();
+        self.body.resize(OPENING_BYTES, 0);
+        put(&mut self.body, 0, &place.segment.to_le_bytes());
+        put(&mut self.body, 4, &place.position.to_le_bytes());
+        put(&mut self.body, 8, &place.generation.to_le_bytes());
+        put(&mut self.body, 16, &place.salt.0);
         self.at = CLEAR_BYTES;
-        self.add(head, identity(place.sequence, 0), &mut body);
+        self.add(head, identity(place.sequence, 0));
     }
 
     /// Notes the chunk's entries behind those that are noted; `sum` is of all its data pages.
     pub(super) fn add_entries(&mut self, head: &mut [u8], sequence: u64, sum: u64, entries: &[u8]) {
-        let mut body = [0; SUM_BYTES + CHUNK_ENTRIES_MAX * ENTRY_BYTES];
-        let body = &mut body[..SUM_BYTES + entries.len()];
-        put(body, 0, &sum.to_le_bytes());
-        body[SUM_BYTES..].copy_from_slice(entries);
-        self.add(head, identity(sequence, 1 + self.entries), body);
+        self.body.clear();
+        self.body.extend_from_slice(&sum.to_le_bytes());
+        self.body.extend_from_slice(entries);
+        self.add(head, identity(sequence, 1 + self.entries));
         self.entries += entries.len() / ENTRY_BYTES;
     }
 
-    fn add(&mut self, head: &mut [u8], identity: u64, body: &mut [u8]) {
+    /// Seals what the body says behind the notes there are.
+    fn add(&mut self, head: &mut [u8], identity: u64) {
+        let body = &mut self.body;
         let tag = self.sealer.seal_at(self.nonce, StructureKind::Tail, identity, body);
         let note = &mut head[self.at..self.at + NOTE_CLEAR_BYTES + body.len()];
         put(note, 0, &tag.0);
@@ -353,8 +357,8 @@ pub(super) mod fuzzing {
         let mut notes = Notes::new(structure.sealer(Salt([0xa5; 32])));
         notes.begin_chunk(&mut slot[..HEAD_BYTES], &place);
         let room = HEAD_BYTES - notes.at - NOTE_CLEAR_BYTES;
-        let mut body = body[..body.len().min(room)].to_vec();
-        notes.add(&mut slot[..HEAD_BYTES], identity(7, 1), &mut body);
+        notes.body = body[..body.len().min(room)].to_vec();
+        notes.add(&mut slot[..HEAD_BYTES], identity(7, 1));
         slot
     }
 
