@@ -6,6 +6,7 @@ use crate::condition::{
 use crate::context::Keys;
 use crate::pattern::{Pattern, split_arn};
 use crate::policy::Effect;
+use std::borrow::Borrow;
 use std::net::IpAddr;
 
 /// The outcome of comparing one value with one operand.
@@ -113,6 +114,6 @@ fn compare(value: &str, operand: &Operand, rule: Rule, keys: &Keys<'_>) -> Compa
 }
 
 /// Whether each component matches its pattern.
-pub(crate) fn components(patterns: &[Pattern], parts: [&str; 6]) -> bool {
-    patterns.iter().zip(parts).all(|(pattern, part)| pattern.matches(part))
+pub(crate) fn components(patterns: &[impl Borrow<Pattern>], parts: [&str; 6]) -> bool {
+    patterns.iter().zip(parts).all(|(pattern, part)| pattern.borrow().matches(part))
 }

@@ -3,21 +3,28 @@
 mod wildcard;
 
 use crate::context::{Keys, Variable};
+use std::borrow::Cow;
+
+const STAR: u16 = b'*' as u16;
+const QUESTION: u16 = b'?' as u16;
 
 /// One piece of a written pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Star,
-    Question,
-    Variable { key: String, default: Option<String> },
+enum Piece {
+    /// What stands between variables: the same for every request, so it is made ready once.
+    Fixed(Pattern),
+    Variable {
+        key: String,
+        default: Option<String>,
+    },
 }
 
 /// A pattern as written in a policy, with its variables not yet replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     written: String,
-    parts: Vec<Part>,
+    /// No two pieces that are fixed stand side by side.
+    pieces: Vec<Piece>,
 }
 
 /// Which of the special texts a pattern knows.
@@ -47,26 +54,30 @@ impl Template {
     /// # Errors
     /// What is wrong with a policy variable in it.
     pub(crate) fn parse(text: &str, syntax: Syntax) -> Result<Self, String> {
-        let mut parts: Vec<Part> = Vec::new();
+        let mut pieces = Vec::new();
+        let mut fixed = Vec::new();
         let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            if syntax.variables && rest.starts_with("${") {
-                let (part, after) = parse_variable(&rest[2..])?;
-                parts.push(part);
-                rest = after;
-                continue;
-            }
-            rest = &rest[first.len_utf8()..];
-            match (first, syntax.wildcards) {
-                ('*', true) => parts.push(Part::Star),
-                ('?', true) => parts.push(Part::Question),
-                _ => match parts.last_mut() {
-                    Some(Part::Literal(literal)) => literal.push(first),
-                    _ => parts.push(Part::Literal(first.to_string())),
-                },
+        while syntax.variables
+            && let Some(at) = rest.find("${")
+        {
+            push(&mut fixed, &rest[..at], syntax);
+            let (variable, after) = parse_variable(&rest[at + 2..])?;
+            rest = after;
+            match variable {
+                Written::Special(unit) => fixed.push(Token::Unit(unit)),
+                Written::Key(variable) => {
+                    if !fixed.is_empty() {
+                        pieces.push(Piece::Fixed(Pattern(std::mem::take(&mut fixed))));
+                    }
+                    pieces.push(variable);
+                }
             }
         }
-        Ok(Self { written: text.to_owned(), parts })
+        push(&mut fixed, rest, syntax);
+        if !fixed.is_empty() {
+            pieces.push(Piece::Fixed(Pattern(fixed)));
+        }
+        Ok(Self { written: text.to_owned(), pieces })
     }
 
     /// The text as it stands in the policy.
@@ -76,21 +87,22 @@ impl Template {
 
     /// Whether the text has a policy variable.
     pub(crate) fn has_variable(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable { .. }))
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Variable { .. }))
     }
 
     /// Replaces the variables; `None` when one has neither a value nor a default.
     ///
     /// Replaced text is literal: a `*` in a user's name is no wildcard. A multivalued key never
     /// expands, not even to its default (spec 20, A.6).
-    pub(crate) fn resolve(&self, keys: &Keys<'_>) -> Option<Pattern> {
+    pub(crate) fn resolve(&self, keys: &Keys<'_>) -> Option<Cow<'_, Pattern>> {
+        if let [Piece::Fixed(pattern)] = &self.pieces[..] {
+            return Some(Cow::Borrowed(pattern));
+        }
         let mut tokens = Vec::new();
-        for part in &self.parts {
-            match part {
-                Part::Star => tokens.push(Token::Star),
-                Part::Question => tokens.push(Token::Question),
-                Part::Literal(text) => tokens.extend(text.encode_utf16().map(Token::Unit)),
-                Part::Variable { key, default } => {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Fixed(pattern) => tokens.extend_from_slice(&pattern.0),
+                Piece::Variable { key, default } => {
                     let text = match keys.variable(key) {
                         Variable::Value(value) => value,
                         Variable::Absent => default.clone()?,
@@ -100,16 +112,34 @@ impl Template {
                 }
             }
         }
-        Some(Pattern(tokens))
+        Some(Cow::Owned(Pattern(tokens)))
     }
 }
 
-/// Reads a variable from just after its `${`: the part it is, and the text behind its `}`.
-fn parse_variable(text: &str) -> Result<(Part, &str), String> {
+/// Takes over a text without variables.
+fn push(tokens: &mut Vec<Token>, text: &str, syntax: Syntax) {
+    tokens.reserve(text.len());
+    tokens.extend(text.encode_utf16().map(|unit| match unit {
+        STAR if syntax.wildcards => Token::Star,
+        QUESTION if syntax.wildcards => Token::Question,
+        unit => Token::Unit(unit),
+    }));
+}
+
+/// What stands between `${` and `}`.
+enum Written {
+    /// `${*}`, `${?}` or `${$}`: the character itself.
+    Special(u16),
+    Key(Piece),
+}
+
+/// Reads a variable from just after its `${`: what it is, and the text behind its `}`.
+fn parse_variable(text: &str) -> Result<(Written, &str), String> {
     let unclosed = || format!("the policy variable '${{{text}' is not closed");
-    for special in ["*", "?", "$"] {
-        if let Some(after) = text.strip_prefix(special).and_then(|t| t.strip_prefix('}')) {
-            return Ok((Part::Literal(special.to_owned()), after));
+    for special in [b'*', b'?', b'$'] {
+        let after = text.strip_prefix(char::from(special)).and_then(|t| t.strip_prefix('}'));
+        if let Some(after) = after {
+            return Ok((Written::Special(u16::from(special)), after));
         }
     }
     let key_end = text.find(['}', ',']).ok_or_else(unclosed)?;
@@ -119,7 +149,8 @@ fn parse_variable(text: &str) -> Result<(Part, &str), String> {
     }
     let rest = &text[key_end..];
     if let Some(after) = rest.strip_prefix('}') {
-        return Ok((Part::Variable { key: key.to_owned(), default: None }, after));
+        let variable = Piece::Variable { key: key.to_owned(), default: None };
+        return Ok((Written::Key(variable), after));
     }
     let quoted = rest[1..].trim_start().strip_prefix('\'').ok_or_else(|| {
         format!("the default of the policy variable '{key}' is not in single quotes")
@@ -127,12 +158,25 @@ fn parse_variable(text: &str) -> Result<(Part, &str), String> {
     let quote_end = quoted.find('\'').ok_or_else(unclosed)?;
     let after = quoted[quote_end + 1..].trim_start().strip_prefix('}').ok_or_else(unclosed)?;
     let default = Some(quoted[..quote_end].to_owned());
-    Ok((Part::Variable { key: key.to_owned(), default }, after))
+    Ok((Written::Key(Piece::Variable { key: key.to_owned(), default }), after))
 }
 
 impl Pattern {
     /// Whether the whole text matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
+        if self.0 == [Token::Star] {
+            return true;
+        }
+        if !self.0.contains(&Token::Star) {
+            // Unit by unit, without a copy of the text.
+            let mut units = text.encode_utf16();
+            let same = self.0.iter().all(|token| match (units.next(), token) {
+                (Some(unit), Token::Unit(wanted)) => unit == *wanted,
+                (Some(_), _) => true,
+                (None, _) => false,
+            });
+            return same && units.next().is_none();
+        }
         let units: Vec<u16> = text.encode_utf16().collect();
         wildcard(&self.0, &units)
     }
@@ -171,8 +215,8 @@ impl Pattern {
             .iter()
             .map(|token| match token {
                 Token::Unit(unit) => *unit,
-                Token::Star => u16::from(b'*'),
-                Token::Question => u16::from(b'?'),
+                Token::Star => STAR,
+                Token::Question => QUESTION,
             })
             .collect();
         String::from_utf16_lossy(&units)
@@ -188,13 +232,9 @@ pub(crate) struct ActionPattern {
 
 impl ActionPattern {
     pub(crate) fn new(text: &str) -> Self {
-        let token = |unit| match unit {
-            u if u == u16::from(b'*') => Token::Star,
-            u if u == u16::from(b'?') => Token::Question,
-            u => Token::Unit(u),
-        };
-        let pattern = Pattern(text.to_lowercase().encode_utf16().map(token).collect());
-        Self { written: text.to_owned(), pattern }
+        let mut tokens = Vec::new();
+        push(&mut tokens, &text.to_lowercase(), Syntax { wildcards: true, variables: false });
+        Self { written: text.to_owned(), pattern: Pattern(tokens) }
     }
 
     pub(crate) fn written(&self) -> &str {
@@ -217,8 +257,9 @@ fn wildcard(pattern: &[Token], text: &[u16]) -> bool {
 
 /// Splits a text at its first five colons into the six components of an ARN.
 pub(crate) fn split_arn(text: &str) -> Option<[&str; 6]> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let parts: [&str; 6] = parts.try_into().ok()?;
+    let mut parts = text.splitn(6, ':');
+    let mut next = || parts.next();
+    let parts = [next()?, next()?, next()?, next()?, next()?, next()?];
     (parts[0] == "arn").then_some(parts)
 }
 
@@ -229,13 +270,11 @@ mod tests {
     fn matches(pattern: &str, text: &str) -> bool {
         let syntax = Syntax { wildcards: true, variables: false };
         let template = Template::parse(pattern, syntax).unwrap();
-        let tokens = template.parts.iter().flat_map(|part| match part {
-            Part::Literal(t) => t.encode_utf16().map(Token::Unit).collect(),
-            Part::Star => vec![Token::Star],
-            Part::Question => vec![Token::Question],
-            Part::Variable { .. } => vec![],
-        });
-        wildcard(&tokens.collect::<Vec<_>>(), &text.encode_utf16().collect::<Vec<_>>())
+        match &template.pieces[..] {
+            [] => text.is_empty(),
+            [Piece::Fixed(pattern)] => pattern.matches(text),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

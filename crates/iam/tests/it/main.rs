@@ -13,3 +13,7 @@ mod properties;
 mod reference;
 mod sigv4;
 mod table;
+
+/// A random case is some hundred small allocations, and twenty million cases are many.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
