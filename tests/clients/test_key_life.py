@@ -44,10 +44,13 @@ def wrap(public, algorithm, material):
     return public.encrypt(key, oaep) + aes_key_wrap_with_padding(key, material)
 
 
-def bring(kms, key, material, algorithm="RSAES_OAEP_SHA_256", spec="RSA_2048", **more):
+def bring(kms, key, material, algorithm="RSAES_OAEP_SHA_256", spec="RSA_2048", seconds=None, **more):
+    """Imports material, which expires after `seconds`, counted from when there is a key to wrap it with."""
     given = kms.get_parameters_for_import(
         KeyId=key, WrappingAlgorithm=algorithm, WrappingKeySpec=spec
     )
+    if seconds:
+        more["ValidTo"] = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
     return kms.import_key_material(
         KeyId=key,
         ImportToken=given["ImportToken"],
@@ -84,11 +87,12 @@ def versions(kms, key):
 def test_material_is_wrapped_elsewhere_expires_and_comes_back(kms):
     key, material = external(kms), os.urandom(32)
     assert refused(kms.generate_data_key, KeyId=key, KeySpec="AES_256") == "KMSInvalidStateException"
-    at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=4)
-    bring(kms, key, material, ValidTo=at, ExpirationModel="KEY_MATERIAL_EXPIRES")
-    found = described(kms, key)
+    begun = datetime.datetime.now(datetime.timezone.utc)
+    bring(kms, key, material, seconds=4, ExpirationModel="KEY_MATERIAL_EXPIRES")
+    found, brought = described(kms, key), datetime.datetime.now(datetime.timezone.utc)
     assert (found["KeyState"], found["ExpirationModel"]) == ("Enabled", "KEY_MATERIAL_EXPIRES")
-    assert abs((found["ValidTo"] - at).total_seconds()) < 1
+    at = found["ValidTo"]
+    assert 3 <= (at - begun).total_seconds() and (at - brought).total_seconds() <= 4
     blob = encrypt(kms, key)
     # What is read in every request is kept in memory; that must not outlive the material.
     while datetime.datetime.now(datetime.timezone.utc) < at - datetime.timedelta(seconds=1):

@@ -1,6 +1,5 @@
 """The server with its rows in PostgreSQL: the same story, and nothing lost when it is killed."""
 
-import datetime
 import os
 
 import pytest
@@ -81,8 +80,7 @@ def test_the_life_of_a_key_on_postgresql(postgres):
     assert life.decrypt(away, blob) == life.decrypt(away, life.encrypt(home, key)) == b"text"
 
     imported, material = life.external(home), os.urandom(32)
-    at = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
-    life.bring(home, imported, material, ValidTo=at)
+    life.bring(home, imported, material, seconds=3)
     eventually(lambda: life.described(home, imported)["KeyState"] == "PendingImport", 30)
     life.bring(home, imported, material)
 
