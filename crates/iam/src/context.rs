@@ -4,6 +4,8 @@ use crate::policy::PolicyKind;
 use crate::principal::Principal;
 use base::{AccountId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ pub enum ContextValue {
     Multi(Vec<String>),
 }
 
-/// The condition keys of one request. Names are case-insensitive.
+/// The condition keys of one request. Names are case-insensitive, and kept as they were written.
 ///
 /// What follows from the caller (`aws:PrincipalArn`, `aws:userid`, `aws:PrincipalTag/…`, …) and
 /// `aws:ResourceAccount` is *not* set here: the evaluator takes it from the [`Principal`] and the
@@ -26,7 +28,7 @@ pub enum ContextValue {
 #[serde(transparent)]
 pub struct Context {
     /// Shared: a request's context is handed on several times and changed by none.
-    values: Arc<BTreeMap<String, ContextValue>>,
+    values: Arc<BTreeMap<Key, ContextValue>>,
 }
 
 impl Context {
@@ -37,14 +39,16 @@ impl Context {
 
     /// Sets a single-valued key.
     pub fn set(&mut self, key: &str, value: impl Into<String>) -> &mut Self {
-        Arc::make_mut(&mut self.values).insert(folded(key), ContextValue::Single(value.into()));
-        self
+        self.put(key, ContextValue::Single(value.into()))
     }
 
     /// Sets a multivalued key.
     pub fn set_multi(&mut self, key: &str, values: impl IntoIterator<Item = String>) -> &mut Self {
-        let values = values.into_iter().collect();
-        Arc::make_mut(&mut self.values).insert(folded(key), ContextValue::Multi(values));
+        self.put(key, ContextValue::Multi(values.into_iter().collect()))
+    }
+
+    fn put(&mut self, key: &str, value: ContextValue) -> &mut Self {
+        Arc::make_mut(&mut self.values).insert(Key(key.to_owned()), value);
         self
     }
 
@@ -69,13 +73,13 @@ impl Context {
 
     /// Removes a key, as the network keys are removed from a forwarded call (spec 20, A.7).
     pub fn remove(&mut self, key: &str) -> &mut Self {
-        Arc::make_mut(&mut self.values).remove(&folded(key));
+        Arc::make_mut(&mut self.values).remove(&key as &dyn Written);
         self
     }
 
     /// The value of a key, whatever its case.
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
-        self.values.get(&folded(key))
+        self.values.get(&key as &dyn Written)
     }
 
     /// Takes over every key of another context; its values win.
@@ -85,11 +89,83 @@ impl Context {
         self
     }
 
-    /// All keys in lower case with their values, for explanations.
+    /// All keys, as they were first written, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ContextValue)> {
-        self.values.iter().map(|(k, v)| (k.as_str(), v))
+        self.values.iter().map(|(key, value)| (key.0.as_str(), value))
     }
 }
+/// The name of a condition key as it was written; what differs in case alone is equal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Key(String);
+
+/// What a [`Key`] is found by, without a copy of the name.
+trait Written {
+    fn written(&self) -> &str;
+}
+
+impl Written for Key {
+    fn written(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Written for &str {
+    fn written(&self) -> &str {
+        self
+    }
+}
+
+impl Ord for dyn Written + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (one, two) = (self.written(), other.written());
+        if one.is_ascii() && two.is_ascii() {
+            let (one, two) = (one.bytes(), two.bytes());
+            return one.map(|b| b.to_ascii_lowercase()).cmp(two.map(|b| b.to_ascii_lowercase()));
+        }
+        folded(one).cmp(&folded(two))
+    }
+}
+
+impl PartialOrd for dyn Written + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Written + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for dyn Written + '_ {}
+
+impl<'a> Borrow<dyn Written + 'a> for Key {
+    fn borrow(&self) -> &(dyn Written + 'a) {
+        self
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self as &dyn Written).cmp(other as &dyn Written)
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Key {}
 
 /// A key as it is compared. Only tags have names that are not ASCII.
 fn folded(key: &str) -> String {
@@ -129,8 +205,7 @@ const MULTIVALUED: &[&str] = &[
 
 /// Whether a key may have several values per request, according to the catalogue.
 pub fn is_multivalued(key: &str) -> bool {
-    let key = folded(key);
-    MULTIVALUED.contains(&key.as_str())
+    MULTIVALUED.iter().any(|multivalued| key.eq_ignore_ascii_case(multivalued))
 }
 
 /// The keys of a request together with those that follow from its caller and its resource.
@@ -230,4 +305,49 @@ pub(crate) enum Variable {
     Value(String),
     Absent,
     Multivalued,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn single(context: &Context, key: &str) -> Option<String> {
+        match context.get(key)? {
+            ContextValue::Single(value) => Some(value.clone()),
+            ContextValue::Multi(_) => None,
+        }
+    }
+
+    #[test]
+    fn keys_are_kept_as_written_and_found_in_any_case() {
+        let mut context = Context::new();
+        context.set("kms:EncryptionContext:Department", "Finance").set("aws:RequestTag/Größe", "L");
+        context.set("AWS:requesttag/größe", "M");
+        let written: Vec<_> = context.iter().map(|(key, _)| key).collect();
+        assert_eq!(written, ["aws:RequestTag/Größe", "kms:EncryptionContext:Department"]);
+        assert_eq!(single(&context, "aws:requesttag/GRÖSSE"), None);
+        assert_eq!(single(&context, "aws:requesttag/GRÖßE").as_deref(), Some("M"));
+        assert_eq!(
+            single(&context, "KMS:encryptioncontext:department").as_deref(),
+            Some("Finance")
+        );
+        context.remove("kms:encryptionContext:DEPARTMENT");
+        assert_eq!(context.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_context_is_read_as_it_was_kept_also_in_lower_case() {
+        let mut context = Context::new();
+        context.set("aws:SecureTransport", "true").set_multi("aws:TagKeys", ["a".to_owned()]);
+        let kept = serde_json::to_string(&context).expect("text");
+        assert_eq!(kept, r#"{"aws:SecureTransport":"true","aws:TagKeys":["a"]}"#);
+        let lower = kept.to_lowercase();
+        for kept in [kept, lower] {
+            assert_eq!(
+                serde_json::from_str::<Context>(&kept).expect("a context"),
+                context,
+                "{kept}"
+            );
+        }
+    }
 }

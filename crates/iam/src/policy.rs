@@ -247,34 +247,33 @@ impl Policy {
 }
 
 /// The text of a stored policy as it is shown: principals in `deleted` appear as their unique ids
-/// (spec 20, A.4). Without any, the text is returned as it was saved.
+/// (spec 20, A.4), and accounts by the ARN of their root, however they were written. Where neither is
+/// there, the text is returned as it was saved.
 ///
 /// # Errors
 /// When the text is not JSON.
 pub fn render(text: &str, deleted: &Bindings) -> Result<String, PolicyError> {
-    if deleted.0.is_empty() {
-        return Ok(text.to_owned());
-    }
     let mut document = Json::parse(text).map_err(PolicyError::Syntax)?;
+    let mut changed = false;
     if let Some(statements) = member_mut(&mut document, "Statement") {
-        let statements = match statements {
-            Json::Array(items) => items.as_mut_slice(),
-            single => std::slice::from_mut(single),
-        };
-        for statement in statements {
+        for statement in items_mut(statements) {
             for name in ["Principal", "NotPrincipal"] {
                 let aws = member_mut(statement, name).and_then(|p| member_mut(p, "AWS"));
-                match aws {
-                    Some(Json::Array(items)) => {
-                        items.iter_mut().for_each(|item| replace(item, deleted));
-                    }
-                    Some(item) => replace(item, deleted),
-                    None => {}
+                for principal in aws.into_iter().flat_map(items_mut) {
+                    changed |= replace(principal, deleted);
                 }
             }
         }
     }
-    Ok(document.to_pretty())
+    Ok(if changed { document.to_pretty() } else { text.to_owned() })
+}
+
+/// The items of an array, or a single value as one.
+fn items_mut(value: &mut Json) -> &mut [Json] {
+    match value {
+        Json::Array(items) => items.as_mut_slice(),
+        single => std::slice::from_mut(single),
+    }
 }
 
 fn member_mut<'a>(value: &'a mut Json, name: &str) -> Option<&'a mut Json> {
@@ -284,10 +283,15 @@ fn member_mut<'a>(value: &'a mut Json, name: &str) -> Option<&'a mut Json> {
     }
 }
 
-fn replace(item: &mut Json, deleted: &Bindings) {
-    if let Json::String(text) = item
-        && let Some(id) = deleted.0.get(text)
-    {
+/// Whether the principal is shown otherwise than it was written.
+fn replace(principal: &mut Json, deleted: &Bindings) -> bool {
+    let Json::String(text) = principal else { return false };
+    if let Some(id) = deleted.0.get(text) {
         text.clone_from(id);
+    } else if AccountId::parse(text).is_ok() {
+        *text = format!("arn:aws:iam::{text}:root");
+    } else {
+        return false;
     }
+    true
 }

@@ -65,13 +65,18 @@ pub fn of(tx: &mut Tx<'_>, account: &AccountId) -> Result<BTreeMap<String, i32>>
         ("GroupPolicySizeQuota", bytes(Kind::Group)),
         ("RolePolicySizeQuota", bytes(Kind::Role)),
         ("AssumeRolePolicySizeQuota", role::TRUST_BYTES_MAX as u64),
+        ("PolicyVersionsInUseQuota", managed::POLICIES_MAX * managed::VERSIONS_MAX as u64),
+        // Tokens are good in every region that is served.
+        ("GlobalEndpointTokenVersion", 2),
         // Nobody signs in with a second factor, a root has no password, and there are no certificates.
         ("MFADevices", 0),
         ("MFADevicesInUse", 0),
         ("AccountMFAEnabled", 0),
         ("AccountPasswordPresent", 0),
         ("AccountSigningCertificatesPresent", 0),
+        ("SigningCertificatesPerUserQuota", 0),
         ("ServerCertificates", 0),
+        ("ServerCertificatesQuota", 0),
     ] {
         say(name, quota);
     }

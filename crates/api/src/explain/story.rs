@@ -445,10 +445,9 @@ fn hide_caller(outcome: &mut Outcome, account: &AccountId) {
 
 /// Tags and aliases of a resource are its owner's business.
 fn is_of_resource(key: &str) -> bool {
-    let key = key.to_lowercase();
-    ["aws:resourcetag/", "ec2:resourcetag/", "kms:resourcealiases"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
+    let (_, name) = key.split_once(':').unwrap_or_default();
+    let name = name.to_ascii_lowercase();
+    name.starts_with("resourcetag/") || name == "resourcealiases"
 }
 
 fn hide_resource(outcome: &mut Outcome) {

@@ -136,6 +136,32 @@ async fn conditions_grants_and_requests_are_named() {
 }
 
 #[tokio::test]
+async fn tags_of_a_role_are_its_owners_business() {
+    let stage = Stage::new().await;
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow",
+        "Principal": { "AWS": "222222222222" }, "Action": "sts:AssumeRole",
+        "Condition": { "StringEquals": { "iam:ResourceTag/open": "yes" } } }] });
+    let role = json!({ "RoleName": "r", "AssumeRolePolicyDocument": trust.to_string(),
+        "Tags": [{ "Key": "team", "Value": "payroll" }, { "Key": "open", "Value": "never" }] });
+    let made = stage.try_root(1, HERE, Service::Iam, "CreateRole", role).await.unwrap();
+    let arn = made["Role"]["Arn"].clone();
+    let allow = json!([{ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" }]);
+    let user = stage.user(2, "guest", allow).await;
+    let call = stage.bench.call(user, HERE);
+    let input = json!({ "RoleArn": arn, "RoleSessionName": "visit" });
+    run_named(&call, Service::Sts, "AssumeRole", input).await.expect_err("another tag");
+    let id = json!({ "Id": call.notes.explain_id().unwrap() });
+    let seen_by = async |number: u8| {
+        let viewer = Principal::root(&account(number));
+        let reply = stage.try_as(viewer, HERE, Service::Strongroom, "Explain", id.clone()).await;
+        reply.map(|reply| text(&reply, "Explanation"))
+    };
+    let told = seen_by(2).await.unwrap();
+    assert!(told.contains("sts:RoleSessionName") && !told.contains("ResourceTag"), "{told}");
+    assert!(!told.contains("never") && !told.contains("payroll"), "{told}");
+}
+
+#[tokio::test]
 async fn a_key_in_the_wrong_state_is_told_from_a_policy() {
     let mut stage = Stage::new().await;
     let key = stage.key(1, HERE).await;

@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const VERSION: u8 = 1;
 /// Records of each account that are looked at.
 const RECORDS_MAX: usize = 5_000;
+/// Of the condition keys that hold an encryption context.
+const CONTEXT_PREFIX: &str = "kms:EncryptionContext:";
 
 /// A change that is not made.
 #[derive(Clone, Debug)]
@@ -282,7 +284,11 @@ fn action(name: &str) -> Option<Action> {
 /// The encryption context of a recorded decision.
 fn facts(context: &Context) -> Facts {
     let pairs = context.iter().filter_map(|(key, value)| {
-        let name = key.strip_prefix("kms:encryptioncontext:")?;
+        // Records of earlier releases have it in lower case.
+        let (prefix, name) = key.split_at_checked(CONTEXT_PREFIX.len())?;
+        if !prefix.eq_ignore_ascii_case(CONTEXT_PREFIX) {
+            return None;
+        }
         match value {
             iam::ContextValue::Single(value) => Some((name.to_owned(), value.clone())),
             iam::ContextValue::Multi(_) => None,
@@ -325,7 +331,7 @@ fn told(
     otherwise: Otherwise,
 ) -> Changed {
     let own = decisions.principal.account == *call.account();
-    let resource = decided.context.get(&format!("kms:EncryptionContext:{CONTEXT_KEY}"));
+    let resource = decided.context.get(&format!("{CONTEXT_PREFIX}{CONTEXT_KEY}"));
     let account = &decisions.principal.account;
     Changed {
         explain_id: id.to_string(),

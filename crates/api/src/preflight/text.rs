@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 
 /// Condition keys that tell one implied call from another; the document has all.
 const TELLING: [&str; 3] =
-    ["kms:viaservice", "kms:grantisforawsresource", "kms:encryptioncontext:"];
+    ["kms:ViaService", "kms:GrantIsForAWSResource", "kms:EncryptionContext:"];
 /// The titles of the table.
 const TITLES: [&str; 7] = ["step", "when", "verdict", "action", "on", "who", "context"];
 

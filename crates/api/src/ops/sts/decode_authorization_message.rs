@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(context["action"], "ec2:CreateVolume");
         assert_eq!(context["resource"], "arn:aws:ec2:us-east-1:111111111111:volume/*");
         assert_eq!(context["principal"]["arn"], eve.caller.principal.arn);
-        let size = json!({ "key": "ec2:volumesize", "values": { "items": [{ "value": "1" }] } });
+        let size = json!({ "key": "ec2:VolumeSize", "values": { "items": [{ "value": "1" }] } });
         let conditions = context["conditions"]["items"].as_array().expect("a list");
         assert!(conditions.contains(&size), "{conditions:?}");
 

@@ -225,7 +225,7 @@ fn resource_layer(text: &str, resource: &str) -> Result<ResourceLayer, Error> {
 fn describe(principal: &mut Principal, context: &Context) {
     for (key, value) in context.iter() {
         let ContextValue::Single(value) = value else { continue };
-        match key {
+        match key.to_ascii_lowercase().as_str() {
             "aws:userid" => principal.user_id.clone_from(value),
             "aws:principalarn" => principal.principal_arn.clone_from(value),
             "aws:sourceidentity" => principal.source_identity = Some(value.clone()),
@@ -235,8 +235,11 @@ fn describe(principal: &mut Principal, context: &Context) {
                 }
             }
             _ => {
-                if let Some(tag) = key.strip_prefix("aws:principaltag/") {
-                    principal.tags.retain(|known, _| known.to_lowercase() != tag);
+                const PREFIX: &str = "aws:PrincipalTag/";
+                let Some((prefix, tag)) = key.split_at_checked(PREFIX.len()) else { continue };
+                if prefix.eq_ignore_ascii_case(PREFIX) {
+                    let folded = tag.to_lowercase();
+                    principal.tags.retain(|known, _| known.to_lowercase() != folded);
                     principal.tags.insert(tag.to_owned(), value.clone());
                 }
             }

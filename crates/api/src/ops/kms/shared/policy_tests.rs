@@ -18,7 +18,7 @@ const LOCKOUT: &str =
 
 fn policy(more: &Json) -> String {
     let root = json!({"Sid": "Enable IAM User Permissions", "Effect": "Allow",
-        "Principal": {"AWS": "111111111111"}, "Action": "kms:*", "Resource": "*"});
+        "Principal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "kms:*", "Resource": "*"});
     json!({"Version": "2012-10-17", "Statement": [root, more]}).to_string()
 }
 
