@@ -41,6 +41,52 @@ def public_key(kms, key):
     return serialization.load_der_public_key(kms.get_public_key(KeyId=key)["PublicKey"])
 
 
+# Ed25519ph (RFC 8032, 5.1), which Python's cryptography lacks: the verification, from the text of the RFC.
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+ONE = (0, 1)
+
+
+def add(one, two):
+    (x1, y1), (x2, y2) = one, two
+    cross = D * x1 * x2 * y1 * y2
+    return (
+        (x1 * y2 + x2 * y1) * pow(1 + cross, -1, P) % P,
+        (y1 * y2 + x1 * x2) * pow(1 - cross, -1, P) % P,
+    )
+
+
+def times(number, point):
+    total = ONE
+    while number:
+        if number & 1:
+            total = add(total, point)
+        point, number = add(point, point), number >> 1
+    return total
+
+
+def point(encoded):
+    y = int.from_bytes(encoded, "little")
+    odd, y = y >> 255, y & (2**255 - 1)
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if x * x % P != square:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    assert x * x % P == square
+    return (P - x if x & 1 != odd else x, y)
+
+
+def ed25519ph_verifies(public, message, signature):
+    base = point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    dom2 = b"SigEd25519 no Ed25519 collisions" + bytes([1, 0])
+    hashed = hashlib.sha512(message).digest()
+    k = hashlib.sha512(dom2 + r + public + hashed).digest()
+    k = int.from_bytes(k, "little") % ORDER
+    return s < ORDER and times(s, base) == add(point(r), times(k, point(public)))
+
+
 def verify(public, algorithm, message, signature, prehashed=False):
     """Raises InvalidSignature unless the signature is right."""
     if algorithm in ("ED25519_SHA_512", "ML_DSA_SHAKE_256"):
@@ -79,6 +125,8 @@ def test_signatures_are_verified_elsewhere_and_here(kms, spec, kind):
         assert public.curve.name == CURVES[spec].name
     assert described["KeySpec"] == spec
     for algorithm in described["SigningAlgorithms"]:
+        if algorithm == "ED25519_PH_SHA_512":
+            continue
         named = {"KeyId": key, "SigningAlgorithm": algorithm}
         signature = kms.sign(Message=MESSAGE, **named)["Signature"]
         verify(public, algorithm, MESSAGE, signature)
@@ -94,6 +142,54 @@ def test_signatures_are_verified_elsewhere_and_here(kms, spec, kind):
         signature = kms.sign(**hashed)["Signature"]
         verify(public, algorithm, digest, signature, prehashed=True)
         assert kms.verify(Signature=signature, **hashed)["SignatureValid"]
+
+
+def test_ed25519ph_hashes_the_digest_once_more(kms):
+    # RFC 8032, 7.3: the verification above is one.
+    public = bytes.fromhex("ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf")
+    known = bytes.fromhex(
+        "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41"
+        "31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406"
+    )
+    assert ed25519ph_verifies(public, b"abc", known)
+    assert not ed25519ph_verifies(public, b"abd", known)
+
+    key = create(kms, "ECC_NIST_EDWARDS25519", "SIGN_VERIFY")
+    described = kms.get_public_key(KeyId=key)
+    assert described["SigningAlgorithms"] == ["ED25519_SHA_512", "ED25519_PH_SHA_512"]
+    public = described["PublicKey"][-32:]
+    digest = hashlib.sha512(MESSAGE).digest()
+    named = {"KeyId": key, "SigningAlgorithm": "ED25519_PH_SHA_512", "MessageType": "DIGEST"}
+    signature = kms.sign(Message=digest, **named)["Signature"]
+    assert ed25519ph_verifies(public, digest, signature)
+    assert not ed25519ph_verifies(public, MESSAGE, signature)
+    assert kms.verify(Message=digest, Signature=signature, **named)["SignatureValid"]
+    other = hashlib.sha512(b"another").digest()
+    wrong = {"Message": other, "Signature": signature, **named}
+    assert refused(kms.verify, **wrong) == "KMSInvalidSignatureException"
+    raw = {**named, "MessageType": "RAW"}
+    assert refused(kms.sign, Message=digest, **raw) == "ValidationException"
+    assert refused(kms.sign, Message=digest[1:], **named) == "ValidationException"
+
+
+@pytest.mark.parametrize("spec", ["ML_DSA_44", "ML_DSA_65", "ML_DSA_87"])
+def test_a_mu_made_elsewhere_is_signed_as_the_message_is(kms, spec):
+    key = create(kms, spec, "SIGN_VERIFY")
+    public = public_key(kms, key)
+    # FIPS 204, 6.2 and 5.2: of the hash of the public key, a zero, the length of the context, and the message.
+    hashed = hashlib.shake_256(public.public_bytes_raw()).digest(64)
+    mu = hashlib.shake_256(hashed + bytes([0, 0]) + MESSAGE).digest(64)
+    named = {"KeyId": key, "SigningAlgorithm": "ML_DSA_SHAKE_256"}
+    of_mu = {"Message": mu, "MessageType": "EXTERNAL_MU", **named}
+    of_message = {"Message": MESSAGE, "MessageType": "RAW", **named}
+    for asked in [of_mu, of_message]:
+        signature = kms.sign(**asked)["Signature"]
+        public.verify(signature, MESSAGE)
+        for one in [of_mu, of_message]:
+            assert kms.verify(Signature=signature, **one)["SignatureValid"]
+        other = {**of_mu, "Message": bytes(64), "Signature": signature}
+        assert refused(kms.verify, **other) == "KMSInvalidSignatureException"
+    assert refused(kms.sign, **{**of_mu, "Message": mu[1:]}) == "ValidationException"
 
 
 def test_macs_are_those_of_python(kms):
@@ -180,13 +276,34 @@ def test_data_key_pairs_sign_elsewhere(kms):
         assert opened["Plaintext"] == made["PrivateKeyPlaintext"]
 
 
-def test_what_is_not_offered_for_ml_kem_is_refused_by_name(kms):
-    unsupported = "UnsupportedOperationException"
-    kind = {"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE"}
-    assert refused(kms.create_key, Origin="EXTERNAL", **kind) == unsupported
+def test_ml_kem_data_key_pairs_open_elsewhere_what_is_encapsulated_to_them(kms):
     key = kms.create_key()["KeyMetadata"]["KeyId"]
-    pair = {"KeyId": key, "KeyPairSpec": "ML_KEM_768"}
-    assert refused(kms.generate_data_key_pair, **pair) == unsupported
+    for spec, kind in [
+        # Python's cryptography has no ML-KEM-512; published vectors check that one.
+        ("ML_KEM_512", None),
+        ("ML_KEM_768", mlkem.MLKEM768PrivateKey),
+        ("ML_KEM_1024", mlkem.MLKEM1024PrivateKey),
+    ]:
+        made = kms.generate_data_key_pair(KeyId=key, KeyPairSpec=spec)
+        # KMS API: "the length of the private key is the same for all ML-KEM key pair specs".
+        assert len(made["PrivateKeyPlaintext"]) == 86
+        opened = kms.decrypt(CiphertextBlob=made["PrivateKeyCiphertextBlob"])
+        assert opened["Plaintext"] == made["PrivateKeyPlaintext"]
+        quiet = kms.generate_data_key_pair_without_plaintext(KeyId=key, KeyPairSpec=spec)
+        assert "PrivateKeyPlaintext" not in quiet and quiet["PublicKey"] != made["PublicKey"]
+        if kind is None:
+            continue
+        private = serialization.load_der_private_key(made["PrivateKeyPlaintext"], None)
+        assert isinstance(private, kind)
+        public = serialization.load_der_public_key(made["PublicKey"])
+        secret, sealed = public.encapsulate()
+        assert private.decapsulate(sealed) == secret
+
+
+def test_ml_kem_keys_are_not_imported(kms):
+    kind = {"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE"}
+    external = refused(kms.create_key, Origin="EXTERNAL", **kind)
+    assert external == "UnsupportedOperationException"
 
 
 def test_the_command_line_signs_verifies_and_gives_random_bytes(server, tmp_path):

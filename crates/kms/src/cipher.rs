@@ -8,7 +8,7 @@ use crate::material::MaterialId;
 use crate::opened;
 use crate::pair;
 use crate::service::Kms;
-use crate::spec::{EncryptionAlgorithm, KeySpec, KeyUsage, Kind};
+use crate::spec::{EncryptionAlgorithm, KeySpec, Kind};
 use base::{AccountId, Region, Rng, Secret};
 use meta::{Tx, params};
 
@@ -61,8 +61,8 @@ impl DataKeyPair {
     /// # Panics
     /// When the spec does not pass [`check_data_key_pair`].
     pub fn generate(spec: KeySpec, rng: &dyn Rng) -> Result<Self> {
-        let private = pair::generate(spec, rng)?;
-        Ok(Self { public: pair::public_key(spec, private.expose())?, private })
+        let (public, private) = pair::generate_for_export(spec, rng)?;
+        Ok(Self { public, private })
     }
 }
 
@@ -122,11 +122,9 @@ pub fn check_fits(kind: Kind, algorithm: EncryptionAlgorithm, plaintext: &[u8]) 
 /// The spec of a data key pair.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for SM2; and for ML-KEM, whose private half is handed out as the seed (KMS API,
-/// GenerateDataKeyPair), which the library does not give.
+/// [`Error::Unsupported`] for SM2, which AWS has in China only.
 pub fn check_data_key_pair(name: &str) -> Result<KeySpec> {
-    let exportable = |spec: &KeySpec| !spec.usages().contains(&KeyUsage::EncapsulateDecapsulate);
-    match KeySpec::parse(name).filter(exportable) {
+    match KeySpec::parse(name) {
         Some(spec) if spec.is_pair() => Ok(spec),
         _ => Err(Error::Unsupported {
             message: format!("KeyPairSpec {name} is not supported by this server."),

@@ -13,7 +13,7 @@ pub(crate) const BIT_STRING: u8 = 0x03;
 /// `[0]` constructed: the explicit content of a ContentInfo.
 const CONTEXT_0_CONSTRUCTED: u8 = 0xa0;
 /// `[0]` primitive: the implicit encryptedContent.
-const CONTEXT_0: u8 = 0x80;
+pub(crate) const CONTEXT_0: u8 = 0x80;
 
 /// OBJECT IDENTIFIER 1.2.840.113549.1.7.6, id-encryptedData.
 const OID_ENCRYPTED_DATA: [u8; 11] =

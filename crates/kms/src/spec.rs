@@ -133,6 +133,8 @@ words! {
         EcdsaSha512 = "ECDSA_SHA_512",
         /// Ed25519 (RFC 8032).
         Ed25519Sha512 = "ED25519_SHA_512",
+        /// Ed25519ph (RFC 8032), with an empty context.
+        Ed25519PhSha512 = "ED25519_PH_SHA_512",
         /// ML-DSA (FIPS 204), pure, with an empty context.
         MlDsaShake256 = "ML_DSA_SHAKE_256",
     }
@@ -346,7 +348,7 @@ impl Kind {
             KeySpec::EccNistP256 | KeySpec::EccSecgP256k1 => &[A::EcdsaSha256],
             KeySpec::EccNistP384 => &[A::EcdsaSha384],
             KeySpec::EccNistP521 => &[A::EcdsaSha512],
-            KeySpec::EccNistEdwards25519 => &[A::Ed25519Sha512],
+            KeySpec::EccNistEdwards25519 => &[A::Ed25519Sha512, A::Ed25519PhSha512],
             KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => &[A::MlDsaShake256],
             KeySpec::SymmetricDefault
             | KeySpec::Hmac224

@@ -1,10 +1,10 @@
 //! ML-KEM (FIPS 203): Encapsulate and Decapsulate, and the two forms in which a key is written.
 //!
 //! The library gives and takes the expanded decapsulation key, `dk_pke ‖ ek ‖ H(ek) ‖ z` (FIPS 203, 7.1). The
-//! encapsulation key is cut out of it, so nothing but the private key has to be kept here either. What it was expanded
-//! from, the seed, the library keeps to itself.
+//! encapsulation key is cut out of it, so nothing but the private key has to be kept here either. Keys of KMS are kept
+//! in that form. Data key pairs are handed out as what a key is expanded from, the seed.
 
-use super::failed;
+use super::{failed, native};
 use crate::der;
 use crate::error::{Error, Result};
 use crate::spec::KeySpec;
@@ -13,10 +13,13 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::kem::{
     Algorithm, Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_512, ML_KEM_768, ML_KEM_1024,
 };
-use base::Secret;
+use base::{Rng, Secret};
 
 /// Bytes of H(ek), of z and of a shared secret.
 const HASH_LEN: usize = 32;
+
+/// Bytes of a seed: d and z (FIPS 203, 7.1).
+const SEED_LEN: usize = 64;
 
 /// OBJECT IDENTIFIER 2.16.840.1.101.3.4.4, without the last number (RFC 9935, 3).
 const OID_KEMS: [u8; 10] = [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04];
@@ -69,12 +72,22 @@ impl ParameterSet {
 
     /// What stands before the expanded key in a `PrivateKeyInfo` that holds nothing else (RFC 9935, 6: `expandedKey`).
     fn private_header(self) -> Vec<u8> {
-        let zeros = vec![0; self.private_len()];
-        let expanded = der::tlv(der::OCTET_STRING, &[&zeros]);
-        let octets = der::tlv(der::OCTET_STRING, &[&expanded]);
+        self.header(der::OCTET_STRING, self.private_len())
+    }
+
+    /// What stands before the seed in a `PrivateKeyInfo` that holds nothing else (RFC 9935, 6: `seed`).
+    fn seed_header(self) -> Vec<u8> {
+        self.header(der::CONTEXT_0, SEED_LEN)
+    }
+
+    /// What stands before the last `length` bytes of a `PrivateKeyInfo`, which are all of its one alternative.
+    fn header(self, alternative: u8, length: usize) -> Vec<u8> {
+        let zeros = vec![0; length];
+        let choice = der::tlv(alternative, &[&zeros]);
+        let octets = der::tlv(der::OCTET_STRING, &[&choice]);
         let version = der::tlv(der::INTEGER, &[&[0]]);
         let mut whole = der::tlv(der::SEQUENCE, &[&version, &self.identifier(), &octets]);
-        whole.truncate(whole.len() - zeros.len());
+        whole.truncate(whole.len() - length);
         whole
     }
 }
@@ -96,6 +109,11 @@ impl PrivateKey {
         Self::expanded(set, pkcs8.strip_prefix(&set.private_header()[..])?)
     }
 
+    /// Reads what [`seed_pkcs8`] writes.
+    pub(super) fn expand(set: ParameterSet, pkcs8: &[u8]) -> Option<Self> {
+        Self::expanded(set, native::expand_ml_kem(pkcs8)?.expose())
+    }
+
     /// A key as the library writes it, if its parts belong together (FIPS 203, 7.3).
     pub(super) fn expanded(set: ParameterSet, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != set.private_len() {
@@ -107,14 +125,9 @@ impl PrivateKey {
         (digest(&SHA3_256, key.public()).as_ref() == hash).then_some(key)
     }
 
-    /// A `PrivateKeyInfo` in DER.
+    /// A `PrivateKeyInfo` in DER that holds the expanded key.
     pub(super) fn pkcs8(&self) -> Secret<Vec<u8>> {
-        let header = self.set.private_header();
-        // Of its final size at once: what grows leaves copies behind.
-        let mut whole = Vec::with_capacity(header.len() + self.expanded.expose().len());
-        whole.extend_from_slice(&header);
-        whole.extend_from_slice(self.expanded.expose());
-        Secret::new(whole)
+        after(&self.set.private_header(), self.expanded.expose())
     }
 
     /// A `SubjectPublicKeyInfo` in DER (RFC 9935, 4).
@@ -148,6 +161,33 @@ impl PrivateKey {
     }
 }
 
+/// A header and the secret it announces. Of its final size at once: what grows leaves copies behind.
+fn after(header: &[u8], secret: &[u8]) -> Secret<Vec<u8>> {
+    let mut whole = Vec::with_capacity(header.len() + secret.len());
+    whole.extend_from_slice(header);
+    whole.extend_from_slice(secret);
+    Secret::new(whole)
+}
+
+/// A `PrivateKeyInfo` in DER that holds a seed and nothing else.
+pub(super) fn seed_pkcs8(set: ParameterSet, seed: &[u8]) -> Secret<Vec<u8>> {
+    after(&set.seed_header(), seed)
+}
+
+/// A new key pair as GenerateDataKeyPair hands it out: the public half, and the private one "in seed format" (KMS API,
+/// GenerateDataKeyPair), which is as long for each key spec.
+///
+/// # Errors
+/// When the library fails.
+pub(super) fn seeded_pair(set: ParameterSet, rng: &dyn Rng) -> Result<(Vec<u8>, Secret<Vec<u8>>)> {
+    let mut seed = Secret::new(vec![0; SEED_LEN]);
+    rng.fill(seed.expose_mut());
+    let private = seed_pkcs8(set, seed.expose());
+    let key =
+        PrivateKey::expand(set, private.expose()).ok_or_else(|| failed("expanding a seed"))?;
+    Ok((key.public_der(), private))
+}
+
 /// A new shared secret, and what it is encapsulated in.
 ///
 /// # Errors
@@ -177,6 +217,7 @@ fn read(spec: KeySpec, pkcs8: &[u8]) -> Result<PrivateKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::OsRng;
 
     const SETS: [(KeySpec, ParameterSet); 3] = [
         (KeySpec::MlKem512, KEM_512),
@@ -202,6 +243,39 @@ mod tests {
             let public = library.encapsulation_key().unwrap().key_bytes().unwrap();
             assert_eq!(cut.public(), public.as_ref(), "what is cut out is the public key");
         }
+    }
+
+    #[test]
+    fn pairs_for_elsewhere_have_their_seed_as_rfc_9935_has_it() {
+        for ((_, set), header) in SETS.into_iter().zip([
+            "3054020100300b060960864801650304040104428040",
+            "3054020100300b060960864801650304040204428040",
+            "3054020100300b060960864801650304040304428040",
+        ]) {
+            let (public, private) = seeded_pair(set, &OsRng).unwrap();
+            let seed = private.expose().strip_prefix(&hex::decode(header).unwrap()[..]).unwrap();
+            assert_eq!(seed.len(), SEED_LEN);
+            let key = PrivateKey::expand(set, private.expose()).unwrap();
+            assert_eq!(key.public_der(), public);
+            let (ciphertext, secret) = key.encapsulate().unwrap();
+            assert_eq!(key.decapsulate(&ciphertext).unwrap().expose(), secret.expose());
+            // z, the second half of the seed, is the last part of the expanded key.
+            assert!(key.expanded.expose().ends_with(&seed[SEED_LEN - HASH_LEN..]));
+            let (other, _) = seeded_pair(set, &OsRng).unwrap();
+            assert_ne!(other, public);
+            // Neither what is kept for KMS keys nor another length is a seed.
+            for wrong in [
+                &key.pkcs8().expose()[..key.pkcs8().expose().len() - 1],
+                &private.expose()[1..],
+                b"",
+            ] {
+                assert!(PrivateKey::expand(set, wrong).is_none());
+            }
+            let trailing = [&private.expose()[..], &[0]].concat();
+            assert!(PrivateKey::expand(set, &trailing).is_none());
+        }
+        let (_, small) = seeded_pair(KEM_512, &OsRng).unwrap();
+        assert!(PrivateKey::expand(KEM_768, small.expose()).is_none());
     }
 
     #[test]

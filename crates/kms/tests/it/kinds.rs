@@ -66,7 +66,15 @@ fn key_pairs_sign_what_they_verify() {
         let key = key(&world, spec, KeyUsage::SignVerify);
         let opened = open(&world, &key);
         for &algorithm in key.kind.signing_algorithms() {
-            signs_what_it_verifies(&opened, algorithm);
+            match algorithm {
+                SigningAlgorithm::Ed25519PhSha512 => signs_digests_alone(&opened),
+                _ => signs_what_it_verifies(&opened, algorithm),
+            }
+            let mu = key.kind.spec().as_str().starts_with("ML_DSA");
+            for length in [32, 63, 64, 65] {
+                let signed = opened.sign(algorithm, MessageType::ExternalMu, &vec![7; length]);
+                assert_eq!(signed.is_ok(), mu && length == 64, "{algorithm} {length}");
+            }
         }
     }
 }
@@ -96,6 +104,27 @@ fn signs_what_it_verifies(key: &Opened, algorithm: SigningAlgorithm) {
             let as_message = key.verify(algorithm, raw, &vec![7; length], &signature);
             assert!(matches!(as_message, Err(Error::InvalidSignature)), "{algorithm}");
         }
+    }
+}
+
+fn signs_digests_alone(key: &Opened) {
+    let (ed25519, prehashed) = (SigningAlgorithm::Ed25519Sha512, SigningAlgorithm::Ed25519PhSha512);
+    let (raw, digest) = (MessageType::Raw, MessageType::Digest);
+    for (message_type, length) in [(raw, 64), (raw, 3), (digest, 63), (digest, 65), (digest, 32)] {
+        let refused = key.sign(prehashed, message_type, &vec![7; length]);
+        assert!(matches!(refused, Err(Error::Validation { .. })), "{message_type} {length}");
+    }
+    let signature = key.sign(prehashed, digest, &[7; 64]).unwrap();
+    key.verify(prehashed, digest, &[7; 64], &signature).unwrap();
+    let ordinary = key.sign(ed25519, raw, &[7; 64]).unwrap();
+    for (algorithm, message_type, message, signature) in [
+        (prehashed, digest, [8; 64], &signature[..]),
+        (prehashed, digest, [7; 64], &signature[1..]),
+        (prehashed, digest, [7; 64], &ordinary),
+        (ed25519, raw, [7; 64], &signature),
+    ] {
+        let refused = key.verify(algorithm, message_type, &message, signature);
+        assert!(matches!(refused, Err(Error::InvalidSignature)), "{algorithm}");
     }
 }
 

@@ -328,6 +328,24 @@ async fn private_keys_of_every_family_are_imported() {
         let id = external_of(&call, spec, "SIGN_VERIFY").await;
         let (private, public) = pair(spec);
         assert_eq!(public_half(&call, &id, algorithm, &private).await, public, "{spec}");
+        let (signing, message_type) = match spec {
+            "ECC_NIST_EDWARDS25519" => ("ED25519_PH_SHA_512", "DIGEST"),
+            "ML_DSA_44" => ("ML_DSA_SHAKE_256", "EXTERNAL_MU"),
+            _ => continue,
+        };
+        let mut asked = vec![
+            ("KeyId", text(&id)),
+            ("SigningAlgorithm", text(signing)),
+            ("MessageType", text(message_type)),
+            ("Message", Value::Blob(Blob::from(&[7; 64][..]))),
+        ];
+        let sign = crate::registry::find(Service::Kms, "Sign").expect("registered");
+        let Value::Struct(signed) = sign.run(&call, input(&asked)).await.expect("signed") else {
+            panic!("no structure");
+        };
+        asked.push(("Signature", signed.get("Signature").expect("a signature").clone()));
+        let verify = crate::registry::find(Service::Kms, "Verify").expect("registered");
+        verify.run(&call, input(&asked)).await.expect("valid");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::ops::kms::create_grant::CreateGrant;
 use crate::ops::kms::create_key::CreateKey;
 use crate::ops::kms::describe_key::DescribeKey;
 use crate::ops::kms::disable_key::DisableKey;
-use crate::testing::{account, bench, run, run_named};
+use crate::testing::{Bench, account, bench, run, run_named};
 use crate::{Call, Error, Service};
 use awsproto::{Blob, Fields, Value};
 use serde_json::{Value as Json, json};
@@ -56,6 +56,12 @@ async fn metadata_says_what_a_key_can_do() {
         ("HMAC_384", "GENERATE_VERIFY_MAC", "MacAlgorithms", json!(["HMAC_SHA_384"])),
         ("ECC_NIST_P521", "SIGN_VERIFY", "SigningAlgorithms", json!(["ECDSA_SHA_512"])),
         ("ECC_NIST_P256", "KEY_AGREEMENT", "KeyAgreementAlgorithms", json!(["ECDH"])),
+        (
+            "ECC_NIST_EDWARDS25519",
+            "SIGN_VERIFY",
+            "SigningAlgorithms",
+            json!(["ED25519_SHA_512", "ED25519_PH_SHA_512"]),
+        ),
         ("ML_DSA_65", "SIGN_VERIFY", "SigningAlgorithms", json!(["ML_DSA_SHAKE_256"])),
         ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE", "EncapsulationAlgorithms", json!(["ML_KEM"])),
         (
@@ -166,10 +172,15 @@ async fn message_types_fit_the_algorithm() {
         (&p384, "ECDSA_SHA_256", "DIGEST", 3, Some("InvalidKeyUsageException")),
         (&edwards, "ED25519_SHA_512", "RAW", 64, None),
         (&edwards, "ED25519_SHA_512", "DIGEST", 64, Some("ValidationException")),
-        (&edwards, "ED25519_PH_SHA_512", "DIGEST", 64, Some("ValidationException")),
+        (&edwards, "ED25519_SHA_512", "EXTERNAL_MU", 64, Some("ValidationException")),
+        (&edwards, "ED25519_PH_SHA_512", "DIGEST", 64, None),
+        (&edwards, "ED25519_PH_SHA_512", "DIGEST", 63, Some("ValidationException")),
+        (&edwards, "ED25519_PH_SHA_512", "RAW", 64, Some("ValidationException")),
+        (&p384, "ED25519_PH_SHA_512", "DIGEST", 64, Some("InvalidKeyUsageException")),
         (&mldsa, "ML_DSA_SHAKE_256", "RAW", 64, None),
         (&mldsa, "ML_DSA_SHAKE_256", "DIGEST", 64, Some("ValidationException")),
-        (&mldsa, "ML_DSA_SHAKE_256", "EXTERNAL_MU", 64, Some("ValidationException")),
+        (&mldsa, "ML_DSA_SHAKE_256", "EXTERNAL_MU", 64, None),
+        (&mldsa, "ML_DSA_SHAKE_256", "EXTERNAL_MU", 65, Some("ValidationException")),
     ] {
         let message = "m".repeat(length);
         for dry_run in [false, true] {
@@ -182,6 +193,82 @@ async fn message_types_fit_the_algorithm() {
             let dry = dry_run.then_some("DryRunOperationException");
             assert_eq!(refused, expected.or(dry), "{input}");
         }
+    }
+}
+
+/// A key of a family in two regions: the same id in both.
+async fn key_in_two_regions(bench: &Bench, kind: (&str, &str), region: &str) -> String {
+    let owner = bench.root(&account(1), "us-east-1");
+    let family = json!({"KeySpec": kind.0, "KeyUsage": kind.1, "MultiRegion": true});
+    let primary = run::<CreateKey>(&owner, family).await.expect("allowed");
+    let id = primary["KeyMetadata"]["KeyId"].as_str().expect("an id").to_owned();
+    let input = json!({"KeyId": id, "ReplicaRegion": region});
+    run_named(&owner, Service::Kms, "ReplicateKey", input).await.expect("allowed");
+    bench.run_due_jobs().await;
+    id
+}
+
+#[tokio::test]
+async fn what_was_hashed_outside_is_signed_verified_decided_and_recorded() {
+    let bench = bench().await;
+    let owner = bench.root(&account(1), "us-east-1");
+    let there = bench.root(&account(1), "eu-west-1");
+    for (spec, algorithm, message_type) in [
+        ("ECC_NIST_EDWARDS25519", "ED25519_PH_SHA_512", "DIGEST"),
+        ("ML_DSA_65", "ML_DSA_SHAKE_256", "EXTERNAL_MU"),
+    ] {
+        let id = key_in_two_regions(&bench, (spec, "SIGN_VERIFY"), "eu-west-1").await;
+        let asked = |message: [u8; 64], message_type| {
+            vec![
+                ("KeyId", text(&id)),
+                ("SigningAlgorithm", text(algorithm)),
+                ("MessageType", text(message_type)),
+                ("Message", bytes(&message)),
+            ]
+        };
+        let reply = call(&owner, "Sign", &asked([7; 64], message_type)).await.expect("allowed");
+        assert_eq!(reply.get("SigningAlgorithm"), Some(&text(algorithm)));
+        let with = |mut input: Vec<_>, signature: &[u8]| {
+            input.push(("Signature", bytes(signature)));
+            input
+        };
+        let signature = blob(&reply, "Signature");
+        let good = with(asked([7; 64], message_type), &signature);
+        let reply = call(&there, "Verify", &good).await.expect("the family has one key");
+        assert_eq!(reply.get("SignatureValid"), Some(&Value::Bool(true)));
+        for wrong in [
+            with(asked([8; 64], message_type), &signature),
+            with(asked([7; 64], message_type), &signature[1..]),
+        ] {
+            let refused = call(&there, "Verify", &wrong).await.expect_err("refused");
+            assert_eq!(refused.code(), "KMSInvalidSignatureException");
+        }
+        for (condition, value, allowed) in [
+            ("kms:MessageType", message_type, true),
+            ("kms:MessageType", "RAW", false),
+            ("kms:SigningAlgorithm", algorithm, true),
+            ("kms:SigningAlgorithm", "ED25519_SHA_512", false),
+        ] {
+            let policy = json!({"Version": "2012-10-17", "Statement": [{
+                "Effect": "Allow", "Action": "kms:Sign", "Resource": "*",
+                "Condition": {"StringEquals": {condition: value}},
+            }]});
+            let name = format!("{spec}-{value}");
+            let user = bench.user(&account(1), &name, &policy.to_string()).await;
+            let outcome = call(&user, "Sign", &asked([7; 64], message_type)).await;
+            assert_eq!(outcome.is_ok(), allowed, "{condition} {value}");
+        }
+        let found = json!({"MaxResults": 50});
+        let reply = run_named(&owner, Service::CloudTrail, "LookupEvents", found).await;
+        let reply = reply.expect("allowed");
+        let record = reply["Events"].as_array().expect("a list").iter().find_map(|event| {
+            let record: Json = serde_json::from_str(event["CloudTrailEvent"].as_str()?).ok()?;
+            let named = record["requestParameters"]["messageType"] == message_type;
+            (record["eventName"] == "Sign" && named).then_some(record)
+        });
+        let record = record.expect("it is recorded");
+        assert_eq!(record["requestParameters"]["signingAlgorithm"], algorithm);
+        assert!(!record.to_string().contains("BwcHBwcH"), "the digest is not");
     }
 }
 
@@ -254,15 +341,9 @@ async fn what_is_encapsulated_is_decapsulated_with_the_same_key() {
         let dry = open(&one, &sealed, true).await;
         assert_eq!(dry, Err("DryRunOperationException".to_owned()));
     }
-    let family = json!({
-        "KeySpec": "ML_KEM_512", "KeyUsage": "ENCAPSULATE_DECAPSULATE", "MultiRegion": true,
-    });
-    let primary = run::<CreateKey>(&owner, family).await.expect("allowed");
-    let id = primary["KeyMetadata"]["KeyId"].as_str().expect("an id");
-    let input = json!({"KeyId": id, "ReplicaRegion": "eu-west-1"});
-    run_named(&owner, Service::Kms, "ReplicateKey", input).await.expect("allowed");
-    bench.run_due_jobs().await;
-    let named = [("KeyId", text(id)), ("EncapsulationAlgorithm", text("ML_KEM"))];
+    let kind = ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE");
+    let id = key_in_two_regions(&bench, kind, "eu-west-1").await;
+    let named = [("KeyId", text(&id)), ("EncapsulationAlgorithm", text("ML_KEM"))];
     let made = call(&owner, "Encapsulate", &named).await.expect("allowed");
     let sealed = bytes(&blob(&made, "SharedSecretCiphertextBlob"));
     let there = bench.root(&account(1), "eu-west-1");
@@ -305,12 +386,36 @@ async fn data_key_pairs_are_opened_by_decrypt_under_their_context() {
     let quiet = call(&owner, "GenerateDataKeyPairWithoutPlaintext", &input).await.expect("allowed");
     assert_eq!(quiet.get("PrivateKeyPlaintext"), None);
     assert_ne!(blob(&quiet, "PublicKey"), blob(&made, "PublicKey"));
-    for spec in ["SM2", "ML_KEM_768"] {
-        let input = json!({"KeyId": arn, "KeyPairSpec": spec});
-        let refused = run_named(&owner, Service::Kms, "GenerateDataKeyPair", input).await;
-        let refused = refused.expect_err("not here");
-        assert_eq!(refused.code(), "UnsupportedOperationException");
-        assert!(refused.0.message.contains(spec), "{refused}");
+    let refused = json!({"KeyId": arn, "KeyPairSpec": "SM2"});
+    let refused = run_named(&owner, Service::Kms, "GenerateDataKeyPair", refused).await;
+    let refused = refused.expect_err("not here");
+    assert_eq!(refused.code(), "UnsupportedOperationException");
+    assert!(refused.0.message.contains("SM2"), "{refused}");
+}
+
+#[tokio::test]
+async fn ml_kem_data_key_pairs_are_seeds_that_decrypt_opens() {
+    let bench = bench().await;
+    let owner = bench.root(&account(1), "us-east-1");
+    let arn = key(&owner, "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await;
+    for (spec, length) in [("ML_KEM_512", 800), ("ML_KEM_768", 1184), ("ML_KEM_1024", 1568)] {
+        let input = [("KeyId", text(&arn)), ("KeyPairSpec", text(spec))];
+        let made = call(&owner, "GenerateDataKeyPair", &input).await.expect("allowed");
+        assert_eq!(made.get("KeyPairSpec"), Some(&text(spec)));
+        let (public, private) = (blob(&made, "PublicKey"), blob(&made, "PrivateKeyPlaintext"));
+        // What stands before an encapsulation key and before a seed (RFC 9935).
+        assert_eq!((public.len(), private.len()), (22 + length, 22 + 64), "{spec}");
+        let sealed = [("CiphertextBlob", bytes(&blob(&made, "PrivateKeyCiphertextBlob")))];
+        let opened = call(&owner, "Decrypt", &sealed).await.expect("allowed");
+        assert_eq!(blob(&opened, "Plaintext"), private);
+
+        let quiet = call(&owner, "GenerateDataKeyPairWithoutPlaintext", &input).await;
+        let quiet = quiet.expect("allowed");
+        assert_eq!(quiet.get("PrivateKeyPlaintext"), None);
+        assert_ne!(blob(&quiet, "PublicKey"), public, "each is new");
+        let sealed = [("CiphertextBlob", bytes(&blob(&quiet, "PrivateKeyCiphertextBlob")))];
+        let opened = call(&owner, "Decrypt", &sealed).await.expect("allowed");
+        assert_eq!(blob(&opened, "Plaintext").len(), private.len());
     }
 }
 
@@ -510,7 +615,7 @@ async fn policies_see_what_is_asked_for() {
         (4, "kms:KeyUsage", "SIGN_VERIFY", "KEY_AGREEMENT"),
         (5, "kms:KeyAgreementAlgorithm", "ECDH", "X"),
         (6, "kms:DataKeyPairSpec", "ECC_NIST_P256", "ECC_NIST_P384"),
-        (7, "kms:DataKeyPairSpec", "ECC_NIST_P256", "ECC_NIST_P384"),
+        (7, "kms:DataKeyPairSpec", "ECC_NIST_P256", "ML_KEM_512"),
         (8, "kms:KeyUsage", "ENCAPSULATE_DECAPSULATE", "KEY_AGREEMENT"),
         (9, "kms:KeySpec", "ML_KEM_768", "ML_KEM_512"),
         (7, "kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1"),
