@@ -314,7 +314,8 @@ fn a_recreated_user_does_not_inherit() {
     let world = world();
     let bob = "arn:aws:iam::111111111111:user/bob";
     world.people.add(bob, "AIDAOLD000000000");
-    let text = policy(&json!({ "AWS": [bob, "111111111111"] }), "kms:*");
+    let root = "arn:aws:iam::111111111111:root";
+    let text = policy(&json!({ "AWS": [bob, root] }), "kms:*");
     let key = world.try_key("1", Some(&text), LockoutCheck::Required).unwrap();
     let shown = || {
         let key = key.clone();
