@@ -4,6 +4,7 @@ import base64
 import copy
 import datetime
 import json
+import os
 import random
 
 import boto3
@@ -14,7 +15,10 @@ from botocore.exceptions import ClientError
 from conftest import Account
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import padding as blocks
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509.oid import NameOID
 from lxml import etree
 from signxml import SignatureMethod, XMLSigner, XMLVerifier, methods
@@ -25,6 +29,8 @@ ATTRIBUTES = "https://aws.amazon.com/SAML/Attributes/"
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 DS = "http://www.w3.org/2000/09/xmldsig#"
+XENC = "http://www.w3.org/2001/04/xmlenc#"
+XENC11 = "http://www.w3.org/2009/xmlenc11#"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 READ_ONLY = "arn:aws:iam::aws:policy/IAMReadOnlyAccess"
 
@@ -220,6 +226,93 @@ def moved(text, draw):
             around = etree.SubElement(node.getparent(), draw.choice([f"{{{SAML}}}Advice", f"{{{DS}}}Object", "x"]))
             around.append(node)
     return etree.tostring(root)
+
+
+# How the key is wrapped: the algorithm's name, its parameters, and the hash of both.
+TRANSPORTS = {
+    "sha1": (f"{XENC}rsa-oaep-mgf1p", "", hashes.SHA1()),
+    "sha256": (
+        f"{XENC11}rsa-oaep",
+        f'<ds:DigestMethod Algorithm="{XENC}sha256"/>'
+        f'<x:MGF xmlns:x="{XENC11}" Algorithm="{XENC11}mgf1sha256"/>',
+        hashes.SHA256(),
+    ),
+    "sha512": (
+        f"{XENC11}rsa-oaep",
+        f'<ds:DigestMethod Algorithm="{XENC}sha512"/>'
+        f'<x:MGF xmlns:x="{XENC11}" Algorithm="{XENC11}mgf1sha512"/>',
+        hashes.SHA512(),
+    ),
+}
+
+
+def encrypt(response, public, bits, mode, transport):
+    """The response with its assertion encrypted, as XML Encryption has it."""
+    assertion = next(response.iter(f"{{{SAML}}}Assertion"))
+    key, text = os.urandom(bits // 8), etree.tostring(assertion, with_tail=False)
+    if mode == "gcm":
+        nonce, name = os.urandom(12), f"{XENC11}aes{bits}-gcm"
+        sealed = nonce + AESGCM(key).encrypt(nonce, text, None)
+    else:
+        vector, name = os.urandom(16), f"{XENC}aes{bits}-cbc"
+        pad = blocks.ANSIX923(128).padder()
+        done = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
+        sealed = vector + done.update(pad.update(text) + pad.finalize()) + done.finalize()
+    wrapping, parameters, digest = TRANSPORTS[transport]
+    wrapped = public.encrypt(key, padding.OAEP(padding.MGF1(digest), digest, None))
+    wrapped, sealed = base64.encodebytes(wrapped).decode(), base64.encodebytes(sealed).decode()
+    encrypted = etree.fromstring(f"""<saml:EncryptedAssertion xmlns:saml="{SAML}">
+  <xenc:EncryptedData xmlns:xenc="{XENC}" Type="{XENC}Element" Id="_data">
+    <xenc:EncryptionMethod Algorithm="{name}"/>
+    <ds:KeyInfo xmlns:ds="{DS}"><xenc:EncryptedKey>
+      <xenc:EncryptionMethod Algorithm="{wrapping}">{parameters}</xenc:EncryptionMethod>
+      <xenc:CipherData><xenc:CipherValue>{wrapped}</xenc:CipherValue></xenc:CipherData>
+    </xenc:EncryptedKey></ds:KeyInfo>
+    <xenc:CipherData><xenc:CipherValue>{sealed}</xenc:CipherValue></xenc:CipherData>
+  </xenc:EncryptedData>
+</saml:EncryptedAssertion>""")
+    assertion.getparent().replace(assertion, encrypted)
+    return response
+
+
+def test_assertions_that_are_encrypted(server):
+    stage = Stage(server)
+    iam, idp, named = stage.iam, stage.idp, {"SAMLProviderArn": stage.arn}
+
+    def pem(key, form):
+        return key.private_bytes(
+            serialization.Encoding.PEM, form, serialization.NoEncryption()
+        ).decode()
+
+    one, two = rsa.generate_private_key(65537, 2048), rsa.generate_private_key(65537, 3072)
+    response = lambda: idp.response(stage.attributes)  # noqa: E731
+    stage.refused("InvalidIdentityToken", encrypt(response(), one.public_key(), 256, "gcm", "sha256"))
+    iam.update_saml_provider(
+        AddPrivateKey=pem(one, serialization.PrivateFormat.PKCS8),
+        AssertionEncryptionMode="Required", **named,
+    )
+    # What openssl calls the traditional form is PKCS #1.
+    iam.update_saml_provider(
+        AddPrivateKey=pem(two, serialization.PrivateFormat.TraditionalOpenSSL), **named
+    )
+    shown = iam.get_saml_provider(**named)
+    assert shown["AssertionEncryptionMode"] == "Required" and len(shown["PrivateKeyList"]) == 2
+    for bits in [128, 192, 256]:
+        for mode in ["gcm", "cbc"]:
+            for transport in TRANSPORTS:
+                for key in [one, two]:
+                    sent = encrypt(response(), key.public_key(), bits, mode, transport)
+                    assert stage.assume(sent)["Subject"] == "amy@example.org"
+    stage.refused("InvalidIdentityToken", response())
+    strange = rsa.generate_private_key(65537, 2048).public_key()
+    stage.refused("InvalidIdentityToken", encrypt(response(), strange, 256, "gcm", "sha256"))
+    forged = Provider().response(stage.attributes)
+    stage.refused("InvalidIdentityToken", encrypt(forged, one.public_key(), 256, "cbc", "sha1"))
+    first = shown["PrivateKeyList"][0]["KeyId"]
+    iam.update_saml_provider(RemovePrivateKey=first, **named)
+    stage.refused("InvalidIdentityToken", encrypt(response(), one.public_key(), 128, "gcm", "sha1"))
+    stage.assume(encrypt(response(), two.public_key(), 128, "gcm", "sha1"))
+    iam.delete_saml_provider(**named)
 
 
 def test_what_is_accepted_is_what_another_program_says_was_signed(stage):

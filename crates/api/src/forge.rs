@@ -103,10 +103,10 @@ fn yield_to_requests() {
 }
 
 /// Runs work that takes the processor for milliseconds off the threads that answer.
-pub(crate) async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> kms::Result<T> + Send + 'static,
+pub(crate) async fn aside<T: Send + 'static, E: Into<Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Error> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(Error::internal)??)
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?.map_err(Into::into)
 }
 
 #[cfg(test)]

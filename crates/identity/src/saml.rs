@@ -4,7 +4,9 @@
 mod attributes;
 mod c14n;
 mod certificate;
+mod encrypted;
 mod metadata;
+pub mod private_key;
 mod response;
 mod signature;
 mod xml;
@@ -20,10 +22,11 @@ use crate::error::{Error, Result};
 use crate::name::{UNIQUE_ID_TAIL, unique_id};
 use crate::tag::{self, Tags};
 use crate::vouched::Vouched;
-use base::{AccountId, Arn, Timestamp};
+use base::{AccountId, Arn, Secret, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use meta::{Row, Tx, params};
+use private_key::PrivateKeys;
 use std::collections::BTreeMap;
 
 /// How many an account may have (IAM guide, "IAM quotas").
@@ -99,6 +102,46 @@ impl Claims {
     }
 }
 
+/// `AssertionEncryptionMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncryptionMode {
+    /// Every assertion has to be encrypted.
+    Required,
+    /// Assertions may be encrypted.
+    Allowed,
+}
+
+impl EncryptionMode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Required, Self::Allowed];
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "Required",
+            Self::Allowed => "Allowed",
+        }
+    }
+}
+
+/// What a request says of encryption; what it does not name stays.
+#[derive(Debug, Default)]
+pub struct Encryption {
+    /// Whether assertions have to be encrypted.
+    pub mode: Option<EncryptionMode>,
+    /// One more private key, in PEM.
+    pub add: Option<Secret<String>>,
+    /// The id of a private key to be forgotten.
+    pub remove: Option<String>,
+}
+
+impl Encryption {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.mode.is_none() && self.add.is_none() && self.remove.is_none()
+    }
+}
+
 /// A provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -114,6 +157,8 @@ pub struct Provider {
     pub valid_until: Timestamp,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Whether assertions have to be encrypted; nobody has said so for most.
+    pub encryption: Option<EncryptionMode>,
 }
 
 impl Provider {
@@ -137,6 +182,7 @@ impl Provider {
     pub fn check(
         &self,
         response: &str,
+        private_keys: &PrivateKeys,
         now: Timestamp,
     ) -> std::result::Result<Vouched<Self, Claims>, SamlError> {
         if now >= self.valid_until {
@@ -146,6 +192,8 @@ impl Provider {
         let expected = response::Expected {
             entity_id: &self.metadata.entity_id,
             keys: &self.metadata.keys,
+            private_keys,
+            encryption: self.encryption,
             unique_id: &self.unique_id,
             now,
         };
@@ -179,12 +227,16 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(legal)
 }
 
-const COLUMNS: &str = "account_id, name, unique_id, metadata, valid_until, created_at";
+const COLUMNS: &str =
+    "account_id, name, unique_id, metadata, valid_until, created_at, encryption_mode";
 
 fn from_row(row: &Row) -> Result<Provider> {
     let name: String = row.get(1)?;
-    let metadata = serde_json::from_str(&row.get::<String>(3)?)
-        .map_err(|_| Error::damaged(format!("the SAML provider {name}")))?;
+    let damaged = || Error::damaged(format!("the SAML provider {name}"));
+    let metadata = serde_json::from_str(&row.get::<String>(3)?).map_err(|_| damaged())?;
+    let mode = |text: String| EncryptionMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    let encryption: Option<String> = row.get(6)?;
+    let encryption = encryption.map(|text| mode(text).ok_or_else(damaged)).transpose()?;
     Ok(Provider {
         account: row.get(0)?,
         name,
@@ -192,6 +244,7 @@ fn from_row(row: &Row) -> Result<Provider> {
         metadata,
         valid_until: row.get(4)?,
         created_at: row.get(5)?,
+        encryption,
     })
 }
 
@@ -219,13 +272,14 @@ impl Identity {
     /// Makes a provider.
     ///
     /// # Errors
-    /// Name, document, tags and quota as AWS checks them; [`Error::EntityAlreadyExists`].
+    /// Name, document, encryption, tags and quota as AWS checks them; [`Error::EntityAlreadyExists`].
     pub fn create_saml_provider(
         &self,
         tx: &mut Tx<'_>,
         account: &AccountId,
         name: &str,
         document: &str,
+        encryption: &Encryption,
         tags: &Tags,
     ) -> Result<Provider> {
         if !is_name(name) {
@@ -245,13 +299,14 @@ impl Identity {
                 format!("Cannot exceed quota for SAMLProvidersPerAccount: {PROVIDERS_MAX}");
             return Err(Error::LimitExceeded { message });
         }
-        let provider = Provider {
+        let mut provider = Provider {
             account: account.clone(),
             name: name.to_owned(),
             unique_id: unique_id(self.rng(), "SAMLP", UNIQUE_ID_TAIL),
             metadata,
             valid_until,
             created_at: self.now(),
+            encryption: None,
         };
         let inserted = tx.execute(
             "INSERT INTO iam_saml_providers \
@@ -272,24 +327,62 @@ impl Identity {
             return Err(Error::EntityAlreadyExists { message });
         }
         tag::put(tx, account, &tag_id(&provider), tags)?;
+        self.encrypt_saml_provider(tx, &mut provider, encryption)?;
         Ok(provider)
     }
 
-    /// Replaces a provider's metadata document: what it no longer names is trusted no longer.
+    /// Replaces what is given of a provider: its metadata document, whose keys are then the only ones that are
+    /// trusted, and how assertions are encrypted.
     ///
     /// # Errors
-    /// As when it is made.
+    /// As when it is made; [`Error::NoSuchEntity`] for a private key that is not there.
     pub fn update_saml_provider(
         &self,
         tx: &mut Tx<'_>,
-        provider: &Provider,
-        document: &str,
+        provider: &mut Provider,
+        document: Option<&str>,
+        encryption: &Encryption,
     ) -> Result<()> {
-        let (metadata, valid_until) = self.metadata(document)?;
+        if let Some(document) = document {
+            let (metadata, valid_until) = self.metadata(document)?;
+            let text = to_text(&metadata);
+            tx.execute(
+                "UPDATE iam_saml_providers SET document = $1, metadata = $2, valid_until = $3 \
+                 WHERE account_id = $4 AND name = $5",
+                params![document, text, valid_until, &provider.account, &provider.name],
+            )?;
+        }
+        self.encrypt_saml_provider(tx, provider, encryption)
+    }
+
+    /// A key is added before one is removed, so that no request leaves a moment without any.
+    fn encrypt_saml_provider(
+        &self,
+        tx: &mut Tx<'_>,
+        provider: &mut Provider,
+        encryption: &Encryption,
+    ) -> Result<()> {
+        if let Some(pem) = &encryption.add {
+            self.add_private_key(tx, provider, pem)?;
+        }
+        if let Some(id) = &encryption.remove {
+            private_key::remove(tx, provider, id)?;
+        }
+        let with_key = encryption.add.as_ref().map(|_| EncryptionMode::Allowed);
+        provider.encryption = encryption.mode.or(provider.encryption).or(with_key);
+        let required = provider.encryption == Some(EncryptionMode::Required);
+        if required && private_key::list(tx, provider)?.is_empty() {
+            let message =
+                "A provider that requires encrypted assertions has to have a private key.";
+            return Err(Error::InvalidInput { message: message.to_owned() });
+        }
         tx.execute(
-            "UPDATE iam_saml_providers SET document = $1, metadata = $2, valid_until = $3 \
-             WHERE account_id = $4 AND name = $5",
-            params![document, to_text(&metadata), valid_until, &provider.account, &provider.name],
+            "UPDATE iam_saml_providers SET encryption_mode = $1 WHERE account_id = $2 AND name = $3",
+            params![
+                provider.encryption.map(EncryptionMode::as_str),
+                &provider.account,
+                &provider.name
+            ],
         )?;
         Ok(())
     }
@@ -347,6 +440,7 @@ pub fn list(tx: &mut Tx<'_>, account: &AccountId) -> Result<Vec<Provider>> {
 /// As the database answers.
 pub fn delete(tx: &mut Tx<'_>, provider: &Provider) -> Result<()> {
     tag::delete_all(tx, &provider.account, &tag_id(provider))?;
+    private_key::remove_all(tx, provider)?;
     tx.execute(
         "DELETE FROM iam_saml_providers WHERE account_id = $1 AND name = $2",
         params![&provider.account, &provider.name],

@@ -12,7 +12,21 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "identity-002-instance-profiles", sql: INSTANCE_PROFILES },
     Migration { name: "identity-003-sign-in", sql: SIGN_IN },
     Migration { name: "identity-004-saml-providers", sql: SAML_PROVIDERS },
+    Migration { name: "identity-005-saml-private-keys", sql: SAML_PRIVATE_KEYS },
 ];
+
+/// Private keys that open encrypted assertions, sealed as secrets of access keys are, and whether assertions have to
+/// be encrypted. `provider_id` is a provider's unique id, so one that is made again has none of the old one's.
+const SAML_PRIVATE_KEYS: &str = "
+ALTER TABLE iam_saml_providers ADD COLUMN encryption_mode TEXT;
+CREATE TABLE iam_saml_private_keys (
+    account_id TEXT NOT NULL,
+    provider_id TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    sealed BYTES NOT NULL,
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, provider_id, key_id)
+);";
 
 /// SAML providers. `document` is the metadata as it was handed over; `metadata` is JSON of what was
 /// read from it, so that no sign-in reads a long document again.

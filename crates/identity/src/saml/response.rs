@@ -1,14 +1,16 @@
 //! What a SAML response says, once its signature is known to be good (SAML Core, 2 and 3; SAML
 //! Profiles, 4.1.4; IAM guide, "Configure SAML assertions for the authentication response").
 //!
-//! A response has exactly one assertion. It is believed when a key of the provider's metadata has
-//! signed it, or the response around it; a signature that is there and is not good is never passed over.
-//! Claims are read from the [`Signed`] element alone.
+//! A response has exactly one assertion, which may be encrypted. It is believed when a key of the provider's
+//! metadata has signed it, or the response around it; a signature that is there and is not good is never passed
+//! over. Claims are read from the [`Signed`] element alone.
 
 use super::certificate::SigningKey;
+use super::encrypted::Encrypted;
+use super::private_key::PrivateKeys;
 use super::signature::{self, DS, Signed};
 use super::xml::{Text, at_most_one, elements, named, one, text_of};
-use super::{Claims, SamlError, attributes};
+use super::{Claims, EncryptionMode, SamlError, attributes};
 use base::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,6 +36,10 @@ const SUBJECT_CHARS_MAX: usize = 256;
 pub(super) struct Expected<'a> {
     pub(super) entity_id: &'a str,
     pub(super) keys: &'a [SigningKey],
+    /// What opens encrypted assertions.
+    pub(super) private_keys: &'a PrivateKeys,
+    /// Whether assertions have to be encrypted.
+    pub(super) encryption: Option<EncryptionMode>,
     /// The provider's unique id, which its own sign-in address ends with.
     pub(super) unique_id: &'a str,
     pub(super) now: Timestamp,
@@ -48,18 +54,39 @@ fn malformed(why: String) -> SamlError {
     SamlError::Invalid(format!("Invalid SAML response: {why}"))
 }
 
+/// What is said of an encrypted assertion that does not open, or of which nobody vouches for what is inside: the same,
+/// whatever it is.
+pub(super) const NOT_OPENED: &str =
+    "Response signature invalid: the encrypted assertion does not open, or is not signed";
+
 /// Checks a response and reads what it claims.
 pub(super) fn check(base64: &str, expected: &Expected<'_>) -> Result<Claims, SamlError> {
     let text = decode(base64).map_err(malformed)?;
     let document = text.message().map_err(malformed)?;
     let response = document.root_element();
-    shape(&document).map_err(malformed)?;
+    let form = shape(&document).map_err(malformed)?;
     status(response)?;
     if let Some(issuer) = at_most_one(response, (SAML, "Issuer")).map_err(malformed)? {
         issued_by(issuer, expected)?;
     }
-    let assertion = trusted(response, expected.keys)?;
-    read(assertion, expected)
+    match form {
+        Form::Plain if expected.encryption == Some(EncryptionMode::Required) => invalid(
+            "The provider requires encrypted assertions, and the assertion is not encrypted",
+        ),
+        Form::Plain => read(trusted(response, expected.keys)?, expected),
+        Form::Encrypted(_) if expected.private_keys.is_empty() => {
+            invalid("The assertion is encrypted, and the provider has no private key")
+        }
+        Form::Encrypted(encrypted) => {
+            let whole = signature::verify(response, expected.keys).map_err(bad_signature)?;
+            let encrypted = Encrypted::read(encrypted).map_err(malformed)?;
+            let not_opened = || SamlError::Invalid(NOT_OPENED.to_owned());
+            let opened = encrypted.open(expected.private_keys).ok_or_else(not_opened)?;
+            let opened = opened.message().map_err(|_| not_opened())?;
+            let assertion = trusted_inside(opened.root_element(), whole, expected.keys);
+            read(assertion.map_err(|_| not_opened())?, expected)
+        }
+    }
 }
 
 fn decode(base64: &str) -> Result<Text, String> {
@@ -72,54 +99,73 @@ fn decode(base64: &str) -> Result<Text, String> {
     Ok(Text::new(&text))
 }
 
+/// The one assertion of a response.
+enum Form<'a, 'i> {
+    Plain,
+    Encrypted(Node<'a, 'i>),
+}
+
 /// What a response is made of, before anything in it is looked at: one assertion, directly in it, and
 /// no signature but theirs. This leaves no second element that could be taken for the signed one.
-fn shape(document: &Document<'_>) -> Result<(), String> {
+fn shape<'a, 'i>(document: &'a Document<'i>) -> Result<Form<'a, 'i>, String> {
     let response = document.root_element();
     if !response.has_tag_name((SAMLP, "Response")) {
         return Err("it is not a Response of SAML 2.0".to_owned());
     }
-    let mut assertions = 0;
-    for node in document.descendants().filter(Node::is_element) {
+    let form = one_assertion(response)?;
+    versioned(response, "response")?;
+    if matches!(form, Form::Plain) {
+        versioned(one(response, (SAML, "Assertion"))?, "assertion")?;
+    }
+    Ok(form)
+}
+
+/// Whether an element has one assertion, directly in it, and no signatures but its own and the assertion's.
+fn one_assertion<'a, 'i>(around: Node<'a, 'i>) -> Result<Form<'a, 'i>, String> {
+    let (mut assertions, mut encrypted) = (0, None);
+    for node in around.descendants().filter(Node::is_element) {
         let name = node.tag_name();
         let parent = node.parent_element();
         match (name.namespace(), name.name()) {
-            (Some(SAML), "EncryptedAssertion" | "EncryptedID" | "EncryptedAttribute") => {
-                return Err(format!("{} is not supported: encrypted assertions", name.name()));
+            (Some(SAML), "EncryptedID" | "EncryptedAttribute") => {
+                return Err(format!("{} is not supported; EncryptedAssertion is", name.name()));
             }
-            (Some(SAML), "Assertion") => {
+            (Some(SAML), "Assertion" | "EncryptedAssertion") => {
                 assertions += 1;
-                if parent != Some(response) {
+                if parent != Some(around) {
                     return Err("an assertion is not directly in the response".to_owned());
                 }
+                encrypted = encrypted.or((name.name() == "EncryptedAssertion").then_some(node));
             }
-            (Some(SAMLP), "Response") if node != response => {
+            (Some(SAMLP), "Response") if node != around => {
                 return Err("it has a response in it".to_owned());
             }
             (Some(DS), "Signature") => {
                 let assertion = parent.is_some_and(|parent| {
-                    parent.has_tag_name((SAML, "Assertion")) && parent.parent() == Some(response)
+                    parent.has_tag_name((SAML, "Assertion")) && parent.parent() == Some(around)
                 });
-                if parent != Some(response) && !assertion {
+                if parent != Some(around) && !assertion {
                     return Err("a signature is where none is expected".to_owned());
                 }
             }
             _ => {}
         }
     }
-    if assertions != 1 {
-        return Err(format!("it has {assertions} assertions, and has to have one"));
+    match (assertions, encrypted) {
+        (1, Some(encrypted)) => Ok(Form::Encrypted(encrypted)),
+        (1, None) => Ok(Form::Plain),
+        _ => Err(format!("it has {assertions} assertions, and has to have one")),
     }
-    let assertion = one(response, (SAML, "Assertion"))?;
-    for (node, what) in [(response, "response"), (assertion, "assertion")] {
-        elements(node)?;
-        if node.attribute("Version") != Some("2.0")
-            || node.attribute("ID").is_none_or(str::is_empty)
-        {
-            return Err(format!("the {what} is not of version 2.0, or has no ID"));
-        }
+}
+
+fn versioned(node: Node<'_, '_>, what: &str) -> Result<(), String> {
+    elements(node)?;
+    if node.attribute("Version") == Some("2.0")
+        && node.attribute("ID").is_some_and(|id| !id.is_empty())
+    {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("the {what} is not of version 2.0, or has no ID"))
 }
 
 /// The provider may have refused, in whatever words.
@@ -141,15 +187,41 @@ fn trusted<'a, 'i>(
     response: Node<'a, 'i>,
     keys: &[SigningKey],
 ) -> Result<Signed<'a, 'i>, SamlError> {
-    let bad = |why: String| SamlError::Invalid(format!("Response signature invalid: {why}"));
     let assertion = one(response, (SAML, "Assertion")).map_err(malformed)?;
-    let whole = signature::verify(response, keys).map_err(bad)?;
-    let own = signature::verify(assertion, keys).map_err(bad)?;
+    let whole = signature::verify(response, keys).map_err(bad_signature)?;
+    let own = signature::verify(assertion, keys).map_err(bad_signature)?;
     match (own, whole) {
         (Some(own), _) => Ok(own),
         (None, Some(whole)) => whole.child((SAML, "Assertion")).map_err(malformed),
-        (None, None) => Err(bad("neither the assertion nor the response is signed".to_owned())),
+        (None, None) => {
+            Err(bad_signature("neither the assertion nor the response is signed".to_owned()))
+        }
     }
+}
+
+/// The assertion that was opened into an element, if a key of the provider vouches for it, or for the response that
+/// it was encrypted in.
+fn trusted_inside<'a, 'i>(
+    around: Node<'a, 'i>,
+    whole: Option<Signed<'_, '_>>,
+    keys: &[SigningKey],
+) -> Result<Signed<'a, 'i>, String> {
+    let Form::Plain = one_assertion(around)? else {
+        return Err("it is encrypted twice".to_owned());
+    };
+    let [assertion] = elements(around)?[..] else {
+        return Err("it is not one element".to_owned());
+    };
+    versioned(assertion, "assertion")?;
+    match (signature::verify(assertion, keys)?, whole) {
+        (Some(own), _) => Ok(own),
+        (None, Some(whole)) => Ok(whole.opened(assertion)),
+        (None, None) => Err("neither the assertion nor the response is signed".to_owned()),
+    }
+}
+
+fn bad_signature(why: String) -> SamlError {
+    SamlError::Invalid(format!("Response signature invalid: {why}"))
 }
 
 fn issued_by(issuer: Node<'_, '_>, expected: &Expected<'_>) -> Result<(), SamlError> {

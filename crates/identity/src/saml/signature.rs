@@ -35,6 +35,11 @@ impl<'a, 'i> Signed<'a, 'i> {
     pub(super) fn child(self, name: (&str, &str)) -> Result<Self, String> {
         one(self.0, name).map(Self)
     }
+
+    /// What was opened of ciphertext that lies in it.
+    pub(super) fn opened<'b, 'j>(self, element: Node<'b, 'j>) -> Signed<'b, 'j> {
+        Signed(element)
+    }
 }
 
 /// Checks the signature that lies in an element, if there is one.
@@ -154,7 +159,8 @@ fn exclusive_form<'a>(of: Node<'a, '_>) -> Result<Vec<&'a str>, String> {
     }
 }
 
-fn algorithm_of<'a>(node: Node<'a, '_>) -> Result<&'a str, String> {
+/// What an element names as its algorithm.
+pub(super) fn algorithm_of<'a>(node: Node<'a, '_>) -> Result<&'a str, String> {
     node.attribute("Algorithm")
         .ok_or_else(|| format!("{} names no algorithm", node.tag_name().name()))
 }

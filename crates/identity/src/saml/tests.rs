@@ -7,7 +7,8 @@ use serde::Deserialize;
 #[path = "../../tests/it/idp.rs"]
 mod idp;
 
-use idp::{Idp, Said};
+use idp::{Cipher, Idp, Recipient, Said};
+use private_key::PrivateKeys;
 
 const ROLE: &str = "arn:aws:iam::111111111111:role/dev";
 const PROVIDER: &str = "arn:aws:iam::111111111111:saml-provider/corp";
@@ -21,6 +22,7 @@ fn provider(metadata: &str) -> Provider {
         metadata: Metadata::read(metadata).unwrap(),
         valid_until: NOW.plus_seconds(86_400),
         created_at: NOW,
+        encryption: None,
     }
 }
 
@@ -29,7 +31,15 @@ fn said() -> Said {
 }
 
 fn check(provider: &Provider, response: &str) -> std::result::Result<Claims, SamlError> {
-    provider.check(&STANDARD.encode(response), NOW).map(|vouched| vouched.claims().clone())
+    check_with(provider, &PrivateKeys::default(), response)
+}
+
+fn check_with(
+    provider: &Provider,
+    keys: &PrivateKeys,
+    response: &str,
+) -> std::result::Result<Claims, SamlError> {
+    provider.check(&STANDARD.encode(response), keys, NOW).map(|vouched| vouched.claims().clone())
 }
 
 #[test]
@@ -98,7 +108,11 @@ fn what_a_response_has_to_say() {
     ] {
         assert!(matches!(refused, SamlError::Rejected(_)), "{refused:?}");
     }
-    let refused = provider.check(&STANDARD.encode(idp.signed(&said())), provider.valid_until);
+    let refused = provider.check(
+        &STANDARD.encode(idp.signed(&said())),
+        &PrivateKeys::default(),
+        provider.valid_until,
+    );
     assert!(refused.unwrap_err().to_string().contains("metadata"));
 }
 
@@ -208,7 +222,7 @@ fn there_is_one_form_of_what_is_signed() {
     let idp = Idp::new();
     let provider = provider(&idp.metadata());
     let good = idp.signed(&said());
-    let encrypted = good.replace("saml:Assertion", "saml:EncryptedAssertion");
+    let encrypted = good.replace("saml:NameID", "saml:EncryptedID");
     let admin = "arn:aws:iam::111111111111:role/admin";
     let ecdsa = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256";
     let sha256 = "http://www.w3.org/2001/04/xmlenc#sha256";
@@ -226,7 +240,7 @@ fn there_is_one_form_of_what_is_signed() {
         (good.replace("amy@example.org", "root"), "not what was signed"),
         (good.replace(ROLE, admin), "not what was signed"),
         (format!("<!DOCTYPE a [<!ENTITY b \"c\">]>{good}"), "a document type"),
-        (encrypted, "EncryptedAssertion is not supported"),
+        (encrypted, "EncryptedID is not supported"),
         (good.replace(ecdsa, "http://www.w3.org/2000/09/xmldsig#rsa-sha1"), "rsa-sha1"),
         (good.replace(sha256, "http://www.w3.org/2000/09/xmldsig#sha1"), "sha1"),
         (good.replace(enveloped, xslt), "enveloped-signature"),
@@ -376,8 +390,178 @@ fuzz::target!(
         let mut provider = known[0].1.clone();
         provider.metadata.keys = known.iter().flat_map(|(_, of)| of.metadata.keys.clone()).collect();
         move |bytes: &[u8]| {
-            if let Ok(vouched) = provider.check(&STANDARD.encode(bytes), NOW) {
+            if let Ok(vouched) = provider.check(&STANDARD.encode(bytes), &PrivateKeys::default(), NOW) {
                 assert_eq!(*vouched.claims(), signed, "{}", String::from_utf8_lossy(bytes));
+            }
+        }
+    }
+);
+
+fn keys_of(recipients: &[&Recipient]) -> PrivateKeys {
+    let read = |recipient: &&Recipient| private_key::read_pem(&recipient.pem()).unwrap();
+    PrivateKeys(recipients.iter().map(read).collect())
+}
+
+#[test]
+fn an_encrypted_assertion_is_believed_when_it_or_the_response_is_signed() {
+    let (idp, old, new) = (Idp::new(), Recipient::new(), Recipient::new());
+    let mut provider = provider(&idp.metadata());
+    let keys = keys_of(&[&old, &new]);
+    for cipher in [Cipher::Gcm, Cipher::Cbc] {
+        let inside = new.encrypted(&idp.signed(&said()), cipher);
+        assert!(!inside.contains("amy") && !inside.contains("<saml:Assertion"));
+        let around = idp.sign_around(&old.encrypted(&idp.unsigned(&said()), cipher));
+        let both = idp.sign_around(&old.encrypted(&idp.signed(&said()), cipher));
+        // The prefix is declared where the assertion belongs, and not in what was encrypted.
+        let declared = " xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"_a1\"";
+        let bare = idp.signed(&said()).replace(declared, " ID=\"_a1\"");
+        let bare = new.encrypted(&bare, cipher);
+        for mode in [None, Some(EncryptionMode::Allowed), Some(EncryptionMode::Required)] {
+            provider.encryption = mode;
+            for response in [&inside, &around, &both, &bare] {
+                let claims = check_with(&provider, &keys, response).unwrap();
+                assert_eq!(claims.subject, "amy@example.org", "{cipher:?}");
+                assert!(claims.is_for(ROLE, PROVIDER));
+            }
+            let plain = check_with(&provider, &keys, &idp.signed(&said()));
+            match mode {
+                None | Some(EncryptionMode::Allowed) => assert!(plain.is_ok()),
+                Some(EncryptionMode::Required) => {
+                    let refused = plain.unwrap_err().to_string();
+                    assert!(refused.contains("requires encrypted assertions"), "{refused}");
+                }
+            }
+        }
+        let refused = check(&provider, &inside).unwrap_err().to_string();
+        assert!(refused.contains("no private key"), "{refused}");
+        // What the assertion says is checked as ever.
+        let late = Said { issued: "2025-12-31T23:54:59Z".to_owned(), ..said() };
+        let late = check_with(&provider, &keys, &new.encrypted(&idp.signed(&late), cipher));
+        assert!(matches!(late, Err(SamlError::Expired(_))), "{late:?}");
+    }
+}
+
+#[test]
+fn of_what_does_not_open_nothing_else_is_told() {
+    let (idp, recipient) = (Idp::new(), Recipient::new());
+    let provider = provider(&idp.metadata());
+    let keys = keys_of(&[&recipient]);
+    let good = idp.signed(&said());
+    for cipher in [Cipher::Gcm, Cipher::Cbc] {
+        let encrypted = recipient.encrypted(&good, cipher);
+        let with = |inside: &str| said().response(&recipient.element(inside, cipher));
+        let assertion = assertion_of(&good);
+        let other = assertion_of(&idp.unsigned(&Said { subject: "root".to_owned(), ..said() }));
+        let other = other.replace("_a1", "_evil");
+        let mut bad = vec![
+            Recipient::new().encrypted(&good, cipher),
+            recipient.encrypted(&idp.unsigned(&said()), cipher),
+            recipient.encrypted(&Idp::new().signed(&said()), cipher),
+            recipient.encrypted(&good.replace(ROLE, PROVIDER), cipher),
+            with(""),
+            with("amy"),
+            with("<saml:Assertion>"),
+            with(&format!("{assertion}{other}")),
+            with(&format!("{other}{assertion}")),
+            with(&format!("{assertion}amy")),
+            with(&format!("<a>{assertion}</a>")),
+            with(&format!("{assertion}</opened><opened>")),
+            with(&format!("<!-- -->{assertion}")),
+            with(&recipient.element(&assertion, cipher)),
+            with(&good),
+            with(&assertion.replace("Version=\"2.0\"", "Version=\"1.1\"")),
+        ];
+        // Every part of what is encrypted, and of the key.
+        let values: Vec<_> = encrypted.match_indices("<xenc:CipherValue>").collect();
+        for (at, mark) in values {
+            let start = at + mark.len();
+            let length = encrypted[start..].find('<').unwrap();
+            let bytes = STANDARD.decode(&encrypted[start..start + length]).unwrap();
+            for index in (0..bytes.len()).step_by(bytes.len() / 40) {
+                let mut altered = bytes.clone();
+                altered[index] ^= 1;
+                let altered = STANDARD.encode(altered);
+                bad.push(encrypted.replace(&encrypted[start..start + length], &altered));
+            }
+            for cut in [0, 11, 15, 16, 17, 28, 32, 48, bytes.len() - 1, bytes.len() - 16] {
+                let cut = STANDARD.encode(&bytes[..cut]);
+                bad.push(encrypted.replace(&encrypted[start..start + length], &cut));
+            }
+        }
+        assert!(bad.len() > 100);
+        for response in bad {
+            let refused = check_with(&provider, &keys, &response).expect_err(&response);
+            assert_eq!(refused, SamlError::Invalid(response::NOT_OPENED.to_owned()), "{response}");
+        }
+        assert!(check_with(&provider, &keys, &encrypted).is_ok());
+    }
+    // A signature around what is encrypted is checked before anything is opened.
+    let around = idp.sign_around(&recipient.encrypted(&idp.unsigned(&said()), Cipher::Gcm));
+    let exchanged = recipient.encrypted(&idp.signed(&said()), Cipher::Gcm);
+    let find = |text: &str| between(text, "<saml:EncryptedAssertion", "</saml:EncryptedAssertion>");
+    let exchanged = around.replace(&find(&around), &find(&exchanged));
+    let refused = check_with(&provider, &keys, &exchanged).unwrap_err().to_string();
+    assert!(refused.contains("not what was signed"), "{refused}");
+}
+
+#[test]
+fn forms_of_encryption_that_are_not_accepted_are_named() {
+    let (idp, recipient) = (Idp::new(), Recipient::new());
+    let provider = provider(&idp.metadata());
+    let keys = keys_of(&[&recipient]);
+    let good = recipient.encrypted(&idp.signed(&said()), Cipher::Gcm);
+    let xenc = |name: &str| format!("http://www.w3.org/2001/04/xmlenc#{name}");
+    let key = between(&good, "<xenc:EncryptedKey>", "</xenc:EncryptedKey>");
+    let oaep = "http://www.w3.org/2009/xmlenc11#rsa-oaep";
+    let data = "</xenc:EncryptedData>";
+    let own_key = key.replace(
+        "<xenc:EncryptedKey>",
+        "<xenc:EncryptedKey xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" \
+         xmlns:xenc=\"http://www.w3.org/2001/04/xmlenc#\">",
+    );
+    for (response, why) in [
+        (good.replace(oaep, &xenc("rsa-1_5")), "rsa-1_5"),
+        (good.replace(oaep, &xenc("rsa-oaep-mgf1p")), "rsa-oaep-mgf1p"),
+        (good.replace("mgf1sha256", "mgf1sha1"), "mgf1sha1"),
+        (good.replace("http://www.w3.org/2009/xmlenc11#aes256-gcm", &xenc("tripledes-cbc")), "des"),
+        (good.replace("xmlenc#Element", "xmlenc#Content"), "not an element"),
+        (good.replace(&key, ""), "0 EncryptedKeys"),
+        (good.replace(&key, &format!("{key}{key}")), "2 EncryptedKeys"),
+        (good.replace(data, &format!("{data}{own_key}")), "2 EncryptedKeys"),
+        (good.replace("x11:MGF", "x11:PRF"), "parameters"),
+        (good.replace("xenc:CipherValue", "xenc:CipherReference"), "no CipherValue"),
+    ] {
+        assert_ne!(response, good, "{why}");
+        let refused = check_with(&provider, &keys, &response).expect_err(why);
+        assert!(matches!(refused, SamlError::Invalid(_)), "{refused:?}");
+        assert!(refused.to_string().contains(why), "{refused}, and not {why}");
+    }
+    // The key may lie beside what it opens.
+    let info = between(&good, "<ds:KeyInfo", "</ds:KeyInfo>");
+    let beside = good.replace(&info, "").replace(data, &format!("{data}{own_key}"));
+    assert!(check_with(&provider, &keys, &beside).is_ok());
+}
+
+fuzz::target!(
+    /// Whatever is encrypted, it says what was signed or is refused with the one sentence for it.
+    encrypted_assertions_with_edits,
+    {
+        let of = |(response, _): &(Response, Provider)| assertion_of(&response.response);
+        responses().iter().map(|response| of(response).into_bytes()).collect()
+    },
+    {
+        let recipient = Recipient::new();
+        let keys = keys_of(&[&recipient]);
+        let known = responses();
+        let signed = check(&known[0].1, &known[0].0.response).unwrap();
+        let mut provider = known[0].1.clone();
+        provider.metadata.keys = known.iter().flat_map(|(_, of)| of.metadata.keys.clone()).collect();
+        move |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let response = said().response(&recipient.element(text, Cipher::Cbc));
+            match check_with(&provider, &keys, &response) {
+                Ok(claims) => assert_eq!(claims, signed, "{text}"),
+                Err(error) => assert_eq!(error.to_string(), response::NOT_OPENED, "{text}"),
             }
         }
     }

@@ -1,9 +1,16 @@
 //! A SAML identity provider for tests: it writes what it signs in canonical form from the start, so
 //! that what checks its signatures has no part in making them.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{
+    KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey,
+    PrivateDecryptingKey,
+};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -121,6 +128,97 @@ impl Said {
     }
 }
 
+/// How an assertion is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cipher {
+    /// AES-256-GCM; the key with SHA-256 in text and mask.
+    Gcm,
+    /// AES-128-CBC; the key with SHA-1.
+    Cbc,
+}
+
+/// Whom assertions are encrypted for.
+pub(crate) struct Recipient(PrivateDecryptingKey);
+
+impl Recipient {
+    pub(crate) fn new() -> Self {
+        Self(PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("a key"))
+    }
+
+    /// The private key as a file.
+    pub(crate) fn pem(&self) -> String {
+        let der: Pkcs8V1Der<'_> = self.0.as_der().expect("a private key");
+        let text = STANDARD.encode(der.as_ref());
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    }
+
+    /// A response with its assertion, or whatever stands between the same marks, encrypted.
+    pub(crate) fn encrypted(&self, response: &str, cipher: Cipher) -> String {
+        const END: &str = "</saml:Assertion>";
+        let start = response.find("<saml:Assertion").expect("an assertion");
+        let end = response.rfind(END).expect("an assertion") + END.len();
+        let sealed = self.element(&response[start..end], cipher);
+        format!("{}{sealed}{}", &response[..start], &response[end..])
+    }
+
+    /// Anything, as an encrypted assertion.
+    pub(crate) fn element(&self, text: &str, cipher: Cipher) -> String {
+        let public = OaepPublicEncryptingKey::new(self.0.public_key()).expect("a public key");
+        let (key, bytes) = ([7; 32], text.as_bytes());
+        let (algorithm, transport, key, sealed) = match cipher {
+            Cipher::Gcm => {
+                let mut body = bytes.to_vec();
+                LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("a key"))
+                    .seal_in_place_append_tag(
+                        Nonce::assume_unique_for_key([9; 12]),
+                        Aad::empty(),
+                        &mut body,
+                    )
+                    .expect("sealed");
+                let name = "http://www.w3.org/2009/xmlenc11#aes256-gcm";
+                (name, &OAEP_SHA256_MGF1SHA256, &key[..], [&[9; 12][..], &body].concat())
+            }
+            Cipher::Cbc => {
+                let added = 16 - bytes.len() % 16;
+                let mut body = bytes.to_vec();
+                body.resize(bytes.len() + added, 0xa5);
+                *body.last_mut().expect("a byte") = added as u8;
+                let short = &key[..16];
+                let vector = EncryptionContext::Iv128(FixedLength::from([9; 16]));
+                EncryptingKey::cbc(UnboundCipherKey::new(&AES_128, short).expect("a key"))
+                    .and_then(|key| key.less_safe_encrypt(&mut body, vector))
+                    .expect("encrypted");
+                let name = "http://www.w3.org/2001/04/xmlenc#aes128-cbc";
+                (name, &OAEP_SHA1_MGF1SHA1, short, [&[9; 16][..], &body].concat())
+            }
+        };
+        let method = match cipher {
+            Cipher::Gcm => {
+                "\"http://www.w3.org/2009/xmlenc11#rsa-oaep\"><ds:DigestMethod \
+                 Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"></ds:DigestMethod><x11:MGF \
+                 xmlns:x11=\"http://www.w3.org/2009/xmlenc11#\" \
+                 Algorithm=\"http://www.w3.org/2009/xmlenc11#mgf1sha256\"></x11:MGF>"
+            }
+            Cipher::Cbc => "\"http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p\">",
+        };
+        let mut wrapped = vec![0; public.ciphertext_size()];
+        public.encrypt(transport, key, &mut wrapped, None).expect("encrypted");
+        format!(
+            "<saml:EncryptedAssertion xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">\
+             <xenc:EncryptedData xmlns:xenc=\"http://www.w3.org/2001/04/xmlenc#\" \
+             Type=\"http://www.w3.org/2001/04/xmlenc#Element\"><xenc:EncryptionMethod \
+             Algorithm=\"{algorithm}\"></xenc:EncryptionMethod>\
+             <ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><xenc:EncryptedKey>\
+             <xenc:EncryptionMethod Algorithm={method}</xenc:EncryptionMethod><xenc:CipherData>\
+             <xenc:CipherValue>{}</xenc:CipherValue></xenc:CipherData></xenc:EncryptedKey>\
+             </ds:KeyInfo><xenc:CipherData><xenc:CipherValue>{}</xenc:CipherValue>\
+             </xenc:CipherData></xenc:EncryptedData></saml:EncryptedAssertion>",
+            STANDARD.encode(wrapped),
+            STANDARD.encode(sealed)
+        )
+    }
+}
+
 fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let length = u16::try_from(content.len()).expect("short");
@@ -190,9 +288,13 @@ impl Idp {
     /// A response that is signed as a whole.
     pub(crate) fn signed_around(&self, said: &Said) -> String {
         let (start, rest) = said.assertion();
-        let whole = said.response(&format!("{start}{rest}"));
-        let signature = self.signature("_r1", &whole);
-        whole.replacen("<samlp:Status>", &format!("{signature}<samlp:Status>"), 1)
+        self.sign_around(&said.response(&format!("{start}{rest}")))
+    }
+
+    /// A response in canonical form, with a signature of the whole.
+    pub(crate) fn sign_around(&self, response: &str) -> String {
+        let signature = self.signature("_r1", response);
+        response.replacen("<samlp:Status>", &format!("{signature}<samlp:Status>"), 1)
     }
 
     /// Neither is signed.

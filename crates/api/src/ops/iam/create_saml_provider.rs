@@ -1,26 +1,23 @@
 //! `iam:CreateSAMLProvider`: makes an identity provider known whose SAML responses the account trusts.
 
-use super::shared::{self, SamlProvider, Tag};
+use super::shared::{self, AssertionEncryptionMode, SamlProvider, Tag};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
+use base::Secret;
+use identity::saml::Encryption;
 use identity::tag::Tags;
 
 pub(crate) struct CreateSamlProvider;
 
 #[derive(Shape)]
-#[shape(
-    input,
-    unsupported(
-        AssertionEncryptionMode,
-        AddPrivateKey,
-        ContextProvider,
-        IdentityCenterInstanceArn
-    )
-)]
+#[shape(input, unsupported(ContextProvider, IdentityCenterInstanceArn))]
 pub(crate) struct Input {
     #[shape(name = "SAMLMetadataDocument")]
     saml_metadata_document: String,
     name: String,
+    assertion_encryption_mode: Option<AssertionEncryptionMode>,
+    #[shape(sensitive)]
+    add_private_key: Option<Secret<String>>,
     tags: Vec<Tag>,
 }
 
@@ -35,6 +32,7 @@ pub(crate) struct Output {
 pub(crate) struct Plan {
     provider: SamlProvider,
     document: String,
+    encryption: Encryption,
     tags: Tags,
 }
 
@@ -46,7 +44,9 @@ impl Operation for CreateSamlProvider {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let (document, tags) = (input.saml_metadata_document, shared::tags_in(input.tags)?);
-        Ok(Plan { provider: SamlProvider::new(call, input.name), document, tags })
+        let mode = input.assertion_encryption_mode.map(AssertionEncryptionMode::known);
+        let encryption = Encryption { mode, add: input.add_private_key, remove: None };
+        Ok(Plan { provider: SamlProvider::new(call, input.name), document, encryption, tags })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -60,10 +60,17 @@ impl Operation for CreateSamlProvider {
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let Plan { provider: SamlProvider { account, name, .. }, document, tags } =
-            plan.into_inner();
+        let Plan { provider, document, encryption, tags } = plan.into_inner();
+        let SamlProvider { account, name, .. } = provider;
         shared::write(call, move |tx, identity| {
-            let made = identity.create_saml_provider(tx, &account, &name, &document, &tags)?;
+            let made = identity.create_saml_provider(
+                tx,
+                &account,
+                &name,
+                &document,
+                &encryption,
+                &tags,
+            )?;
             let tags = Some(shared::tags_out(tags.clone())).filter(|tags| !tags.is_empty());
             Ok(Output { saml_provider_arn: made.arn().to_string(), tags })
         })

@@ -1,9 +1,11 @@
 //! `iam:UpdateSAMLProvider`: replaces the metadata document of a SAML provider, and with it the keys
-//! that are trusted.
+//! that are trusted; adds and removes keys that open encrypted assertions.
 
-use super::shared::{self, SamlProvider};
+use super::shared::{self, AssertionEncryptionMode, SamlProvider};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
+use base::Secret;
+use identity::saml::Encryption;
 
 pub(crate) struct UpdateSamlProvider;
 
@@ -11,9 +13,6 @@ pub(crate) struct UpdateSamlProvider;
 #[shape(
     input,
     unsupported(
-        AssertionEncryptionMode,
-        AddPrivateKey,
-        RemovePrivateKey,
         ContextProvider,
         IdentityCenterInstanceArn,
         RemoveContextProvider,
@@ -25,6 +24,10 @@ pub(crate) struct Input {
     saml_metadata_document: Option<String>,
     #[shape(name = "SAMLProviderArn")]
     saml_provider_arn: String,
+    assertion_encryption_mode: Option<AssertionEncryptionMode>,
+    #[shape(sensitive)]
+    add_private_key: Option<Secret<String>>,
+    remove_private_key: Option<String>,
 }
 
 #[derive(Shape)]
@@ -36,7 +39,8 @@ pub(crate) struct Output {
 
 pub(crate) struct Plan {
     provider: SamlProvider,
-    document: String,
+    document: Option<String>,
+    encryption: Encryption,
 }
 
 impl Operation for UpdateSamlProvider {
@@ -47,12 +51,18 @@ impl Operation for UpdateSamlProvider {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let provider = SamlProvider::named(call, &input.saml_provider_arn).await?;
-        let Some(document) = input.saml_metadata_document else {
-            let message =
-                "There is nothing to update: no SAMLMetadataDocument is given.".to_owned();
-            return Err(identity::Error::InvalidInput { message }.into());
+        let document = input.saml_metadata_document;
+        let encryption = Encryption {
+            mode: input.assertion_encryption_mode.map(AssertionEncryptionMode::known),
+            add: input.add_private_key,
+            remove: input.remove_private_key,
         };
-        Ok(Plan { provider, document })
+        if document.is_none() && encryption.is_empty() {
+            let message = "There is nothing to update: neither SAMLMetadataDocument nor \
+                           AssertionEncryptionMode, AddPrivateKey or RemovePrivateKey is given.";
+            return Err(identity::Error::InvalidInput { message: message.to_owned() }.into());
+        }
+        Ok(Plan { provider, document, encryption })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -60,10 +70,11 @@ impl Operation for UpdateSamlProvider {
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let Plan { provider, document } = plan.into_inner();
+        let Plan { provider, document, encryption } = plan.into_inner();
         shared::write(call, move |tx, identity| {
-            let provider = provider.find(tx)?;
-            identity.update_saml_provider(tx, &provider, &document)?;
+            let mut provider = provider.find(tx)?;
+            let document = document.as_deref();
+            identity.update_saml_provider(tx, &mut provider, document, &encryption)?;
             Ok(Output { saml_provider_arn: provider.arn().to_string() })
         })
         .await

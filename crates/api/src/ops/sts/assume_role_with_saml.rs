@@ -9,6 +9,7 @@ use super::shared::{
     AssumedRoleUser, Credentials, PolicyDescriptor, TokenSize, arns, role_asks, role_of,
 };
 use crate::call::Vouched;
+use crate::forge::aside;
 use crate::world::World;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{ErrorSpec, FromWire, Shape, Value, code};
@@ -165,16 +166,24 @@ pub(crate) async fn authenticate(world: &World, input: Value) -> Result<Vouched,
     if owner != account {
         return Err(denied());
     }
-    let provider = match world.db.read(move |tx| saml::find(tx, &owner, &name)).await {
-        Ok(provider) => provider,
+    let identity = world.identity.clone();
+    let found = world.db.read(move |tx| {
+        let provider = saml::find(tx, &owner, &name)?;
+        let private_keys = identity.saml_private_keys(tx, &provider)?;
+        Ok((provider, private_keys))
+    });
+    let (provider, private_keys) = match found.await {
+        Ok(found) => found,
         Err(identity::Error::NoSuchEntity { .. }) => {
             return Err(Error::new(INVALID_TOKEN, "Specified provider doesn't exist"));
         }
         Err(error) => return Err(error.into()),
     };
-    let response = input.saml_assertion.expose();
-    let vouched = provider.check(response, world.clock.now()).map_err(refusal)?;
-    Ok(Vouched::Saml(vouched))
+    let response = input.saml_assertion;
+    let now = world.clock.now();
+    let vouched =
+        aside(move || provider.check(response.expose(), &private_keys, now).map_err(refusal));
+    Ok(Vouched::Saml(vouched.await?))
 }
 
 fn account_of(role_arn: &str) -> Option<AccountId> {

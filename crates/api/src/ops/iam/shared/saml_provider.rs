@@ -3,10 +3,30 @@
 use super::{read_if_there, resource_tags};
 use crate::pipeline::Ask;
 use crate::{Call, Error};
+use awsproto::string_enum;
 use base::{AccountId, Arn};
-use identity::saml::{self, Provider};
+use identity::saml::{self, EncryptionMode, Provider};
 use identity::tag::{self, Tags};
 use meta::Tx;
+
+string_enum! {
+    /// `AssertionEncryptionMode`.
+    pub(crate) enum AssertionEncryptionMode {
+        /// Every assertion has to be encrypted.
+        Required = "Required",
+        /// Assertions may be encrypted.
+        Allowed = "Allowed",
+    }
+}
+
+impl AssertionEncryptionMode {
+    pub(crate) fn known(self) -> EncryptionMode {
+        match self {
+            Self::Required => EncryptionMode::Required,
+            Self::Allowed => EncryptionMode::Allowed,
+        }
+    }
+}
 
 /// A provider that a request names.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! SAML responses through the pipeline, with a provider whose key is in memory.
 
 use super::*;
-use crate::testing::idp::{ENTITY_ID, Idp, SIGN_IN, Said};
+use crate::testing::idp::{Cipher, ENTITY_ID, Idp, Recipient, SIGN_IN, Said};
 use crate::testing::{Bench, account, bench, from_json, run, run_named};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -201,4 +201,135 @@ async fn other_keys_are_trusted_from_the_moment_they_are_there() {
     call("DeleteSAMLProvider", gone).await.expect("deleted");
     let refused = assume(&bench, &new.signed(&said()), json!({})).await.expect_err("deleted");
     assert_eq!(refused.code(), "InvalidIdentityToken");
+}
+
+/// Runs an operation on the provider as its account's root; the code of a refusal.
+async fn provider_call(bench: &Bench, name: &str, mut input: Json) -> Result<Json, String> {
+    input["SAMLProviderArn"] = json!(PROVIDER);
+    let root = bench.root(&account(1), "us-east-1");
+    let reply = run_named(&root, Service::Iam, name, input).await;
+    reply.map_err(|error| error.code().to_owned())
+}
+
+/// Whether an assertion that is encrypted for a recipient is believed; the code of a refusal.
+async fn try_with(bench: &Bench, idp: &Idp, recipient: &Recipient) -> Result<(), String> {
+    let mut outcomes = Vec::new();
+    for cipher in [Cipher::Gcm, Cipher::Cbc] {
+        let response = recipient.encrypted(&idp.signed(&said()), cipher);
+        let tried = assume(bench, &response, json!({})).await;
+        let subject = tried.map(|reply| reply["Subject"].clone());
+        outcomes.push(subject.map_err(|error| error.code().to_owned()));
+    }
+    assert_eq!(outcomes[0], outcomes[1]);
+    outcomes.remove(0).map(|subject| assert_eq!(subject, "amy@example.org"))
+}
+
+#[tokio::test]
+async fn one_private_key_follows_another() {
+    let (bench, idp) = (bench().await, Idp::new());
+    set_up(&bench, &idp, json!("sts:AssumeRoleWithSAML"), json!({})).await;
+    let update = async |input: Json| provider_call(&bench, "UpdateSAMLProvider", input).await;
+    let shown = async || provider_call(&bench, "GetSAMLProvider", json!({})).await.expect("shown");
+    let try_with = async |recipient: &Recipient| try_with(&bench, &idp, recipient).await;
+    let refused = Err("InvalidIdentityToken".to_owned());
+    let (one, two, three) = (Recipient::new(), Recipient::new(), Recipient::new());
+    let reply = shown().await;
+    let said_of = (&reply["AssertionEncryptionMode"], &reply["PrivateKeyList"]);
+    assert_eq!(said_of, (&Json::Null, &Json::Null));
+    assert_eq!(try_with(&one).await, refused);
+
+    update(json!({ "AddPrivateKey": one.pem() })).await.expect("added");
+    let reply = shown().await;
+    assert_eq!(reply["AssertionEncryptionMode"], "Allowed");
+    let first = reply["PrivateKeyList"][0]["KeyId"].as_str().expect("an id").to_owned();
+    assert!((22..=64).contains(&first.len()), "{first}");
+    assert_eq!(reply["PrivateKeyList"][0]["Timestamp"], "2026-01-01T00:00:00.000Z");
+    assert_eq!(try_with(&one).await, Ok(()));
+    assert_eq!(try_with(&two).await, refused);
+    assume(&bench, &idp.signed(&said()), json!({})).await.expect("not encrypted is allowed");
+
+    bench.clock.advance_seconds(1);
+    update(json!({ "AddPrivateKey": two.pem() })).await.expect("added");
+    let third = update(json!({ "AddPrivateKey": three.pem() })).await;
+    assert_eq!(third, Err("LimitExceeded".to_owned()));
+    for recipient in [&one, &two] {
+        assert_eq!(try_with(recipient).await, Ok(()));
+    }
+    update(json!({ "RemovePrivateKey": first })).await.expect("removed");
+    let again = update(json!({ "RemovePrivateKey": first })).await;
+    assert_eq!(again, Err("NoSuchEntity".to_owned()));
+    assert_eq!(try_with(&one).await, refused);
+    assert_eq!(try_with(&two).await, Ok(()));
+    assert_eq!(shown().await["PrivateKeyList"].as_array().map(Vec::len), Some(1));
+    // A metadata document alone leaves the keys as they are.
+    update(json!({ "SAMLMetadataDocument": idp.metadata() })).await.expect("replaced");
+    assert_eq!(try_with(&two).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_provider_that_requires_encryption_has_a_key_of_its_own() {
+    let (bench, idp) = (bench().await, Idp::new());
+    set_up(&bench, &idp, json!("sts:AssumeRoleWithSAML"), json!({})).await;
+    let update = async |input: Json| provider_call(&bench, "UpdateSAMLProvider", input).await;
+    let try_with = async |recipient: &Recipient| try_with(&bench, &idp, recipient).await;
+    let (old, new) = (Recipient::new(), Recipient::new());
+    let invalid = Err("InvalidInput".to_owned());
+    let required = json!({ "AssertionEncryptionMode": "Required" });
+    for nothing in [json!({}), required.clone(), json!({ "AddPrivateKey": "no key" })] {
+        assert_eq!(update(nothing).await, invalid);
+    }
+    let with_key = json!({ "AssertionEncryptionMode": "Required", "AddPrivateKey": old.pem() });
+    update(with_key).await.expect("added");
+    assert_eq!(try_with(&old).await, Ok(()));
+    let plain = assume(&bench, &idp.signed(&said()), json!({})).await.expect_err("not encrypted");
+    assert_eq!(plain.code(), "InvalidIdentityToken");
+    let shown = provider_call(&bench, "GetSAMLProvider", json!({})).await.expect("shown");
+    assert_eq!(shown["AssertionEncryptionMode"], "Required");
+    let last = json!({ "RemovePrivateKey": shown["PrivateKeyList"][0]["KeyId"] });
+    assert_eq!(update(last).await, invalid);
+    assert_eq!(try_with(&old).await, Ok(()), "it is still there");
+
+    // One that is made again has none of the old one's keys.
+    provider_call(&bench, "DeleteSAMLProvider", json!({})).await.expect("deleted");
+    let root = bench.root(&account(1), "us-east-1");
+    let create = async |mut input: Json| {
+        input["Name"] = json!("corp");
+        input["SAMLMetadataDocument"] = json!(idp.metadata());
+        let made = run_named(&root, Service::Iam, "CreateSAMLProvider", input).await;
+        made.map_err(|error| error.code().to_owned())
+    };
+    assert_eq!(create(required).await, invalid);
+    let with_key = json!({ "AssertionEncryptionMode": "Required", "AddPrivateKey": new.pem() });
+    create(with_key).await.expect("made");
+    assert_eq!(try_with(&new).await, Ok(()));
+    assert_eq!(try_with(&old).await, Err("InvalidIdentityToken".to_owned()));
+}
+
+#[tokio::test]
+async fn private_keys_are_neither_kept_in_the_clear_nor_shown() {
+    let (bench, idp, recipient) = (bench().await, Idp::new(), Recipient::new());
+    set_up(&bench, &idp, json!("sts:AssumeRoleWithSAML"), json!({})).await;
+    let root = bench.root(&account(1), "us-east-1");
+    let pem = recipient.pem();
+    let input = json!({ "SAMLProviderArn": PROVIDER, "AddPrivateKey": pem });
+    run_named(&root, Service::Iam, "UpdateSAMLProvider", input).await.expect("added");
+    let secret = pem.lines().nth(1).expect("the key");
+    let der = STANDARD.decode(secret).expect("base64");
+    let rows = bench.world.db.read(|tx| -> identity::Result<_> {
+        let rows = tx.query("SELECT sealed FROM iam_saml_private_keys", &[])?;
+        Ok(rows.iter().map(|row| row.get::<Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?)
+    });
+    let rows = rows.await.expect("read");
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].len() > der.len());
+    assert!(!rows[0].windows(16).any(|window| der.windows(16).any(|part| part == window)));
+    let asked = json!({ "MaxResults": 50 });
+    let found = run_named(&root, Service::CloudTrail, "LookupEvents", asked).await.expect("found");
+    let found = found.to_string();
+    assert!(found.contains("UpdateSAMLProvider"));
+    let shown = json!({ "SAMLProviderArn": PROVIDER });
+    let shown = run_named(&root, Service::Iam, "GetSAMLProvider", shown).await.expect("shown");
+    for text in [found, shown.to_string()] {
+        assert!(!text.contains("PRIVATE KEY") && !text.contains(&secret[40..120]));
+    }
 }
