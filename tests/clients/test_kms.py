@@ -145,6 +145,8 @@ def test_states_follow_the_table(owner, key):
     kms.enable_key(KeyId=key)
     code, _ = refused(kms.encrypt, KeyId=key, Plaintext=b"x", DryRun=True)
     assert code == "DryRunOperationException"
+    ignoring = {"DryRun": True, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}
+    assert refused(kms.decrypt, KeyId=key, **ignoring)[0] == "DryRunOperationException"
     kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
     assert refused(kms.encrypt, KeyId=key, Plaintext=b"x") == (
         "KMSInvalidStateException",

@@ -1,9 +1,11 @@
 //! Measures what a guest feels of an export: one line of JSON per case.
 //!
-//! `cargo run --release -p lifecycle --example guest_latency -- FOLDER [MIB [SECONDS]]`
+//! `cargo run --release -p lifecycle --example guest_latency -- FOLDER [MIB [SECONDS [ROUNDS]]]`
 //!
-//! A guest reads and writes pages of a volume at random, one at a time, first alone (`quiet`), then
-//! while a cut of `MIB` mebibytes (1024 by default) of the same volume is exported over and over.
+//! A guest reads and writes pages of a volume at random, one at a time, in each round for some seconds
+//! alone (`quiet`) and for as long while a cut of `MIB` mebibytes (1024 by default) of the same volume is
+//! exported over and over, in turn the one or the other first. Shown are medians over the rounds, and
+//! `p99_to_quiet`, the median of the rounds' own ratios: the disk is not as fast in every minute.
 #![expect(clippy::disallowed_methods, reason = "measuring needs the real clock")]
 
 use base::{
@@ -29,14 +31,16 @@ const PAGE: usize = 4096;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let folder = PathBuf::from(arguments.next().ok_or("usage: guest_latency FOLDER [MIB [S]]")?);
+    let folder =
+        PathBuf::from(arguments.next().ok_or("usage: guest_latency FOLDER [MIB [S [ROUNDS]]]")?);
     let bytes = arguments.next().map_or(Ok(1024), |text| text.parse::<u64>())? * MIB;
-    let seconds = arguments.next().map_or(Ok(10), |text| text.parse())?;
+    let seconds = arguments.next().map_or(Ok(3), |text| text.parse())?;
+    let rounds = arguments.next().map_or(Ok(7), |text| text.parse())?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(measure(&folder, bytes, Duration::from_secs(seconds)))
+    runtime.block_on(measure(&folder, bytes, Duration::from_secs(seconds), rounds))
 }
 
-async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failure> {
+async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Result<(), Failure> {
     let region = Region::parse("us-east-1")?;
     let rng = Arc::new(OsRng);
     let live = Store::open(folder, Secret::new([7; 32]), rng.clone(), StoreConfig::server())?;
@@ -71,29 +75,39 @@ async fn measure(folder: &Path, bytes: u64, time: Duration) -> Result<(), Failur
     }
     volume.flush()?;
 
-    let quiet = guest(&volume, bytes, time)?;
     let blocks = VolumeBlocks { region, volume: id, size_bytes: bytes, base: None };
     let snapshot = SnapshotId::generate(&OsRng);
     cells.cut(&blocks, &snapshot).await?;
-    let watch = Arc::new(Stop::default());
-    let exporting = tokio::spawn({
-        let (cells, watch) = (Arc::clone(&cells), Arc::clone(&watch));
-        async move {
-            let export = ExportCut { volume: blocks, snapshot, parent_root: None, resume: None };
-            let mut rounds = 0;
-            while watch.is_wanted() && cells.export(&export, &*watch).await.is_ok() {
-                rounds += 1;
-            }
-            rounds
+    let export = ExportCut { volume: blocks, snapshot, parent_root: None, resume: None };
+    let (mut quiet, mut beside) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        if round.is_multiple_of(2) {
+            quiet.push(guest(&volume, bytes, time)?);
         }
-    });
-    let shared = guest(&volume, bytes, time)?;
-    watch.stopped.store(true, Ordering::SeqCst);
-    let rounds: u64 = exporting.await?;
-    quiet.print("quiet", 0.0);
-    let moved = rounds * 100 + watch.percent.load(Ordering::SeqCst);
-    shared.print("export", (moved * bytes / 100 / MIB) as f64 / time.as_secs_f64());
+        let watch = Arc::new(Stop::default());
+        let exporting =
+            tokio::spawn(export_again(Arc::clone(&cells), export.clone(), Arc::clone(&watch)));
+        let mut shared = guest(&volume, bytes, time)?;
+        watch.stopped.store(true, Ordering::SeqCst);
+        let moved = exporting.await? * 100 + watch.percent.load(Ordering::SeqCst);
+        shared.export_mib_per_s = (moved * bytes / 100 / MIB) as f64 / time.as_secs_f64();
+        beside.push(shared);
+        if !round.is_multiple_of(2) {
+            quiet.push(guest(&volume, bytes, time)?);
+        }
+    }
+    print("quiet", &quiet, &quiet);
+    print("export", &beside, &quiet);
     Ok(())
+}
+
+/// Exports a cut until it is told to stop; how often it came to the end.
+async fn export_again(cells: Arc<Cells>, export: ExportCut, watch: Arc<Stop>) -> u64 {
+    let mut times = 0;
+    while watch.is_wanted() && cells.export(&export, &*watch).await.is_ok() {
+        times += 1;
+    }
+    times
 }
 
 #[derive(Default)]
@@ -116,27 +130,50 @@ impl Watch for Stop {
     }
 }
 
-struct Latencies(Vec<Duration>);
+/// What the guest felt in one part of a round, in microseconds.
+struct Felt {
+    requests: usize,
+    median: f64,
+    p99: f64,
+    p999: f64,
+    export_mib_per_s: f64,
+}
 
-impl Latencies {
-    fn print(&self, case: &str, export_mib_per_s: f64) {
+impl Felt {
+    fn of(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
         let at = |part: usize| {
-            let index = (self.0.len() * part / 1000).min(self.0.len() - 1);
-            self.0[index].as_secs_f64() * 1e6
+            let index = (latencies.len() * part / 1000).min(latencies.len() - 1);
+            latencies[index].as_secs_f64() * 1e6
         };
-        println!(
-            "{{\"measured\":\"guest\",\"beside\":\"{case}\",\"requests\":{},\"median_us\":{:.0},\
-             \"p99_us\":{:.0},\"p999_us\":{:.0},\"export_mib_per_s\":{export_mib_per_s:.0}}}",
-            self.0.len(),
-            at(500),
-            at(990),
-            at(999),
-        );
+        let (median, p99, p999) = (at(500), at(990), at(999));
+        Self { requests: latencies.len(), median, p99, p999, export_mib_per_s: 0.0 }
     }
 }
 
+fn print(case: &str, felt: &[Felt], quiet: &[Felt]) {
+    let over = |value: fn(&Felt) -> f64| median(felt.iter().map(value).collect());
+    let to_quiet =
+        median(felt.iter().zip(quiet).map(|(felt, quiet)| felt.p99 / quiet.p99).collect());
+    println!(
+        "{{\"measured\":\"guest\",\"beside\":\"{case}\",\"rounds\":{},\"requests\":{:.0},\"median_us\":{:.0},\
+         \"p99_us\":{:.0},\"p999_us\":{:.0},\"p99_to_quiet\":{to_quiet:.2},\"export_mib_per_s\":{:.0}}}",
+        felt.len(),
+        over(|felt| felt.requests as f64),
+        over(|felt| felt.median),
+        over(|felt| felt.p99),
+        over(|felt| felt.p999),
+        over(|felt| felt.export_mib_per_s),
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// One request at a time, as attachments hand them over: seven reads for three writes.
-fn guest(volume: &VolumeHandle, bytes: u64, time: Duration) -> Result<Latencies, Failure> {
+fn guest(volume: &VolumeHandle, bytes: u64, time: Duration) -> Result<Felt, Failure> {
     let (sender, receiver) = mpsc::channel::<Result<(), Error>>();
     let begun = Instant::now();
     let mut latencies = Vec::new();
@@ -160,6 +197,5 @@ fn guest(volume: &VolumeHandle, bytes: u64, time: Duration) -> Result<Latencies,
         receiver.recv()??;
         latencies.push(asked.elapsed());
     }
-    latencies.sort_unstable();
-    Ok(Latencies(latencies))
+    Ok(Felt::of(latencies))
 }

@@ -35,7 +35,7 @@ pub(super) const PROGRAMS: [Program; 10] = [
         title: "What a guest feels of an export",
         package: "lifecycle",
         example: "guest_latency",
-        arguments: &["FOLDER", "1024", "10"],
+        arguments: &["FOLDER", "1024", "3", "7"],
     },
     of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]),
     of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]),

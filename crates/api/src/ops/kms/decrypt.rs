@@ -1,6 +1,6 @@
 //! `kms:Decrypt`: opens a ciphertext. The key is the one the ciphertext names; a key in the request must be it.
 
-use super::shared::{self, EncryptionAlgorithm, Source};
+use super::shared::{self, Ciphertext, DryRunModifier, EncryptionAlgorithm, Source};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
 use kms::condition::Facts;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Decrypt;
 
 #[derive(Shape)]
-#[shape(input, dry_run, unsupported(Recipient, DryRunModifiers))]
+#[shape(input, unsupported(Recipient))]
 pub(crate) struct Input {
     ciphertext_blob: Option<Blob>,
     encryption_context: BTreeMap<String, String>,
@@ -18,6 +18,8 @@ pub(crate) struct Input {
     grant_tokens: Vec<String>,
     key_id: Option<String>,
     encryption_algorithm: Option<EncryptionAlgorithm>,
+    dry_run: Option<bool>,
+    dry_run_modifiers: Vec<DryRunModifier>,
 }
 
 pub(crate) struct Plan {
@@ -49,7 +51,9 @@ impl Operation for Decrypt {
         let algorithm = EncryptionAlgorithm::or_default(input.encryption_algorithm)?;
         let facts = Facts::Crypto { context: context.clone(), algorithm };
         let action = Action::Decrypt;
-        let (key_id, ciphertext) = (input.key_id, shared::ciphertext(input.ciphertext_blob)?);
+        let (key_id, modifiers) = (input.key_id, input.dry_run_modifiers);
+        let named = ("KeyId", key_id.as_deref());
+        let ciphertext = Ciphertext::of(input.ciphertext_blob, input.dry_run, &modifiers, named)?;
         let (source, ask) = shared::read(call, move |kms, tx, from| {
             let (source, resolved) =
                 Source::find(tx, action, from, key_id.as_deref(), &ciphertext)?;
@@ -68,8 +72,10 @@ impl Operation for Decrypt {
         let (source, context, algorithm) =
             (plan.source.clone(), plan.context.clone(), plan.algorithm);
         shared::read(call, move |kms, tx, _| {
-            let located = source.ready(tx, Action::Decrypt, algorithm)?;
-            kms.decrypt(tx, located, algorithm, &context).map(drop)
+            match source.rehearse(tx, Action::Decrypt, algorithm)? {
+                Some(located) => kms.decrypt(tx, located, algorithm, &context).map(drop),
+                None => Ok(()),
+            }
         })
         .await
     }
@@ -166,6 +172,40 @@ mod tests {
             let refused = open(ciphertext, context, key_id.map(String::as_str)).await;
             assert_eq!(refused.expect_err("refused").code(), code);
         }
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_may_ignore_the_ciphertext() {
+        let bench = bench().await;
+        let (one, two) =
+            (bench.root(&account(1), "us-east-1"), bench.root(&account(2), "us-east-1"));
+        let arn = key(&one).await;
+        let ask = async |call: &Call, mut input: serde_json::Value, modified: bool| {
+            if modified {
+                input["DryRunModifiers"] = json!(["IGNORE_CIPHERTEXT"]);
+            }
+            let error = run::<Decrypt>(call, input).await.expect_err("never an answer");
+            (error.code().to_owned(), error.0.message.clone())
+        };
+        let asked = json!({"DryRun": true, "KeyId": arn});
+        assert_eq!(ask(&one, asked.clone(), true).await.0, "DryRunOperationException");
+        assert_eq!(ask(&two, asked.clone(), true).await.0, "AccessDeniedException");
+        let algorithm =
+            json!({"DryRun": true, "KeyId": arn, "EncryptionAlgorithm": "RSAES_OAEP_SHA_1"});
+        assert_eq!(ask(&one, algorithm, true).await.0, "InvalidKeyUsageException");
+        for (input, modified, part) in [
+            (asked.clone(), false, "ciphertextBlob"),
+            (json!({"DryRun": true}), true, "keyId"),
+            (json!({"KeyId": arn}), true, "DryRunModifiers"),
+            (json!({"DryRun": false, "KeyId": arn}), true, "DryRunModifiers"),
+        ] {
+            let (code, message) = ask(&one, input, modified).await;
+            assert!(code == "ValidationException" && message.contains(part), "{code}: {message}");
+        }
+        run::<crate::ops::kms::disable_key::DisableKey>(&one, json!({"KeyId": arn}))
+            .await
+            .expect("ok");
+        assert_eq!(ask(&one, asked, true).await.0, "DisabledException");
     }
 
     #[tokio::test]

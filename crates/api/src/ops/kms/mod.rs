@@ -22,18 +22,21 @@ pub(crate) mod pair;
 #[cfg(test)]
 #[path = "shared/policy_tests.rs"]
 mod policy_tests;
+#[path = "shared/source.rs"]
+mod source;
 #[cfg(test)]
 #[path = "shared/tests.rs"]
 mod tests;
 
 pub(crate) use metadata::KeyMetadata;
+pub(crate) use source::{Ciphertext, DryRunModifier, Source};
 
 use crate::pipeline::{Ask, Guard};
 use crate::refusal::{Layer, Refusal};
 use crate::{Call, Error};
-use awsproto::{Blob, ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
+use awsproto::{ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
 use base::{Secret, Timestamp};
-use kms::cipher::{self, DataKey, Located};
+use kms::cipher::{self, DataKey};
 use kms::condition::{Facts, Origin};
 use kms::grant::Trust;
 use kms::guard::Question;
@@ -434,84 +437,9 @@ pub(crate) fn words<T: Copy>(
     (!values.is_empty()).then(|| values.iter().map(|value| word(*value)).collect())
 }
 
-/// The ciphertext of a request. The model lets it be absent for a dry run that ignores it, which is refused
-/// by name, so every request needs one.
-pub(crate) fn ciphertext(blob: Option<Blob>) -> Result<Blob, Error> {
-    needed("CiphertextBlob", blob)
-}
-
-/// A member that the model lets be absent beside another that is refused by name, so every request needs it.
+/// A member that the model lets be absent beside another which this request does not have.
 pub(crate) fn needed<T>(member: &'static str, value: Option<T>) -> Result<T, Error> {
     Ok(value.ok_or_else(|| ParameterError::missing(member).into_error(Protocol::AwsJson11))?)
-}
-
-/// A ciphertext that is to be opened, and the key that is asked for it: the one the request names, or else the one
-/// the ciphertext names. What is wrong with it is told only after permission.
-#[derive(Clone)]
-pub(crate) struct Source {
-    key: Key,
-    found: Found,
-}
-
-#[derive(Clone)]
-enum Found {
-    Located(Box<Located>),
-    OtherKey,
-    Invalid,
-}
-
-impl Source {
-    pub(crate) fn find(
-        tx: &mut Tx<'_>,
-        action: Action,
-        from: &Requester,
-        key_id: Option<&str>,
-        ciphertext: &[u8],
-    ) -> kms::Result<(Self, resolve::Resolved)> {
-        let located = match cipher::locate(tx, &from.region, ciphertext) {
-            Err(kms::Error::InvalidCiphertext) => None,
-            other => Some(other?),
-        };
-        let Some(key_id) = key_id else {
-            let located = located.ok_or(kms::Error::InvalidCiphertext)?;
-            let resolved = resolve::Resolved { key: located.key.clone(), request_alias: None };
-            return Ok((
-                Self { key: located.key.clone(), found: Found::Located(Box::new(located)) },
-                resolved,
-            ));
-        };
-        let resolved = resolve::resolve(tx, action, &from.caller, &from.region, key_id)?;
-        let found = match located {
-            // What RSA made does not say by which key.
-            _ if !resolved.key.kind.is_symmetric() => {
-                Found::Located(Box::new(Located::under(&resolved.key, ciphertext)))
-            }
-            None => Found::Invalid,
-            Some(located) if located.key.arn() != resolved.key.arn() => Found::OtherKey,
-            Some(located) => Found::Located(Box::new(located)),
-        };
-        Ok((Self { key: resolved.key.clone(), found }, resolved))
-    }
-
-    /// The ciphertext, once the key's state and the algorithm allow to open it.
-    pub(crate) fn ready(
-        &self,
-        tx: &mut Tx<'_>,
-        action: Action,
-        algorithm: spec::EncryptionAlgorithm,
-    ) -> kms::Result<&Located> {
-        self.check_state(tx, action)?;
-        cipher::check_algorithm(self.key.kind, algorithm)?;
-        match &self.found {
-            Found::Located(located) => Ok(located),
-            Found::OtherKey => Err(kms::Error::IncorrectKey),
-            Found::Invalid => Err(kms::Error::InvalidCiphertext),
-        }
-    }
-
-    pub(crate) fn check_state(&self, tx: &mut Tx<'_>, action: Action) -> kms::Result<()> {
-        usable(tx, action, &self.key).map(drop)
-    }
 }
 
 /// What GenerateDataKey and GenerateDataKeyWithoutPlaintext are asked for.

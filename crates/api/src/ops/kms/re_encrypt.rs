@@ -1,17 +1,19 @@
 //! `kms:ReEncrypt`: moves a ciphertext to another key or another context without showing its plaintext. Two
 //! permissions: `kms:ReEncryptFrom` on the source key, `kms:ReEncryptTo` on the destination (spec 20, A.3).
 
-use super::shared::{self, EncryptionAlgorithm, Source};
+use super::shared::{self, Ciphertext, DryRunModifier, EncryptionAlgorithm, Source};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Blob, Shape};
+use kms::cipher::{self, Located};
 use kms::condition::Facts;
-use kms::{Action, EncryptionContext, Key, cipher, resolve, spec};
+use kms::{Action, EncryptionContext, Key, Kms, resolve, spec};
+use meta::Tx;
 use std::collections::BTreeMap;
 
 pub(crate) struct ReEncrypt;
 
 #[derive(Shape)]
-#[shape(input, dry_run, unsupported(DryRunModifiers))]
+#[shape(input)]
 pub(crate) struct Input {
     ciphertext_blob: Option<Blob>,
     source_encryption_context: BTreeMap<String, String>,
@@ -22,6 +24,8 @@ pub(crate) struct Input {
     destination_encryption_algorithm: Option<EncryptionAlgorithm>,
     #[shape(sensitive)]
     grant_tokens: Vec<String>,
+    dry_run: Option<bool>,
+    dry_run_modifiers: Vec<DryRunModifier>,
 }
 
 #[derive(Clone)]
@@ -64,7 +68,9 @@ impl Operation for ReEncrypt {
         let source_algorithm = EncryptionAlgorithm::or_default(input.source_encryption_algorithm)?;
         let target_algorithm =
             EncryptionAlgorithm::or_default(input.destination_encryption_algorithm)?;
-        let ciphertext = shared::ciphertext(input.ciphertext_blob)?;
+        let named = ("SourceKeyId", input.source_key_id.as_deref());
+        let modifiers = &input.dry_run_modifiers;
+        let ciphertext = Ciphertext::of(input.ciphertext_blob, input.dry_run, modifiers, named)?;
         let (from_action, to_action) = (Action::ReEncryptFrom, Action::ReEncryptTo);
         shared::make_ebs_key_if_named(call, to_action, &input.destination_key_id).await?;
         shared::read(call, move |kms, tx, from| {
@@ -106,7 +112,7 @@ impl Operation for ReEncrypt {
 
     async fn rehearse(call: &Call, plan: &Plan) -> Result<(), Error> {
         let from_to = plan.from_to.clone();
-        shared::read(call, move |kms, tx, _| from_to.run(kms, tx).map(drop)).await
+        shared::read(call, move |kms, tx, _| from_to.rehearse(kms, tx)).await
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
@@ -116,16 +122,40 @@ impl Operation for ReEncrypt {
 }
 
 impl Move {
-    fn run(&self, kms: &kms::Kms, tx: &mut meta::Tx<'_>) -> kms::Result<Output> {
-        // Both states before either ciphertext: a closed target must not tell whether the source opens.
+    /// The target, once both keys may be used. Both states before either ciphertext: a closed target must
+    /// not tell whether the source opens.
+    fn target(&self, tx: &mut Tx<'_>) -> kms::Result<Key> {
         self.source.check_state(tx, Action::ReEncryptFrom)?;
         let target = shared::usable(tx, Action::ReEncryptTo, &self.target)?;
         cipher::check_algorithm(target.kind, self.target_algorithm)?;
+        Ok(target)
+    }
+
+    fn rehearse(&self, kms: &Kms, tx: &mut Tx<'_>) -> kms::Result<()> {
+        let target = self.target(tx)?;
+        match self.source.rehearse(tx, Action::ReEncryptFrom, self.source_algorithm)? {
+            Some(located) => self.seal_again(kms, tx, located, &target).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn run(&self, kms: &Kms, tx: &mut Tx<'_>) -> kms::Result<Output> {
+        let target = self.target(tx)?;
         let located = self.source.ready(tx, Action::ReEncryptFrom, self.source_algorithm)?;
+        self.seal_again(kms, tx, located, &target)
+    }
+
+    fn seal_again(
+        &self,
+        kms: &Kms,
+        tx: &mut Tx<'_>,
+        located: &Located,
+        target: &Key,
+    ) -> kms::Result<Output> {
         let ciphertext = kms.re_encrypt(
             tx,
             (located, self.source_algorithm, &self.source_context),
-            (&target, self.target_algorithm, &self.target_context),
+            (target, self.target_algorithm, &self.target_context),
         )?;
         let named =
             |key: &Key, id: kms::MaterialId| key.kind.is_symmetric().then(|| id.to_string());
@@ -136,7 +166,7 @@ impl Move {
             source_encryption_algorithm: self.source_algorithm.as_str(),
             destination_encryption_algorithm: self.target_algorithm.as_str(),
             source_key_material_id: named(&located.key, located.material_id),
-            destination_key_material_id: named(&target, target.material_id),
+            destination_key_material_id: named(target, target.material_id),
         })
     }
 }
@@ -224,9 +254,15 @@ mod tests {
         let error = crate::pipeline::run::<ReEncrypt>(&call, wrong.clone()).await;
         assert_eq!(error.err().expect("refused").code(), "InvalidCiphertextException");
 
+        let rehearsal = json!({"DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"],
+            "SourceKeyId": source, "DestinationKeyId": target});
+        let rehearse =
+            async || run::<ReEncrypt>(&call, rehearsal.clone()).await.expect_err("never");
+        assert_eq!(rehearse().await.code(), "DryRunOperationException");
         run::<DisableKey>(&call, json!({"KeyId": target})).await.expect("allowed");
         let error = crate::pipeline::run::<ReEncrypt>(&call, wrong).await;
         assert_eq!(error.err().expect("refused").code(), "DisabledException");
+        assert_eq!(rehearse().await.code(), "DisabledException");
         assert!(Input::from_wire(input([])).is_err());
     }
 }
