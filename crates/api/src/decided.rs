@@ -21,7 +21,7 @@ const STATEMENTS_MAX: usize = 64;
 const VALUES_MAX: usize = 16;
 
 /// The decisions of one call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decisions {
     v: u8,
     /// Which permissions EBS asks of KMS.
@@ -60,7 +60,7 @@ pub(crate) enum Mode {
 }
 
 /// One decision.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decided {
     pub(crate) allowed: bool,
     pub(crate) action: String,
@@ -235,20 +235,54 @@ mod tests {
         "user_id":"111111111111","unique_id":"111111111111","tags":{},"source_identity":null,
         "token_issue_time":null},"origin":{"user_agent":"test"},"asks":[]}"#;
 
+    /// A denial with all that is kept of one; frozen.
+    const DENIED: &str = r#"{"v":1,"mode":"documented","principal":{"account":"111111111111","kind":"Root",
+        "arn":"arn:aws:iam::111111111111:root","principal_arn":"arn:aws:iam::111111111111:root",
+        "user_id":"111111111111","unique_id":"111111111111","tags":{"team":"red"},"source_identity":"ann",
+        "token_issue_time":7,"federated_provider":"p","transitive_tag_keys":["team"]},
+        "origin":{"source_ip":"192.0.2.1","user_agent":"test","via_service":"ec2.amazonaws.com","cause":"r-1"},
+        "asks":[
+        {"allowed":true,"action":"kms:Decrypt","resource":"*","reason":{"AllowedByGrant":{"grant_id":"g"}},"context":{}},
+        {"allowed":false,"action":"kms:Decrypt","resource":"*","account":"111111111111",
+        "reason":{"ExplicitDeny":{"layer":"Resource","policy":"p","sid":"s","index":1}},
+        "context":{"kms:viaservice":"ec2","aws:tagkeys":["a","b"]},
+        "trace":{"principal":"p","action":"kms:Decrypt","resource":"*","cross_account":true,
+        "resource_policy_is_mandatory":true,"policies":[{"layer":"Identity","policy":"p","statements":[
+        {"index":0,"sid":"s","effect":"Allow","outcome":{"Applies":"Role"}},
+        {"index":1,"effect":"Deny","outcome":{"Misses":{"Action":{"wanted":["kms:*"],"found":"ec2:*"}}}},
+        {"index":2,"effect":"Deny","outcome":{"Misses":{"Condition":{"operator":"Bool","key":"k","wanted":["true"],
+        "found":["false"]}}}}]}],
+        "grants":[{"grant_id":"g","exact_session_or_user":true,"issued_by_callers_account":false}]},
+        "missed":[{"grant_id":"g","why":{"Operation":{"granted":["Encrypt"]}}},{"grant_id":"h","why":"GivesMore"}]}],
+        "refusal":{"layer":"key-state","wanted":"w","found":"f","remedy":"r","later":"l"}}"#;
+
     #[test]
     fn decisions_kept_by_earlier_releases_are_read() {
-        assert!(serde_json::from_str::<Decisions>(KEPT).is_ok());
+        let kept: Decisions = serde_json::from_str(KEPT).unwrap();
+        let root = AccountId::parse("111111111111").unwrap();
+        assert_eq!(
+            (kept.v, kept.mode, &kept.principal),
+            (1, Mode::Native, &Principal::root(&root))
+        );
+        assert_eq!(
+            (kept.origin.user_agent.as_str(), kept.asks.len(), kept.refusal),
+            ("test", 0, None)
+        );
+        // Nothing that is written of a denial is lost on the way.
+        let denied: Decisions = serde_json::from_str(DENIED).unwrap();
+        let [written, text] =
+            [serde_json::to_value(denied).unwrap(), serde_json::from_str(DENIED).unwrap()];
+        assert_eq!(written, text);
     }
 
     fuzz::target!(
         /// Decisions as the trail keeps them for those who ask why.
         kept_decisions,
-        vec![KEPT.as_bytes().to_vec()],
+        vec![KEPT.as_bytes().to_vec(), DENIED.as_bytes().to_vec()],
         |bytes: &[u8]| {
             let Ok(read) = serde_json::from_slice::<Decisions>(bytes) else { return };
             let written = serde_json::to_vec(&read).expect("plain data");
-            let again: Decisions = serde_json::from_slice(&written).expect("just written");
-            assert_eq!(serde_json::to_vec(&again).expect("plain data"), written);
+            assert_eq!(serde_json::from_slice::<Decisions>(&written).expect("just written"), read);
         }
     );
 }

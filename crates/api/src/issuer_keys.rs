@@ -112,16 +112,8 @@ impl IssuerKeys {
         let thumbprints = &provider.settings.thumbprints;
         let discovery = format!("{url}/.well-known/openid-configuration");
         let text = self.documents.fetch(&discovery, thumbprints).await?;
-        let discovery: Discovery =
-            serde_json::from_str(&text).map_err(|error| format!("{discovery}: {error}"))?;
-        // OpenID Connect Discovery, 4.3: both have to be the same.
-        if discovery.issuer.trim_end_matches('/') != url {
-            return Err(format!("the document of {url} is that of {}", discovery.issuer));
-        }
-        if !discovery.jwks_uri.starts_with("https://") {
-            return Err(format!("the keys of {url} are not at an https address"));
-        }
-        let text = self.documents.fetch(&discovery.jwks_uri, thumbprints).await?;
+        let keys = keys_of(&text, &url).map_err(|error| format!("{discovery}: {error}"))?;
+        let text = self.documents.fetch(&keys, thumbprints).await?;
         Ok(Arc::new(KeySet::parse(&text)?))
     }
 
@@ -129,6 +121,20 @@ impl IssuerKeys {
         // Every change is one insertion: what a panicking thread left is whole.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the keys of the issuer at `url` are, as its discovery document says.
+fn keys_of(document: &str, url: &str) -> Result<String, String> {
+    let Discovery { issuer, jwks_uri } =
+        serde_json::from_str(document).map_err(|error| error.to_string())?;
+    // OpenID Connect Discovery, 4.3: both have to be the same.
+    if issuer.trim_end_matches('/') != url {
+        return Err(format!("the document of {url} is that of {issuer}"));
+    }
+    if !jwks_uri.starts_with("https://") {
+        return Err(format!("the keys of {url} are not at an https address"));
+    }
+    Ok(jwks_uri)
 }
 
 fn unreachable_issuer() -> Error {
@@ -150,4 +156,37 @@ pub(crate) fn refusal(error: TokenError) -> Error {
 pub(crate) fn unknown_issuer(issuer: &str) -> Error {
     let message = format!("No OpenIDConnect provider found in your account for {issuer}");
     Error::new(INVALID_TOKEN, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"issuer":"https://oidc.example.org/id/","jwks_uri":"https://oidc.example.org/keys",
+        "id_token_signing_alg_values_supported":["RS256"]}"#;
+
+    #[test]
+    fn only_the_document_of_an_issuer_says_where_its_keys_are() {
+        let found = |document: &str| keys_of(document, "https://oidc.example.org/id");
+        assert_eq!(found(DOCUMENT).unwrap(), "https://oidc.example.org/keys");
+        assert!(found(&DOCUMENT.replace("/id/", "/other")).is_err());
+        assert!(
+            found(&DOCUMENT.replace("https://oidc.example.org/keys", "http://a/keys")).is_err()
+        );
+    }
+
+    fuzz::target!(
+        /// Whatever an issuer answers, its keys are looked for where they cannot be exchanged, or not at all.
+        discovery_documents,
+        vec![DOCUMENT.as_bytes().to_vec()],
+        |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            if let Ok(keys) = keys_of(text, "https://oidc.example.org/id") {
+                let document: serde_json::Value = serde_json::from_str(text).expect("it was read");
+                let issuer = document["issuer"].as_str().unwrap_or_default();
+                assert_eq!(issuer.trim_end_matches('/'), "https://oidc.example.org/id");
+                assert!(keys.starts_with("https://"));
+            }
+        }
+    );
 }

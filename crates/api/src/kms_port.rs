@@ -27,7 +27,7 @@ const VOLUME_KEY_BYTES: i64 = 64;
 const DRY_RUN: &str = "DryRunOperationException";
 
 /// The caller as it is kept with a job: everything that decides, nothing that authenticates.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Captured {
     principal: Principal,
     access_key_id: Option<String>,
@@ -474,18 +474,37 @@ mod tests {
 
     #[test]
     fn callers_kept_by_earlier_releases_are_read() {
-        assert!(serde_json::from_str::<Captured>(KEPT).is_ok());
+        let kept = Captured {
+            principal: Principal::root(&base::AccountId::parse("111111111111").unwrap()),
+            access_key_id: None,
+            session_policies: vec!["{}".to_owned()],
+            source_ip: Some("192.0.2.1".to_owned()),
+            user_agent: "test".to_owned(),
+            request_id: None,
+        };
+        assert_eq!(serde_json::from_str::<Captured>(KEPT).unwrap(), kept);
+        let since = Captured {
+            access_key_id: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
+            request_id: Some("r-1".to_owned()),
+            ..kept
+        };
+        assert_eq!(serde_json::from_str::<Captured>(&kept_since()).unwrap(), since);
+    }
+
+    /// As it is written since it names the request; frozen as well.
+    fn kept_since() -> String {
+        KEPT.replace("\"access_key_id\":null", "\"access_key_id\":\"AKIAIOSFODNN7EXAMPLE\"")
+            .replace("\"user_agent\":\"test\"", "\"user_agent\":\"test\",\"request_id\":\"r-1\"")
     }
 
     fuzz::target!(
         /// The caller that a job keeps.
         kept_callers,
-        vec![KEPT.as_bytes().to_vec()],
+        vec![KEPT.as_bytes().to_vec(), kept_since().into_bytes()],
         |bytes: &[u8]| {
             let Ok(read) = serde_json::from_slice::<Captured>(bytes) else { return };
             let written = serde_json::to_vec(&read).expect("plain data");
-            let again: Captured = serde_json::from_slice(&written).expect("just written");
-            assert_eq!(serde_json::to_vec(&again).expect("plain data"), written);
+            assert_eq!(serde_json::from_slice::<Captured>(&written).expect("just written"), read);
         }
     );
 }

@@ -182,13 +182,25 @@ mod tests {
             br#"{"Device":"/dev/sdf","InstanceId":"i-0123456789abcdef0","Epoch":7,"Ticket":"t",
                 "EncryptionContext":{"aws:ebs:id":"vol-1"},"KmsKeyId":"k","WrappedKey":"AQ=="}"#
                 .to_vec(),
+            br#"{"Device":"/dev/sdf","InstanceId":"i-0123456789abcdef0","Epoch":7,"Ticket":"t",
+                "EncryptionContext":{"aws:ebs:id":"vol-1"},"KmsKeyId":"k","WrappedKey":"AQ==",
+                "BaseWrappedKey":"Ag=="}"#
+                .to_vec(),
             br#"{"Device":"","InstanceId":"","Epoch":0,"Ticket":""}"#.to_vec(),
         ],
         |bytes: &[u8]| {
             let Ok(opened) = serde_json::from_slice::<Opened>(bytes) else { return };
-            let asked = opened.unwrap_with();
-            assert_eq!(asked.is_some(), opened.wrapped_key.is_some());
-            assert_eq!(opened.unwrap_base_with().is_some(), opened.base_wrapped_key.is_some());
+            // What KMS is asked is what the server said, for either key or none.
+            for (asked, wrapped) in [
+                (opened.unwrap_with(), &opened.wrapped_key),
+                (opened.unwrap_base_with(), &opened.base_wrapped_key),
+            ] {
+                assert_eq!(asked.is_some(), wrapped.is_some());
+                let Some(asked) = asked else { continue };
+                assert_eq!(asked["CiphertextBlob"].as_str(), wrapped.as_deref());
+                assert_eq!(asked["KeyId"].as_str(), opened.kms_key_id.as_deref());
+                assert_eq!(asked["EncryptionContext"], opened.encryption_context);
+            }
         }
     );
 }

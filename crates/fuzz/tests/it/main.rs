@@ -11,6 +11,7 @@ mod policies;
 mod reference;
 mod requests;
 mod roots;
+mod rows;
 mod signatures;
 mod snapshots;
 mod tokens;
