@@ -1,69 +1,98 @@
-//! Fuzzing for long, one target after the other.
+//! Fuzzing for long, guided by coverage, one target after the other.
+//!
+//! The tests are built as libFuzzer wants them, which is what `cargo bolero` does as well, but once for
+//! all targets. A target's inputs lie in two folders: all that were ever worth keeping, in the build
+//! tree, and the few that cover as much, beside its source.
 
 use crate::command;
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// What to fuzz, and for how long.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Minutes for each target.
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Targets at a time.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Only targets whose name contains this, as in `volumes::pages`.
-    target: Option<String>,
+    /// Only targets of this crate: of the folder `crates/<name>`.
+    #[arg(long = "crate")]
+    of: Option<String>,
+    /// Only targets whose name contains one of these, as in `volumes::pages`; those of the first come first.
+    targets: Vec<String>,
 }
 
-/// The packages that declare targets, and their test programs' names.
-const PROGRAMS: [(&str, &str); 9] = [
-    ("fuzz", "it"),
-    ("api", "api"),
-    ("attach", "attach"),
-    ("ebs", "ebs"),
-    ("events", "events"),
-    ("identity", "identity"),
-    ("lifecycle", "lifecycle"),
-    ("remote", "remote"),
-    ("strongroom", "strongroom"),
+/// What bolero and libFuzzer need of the compiler: a counter at every edge, and a call at every comparison.
+const FLAGS: [&str; 8] = [
+    "--cfg fuzzing",
+    "-Cpasses=sancov-module",
+    "--cfg fuzzing_libfuzzer",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cllvm-args=-sanitizer-coverage-stack-depth",
 ];
+/// The longest input. Samples that are longer are edited by the targets.
+const INPUT_BYTES_MAX: usize = 8 * 1024;
+/// After so many seconds an input hangs. Many, since machines that fuzz are busy.
+const HANG_SECONDS: u32 = 60;
+/// What one target may add to the repository.
+const CORPUS_BYTES_MAX: u64 = 24 * 1024;
+/// And in how many files.
+const CORPUS_FILES_MAX: usize = 64;
+/// Ticks of a second, as `/proc` counts a process's time.
+const TICKS: f64 = 100.0;
 
-/// Builds optimised, runs every target, and prints a line for each: its name, minutes, inputs and
-/// outcome, as docs/reliability.md lists them.
+/// One target.
+struct Target {
+    program: PathBuf,
+    name: String,
+    /// Where its inputs are kept: `__fuzz__/<target>` beside its source.
+    home: PathBuf,
+    /// Where all are kept that ever were worth it.
+    all: PathBuf,
+}
+
+/// What a run of one target says of itself.
+struct Outcome {
+    processor_seconds: f64,
+    executions: u64,
+    found: Option<String>,
+}
+
+/// Builds, runs every target, and prints a line for each: its name, processor time, executions, inputs
+/// kept in the repository and outcome, as docs/reliability.md lists them.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let mut targets = Vec::new();
-    for (package, kind) in PROGRAMS {
-        let program = build(package, kind)?;
-        for name in targets_of(&program)? {
-            if options.target.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-                targets.push((program.clone(), name));
-            }
-        }
-    }
+    command::output("c++", &["--version"]).map_err(|error| {
+        format!(
+            "{error}: libFuzzer is built with a C++ compiler; on Debian it is in the package g++"
+        )
+    })?;
+    let targets = chosen(targets(options.of.as_deref())?, &options.targets);
     if targets.is_empty() {
         return Err("no target has such a name".to_owned());
     }
+    println!("| target | processor time | executions | corpus | found |\n|---|---|---|---|---|");
     let next = std::sync::Mutex::new(targets.iter());
     let failed = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             scope.spawn(|| {
                 loop {
-                    let Some((program, name)) = next.lock().expect("no holder panics").next()
-                    else {
-                        break;
-                    };
-                    match fuzz(program, name, options.minutes) {
-                        Ok(inputs) => {
-                            println!("| {name} | {} | {inputs} | nothing |", options.minutes)
-                        }
-                        Err(found) => {
-                            println!("| {name} | {} | | {found} |", options.minutes);
-                            failed.lock().expect("no holder panics").push(name.clone());
-                        }
+                    let Some(target) = next.lock().expect("no holder panics").next() else { break };
+                    let line = line(target, options.minutes);
+                    match &line {
+                        Ok(line) => println!("{line}"),
+                        Err(error) => println!("| {} | | | | {error} |", target.name),
+                    }
+                    if line.is_err() {
+                        failed.lock().expect("no holder panics").push(target.name.clone());
                     }
                 }
             });
@@ -73,66 +102,286 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if failed.is_empty() { Ok(()) } else { Err(format!("something was found: {failed:?}")) }
 }
 
-fn build(package: &str, kind: &str) -> Result<PathBuf, String> {
-    let output = command::cargo_command()
-        .args(["test", "--quiet", "--profile", "fuzz", "--package", package, "--no-run"])
-        .args(["--message-format", "json"])
-        .current_dir(command::root())
+/// Those whose names are asked for, in the order they are asked for.
+fn chosen(targets: Vec<Target>, wanted: &[String]) -> Vec<Target> {
+    let place = |target: &Target| wanted.iter().position(|part| target.name.contains(part));
+    let mut chosen: Vec<(Option<usize>, Target)> =
+        targets.into_iter().map(|target| (place(&target), target)).collect();
+    chosen.retain(|(place, _)| wanted.is_empty() || place.is_some());
+    chosen.sort_by_key(|(place, _)| *place);
+    chosen.into_iter().map(|(_, target)| target).collect()
+}
+
+/// Fuzzes one target, and what to print of it; an error when something was found.
+fn line(target: &Target, minutes: f64) -> Result<String, String> {
+    let outcome = fuzz(target, minutes)?;
+    if let Some(found) = outcome.found {
+        return Err(found);
+    }
+    let kept = keep(target)?;
+    let seconds = outcome.processor_seconds;
+    Ok(format!("| {} | {seconds:.0} s | {} | {kept} | nothing |", target.name, outcome.executions))
+}
+
+/// Builds the tests of every crate that declares targets, or of one, and asks them for their targets.
+fn targets(only: Option<&str>) -> Result<Vec<Target>, String> {
+    let root = command::root();
+    let mut crates = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for file in command::files(".rs")? {
+        let text =
+            std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let declared = declared(&text);
+        let Ok(inside) = file.strip_prefix(root.join("crates")) else { continue };
+        let Some(of) = inside.iter().next() else { continue };
+        if !declared.is_empty() && !inside.starts_with("fuzz/src") {
+            crates.insert(of.to_string_lossy().into_owned());
+            if only.is_none_or(|only| of == only) {
+                names.extend(declared);
+            }
+        }
+    }
+    let mut targets = Vec::new();
+    for program in build(&crates, only)? {
+        targets.extend(targets_of(&program, &names)?);
+    }
+    // Other crates may have targets of the same names.
+    let inside = root.join("crates").join(only.unwrap_or_default());
+    targets.retain(|target| target.home.starts_with(&inside));
+    Ok(targets)
+}
+
+/// The names of the targets that a source file declares.
+fn declared(text: &str) -> Vec<String> {
+    let named = |rest: &str| {
+        let mut lines =
+            rest.lines().map(str::trim).skip_while(|l| l.is_empty() || l.starts_with("///"));
+        lines.next()?.strip_suffix(',').map(str::to_owned)
+    };
+    text.split("target!(").skip(1).filter_map(named).collect()
+}
+
+/// Builds the tests of these crates, at least of one of them: the programs. All are named to cargo in any
+/// case, since what is named decides with which features everything is built.
+fn build(crates: &BTreeSet<String>, only: Option<&str>) -> Result<Vec<PathBuf>, String> {
+    let root = command::root();
+    let host = command::output("rustc", &["-vV"])?;
+    let host =
+        host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc has no host")?;
+    let mut cargo = command::cargo_command();
+    // With a target named, the flags are for the programs alone and not for what builds them.
+    cargo.args(["test", "--profile", "fuzz", "--no-run", "--target", host, "--target-dir"]);
+    cargo.arg(build_dir()?).args(["--message-format", "json-render-diagnostics"]);
+    // Nothing without a target: libFuzzer would be missing in it, which all that is built so calls.
+    match only {
+        None => cargo.args(["--lib", "--bins", "--test", "targets"]),
+        Some("fuzz") => cargo.args(["--test", "targets"]),
+        Some("cli") => cargo.arg("--bins"),
+        Some(_) => cargo.arg("--lib"),
+    };
+    for name in crates {
+        let manifest = root.join("crates").join(name).join("Cargo.toml");
+        let text = std::fs::read_to_string(&manifest)
+            .map_err(|error| format!("{}: {error}", manifest.display()))?;
+        let package =
+            text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        cargo.args(["--package", package.ok_or("a manifest names no package")?]);
+    }
+    let output = cargo
+        .env("RUSTFLAGS", FLAGS.join(" "))
+        .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("the tests of {package} do not build"));
+        return Err("the tests do not build".to_owned());
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let mut messages =
+    let messages =
         messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let program = messages.find_map(|message| {
-        let is_kind = message["target"]["name"] == kind;
-        message["executable"].as_str().filter(|_| is_kind).map(PathBuf::from)
-    });
-    program.ok_or_else(|| format!("cargo named no test program of {package}"))
+    let program = |message: serde_json::Value| {
+        let is_test = message["profile"]["test"] == true;
+        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
+    };
+    Ok(messages.filter_map(program).collect())
 }
 
-/// The tests of a program that were declared as targets.
-fn targets_of(program: &Path) -> Result<Vec<String>, String> {
-    let listed = Command::new(program).arg("--list").output();
-    let listed = listed.map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    let mut targets = Vec::new();
-    for name in names {
-        // A run without inputs says so, if the test is a target.
-        let tried = Command::new(program)
-            .args(["--exact", name, "--nocapture"])
-            .env("BOLERO_RANDOM_ITERATIONS", "0")
+fn build_dir() -> Result<PathBuf, String> {
+    Ok(command::target_dir()?.join("guided"))
+}
+
+/// The targets of a program, of those with these names. A target that is asked for itself says where it is.
+fn targets_of(program: &Path, names: &BTreeSet<String>) -> Result<Vec<Target>, String> {
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("CARGO_BOLERO_SELECT", "one")
             .output()
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        if inputs(&tried.stdout).is_some() {
-            targets.push(name.to_owned());
+        Ok::<_, String>(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mut targets = Vec::new();
+    for name in ask(&["--list"])?.lines().filter_map(|line| line.strip_suffix(": test")) {
+        if !names.contains(name.rsplit("::").next().unwrap_or(name)) {
+            continue;
         }
+        let told = ask(&[name, "--exact", "--nocapture"])?;
+        let told =
+            told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let Some(home) = told.into_iter().find_map(|t| t["work_dir"].as_str().map(PathBuf::from))
+        else {
+            continue;
+        };
+        let inside = home.strip_prefix(command::root()).map_err(|error| error.to_string())?;
+        let all = build_dir()?.join("inputs").join(inside.to_string_lossy().replace('/', "-"));
+        targets.push(Target { program: program.to_owned(), name: name.to_owned(), home, all });
     }
     Ok(targets)
 }
 
-/// How many inputs a target says it has seen.
-fn inputs(stdout: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(stdout);
-    text.lines().find_map(|line| line.strip_suffix(" inputs")?.rsplit(' ').next()?.parse().ok())
+impl Target {
+    fn corpus(&self) -> PathBuf {
+        self.home.join("corpus")
+    }
+
+    /// The program, as libFuzzer's `main` with these arguments. Samples become files in `samples`.
+    fn command(&self, samples: &Path, arguments: &[String]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args([&self.name, "--exact", "--nocapture", "--quiet", "--test-threads", "1"])
+            .env("BOLERO_TEST_NAME", &self.name)
+            .env("BOLERO_LIBTEST_HARNESS", "1")
+            .env("STRONGROOM_FUZZ_SAMPLES", samples)
+            .env("BOLERO_LIBFUZZER_ARGS", arguments.join(" "));
+        command
+    }
 }
 
-fn fuzz(program: &Path, name: &str, minutes: f64) -> Result<u64, String> {
-    let output = Command::new(program)
-        .args(["--exact", name, "--nocapture"])
-        .env("BOLERO_RANDOM_TEST_TIME_MS", ((minutes * 60_000.0) as u64).to_string())
-        .env("BOLERO_RANDOM_ITERATIONS", u64::MAX.to_string())
-        .output()
-        .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-    if output.status.success() {
-        return inputs(&output.stdout).ok_or_else(|| "the target counts no inputs".to_owned());
+/// An empty folder.
+fn empty(path: &Path) -> Result<(), String> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
     }
-    let kept = command::target_dir()?.join(format!("fuzz-{}.txt", name.replace("::", "-")));
-    let text = [output.stdout, output.stderr].concat();
-    std::fs::write(&kept, text).map_err(|error| format!("{}: {error}", kept.display()))?;
-    Err(format!("see {}", kept.display()))
+    std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn files_in(folder: &Path) -> Result<Vec<(u64, PathBuf)>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        files.push((entry.metadata().map_err(failed)?.len(), entry.path()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn fuzz(target: &Target, minutes: f64) -> Result<Outcome, String> {
+    let samples = target.all.with_extension("samples");
+    empty(&samples)?;
+    let crashes = target.home.join("crashes");
+    for folder in [&target.all, &target.corpus(), &crashes] {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    let log = target.all.with_extension("log");
+    let output = std::fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let errors = output.try_clone().map_err(|error| error.to_string())?;
+    let folders =
+        [&target.all, &target.corpus(), &samples, &crashes].map(|f| f.display().to_string());
+    let mut arguments = folders.to_vec();
+    arguments.extend([
+        format!("-artifact_prefix={}/", crashes.display()),
+        format!("-max_total_time={:.0}", minutes * 60.0),
+        format!("-timeout={HANG_SECONDS}"),
+        format!("-max_len={INPUT_BYTES_MAX}"),
+        "-print_final_stats=1".to_owned(),
+    ]);
+    let mut child = target
+        .command(&samples, &arguments)
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {error}", target.program.display()))?;
+    let mut processor_seconds = 0.0;
+    let status = loop {
+        processor_seconds = processor_time(child.id()).unwrap_or(processor_seconds);
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(200)),
+        }
+    };
+    // Empty, unless something was found, now or before.
+    let _ = std::fs::remove_dir(&crashes);
+    let told = std::fs::read(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let told = String::from_utf8_lossy(&told);
+    let executions = told
+        .lines()
+        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok());
+    let found = (!status.success()).then(|| format!("see {}", log.display()));
+    match (executions, found) {
+        (Some(executions), found) => Ok(Outcome { processor_seconds, executions, found }),
+        (None, Some(found)) => Err(found),
+        (None, None) => Err(format!("no libFuzzer ran: see {}", log.display())),
+    }
+}
+
+/// The processor time of a process until now, in seconds.
+fn processor_time(id: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which is in parentheses: from the third field on; these are 14 and 15.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    (ticks > 0.0).then_some(ticks / TICKS)
+}
+
+/// Replaces the corpus in the repository by the least that covers as much as all inputs do beyond the
+/// samples, as far as there is room. How many there are.
+fn keep(target: &Target) -> Result<usize, String> {
+    let least = target.all.with_extension("least");
+    empty(&least)?;
+    let corpus = target.corpus();
+    let mut arguments =
+        vec!["-set_cover_merge=1".to_owned(), format!("-max_len={INPUT_BYTES_MAX}")];
+    arguments.extend([&least, &target.all, &corpus].map(|folder| folder.display().to_string()));
+    // The samples are in the first folder, so nothing is taken for what they cover.
+    let output = target.command(&least, &arguments).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("cannot merge {}: {}", target.name, output.status));
+    }
+    empty(&corpus)?;
+    let mut found = files_in(&least)?;
+    found.retain(|(_, path)| {
+        path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with("sample-"))
+    });
+    let (mut bytes, mut count) = (0, 0);
+    // Some of each length.
+    for (length, path) in found.iter().step_by(found.len().div_ceil(CORPUS_FILES_MAX).max(1)) {
+        if bytes + length > CORPUS_BYTES_MAX {
+            break;
+        }
+        let kept = corpus.join(path.file_name().unwrap_or_default());
+        std::fs::copy(path, &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+        (bytes, count) = (bytes + length, count + 1);
+    }
+    empty(&least)?;
+    if count == 0 {
+        std::fs::remove_dir_all(&corpus).map_err(|error| error.to_string())?;
+        let _ = std::fs::remove_dir(&target.home);
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_are_found_in_sources() {
+        let text = "use fuzz::target;\n\ntarget!(\n    /// What it says.\n    /// More.\n    one,\n    vec![],\n);\n
+            fuzz::target!(\n        two,\n        samples(),\n    );";
+        assert_eq!(declared(text), ["one", "two"]);
+    }
 }

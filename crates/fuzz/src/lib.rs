@@ -2,18 +2,15 @@
 //!
 //! The targets are the tests in `tests/it`, and those declared with [`target!`] beside what other
 //! crates hide. Each takes any bytes, and has two ways to use them: as they are, and as a script of
-//! edits to something valid ([`edited`]), which gets further than noise. Inputs worth keeping lie in
-//! `tests/it/__fuzz__/<target>/corpus` and are tried first.
+//! edits to something valid ([`edited`]), which gets further than noise. Inputs worth keeping lie beside
+//! the source of the target, in `__fuzz__/<target>/corpus`, and are tried first.
 //!
 //! - `cargo test -p fuzz` runs the corpus and [`RUNS`] random inputs of each target, in seconds.
-//! - `cargo xtask fuzz --minutes 60 policies` runs one for long; without a name, each of them.
-//! - `cargo bolero test --package fuzz --sanitizer NONE policies::policies` runs one guided by
-//!   coverage, until stopped or for `-T 10m`; needs `cargo install cargo-bolero` and a C++ compiler.
-//!   A failing input is kept beside the corpus, in `crashes`, and is from then on part of every run.
+//! - `cargo xtask fuzz --minutes 10 policies` runs one for long, guided by coverage; without a name, each of
+//!   them. It needs a C++ compiler. What it learns becomes part of the corpus, and a failing input is kept
+//!   beside it, in `crashes`, and is from then on part of every run.
 
 pub use bolero;
-
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Random inputs of one target in an ordinary test run.
 pub const RUNS: usize = 2_000;
@@ -21,6 +18,10 @@ pub const RUNS: usize = 2_000;
 pub const INPUT_BYTES_MAX: usize = 512;
 /// Edits stop here, so that copies of copies do not fill the memory.
 const EDITED_BYTES_MAX: usize = 256 * 1024;
+/// A folder that targets write their samples to, as inputs to begin with.
+const SAMPLES: &str = "STRONGROOM_FUZZ_SAMPLES";
+/// The longest sample that is an input to begin with; longer ones are only edited.
+const SAMPLE_BYTES_MAX: usize = 8 * 1024;
 /// Numbers at which lengths and counts tend to break.
 const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 0xffff_ffff_ffff_ffff];
 
@@ -66,20 +67,14 @@ pub fn edited_sample(samples: &[Vec<u8>], input: &[u8]) -> Option<Vec<u8>> {
     Some(edited(sample, &script[..length]))
 }
 
-/// Counts what a target has seen, and says so at the end: `cargo xtask fuzz` reads it.
-#[derive(Default)]
-pub struct Inputs(AtomicU64);
-
-impl Inputs {
-    /// One more.
-    pub fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Inputs {
-    fn drop(&mut self) {
-        println!("{} inputs", self.0.load(Ordering::Relaxed));
+/// Writes a target's samples to the folder that guided runs begin with, if there is one.
+pub fn offer(samples: &[Vec<u8>]) {
+    let Some(folder) = std::env::var_os(SAMPLES).map(std::path::PathBuf::from) else { return };
+    for (number, sample) in samples.iter().enumerate() {
+        if sample.len() <= SAMPLE_BYTES_MAX {
+            let path = folder.join(format!("sample-{number}"));
+            std::fs::write(path, sample).expect("the folder is there");
+        }
     }
 }
 
@@ -94,12 +89,11 @@ macro_rules! target {
             let samples: Vec<Vec<u8>> = $samples;
             let check = $check;
             samples.iter().for_each(|sample| check(sample));
-            let inputs = $crate::Inputs::default();
+            $crate::offer(&samples);
             $crate::bolero::check!()
                 .with_iterations($crate::RUNS)
                 .with_max_len($crate::INPUT_BYTES_MAX)
                 .for_each(|input: &[u8]| {
-                    inputs.count();
                     check(input);
                     if let Some(edited) = $crate::edited_sample(&samples, input) {
                         check(&edited);
