@@ -94,6 +94,13 @@ impl Context {
         self.values.iter().map(|(key, value)| (key.0.as_str(), value))
     }
 }
+
+/// What follows a prefix in the name of a condition key, as it is written; the prefix may be in any case.
+pub fn after_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = key.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
 /// The name of a condition key as it was written; what differs in case alone is equal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -22,7 +22,7 @@ mod trace;
 pub mod lint;
 pub mod sigv4;
 
-pub use context::{Context, ContextValue, is_multivalued};
+pub use context::{Context, ContextValue, after_prefix, is_multivalued};
 pub use evaluate::{
     AttachedPolicy, Decision, GrantMatch, Layers, Reason, Request, ResourceLayer, context_value,
     evaluate,

@@ -285,10 +285,7 @@ fn action(name: &str) -> Option<Action> {
 fn facts(context: &Context) -> Facts {
     let pairs = context.iter().filter_map(|(key, value)| {
         // Records of earlier releases have it in lower case.
-        let (prefix, name) = key.split_at_checked(CONTEXT_PREFIX.len())?;
-        if !prefix.eq_ignore_ascii_case(CONTEXT_PREFIX) {
-            return None;
-        }
+        let name = iam::after_prefix(key, CONTEXT_PREFIX)?;
         match value {
             iam::ContextValue::Single(value) => Some((name.to_owned(), value.clone())),
             iam::ContextValue::Multi(_) => None,

@@ -235,9 +235,7 @@ fn describe(principal: &mut Principal, context: &Context) {
                 }
             }
             _ => {
-                const PREFIX: &str = "aws:PrincipalTag/";
-                let Some((prefix, tag)) = key.split_at_checked(PREFIX.len()) else { continue };
-                if prefix.eq_ignore_ascii_case(PREFIX) {
+                if let Some(tag) = iam::after_prefix(key, "aws:PrincipalTag/") {
                     let folded = tag.to_lowercase();
                     principal.tags.retain(|known, _| known.to_lowercase() != folded);
                     principal.tags.insert(tag.to_owned(), value.clone());
