@@ -5,7 +5,11 @@ use std::ops::{Deref, DerefMut};
 use blockstore::live::AlignedBuffer;
 
 /// Largest capacity class a [`Pool`] keeps; a larger buffer is freed after use.
-const POOLED_CAPACITY_MAX: usize = 1 << 20;
+const POOLED_CAPACITY_MAX: usize = 4 << 20;
+
+/// Buffers of this capacity and above lie in large pages, several in one: they are where a disk reads
+/// to, and the kernel finds a large page at the cost of a small one.
+const LARGE_CAPACITY_MIN: usize = 256 << 10;
 
 /// Free bytes one [`Pool`] keeps.
 const POOLED_BYTES_MAX: usize = 16 << 20;
@@ -81,8 +85,21 @@ impl Pool {
                 bytes.set_length(length);
                 Buffer(bytes)
             }
-            None => Buffer::zeroed(length),
+            None => self.make(length),
         }
+    }
+
+    fn make(&mut self, length: usize) -> Buffer {
+        let capacity = length.next_power_of_two();
+        if !(LARGE_CAPACITY_MIN..=POOLED_CAPACITY_MAX).contains(&capacity) {
+            return Buffer::zeroed(length);
+        }
+        // Without memory for several there may be some for one; if not, the process ends as ever.
+        let mut made = AlignedBuffer::in_large_pages(capacity).unwrap_or_default();
+        let Some(mut own) = made.pop() else { return Buffer::zeroed(length) };
+        made.into_iter().for_each(|other| self.give(Buffer(other)));
+        own.set_length(length);
+        Buffer(own)
     }
 
     /// Takes a buffer back for reuse.
@@ -124,9 +141,22 @@ mod tests {
     }
 
     #[test]
+    fn large_buffers_come_several_at_once() {
+        let mut pool = Pool::default();
+        let first = pool.take((512 << 10) - 5);
+        assert_eq!(first.len(), (512 << 10) - 5);
+        assert_eq!(pool.free_bytes, 3 * (512 << 10), "the rest of a large page");
+        let others: Vec<Buffer> = (0..3).map(|_| pool.take(512 << 10)).collect();
+        assert_eq!(pool.free_bytes, 0);
+        for (at, buffer) in others.iter().enumerate() {
+            assert!(buffer.as_ptr().addr().abs_diff(first.as_ptr().addr()) < 2 << 20, "{at}");
+        }
+    }
+
+    #[test]
     fn the_pool_is_bounded() {
         let mut pool = Pool::default();
-        let taken: Vec<Buffer> = (0..40).map(|_| pool.take(POOLED_CAPACITY_MAX)).collect();
+        let taken: Vec<Buffer> = (0..10).map(|_| pool.take(POOLED_CAPACITY_MAX)).collect();
         taken.into_iter().for_each(|buffer| pool.give(buffer));
         assert_eq!(pool.free_bytes, POOLED_BYTES_MAX);
         pool = Pool::default();

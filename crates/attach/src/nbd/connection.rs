@@ -13,13 +13,14 @@ use rustix::io::Errno as OsError;
 
 use super::handshake::{Context, Handshake, HandshakeError, Negotiated, Step};
 use super::output::{Chunked, Output, ReplyTo, StatusPart};
+use super::pieces::{Arriving, Next, Pieces, piece_bytes};
 use super::request::{Asked, Errno, Header, Malformed, Verb};
 use super::wire;
 use super::{
     BYTES_IN_FLIGHT_MAX, CONTEXTS_MAX, DRAIN_SECONDS_MAX, EXTENTS_MAX, HANDSHAKE_SECONDS_MAX,
     OPTION_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
 };
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::Pool;
 use crate::device::{
     Answer, BlockDevice, Command, Completion, DeviceError, Durability, Extent, Reply, Request, Sink,
 };
@@ -35,6 +36,10 @@ const _: () = assert!(CONTEXTS_MAX * STATUS_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const INPUT_BYTES: usize = 256 << 10;
 
 const _: () = assert!(INPUT_BYTES >= 2 * OPTION_BYTES_MAX);
+
+/// As much behind a write of several pieces: another may follow, whose payload should be received
+/// where it is needed and not be copied there.
+const INPUT_AFTER_LONG_BYTES: usize = 4 << 10;
 
 /// Why a connection ended otherwise than by a DISC, an ABORT, a close or a stop.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +137,7 @@ struct Pending {
 enum PendingKind {
     Read { length: usize, holes: bool },
     Status { length: u64, asked: Asked, contexts: Vec<Context> },
+    Write(Pieces),
     Plain,
 }
 
@@ -139,17 +145,9 @@ impl PendingKind {
     fn chunked(&self) -> Chunked {
         match self {
             Self::Read { .. } | Self::Status { .. } => Chunked::Always,
-            Self::Plain => Chunked::Never,
+            Self::Write(_) | Self::Plain => Chunked::Never,
         }
     }
-}
-
-/// A write whose payload is still arriving.
-struct Arriving {
-    header: Header,
-    durability: Durability,
-    data: Buffer,
-    filled: usize,
 }
 
 enum Phase {
@@ -199,7 +197,10 @@ struct Connection {
     input: Box<[u8]>,
     input_start: usize,
     input_end: usize,
+    /// Its write has a tag and is counted with all its bytes.
     arriving: Option<Arriving>,
+    /// What was last asked for is a write of several pieces.
+    after_long: bool,
     /// Payload bytes of refused writes still to be skipped.
     discard: usize,
     pending: Vec<Option<Pending>>,
@@ -237,6 +238,7 @@ impl Connection {
             input_start: 0,
             input_end: 0,
             arriving: None,
+            after_long: false,
             discard: 0,
             pending: (0..REQUESTS_IN_FLIGHT_MAX).map(|_| None).collect(),
             free_tags: (0..tags).rev().collect(),
@@ -257,6 +259,9 @@ impl Connection {
                 return Ok(());
             }
             self.intake()?;
+            if self.closing {
+                self.abandon();
+            }
             let idle = self.free_tags.len() == REQUESTS_IN_FLIGHT_MAX;
             let unsent = self.output.pending() > 0 || self.stream.has_unsent();
             if self.closing && idle && !unsent {
@@ -358,11 +363,18 @@ impl Connection {
         let mut completions = std::mem::take(&mut self.completions);
         self.mailbox.take(&mut completions);
         for completion in completions.drain(..) {
-            let pending = self.pending[completion.tag as usize]
-                .take()
-                .expect("a reply is used once, so its tag is in use");
-            self.free_tags.push(completion.tag);
-            self.in_flight_bytes -= pending.bytes;
+            if let Some(pieces) = self.pieces(completion.tag) {
+                let (result, buffer) = match completion.result {
+                    Ok(Answer::Bytes(buffer)) => (Ok(()), Some(buffer)),
+                    Ok(_) => (Ok(()), None),
+                    Err(error) => (Err(error), None),
+                };
+                pieces.answered(result);
+                buffer.into_iter().for_each(|buffer| self.pool.give(buffer));
+                self.advance(completion.tag);
+                continue;
+            }
+            let pending = self.end(completion.tag);
             self.reply(&pending, completion.result);
         }
         self.completions = completions;
@@ -378,12 +390,7 @@ impl Connection {
             (PendingKind::Status { length, asked, contexts }, Ok(Answer::Extents(views))) => {
                 self.report(to, *length, *asked, contexts, &views);
             }
-            (PendingKind::Plain, Ok(answer)) => {
-                if let Answer::Bytes(buffer) = answer {
-                    self.pool.give(buffer);
-                }
-                self.output.done(to);
-            }
+            (PendingKind::Write(_) | PendingKind::Plain, Ok(_)) => self.output.done(to),
             (PendingKind::Read { .. } | PendingKind::Status { .. }, Ok(_)) => {
                 self.output.failed(to, DeviceError::Unsupported.into(), Chunked::Always);
             }
@@ -411,9 +418,16 @@ impl Connection {
     /// One read of the socket: first into a payload that is arriving, then into the input buffer.
     fn receive(&mut self) -> Result<(), ConnectionError> {
         self.make_room();
-        let input = &mut self.input[self.input_end..];
+        let room = self.input.len() - self.input_end;
+        let room = if self.after_long { room.min(INPUT_AFTER_LONG_BYTES) } else { room };
+        let input = &mut self.input[self.input_end..][..room];
         let mut offered = input.len();
         let received = match &mut self.arriving {
+            // What comes behind it is received into the next piece.
+            Some(Arriving { data, filled, behind: 1.., .. }) => {
+                offered = data.len() - *filled;
+                self.stream.read(&mut data[*filled..])
+            }
             Some(arriving) => {
                 let payload = &mut arriving.data[arriving.filled..];
                 offered += payload.len();
@@ -499,7 +513,7 @@ impl Connection {
                 self.arriving = Some(arriving);
                 return Ok(false);
             }
-            self.write(&arriving.header, arriving.durability, arriving.data);
+            self.hand_over(arriving);
             return Ok(true);
         }
         if self.discard > 0 {
@@ -532,12 +546,13 @@ impl Connection {
             return Ok(true);
         }
         self.input_start = body;
+        self.after_long = header.payload >= INPUT_BYTES;
         match verb {
             Ok(Verb::Disconnect) => {
                 self.closing = true;
                 return Ok(false);
             }
-            Ok(Verb::Write { durability }) => self.start_write(header, durability),
+            Ok(Verb::Write { durability }) => self.start_write(&header, durability),
             Ok(Verb::Status { asked }) => {
                 let contexts = self.negotiated.contexts.clone();
                 self.status(&header, header.length, asked, contexts);
@@ -573,17 +588,72 @@ impl Connection {
             && (held == 0 || held.saturating_add(added) <= BYTES_IN_FLIGHT_MAX)
     }
 
-    fn start_write(&mut self, header: Header, durability: Durability) {
-        let mut data = self.pool.take(header.payload);
-        let there = data.len().min(self.input_end - self.input_start);
-        data[..there].copy_from_slice(&self.input[self.input_start..][..there]);
-        self.input_start += there;
-        self.arriving = Some(Arriving { header, durability, data, filled: there });
+    fn start_write(&mut self, header: &Header, durability: Durability) {
+        let kind = PendingKind::Write(Pieces::new(durability));
+        let tag = self.begin(header, kind, header.payload);
+        self.start_piece(tag, header.offset, header.payload);
     }
 
-    fn write(&mut self, header: &Header, durability: Durability, data: Buffer) {
-        let command = Command::Write { offset: header.offset, data, durability };
-        self.enqueue(header, PendingKind::Plain, header.payload, command);
+    /// Receives the next piece of a write, of which `left` bytes are to come.
+    fn start_piece(&mut self, tag: u32, offset: u64, left: usize) {
+        let length = piece_bytes(offset, left);
+        let mut data = self.pool.take(length);
+        let filled = length.min(self.input_end - self.input_start);
+        data[..filled].copy_from_slice(&self.input[self.input_start..][..filled]);
+        self.input_start += filled;
+        self.arriving = Some(Arriving { tag, offset, data, filled, behind: left - length });
+    }
+
+    /// Has the device store a piece that was received.
+    fn hand_over(&mut self, Arriving { tag, offset, data, behind, .. }: Arriving) {
+        let end = offset + data.len() as u64;
+        let pieces = self.pieces(tag).expect("a write is pending until all of it was received");
+        match pieces.received(behind) {
+            Some(durability) => self.give(tag, Command::Write { offset, data, durability }),
+            None => self.pool.give(data),
+        }
+        if behind > 0 {
+            self.start_piece(tag, end, behind);
+        } else {
+            self.advance(tag);
+        }
+    }
+
+    fn pieces(&mut self, tag: u32) -> Option<&mut Pieces> {
+        match &mut self.pending[tag as usize] {
+            Some(Pending { kind: PendingKind::Write(pieces), .. }) => Some(pieces),
+            _ => None,
+        }
+    }
+
+    /// Goes on with a write after something happened to it.
+    fn advance(&mut self, tag: u32) {
+        let Some(pieces) = self.pieces(tag) else { return };
+        match pieces.next() {
+            Next::Wait => {}
+            Next::Flush => {
+                if let Some(pending) = &mut self.pending[tag as usize] {
+                    pending.kind = PendingKind::Plain;
+                }
+                self.give(tag, Command::Flush);
+            }
+            Next::Answer(result) => {
+                let write = self.end(tag);
+                self.reply(&write, result.map(|()| Answer::Done));
+            }
+            Next::Forget => drop(self.end(tag)),
+        }
+    }
+
+    /// Gives up a write whose client will not send the rest: it was not answered, so any part of it
+    /// may be there.
+    fn abandon(&mut self) {
+        let Some(Arriving { tag, data, .. }) = self.arriving.take() else { return };
+        self.pool.give(data);
+        if let Some(pieces) = self.pieces(tag) {
+            pieces.abandon();
+        }
+        self.advance(tag);
     }
 
     fn status(&mut self, header: &Header, length: u64, asked: Asked, contexts: Vec<Context>) {
@@ -617,9 +687,28 @@ impl Connection {
     }
 
     fn enqueue(&mut self, header: &Header, kind: PendingKind, bytes: usize, command: Command) {
+        let tag = self.begin(header, kind, bytes);
+        self.give(tag, command);
+    }
+
+    /// Notes a request that was admitted.
+    fn begin(&mut self, header: &Header, kind: PendingKind, bytes: usize) -> u32 {
         let tag = self.free_tags.pop().expect("admitted only with a free tag");
         self.in_flight_bytes += bytes;
         self.pending[tag as usize] = Some(Pending { to: reply_to(header), kind, bytes });
+        tag
+    }
+
+    /// Takes a request out of those the device works on.
+    fn end(&mut self, tag: u32) -> Pending {
+        let pending = self.pending[tag as usize].take().expect("a request ends once");
+        self.free_tags.push(tag);
+        self.in_flight_bytes -= pending.bytes;
+        pending
+    }
+
+    /// Puts something into the next batch for the device.
+    fn give(&mut self, tag: u32, command: Command) {
         let reply = Reply::new(Arc::clone(&self.sink), tag);
         self.batch.push(Request { command, reply });
     }

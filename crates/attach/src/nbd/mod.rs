@@ -8,6 +8,7 @@
 pub(crate) mod connection;
 pub mod handshake;
 pub(crate) mod output;
+mod pieces;
 pub mod request;
 pub(crate) mod wire;
 

@@ -6,6 +6,7 @@ mod exports;
 mod guest;
 mod hostile;
 mod memory;
+mod pieces;
 mod session;
 mod tls;
 mod vhost_user;

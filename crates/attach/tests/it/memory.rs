@@ -1,6 +1,7 @@
 //! A sparse block device in memory, with a thread of its own and a gate that holds requests back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
@@ -28,8 +29,14 @@ pub(crate) struct State {
     pub(crate) warmed: AtomicU64,
     /// What changes now is of this generation; it has a milestone of each earlier one.
     pub(crate) generation: AtomicU32,
+    /// Writes since the last of these.
+    pub(crate) unflushed: AtomicUsize,
+    /// Writes that begin within a page.
+    pub(crate) torn: AtomicUsize,
     /// Every request fails.
     pub(crate) broken: AtomicBool,
+    /// A write that begins here fails, unless it is 0.
+    pub(crate) broken_at: AtomicU64,
     gate: Mutex<bool>,
     moved: Condvar,
 }
@@ -96,6 +103,15 @@ impl BlockDevice for Memory {
     }
 }
 
+/// Pages of a range: which, where in it the range begins, and what of the range lies there.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+    let end = offset + length as u64;
+    (offset / PAGE..end.div_ceil(PAGE)).map(move |page| {
+        let (from, to) = (offset.max(page * PAGE), end.min((page + 1) * PAGE));
+        (page, (from % PAGE) as usize, (from - offset) as usize..(to - offset) as usize)
+    })
+}
+
 #[derive(Default)]
 struct Pages {
     stored: BTreeMap<u64, Box<[u8]>>,
@@ -109,19 +125,31 @@ impl Pages {
             return Err(DeviceError::Io);
         }
         let sync = |durability: Durability| {
-            state
-                .flushes
-                .fetch_add(usize::from(durability == Durability::Durable), Ordering::SeqCst);
+            if durability == Durability::Durable {
+                state.flushes.fetch_add(1, Ordering::SeqCst);
+                state.unflushed.store(0, Ordering::SeqCst);
+            }
         };
         match command {
             Command::Read { offset, mut buffer } => {
-                for (at, byte) in (offset..).zip(buffer.iter_mut()) {
-                    *byte =
-                        self.stored.get(&(at / PAGE)).map_or(0, |page| page[(at % PAGE) as usize]);
+                for (page, from, part) in parts(offset, buffer.len()) {
+                    match self.stored.get(&page) {
+                        Some(stored) => {
+                            buffer[part.clone()].copy_from_slice(&stored[from..from + part.len()])
+                        }
+                        None => buffer[part].fill(0),
+                    }
                 }
                 Ok(Answer::Bytes(buffer))
             }
+            Command::Write { offset, .. }
+                if offset > 0 && offset == state.broken_at.load(Ordering::SeqCst) =>
+            {
+                Err(DeviceError::Io)
+            }
             Command::Write { offset, data, durability } => {
+                state.torn.fetch_add(usize::from(offset % PAGE > 0), Ordering::SeqCst);
+                state.unflushed.fetch_add(1, Ordering::SeqCst);
                 sync(durability);
                 self.note(offset, data.len() as u64, state);
                 self.write(offset, &data);
@@ -157,10 +185,9 @@ impl Pages {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        for (at, byte) in (offset..).zip(data) {
-            let page =
-                self.stored.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize].into());
-            page[(at % PAGE) as usize] = *byte;
+        for (page, from, part) in parts(offset, data.len()) {
+            let stored = self.stored.entry(page).or_insert_with(|| vec![0; PAGE as usize].into());
+            stored[from..from + part.len()].copy_from_slice(&data[part]);
         }
     }
 

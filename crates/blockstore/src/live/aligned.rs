@@ -1,8 +1,9 @@
 //! Memory as direct I/O wants it: it begins at a multiple of a page.
 
-use super::region::{Region, Slot};
+use super::region::{LARGE_PAGE_BYTES, Layout, Region, Slot};
 use crate::page::PAGE_BYTES;
 use std::fmt;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -24,9 +25,38 @@ impl AlignedBuffer {
     /// `length` zeros, with room for more up to the next multiple of a page.
     pub fn zeroed(length: usize) -> Self {
         let capacity = length.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
+        if capacity.is_multiple_of(LARGE_PAGE_BYTES)
+            && let Ok(Some(mut buffer)) = Self::in_large_pages(capacity).map(|mut all| all.pop())
+        {
+            buffer.set_length(length);
+            return buffer;
+        }
         let bytes = vec![0; capacity + PAGE_BYTES - 1].into_boxed_slice();
         let start = bytes.as_ptr().addr().next_multiple_of(PAGE_BYTES) - bytes.as_ptr().addr();
         Self { memory: Memory::Own { bytes, start }, capacity, length }
+    }
+
+    /// Buffers of `bytes` zeros side by side in large pages, where the system has them: as many as one
+    /// page holds, or one buffer. Each is a buffer like any other; their memory is given back with the
+    /// last of them.
+    ///
+    /// # Errors
+    /// When the system has no memory.
+    ///
+    /// # Panics
+    /// When neither `bytes` nor a large page is a multiple of the other, or `bytes` is less than a
+    /// page.
+    pub fn in_large_pages(bytes: usize) -> io::Result<Vec<Self>> {
+        let slots = (LARGE_PAGE_BYTES / bytes).max(1);
+        let layout = Layout { slots, head_bytes: 0, buffer_bytes: bytes };
+        Region::of_large_pages(layout).map(|region| region.take_all())
+    }
+
+    /// Has memory that is a file's and was never used made ready.
+    pub(super) fn page_in(&mut self) {
+        if let Memory::Slot(slot) = &mut self.memory {
+            slot.page_in();
+        }
     }
 
     /// All of a slot.

@@ -590,6 +590,7 @@ impl Log {
         let accepted = ctx.disk.start_write(start, &mut self.buffer);
         self.buffer.set_length(CHUNK_BYTES_MAX);
         accepted.map_err(Error::disk("write a chunk"))?;
+        self.buffer.page_in();
         table.touch(open.index, layer);
         open.position = end;
         self.sequence += 1;
@@ -614,6 +615,7 @@ impl Log {
     pub(super) fn use_tail(&mut self, ctx: &Context, buffer: AlignedBuffer) {
         debug_assert!(self.takes_tail());
         self.buffer = buffer;
+        self.buffer.page_in();
         self.notes = Some(new_notes(ctx));
     }
 

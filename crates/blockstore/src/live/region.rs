@@ -1,5 +1,6 @@
-//! Memory for chunks that is more than memory: a ring knows it beforehand, so that the kernel need not
-//! find and hold its pages anew for every request; or it is a file's, and outlives the process.
+//! Memory that is more than memory: a ring knows it beforehand, so that the kernel need not find and
+//! hold its pages anew for every request; or its pages are large; or it is a file's, and outlives the
+//! process.
 //!
 //! A region is handed out in buffers of one size. It lives as long as any of them, and as the ring it
 //! is registered with.
@@ -7,11 +8,19 @@
 
 use super::AlignedBuffer;
 use crate::page::PAGE_BYTES;
+use rustix::io::pwritev;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// A large page, as x86-64 and AArch64 with 4 KiB pages have it.
+pub(super) const LARGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Written to a file in one go as often as a slot takes.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What a region consists of.
 #[derive(Clone, Copy)]
@@ -39,6 +48,14 @@ pub(super) struct Region {
     layout: Layout,
     /// Buffers that nobody has.
     free: Mutex<Vec<usize>>,
+    file: Option<Lender>,
+}
+
+/// The file whose memory a region is.
+struct Lender {
+    file: File,
+    /// By slot: it has its pages.
+    paged: Box<[AtomicBool]>,
 }
 
 // SAFETY: the memory belongs to the value alone. It is reached through slots only, each of which is
@@ -58,7 +75,40 @@ impl Region {
         // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
         let start = unsafe { mm::mmap_anonymous(anywhere, length, access, flags) }?;
         // SAFETY: the mapping was just made, and nobody else knows of it.
-        unsafe { Self::over(start.cast(), layout) }
+        unsafe { Self::over(start.cast(), layout, None) }
+    }
+
+    /// As [`Region::new`], of large pages where the system has them: the first use of one costs a
+    /// quarter of what that of 512 small ones does, and the kernel finds and holds it for a disk as
+    /// one. The length must be a multiple of [`LARGE_PAGE_BYTES`].
+    ///
+    /// # Errors
+    /// As [`Region::new`].
+    pub(super) fn of_large_pages(layout: Layout) -> io::Result<Arc<Self>> {
+        let length = layout.length();
+        assert!(length.is_multiple_of(LARGE_PAGE_BYTES), "{length} bytes are no large pages");
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
+        let mapped =
+            unsafe { mm::mmap_anonymous(anywhere, length + LARGE_PAGE_BYTES, access, flags) }?;
+        let mapped: *mut u8 = mapped.cast();
+        let before = mapped.addr().next_multiple_of(LARGE_PAGE_BYTES) - mapped.addr();
+        // SAFETY: both ends lie in the mapping that was just made, and nobody refers to them; what
+        // remains between them begins at a large page, is as long as the layout, and is told to nobody
+        // else.
+        unsafe {
+            let start = mapped.add(before);
+            if before > 0 {
+                mm::munmap(mapped.cast(), before)?;
+            }
+            if before < LARGE_PAGE_BYTES {
+                mm::munmap(start.add(length).cast(), LARGE_PAGE_BYTES - before)?;
+            }
+            // A kernel without large pages refuses; the memory is as good as any other then.
+            let _ = mm::madvise(start.cast(), length, Advice::LinuxHugepage);
+            Self::over(start, layout, None)
+        }
     }
 
     /// Takes the memory of a file that nobody else uses and that has room for all of it: what is
@@ -71,18 +121,20 @@ impl Region {
         let (anywhere, length) = (std::ptr::null_mut(), layout.length());
         // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
         let start = unsafe { mm::mmap(anywhere, length, access, flags, file, 0) }?;
+        let paged = (0..layout.slots).map(|_| AtomicBool::new(false)).collect();
+        let lender = file.try_clone().map(|file| Lender { file, paged });
         // SAFETY: the mapping was just made, and nobody else knows of it.
-        unsafe { Self::over(start.cast(), layout) }
+        unsafe { Self::over(start.cast(), layout, lender.ok()) }
     }
 
     /// # Safety
     /// `start` begins a mapping of the layout's length that may be read and written and that the
     /// region alone has from now on.
-    unsafe fn over(start: *mut u8, layout: Layout) -> io::Result<Arc<Self>> {
+    unsafe fn over(start: *mut u8, layout: Layout, file: Option<Lender>) -> io::Result<Arc<Self>> {
         let Layout { slots, head_bytes, buffer_bytes } = layout;
         assert!([head_bytes, buffer_bytes].iter().all(|n| n.is_multiple_of(PAGE_BYTES)));
         let first = NonNull::new(start).expect("the system maps nothing at address 0");
-        let region = Self { first, layout, free: Mutex::new((0..slots).rev().collect()) };
+        let region = Self { first, layout, free: Mutex::new((0..slots).rev().collect()), file };
         // SAFETY: the range is the mapping; neither call changes what it holds. On an error the mapping
         // is given back by `drop`.
         unsafe {
@@ -156,9 +208,29 @@ impl Slot {
         &mut slot[..head_bytes]
     }
 
+    /// Has the file's memory under an unused slot made of pages as large as its file system can, by
+    /// writing the zeros that are there anyway; page by page, as they are first touched, they would be
+    /// small, cost more to make, and more whenever a disk is to write from them. Does nothing for
+    /// memory that is no file's, or from the second time on.
+    pub(super) fn page_in(&mut self) {
+        let Some(Lender { file, paged }) = &self.region.file else { return };
+        if paged[self.index].swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let length = self.region.layout.slot_bytes();
+        let zeros: Vec<IoSlice<'_>> = (0..length)
+            .step_by(ZEROS.len())
+            .map(|at| IoSlice::new(&ZEROS[..ZEROS.len().min(length - at)]))
+            .collect();
+        // Less than all of it, or nothing, leaves the rest as it would have been.
+        if let Err(error) = pwritev(file, &zeros, (self.index * length) as u64) {
+            tracing::info!(%error, "memory of a volume's tail is made as it is used");
+        }
+    }
+
     /// The slot from `at` on.
     fn part(&self, at: usize) -> NonNull<[u8]> {
-        let Region { first, layout, .. } = *self.region;
+        let (first, layout) = (self.region.first, self.region.layout);
         let slot_bytes = layout.slot_bytes();
         // SAFETY: slot and offset lie in the mapping.
         let start = unsafe { first.add(self.index * slot_bytes + at) };
@@ -203,6 +275,48 @@ mod tests {
         // The buffers hold the memory.
         drop(region);
         assert!(again[0].iter().chain(&buffers[0][..100]).all(|byte| *byte > 0));
+    }
+
+    #[test]
+    fn large_pages_are_memory_like_any_other() {
+        for bytes in [256 << 10, LARGE_PAGE_BYTES, 2 * LARGE_PAGE_BYTES] {
+            let mut buffers = AlignedBuffer::in_large_pages(bytes).unwrap();
+            assert_eq!(buffers.len(), (LARGE_PAGE_BYTES / bytes).max(1));
+            let first = buffers.iter().map(|buffer| buffer.as_ptr().addr()).min().unwrap();
+            assert!(first.is_multiple_of(LARGE_PAGE_BYTES));
+            for (number, buffer) in (1..).zip(&mut buffers) {
+                assert_eq!((buffer.len(), buffer.capacity()), (bytes, bytes));
+                assert!(buffer.iter().all(|byte| *byte == 0));
+                buffer.fill(number);
+            }
+            for (number, buffer) in (1..).zip(&buffers) {
+                assert!(buffer.iter().all(|byte| *byte == number));
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_of_a_file_is_written_with_zeros_once() {
+        let slot_bytes = PAGE_BYTES + 20 * PAGE_BYTES;
+        let layout = Layout { slots: 3, head_bytes: PAGE_BYTES, buffer_bytes: 20 * PAGE_BYTES };
+        let file = tempfile::tempfile().unwrap();
+        // What is there shows what is written.
+        let before = vec![5; layout.length()];
+        std::os::unix::fs::FileExt::write_all_at(&file, &before, 0).unwrap();
+        let region = Region::of_file(&file, layout).unwrap();
+        let mut buffers = region.take_all();
+        buffers.sort_unstable_by_key(|buffer| buffer.as_ptr().addr());
+        buffers[1].page_in();
+        drop(buffers);
+        let mut expected = before;
+        expected[slot_bytes..2 * slot_bytes].fill(0);
+        assert!(region.copy().is_some_and(|copy| copy == expected));
+        for mut buffer in region.take_all() {
+            buffer.page_in();
+            buffer.fill(7);
+            buffer.page_in();
+            assert!(buffer.iter().all(|byte| *byte == 7), "what was used is left alone");
+        }
     }
 
     #[test]
