@@ -138,8 +138,8 @@ async fn index(
 ) {
     let mut rows = Rows { db, journal, unflushed: None };
     loop {
-        rows.wait(&hurry).await;
-        while let Some(end) = rows.take().await {
+        let least = rows.wait(&hurry).await;
+        while let Some(end) = rows.take(least).await {
             done.send_replace(end);
             rows.flush_when_due().await;
         }
@@ -163,30 +163,34 @@ struct Unflushed {
 }
 
 impl Rows {
-    /// Returns when records should be taken to the rows, or those there should be flushed.
-    async fn wait(&self, hurry: &tokio::sync::Notify) {
+    /// Returns when records should be taken to the rows, or those there should be flushed; with the
+    /// bytes of records that are worth it. What is left of a crowd would be rows of their own, which
+    /// cost more than the bundle before them, and so waits for others.
+    async fn wait(&self, hurry: &tokio::sync::Notify) -> usize {
         let wait = async {
             self.journal.wait_for_records(1).await;
             // Whoever wants to read the trail does not wait for others to write to it.
             let enough = async {
                 tokio::select! {
-                    () = self.journal.wait_for_records(INDEX_BYTES) => {}
-                    () = hurry.notified() => {}
+                    () = self.journal.wait_for_records(INDEX_BYTES) => INDEX_BYTES,
+                    () = hurry.notified() => 1,
                 }
             };
-            drop(tokio::time::timeout(INDEX_INTERVAL, enough).await);
+            tokio::time::timeout(INDEX_INTERVAL, enough).await.unwrap_or(1)
         };
         match &self.unflushed {
             None => wait.await,
             Some(unflushed) => {
-                drop(tokio::time::timeout_at(unflushed.since + FLUSH_INTERVAL, wait).await);
+                let due = unflushed.since + FLUSH_INTERVAL;
+                tokio::time::timeout_at(due, wait).await.unwrap_or(INDEX_BYTES)
             }
         }
     }
 
-    /// Takes some records to the rows; the number behind the last, `None` when there are none.
-    async fn take(&mut self) -> Option<u64> {
-        let batches = Arc::new(self.journal.take(INDEX_BYTES));
+    /// Takes some records to the rows, of at least so many bytes; the number behind the last, `None` when
+    /// there are not as many.
+    async fn take(&mut self, least: usize) -> Option<u64> {
+        let batches = Arc::new(self.journal.take(least, INDEX_BYTES));
         let end = batches.last()?.end();
         while let Err(error) = self.keep(&batches).await {
             tracing::error!(%error, "the trail's journal cannot be taken to the rows");
@@ -306,7 +310,7 @@ mod tests {
         for _ in 0..20 {
             append().await;
         }
-        while rows.take().await.is_some() {}
+        while rows.take(1).await.is_some() {}
         assert_eq!(count(&db).await, 20);
         rows.flush_when_due().await;
         append().await;
@@ -319,6 +323,38 @@ mod tests {
         // The writer removes segments behind the answer to the batch, before the next batch.
         append().await;
         assert!(segments() <= 3, "{} segments", segments());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_crowd_waits_for_others() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let db = Db::memory().expect("a database in memory");
+        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
+        let files = Files::open(directory.path(), SEGMENT_BYTES).expect("a new directory");
+        let left = Left::read(Box::new(files)).expect("a whole journal");
+        let journal = Arc::new(left.start([7; 16], 1).expect("a first segment"));
+        let mut rows = Rows { db: db.clone(), journal: Arc::clone(&journal), unflushed: None };
+        let hurry = tokio::sync::Notify::new();
+        let append = async |records: Vec<Record>| {
+            journal.append(&records).await.expect("the disk takes it");
+        };
+        let crowd: Vec<Record> = (0..).map(record).take(100).collect();
+        let batches = INDEX_BYTES / crowd.iter().map(|r| r.to_json().len()).sum::<usize>() + 1;
+        for _ in 0..batches {
+            append(crowd.clone()).await;
+        }
+        append(vec![record(1)]).await;
+        let least = rows.wait(&hurry).await;
+        assert_eq!(least, INDEX_BYTES, "there are enough");
+        assert!(rows.take(least).await.is_some());
+        assert!(rows.take(least).await.is_none(), "one record is not enough");
+        let least = rows.wait(&hurry).await;
+        assert_eq!(least, 1, "it has waited");
+        assert!(rows.take(least).await.is_some() && rows.take(1).await.is_none());
+        append(vec![record(1)]).await;
+        hurry.notify_one();
+        let hurried = tokio::time::timeout(INDEX_INTERVAL / 2, rows.wait(&hurry)).await;
+        assert_eq!(hurried, Ok(1), "somebody waits for it");
     }
 
     #[tokio::test]

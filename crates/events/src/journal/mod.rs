@@ -110,10 +110,18 @@ struct Pending {
     waiting: Vec<oneshot::Sender<Result<(), JournalError>>>,
 }
 
+impl Pending {
+    /// With room for as much as the batch before had, so that its bytes do not move while it grows.
+    fn after(bytes: usize, calls: usize) -> Self {
+        let mut room = Vec::with_capacity(bytes.max(BATCH_HEADER_LEN));
+        room.resize(BATCH_HEADER_LEN, 0);
+        Self { bytes: room, records: Vec::with_capacity(calls), waiting: Vec::with_capacity(calls) }
+    }
+}
+
 impl Default for Pending {
     fn default() -> Self {
-        let bytes = vec![0; BATCH_HEADER_LEN];
-        Self { bytes, records: Vec::new(), waiting: Vec::new() }
+        Self::after(0, 0)
     }
 }
 
@@ -271,11 +279,15 @@ impl Journal {
         }
     }
 
-    /// Durable records in their order, once each, about `bytes` of them.
-    pub fn take(&self, bytes: usize) -> Vec<Batch> {
+    /// Durable records in their order, once each, about `most` bytes of them; none when there are
+    /// fewer than `least`.
+    pub fn take(&self, least: usize, most: usize) -> Vec<Batch> {
         let mut state = self.shared.state();
         let (mut taken, mut sum) = (Vec::new(), 0);
-        while sum < bytes
+        if state.backlog_bytes < least {
+            return taken;
+        }
+        while sum < most
             && let Some(batch) = state.durable.pop_front()
         {
             sum += batch.bytes.len();
@@ -375,7 +387,8 @@ impl Writer {
             state.idle = false;
         }
         state.ripe = false;
-        Some(std::mem::take(&mut state.pending))
+        let next = Pending::after(state.pending.bytes.len(), state.pending.waiting.len());
+        Some(std::mem::replace(&mut state.pending, next))
     }
 
     /// Writes a batch and makes it durable.

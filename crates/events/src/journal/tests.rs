@@ -396,7 +396,7 @@ async fn calls_share_flushes_and_a_new_run_finds_them() {
     }
     assert_eq!(journal.acknowledged(), 201);
     journal.wait_for_records(1).await;
-    let batches = journal.take(usize::MAX);
+    let batches = journal.take(1, usize::MAX);
     assert!(batches.len() < 200, "{} flushes for 200 calls", batches.len());
     assert_eq!(batches.iter().map(|batch| batch.records.len()).sum::<usize>(), 200);
     drop(journal);
