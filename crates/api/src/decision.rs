@@ -67,11 +67,11 @@ fn message(decisions: &Decisions, decided: &Decided, id: Option<&DecisionId>) ->
 }
 
 fn condition((key, value): (&str, &ContextValue)) -> Value {
-    let values = match value {
-        ContextValue::Single(value) => std::slice::from_ref(value),
-        ContextValue::Multi(values) => values.as_slice(),
+    let item = |value: &str| json!({ "value": value });
+    let items: Vec<_> = match value {
+        ContextValue::Single(value) => vec![item(value)],
+        ContextValue::Multi(values) => values.iter().map(|value| item(value)).collect(),
     };
-    let items: Vec<_> = values.iter().map(|value| json!({ "value": value })).collect();
     json!({ "key": key, "values": { "items": items } })
 }
 

@@ -3,10 +3,11 @@
 use crate::policy::PolicyKind;
 use crate::principal::Principal;
 use base::{AccountId, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::borrow::Borrow;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The value of one condition key.
@@ -14,7 +15,7 @@ use std::sync::Arc;
 #[serde(untagged)]
 pub enum ContextValue {
     /// A key that has at most one value per request.
-    Single(String),
+    Single(Cow<'static, str>),
     /// A key that may have several. An empty list is present but empty.
     Multi(Vec<String>),
 }
@@ -24,12 +25,27 @@ pub enum ContextValue {
 /// What follows from the caller (`aws:PrincipalArn`, `aws:userid`, `aws:PrincipalTag/…`, …) and
 /// `aws:ResourceAccount` is *not* set here: the evaluator takes it from the [`Principal`] and the
 /// request, so that it can be neither forgotten nor forged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    /// Shared: a request's context is handed on several times and changed by none.
-    values: Arc<BTreeMap<Key, ContextValue>>,
+    /// In the order of their keys, which are a few dozen at most as a rule. Shared: a request's context is
+    /// handed on several times and changed by none.
+    entries: Arc<Vec<Entry>>,
 }
+
+/// A key as it was first written, and its value.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Cow<'static, str>,
+    value: ContextValue,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        order(&self.key, &other.key).is_eq() && self.value == other.value
+    }
+}
+
+impl Eq for Entry {}
 
 impl Context {
     /// No keys at all.
@@ -38,27 +54,59 @@ impl Context {
     }
 
     /// Sets a single-valued key.
-    pub fn set(&mut self, key: &str, value: impl Into<String>) -> &mut Self {
-        self.put(key, ContextValue::Single(value.into()))
+    pub fn set(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) -> &mut Self {
+        self.put(key, ContextValue::Single(Cow::Owned(value.into())))
+    }
+
+    /// [`Context::set`] with a value that is one of a fixed number of words.
+    pub fn set_word(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: &'static str,
+    ) -> &mut Self {
+        self.put(key, ContextValue::Single(Cow::Borrowed(value)))
     }
 
     /// Sets a multivalued key.
-    pub fn set_multi(&mut self, key: &str, values: impl IntoIterator<Item = String>) -> &mut Self {
+    pub fn set_multi(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = String>,
+    ) -> &mut Self {
         self.put(key, ContextValue::Multi(values.into_iter().collect()))
     }
 
-    fn put(&mut self, key: &str, value: ContextValue) -> &mut Self {
-        Arc::make_mut(&mut self.values).insert(Key(key.to_owned()), value);
+    fn put(&mut self, key: impl Into<Cow<'static, str>>, value: ContextValue) -> &mut Self {
+        let key = key.into();
+        let place = self.place(&key);
+        let entries = Arc::make_mut(&mut self.entries);
+        match place {
+            Ok(at) => entries[at].value = value,
+            Err(at) => entries.insert(at, Entry { key, value }),
+        }
         self
     }
 
+    /// Where a key is, or would be.
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|entry| order(&entry.key, key))
+    }
+
     /// Sets a boolean key.
-    pub fn set_flag(&mut self, key: &str, value: bool) -> &mut Self {
-        self.set(key, if value { "true" } else { "false" })
+    pub fn set_flag(&mut self, key: impl Into<Cow<'static, str>>, value: bool) -> &mut Self {
+        self.set_word(key, if value { "true" } else { "false" })
     }
 
     /// Sets a single-valued key when there is a value.
-    pub fn set_opt(&mut self, key: &str, value: Option<impl Into<String>>) -> &mut Self {
+    pub fn set_opt(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: Option<impl Into<String>>,
+    ) -> &mut Self {
         if let Some(value) = value {
             self.set(key, value);
         }
@@ -73,25 +121,66 @@ impl Context {
 
     /// Removes a key, as the network keys are removed from a forwarded call (spec 20, A.7).
     pub fn remove(&mut self, key: &str) -> &mut Self {
-        Arc::make_mut(&mut self.values).remove(&key as &dyn Written);
+        if let Ok(at) = self.place(key) {
+            Arc::make_mut(&mut self.entries).remove(at);
+        }
         self
     }
 
     /// The value of a key, whatever its case.
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
-        self.values.get(&key as &dyn Written)
+        self.place(key).ok().map(|at| &self.entries[at].value)
     }
 
     /// Takes over every key of another context; its values win.
     pub fn extend(&mut self, other: &Context) -> &mut Self {
-        let others = other.values.iter().map(|(key, value)| (key.clone(), value.clone()));
-        Arc::make_mut(&mut self.values).extend(others);
+        let mut others = other.entries.iter().cloned().peekable();
+        let mut merged = Vec::with_capacity(self.entries.len() + other.entries.len());
+        for Entry { key, value } in self.entries.iter() {
+            let before = |entry: &Entry| order(&entry.key, key).is_lt();
+            merged.extend(std::iter::from_fn(|| others.next_if(before)));
+            let same = others.next_if(|entry| order(&entry.key, key).is_eq());
+            let value = same.map_or_else(|| value.clone(), |entry| entry.value);
+            merged.push(Entry { key: key.clone(), value });
+        }
+        merged.extend(others);
+        self.entries = Arc::new(merged);
         self
     }
 
     /// All keys, as they were first written, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ContextValue)> {
-        self.values.iter().map(|(key, value)| (key.0.as_str(), value))
+        self.entries.iter().map(|entry| (&*entry.key, &entry.value))
+    }
+}
+
+impl Serialize for Context {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Context;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("condition keys")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Context, M::Error> {
+                let mut context = Context::new();
+                while let Some((key, value)) = map.next_entry::<String, ContextValue>()? {
+                    context.put(key, value);
+                }
+                Ok(context)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
     }
 }
 
@@ -101,78 +190,23 @@ pub fn after_prefix<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The name of a condition key as it was written; what differs in case alone is equal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Key(String);
-
-/// What a [`Key`] is found by, without a copy of the name.
-trait Written {
-    fn written(&self) -> &str;
-}
-
-impl Written for Key {
-    fn written(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Written for &str {
-    fn written(&self) -> &str {
-        self
-    }
-}
-
-impl Ord for dyn Written + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (one, two) = (self.written(), other.written());
-        if one.is_ascii() && two.is_ascii() {
-            let (one, two) = (one.bytes(), two.bytes());
-            return one.map(|b| b.to_ascii_lowercase()).cmp(two.map(|b| b.to_ascii_lowercase()));
+/// The order of keys: what differs in case alone is equal.
+fn order(one: &str, two: &str) -> Ordering {
+    let (mut ones, mut twos) = (one.bytes(), two.bytes());
+    loop {
+        let (a, b) = match (ones.next(), twos.next()) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) => return a.cmp(&b),
+        };
+        if !a.is_ascii() || !b.is_ascii() {
+            return folded(one).cmp(&folded(two));
         }
-        folded(one).cmp(&folded(two))
+        match a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase()) {
+            Ordering::Equal => {}
+            unequal => return unequal,
+        }
     }
 }
-
-impl PartialOrd for dyn Written + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for dyn Written + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for dyn Written + '_ {}
-
-impl<'a> Borrow<dyn Written + 'a> for Key {
-    fn borrow(&self) -> &(dyn Written + 'a) {
-        self
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self as &dyn Written).cmp(other as &dyn Written)
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Key {}
 
 /// A key as it is compared. Only tags have names that are not ASCII.
 fn folded(key: &str) -> String {
@@ -238,7 +272,7 @@ impl Keys<'_> {
         }?;
         Some(match value {
             ContextValue::Single(value) => {
-                Found { multivalued: is_multivalued(&key), values: vec![value] }
+                Found { multivalued: is_multivalued(&key), values: vec![value.into_owned()] }
             }
             ContextValue::Multi(values) => Found { multivalued: true, values },
         })
@@ -261,7 +295,7 @@ impl Keys<'_> {
 
     fn derived(&self, key: &str) -> Derived {
         let p = self.principal;
-        let single = |v: Option<String>| Derived::Known(v.map(ContextValue::Single));
+        let single = |v: Option<String>| Derived::Known(v.map(|v| ContextValue::Single(v.into())));
         let is_service = !p.service_names().is_empty();
         let nobody = p.kind.is_nobody();
         let unless_nobody = |v: &str| single((!nobody).then(|| v.to_owned()));
@@ -320,7 +354,7 @@ mod tests {
 
     fn single(context: &Context, key: &str) -> Option<String> {
         match context.get(key)? {
-            ContextValue::Single(value) => Some(value.clone()),
+            ContextValue::Single(value) => Some(value.to_string()),
             ContextValue::Multi(_) => None,
         }
     }
@@ -340,6 +374,27 @@ mod tests {
         );
         context.remove("kms:encryptionContext:DEPARTMENT");
         assert_eq!(context.iter().count(), 1);
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_folded_names() {
+        let keys =
+            ["", "a", "A", "aws:", "aws:z", "AWS:Z/é", "aws:z/É", "k", "\u{212a}", "kb", "ß", "Σς"];
+        for (one, two) in keys.iter().flat_map(|one| keys.map(|two| (*one, two))) {
+            assert_eq!(order(one, two), folded(one).cmp(&folded(two)), "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn another_context_wins_under_names_as_they_were_first_written() {
+        let (mut own, mut other) = (Context::new(), Context::new());
+        own.set("b", "1").set("D", "1").set("f", "1");
+        other.set("a", "2").set("B", "2").set("d", "2").set("e", "2").set("g", "2");
+        own.extend(&other);
+        let found: Vec<_> = own.iter().map(|(key, _)| (key, single(&own, key).unwrap())).collect();
+        let found: Vec<_> = found.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let wanted = [("a", "2"), ("b", "2"), ("D", "2"), ("e", "2"), ("f", "1"), ("g", "2")];
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -407,6 +407,6 @@ pub fn context_value(request: &Request<'_>, key: &str) -> Option<ContextValue> {
     let mut found = keys.lookup(key)?;
     Some(match found.multivalued {
         true => ContextValue::Multi(found.values),
-        false => ContextValue::Single(found.values.pop()?),
+        false => ContextValue::Single(found.values.pop()?.into()),
     })
 }

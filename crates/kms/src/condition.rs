@@ -162,7 +162,7 @@ pub(crate) fn of_key(
         context.set_multi("kms:ResourceAliases", aliases.into_iter().map(|alias| alias.name));
     }
     for (name, value) in tag::all(tx, key)? {
-        context.set(&format!("aws:ResourceTag/{name}"), value);
+        context.set(format!("aws:ResourceTag/{name}"), value);
     }
     set_facts(&mut context, origin, facts);
     Ok(context)
@@ -175,9 +175,9 @@ fn set_kind(
     multi_region: Option<MultiRegionRole>,
 ) {
     let (spec, usage) = (kind.spec().as_str(), kind.usage().as_str());
-    context.set("kms:KeySpec", spec).set("kms:CustomerMasterKeySpec", spec);
-    context.set("kms:KeyUsage", usage).set("kms:CustomerMasterKeyUsage", usage);
-    context.set("kms:KeyOrigin", origin.as_str());
+    context.set_word("kms:KeySpec", spec).set_word("kms:CustomerMasterKeySpec", spec);
+    context.set_word("kms:KeyUsage", usage).set_word("kms:CustomerMasterKeyUsage", usage);
+    context.set_word("kms:KeyOrigin", origin.as_str());
     context.set_flag("kms:MultiRegion", multi_region.is_some());
     context.set_opt("kms:MultiRegionKeyType", multi_region.map(MultiRegionRole::as_str));
 }
@@ -187,28 +187,28 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
     match facts {
         Facts::None => {}
         Facts::Crypto { context: pairs, algorithm } => {
-            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
+            context.set_word("kms:EncryptionAlgorithm", algorithm.as_str());
             set_encryption_context(context, pairs.pairs());
         }
         Facts::KeyPair { context: pairs, spec } => {
             // What encrypts the private half.
             let algorithm = EncryptionAlgorithm::SymmetricDefault;
-            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
-            context.set("kms:DataKeyPairSpec", spec.as_str());
+            context.set_word("kms:EncryptionAlgorithm", algorithm.as_str());
+            context.set_word("kms:DataKeyPairSpec", spec.as_str());
             set_encryption_context(context, pairs.pairs());
         }
         Facts::Sign { algorithm, message_type } => {
-            context.set("kms:SigningAlgorithm", algorithm.as_str());
-            context.set("kms:MessageType", message_type.as_str());
+            context.set_word("kms:SigningAlgorithm", algorithm.as_str());
+            context.set_word("kms:MessageType", message_type.as_str());
         }
         Facts::Mac(algorithm) => {
-            context.set("kms:MacAlgorithm", algorithm.as_str());
+            context.set_word("kms:MacAlgorithm", algorithm.as_str());
         }
         Facts::Agree(algorithm) => {
-            context.set("kms:KeyAgreementAlgorithm", algorithm.as_str());
+            context.set_word("kms:KeyAgreementAlgorithm", algorithm.as_str());
         }
         Facts::ReEncrypt { context: pairs, same_key, algorithm } => {
-            context.set("kms:EncryptionAlgorithm", algorithm.as_str());
+            context.set_word("kms:EncryptionAlgorithm", algorithm.as_str());
             context.set_flag("kms:ReEncryptOnSameKey", *same_key);
             set_encryption_context(context, pairs.pairs());
         }
@@ -228,8 +228,8 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
             context.set("kms:ScheduleKeyDeletionPendingWindowInDays", days.to_string());
         }
         Facts::GetParameters { algorithm, key_spec } => {
-            context.set("kms:WrappingAlgorithm", algorithm.as_str());
-            context.set("kms:WrappingKeySpec", key_spec.as_str());
+            context.set_word("kms:WrappingAlgorithm", algorithm.as_str());
+            context.set_word("kms:WrappingKeySpec", key_spec.as_str());
         }
         Facts::Import { expires } => {
             context.set("kms:ExpirationModel", import::model(*expires));
@@ -272,7 +272,7 @@ fn set_encryption_context(context: &mut Context, pairs: &BTreeMap<String, String
         return;
     }
     for (key, value) in pairs {
-        context.set(&format!("kms:EncryptionContext:{key}"), value.as_str());
+        context.set(format!("kms:EncryptionContext:{key}"), value.as_str());
     }
     context.set_multi("kms:EncryptionContextKeys", pairs.keys().cloned());
 }
@@ -282,7 +282,7 @@ fn set_request_tags(context: &mut Context, tags: &[tag::Tag]) {
         return;
     }
     for tag::Tag { key, value } in tags {
-        context.set(&format!("aws:RequestTag/{key}"), value.as_str());
+        context.set(format!("aws:RequestTag/{key}"), value.as_str());
     }
     context.set_multi("aws:TagKeys", tags.iter().map(|tag| tag.key.clone()));
 }

@@ -287,7 +287,7 @@ fn facts(context: &Context) -> Facts {
         // Records of earlier releases have it in lower case.
         let name = iam::after_prefix(key, CONTEXT_PREFIX)?;
         match value {
-            iam::ContextValue::Single(value) => Some((name.to_owned(), value.clone())),
+            iam::ContextValue::Single(value) => Some((name.to_owned(), value.to_string())),
             iam::ContextValue::Multi(_) => None,
         }
     });
@@ -340,7 +340,7 @@ fn told(
             false => format!("a principal of account {account}"),
         },
         resource: match resource {
-            Some(iam::ContextValue::Single(id)) => Some(id.clone()),
+            Some(iam::ContextValue::Single(id)) => Some(id.to_string()),
             Some(iam::ContextValue::Multi(_)) | None => None,
         },
         was_allowed: !otherwise.allowed,

@@ -17,8 +17,8 @@ pub(crate) fn of_region(region: &Region) -> Context {
 /// The tags a resource has.
 fn set_tags(context: &mut Context, tags: &[Tag]) {
     for (key, value) in tags {
-        context.set(&format!("aws:ResourceTag/{key}"), value.as_str());
-        context.set(&format!("ec2:ResourceTag/{key}"), value.as_str());
+        context.set(format!("aws:ResourceTag/{key}"), value.as_str());
+        context.set(format!("ec2:ResourceTag/{key}"), value.as_str());
     }
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn set_request_tags(context: &mut Context, tags: &[Tag]) {
         return;
     }
     for (key, value) in tags {
-        context.set(&format!("aws:RequestTag/{key}"), value.as_str());
+        context.set(format!("aws:RequestTag/{key}"), value.as_str());
     }
     context.set_multi("aws:TagKeys", tags.iter().map(|(key, _)| key.clone()));
 }

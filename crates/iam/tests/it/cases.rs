@@ -448,8 +448,8 @@ impl Case {
         let mut context = Context::new();
         for (key, values) in &q.context {
             match q.multivalued.contains(key) {
-                true => context.set_multi(key, values.clone()),
-                false => context.set(key, values[0].as_str()),
+                true => context.set_multi(key.clone(), values.clone()),
+                false => context.set(key.clone(), values[0].as_str()),
             };
         }
         let owner = q.owner.as_deref().map(account);

@@ -302,9 +302,11 @@ impl World {
             for pair in words[5..].join(" ").split(',') {
                 let (key, value) = pair.split_once('=').expect("key=value");
                 match value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
-                    None => context.set(key, value),
-                    Some("") => context.set_multi(key, []),
-                    Some(many) => context.set_multi(key, many.split('|').map(str::to_owned)),
+                    None => context.set(key.to_owned(), value),
+                    Some("") => context.set_multi(key.to_owned(), []),
+                    Some(many) => {
+                        context.set_multi(key.to_owned(), many.split('|').map(str::to_owned))
+                    }
                 };
             }
         }

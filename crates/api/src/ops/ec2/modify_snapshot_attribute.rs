@@ -121,10 +121,10 @@ impl Operation for ModifySnapshotAttribute {
         context.set("ec2:Attribute", "createVolumePermission");
         if !plan.users.is_empty() {
             let users = plan.users.iter().map(ToString::to_string);
-            context.set_multi(&format!("ec2:{verb}/userId"), users);
+            context.set_multi(format!("ec2:{verb}/userId"), users);
         }
         if plan.public {
-            context.set_multi(&format!("ec2:{verb}/group"), [GROUP_ALL.to_owned()]);
+            context.set_multi(format!("ec2:{verb}/group"), [GROUP_ALL.to_owned()]);
         }
         let arn = parsed(&arns::snapshot_arn(&snapshot.region, &snapshot.id));
         let action = "ec2:ModifySnapshotAttribute";

@@ -71,7 +71,7 @@ impl Operation for ModifyVolume {
     fn asks(plan: &Plan) -> Vec<Ask> {
         let mut context = plan.found.context();
         for (name, value) in &plan.attributes {
-            context.set(&format!("ec2:Attribute/{name}"), value.as_str());
+            context.set(format!("ec2:Attribute/{name}"), value.as_str());
         }
         context
             .set_multi("ec2:Attribute", plan.attributes.iter().map(|(name, _)| (*name).to_owned()));

@@ -152,7 +152,7 @@ pub(crate) fn policy_context(arn: &str) -> Context {
 pub(crate) fn request_tags(tags: &Tags) -> Context {
     let mut context = Context::new();
     for (key, value) in tags {
-        context.set(&format!("aws:RequestTag/{key}"), value.as_str());
+        context.set(format!("aws:RequestTag/{key}"), value.as_str());
     }
     tag_keys(&mut context, tags.keys().cloned().collect());
     context
@@ -174,8 +174,8 @@ fn tag_keys(context: &mut Context, keys: Vec<String>) {
 fn resource_tags(tags: &Tags) -> Context {
     let mut context = Context::new();
     for (key, value) in tags {
-        context.set(&format!("aws:ResourceTag/{key}"), value.as_str());
-        context.set(&format!("iam:ResourceTag/{key}"), value.as_str());
+        context.set(format!("aws:ResourceTag/{key}"), value.as_str());
+        context.set(format!("iam:ResourceTag/{key}"), value.as_str());
     }
     context
 }

@@ -143,8 +143,8 @@ fn conditions(provider: &Provider, claims: &Claims) -> Context {
     context.set("saml:doc", format!("{}/{}", provider.account, provider.name));
     for (key, (values, texts)) in &claims.keys {
         match values {
-            Values::One => context.set_opt(key, texts.first().cloned()),
-            Values::Many => context.set_multi(key, texts.clone()),
+            Values::One => context.set_opt(key.clone(), texts.first().cloned()),
+            Values::Many => context.set_multi(key.clone(), texts.clone()),
         };
     }
     context

@@ -82,8 +82,8 @@ impl Operation for AssumeRoleWithWebIdentity {
             ..session::AssumeRole::default()
         };
         let mut context = Context::new();
-        context.set(&format!("{}:sub", provider.issuer), claims.subject.as_str());
-        context.set(&format!("{}:aud", provider.issuer), claims.audience.as_str());
+        context.set(format!("{}:sub", provider.issuer), claims.subject.as_str());
+        context.set(format!("{}:aud", provider.issuer), claims.audience.as_str());
         let action = "sts:AssumeRoleWithWebIdentity";
         let asks = role_asks(call, (action, context), &role, &role_tags, &request)?;
         let (subject, audience) = (claims.subject, claims.audience);

@@ -130,6 +130,6 @@ pub(crate) fn role_asks(
 /// Condition keys of tags.
 pub(crate) fn set_tags(context: &mut Context, prefix: &str, tags: &Tags) {
     for (key, value) in tags {
-        context.set(&format!("{prefix}/{key}"), value.as_str());
+        context.set(format!("{prefix}/{key}"), value.as_str());
     }
 }

@@ -225,20 +225,21 @@ fn resource_layer(text: &str, resource: &str) -> Result<ResourceLayer, Error> {
 fn describe(principal: &mut Principal, context: &Context) {
     for (key, value) in context.iter() {
         let ContextValue::Single(value) = value else { continue };
+        let value = value.as_ref();
         match key.to_ascii_lowercase().as_str() {
-            "aws:userid" => principal.user_id.clone_from(value),
-            "aws:principalarn" => principal.principal_arn.clone_from(value),
-            "aws:sourceidentity" => principal.source_identity = Some(value.clone()),
+            "aws:userid" => value.clone_into(&mut principal.user_id),
+            "aws:principalarn" => value.clone_into(&mut principal.principal_arn),
+            "aws:sourceidentity" => principal.source_identity = Some(value.to_owned()),
             "aws:username" => {
                 if let PrincipalKind::User { name, .. } = &mut principal.kind {
-                    name.clone_from(value);
+                    value.clone_into(name);
                 }
             }
             _ => {
                 if let Some(tag) = iam::after_prefix(key, "aws:PrincipalTag/") {
                     let folded = tag.to_lowercase();
                     principal.tags.retain(|known, _| known.to_lowercase() != folded);
-                    principal.tags.insert(tag.to_owned(), value.clone());
+                    principal.tags.insert(tag.to_owned(), value.to_owned());
                 }
             }
         }
@@ -268,6 +269,7 @@ fn given(entries: &[ContextEntry]) -> Result<Context, Error> {
         };
         // Without a type, a value is a text.
         let kind = context_key_type.as_ref().unwrap_or(&Type::String);
+        let name = key.clone();
         match (kind, values.as_slice()) {
             (
                 Type::StringList
@@ -277,11 +279,11 @@ fn given(entries: &[ContextEntry]) -> Result<Context, Error> {
                 | Type::BinaryList
                 | Type::DateList,
                 values,
-            ) => context.set_multi(key, values.to_vec()),
+            ) => context.set_multi(name, values.to_vec()),
             (
                 Type::String | Type::Numeric | Type::Boolean | Type::Ip | Type::Binary | Type::Date,
                 [value],
-            ) => context.set(key, value.as_str()),
+            ) => context.set(name, value.as_str()),
             (_, _) => return Err(invalid(format!("The context key {key} needs one value."))),
         };
     }
