@@ -17,6 +17,7 @@ use awsproto::{Fault, Schema, Value};
 use base::{AccountId, Arn, InstanceId};
 use events::{Category, Record, Resource, SessionIssuer, UserIdentity};
 use iam::PrincipalKind;
+use kms::usage::{Use, UsedKey};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock};
 
@@ -66,12 +67,13 @@ impl Notes {
 
 /// The record while the call runs.
 pub(crate) struct Entry {
-    record: Record,
+    /// In a place of its own, as the decisions are: what a call waits with would be four times as long.
+    record: Box<Record>,
     service: Service,
     mutates: bool,
     begun: bool,
     denied: bool,
-    decisions: Option<Decisions>,
+    decisions: Option<Box<Decisions>>,
     /// Accounts other than the caller's that own a key of this call.
     owners: BTreeSet<AccountId>,
 }
@@ -103,7 +105,7 @@ impl Entry {
             }
         }
         Self {
-            record,
+            record: Box::new(record),
             service: spec.service,
             mutates: spec.mutates,
             begun: false,
@@ -149,7 +151,7 @@ impl Entry {
         };
         let text = id.to_string();
         self.record.keep_decisions(&decisions, &text);
-        self.decisions = Some(decisions);
+        self.decisions = Some(Box::new(decisions));
         // A call is decided once, and keeps its name when it fails later.
         let _ = call.notes.explain_id.set(text);
         id
@@ -163,7 +165,7 @@ impl Entry {
             Some(decisions) if refusal.is_none() => self.decisions = Some(decisions),
             None if failure.is_none() => {}
             kept => {
-                let mut decisions = kept.unwrap_or_else(|| Decisions::of(call));
+                let mut decisions = kept.map_or_else(|| Decisions::of(call), |kept| *kept);
                 decisions.refusal = refusal;
                 self.decided(call, decisions);
             }
@@ -172,7 +174,7 @@ impl Entry {
 
     /// The record of a failure, in the words the service's records use.
     fn failed(self, error: &Error) -> Record {
-        let record = self.record;
+        let record = *self.record;
         let awsproto::Error { spec, message, .. } = &error.0;
         match self.service {
             Service::Ec2 => {
@@ -211,10 +213,39 @@ pub(crate) async fn begin(call: &Call, entry: &mut Entry) -> Result<(), Error> {
 /// Makes the outcome of a call durable, before it is answered.
 pub(crate) async fn finish(
     call: &Call,
-    mut entry: Entry,
+    entry: Entry,
     reply: Result<Value, &Error>,
     schema: &Schema,
 ) -> Result<(), Error> {
+    let Finished { begun, record, mut copies, uses } = finished(call, entry, reply, schema);
+    if begun {
+        let server = call.world.server.clone();
+        let finish = move |tx: &mut meta::Tx<'_>| events::finish(tx, &server, &record, &copies);
+        return Ok(call.world.db.write(finish).await?);
+    }
+    copies.insert(0, *record);
+    call.world.trail.keep(copies).await?;
+    uses.into_iter().for_each(|(key, used)| call.world.key_uses.note(key, used));
+    Ok(())
+}
+
+/// What is left to be kept of a call.
+struct Finished {
+    /// Whether its intent is kept already.
+    begun: bool,
+    record: Box<Record>,
+    /// For the trails of others.
+    copies: Vec<Record>,
+    /// Of keys, by a call that changed nothing and succeeded.
+    uses: Vec<(UsedKey, Use)>,
+}
+
+fn finished(
+    call: &Call,
+    mut entry: Entry,
+    reply: Result<Value, &Error>,
+    schema: &Schema,
+) -> Finished {
     let begun = entry.begun;
     entry.ended(call, reply.as_ref().err().copied());
     let owners = if entry.denied { BTreeSet::new() } else { std::mem::take(&mut entry.owners) };
@@ -227,26 +258,18 @@ pub(crate) async fn finish(
             let elements = awsproto::audit::parameters(protocol, schema, &output);
             entry.record.with_response(elements)
         }
-        Ok(_) => entry.record,
+        Ok(_) => *entry.record,
     };
     for (name, value) in call.notes.take() {
         record = record.with_additional(name, &value);
     }
     let share = |owner| record.share_with(owner, &*call.world.rng);
-    let mut copies: Vec<Record> = owners.iter().map(share).collect();
-    if begun {
-        let server = call.world.server.clone();
-        let finish = move |tx: &mut meta::Tx<'_>| events::finish(tx, &server, &record, &copies);
-        return Ok(call.world.db.write(finish).await?);
-    }
-    let uses = match reply_is_ok {
+    let copies: Vec<Record> = owners.iter().map(share).collect();
+    let uses = match reply_is_ok && !begun {
         true => key_use::of(&call.request_id, &record, &copies),
         false => Vec::new(),
     };
-    copies.insert(0, record);
-    call.world.trail.keep(copies).await?;
-    uses.into_iter().for_each(|(key, used)| call.world.key_uses.note(key, used));
-    Ok(())
+    Finished { begun, record: Box::new(record), copies, uses }
 }
 
 /// Records a call whose parameters could not be read.

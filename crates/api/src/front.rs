@@ -66,7 +66,8 @@ async fn exchange(
     request_id: &str,
 ) -> Result<Response, Failed> {
     if let Some(route) = without_signature(request) {
-        return vouched_for(world, peer, request, request_id, route).await;
+        // Boxed, as what else is rare, so that no other request's future has room for it.
+        return Box::pin(vouched_for(world, peer, request, request_id, route)).await;
     }
     let signed = match authenticate::read(world, request) {
         Ok(signed) => signed,
@@ -119,7 +120,8 @@ async fn exchange(
         })?,
         Err(unreadable) => {
             let error = Error::from(unreadable.into_error(protocol));
-            crate::audit::malformed(&call, operation.spec(), &error).await.map_err(fail)?;
+            let recorded = Box::pin(crate::audit::malformed(&call, operation.spec(), &error));
+            recorded.await.map_err(fail)?;
             let explain_id = call.notes.explain_id().map(str::to_owned);
             return Err(Failed { explain_id, ..fail(error) });
         }
@@ -146,7 +148,7 @@ async fn explaining(
 ) -> Result<awsproto::Value, Error> {
     let table = match call.explain {
         Explain::Full if pipeline::is_dry_run(&input) => {
-            let found = preflight::rehearse(call, operation, input.clone()).await?;
+            let found = Box::pin(preflight::rehearse(call, operation, input.clone())).await?;
             Some(serde_json::to_string(&found).map_err(Error::internal)?)
         }
         Explain::Full | Explain::Off => None,
