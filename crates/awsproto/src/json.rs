@@ -8,6 +8,7 @@ use crate::limits::ITEMS_MAX;
 use crate::schema::{Kind, Location, Member, Schema, TimestampFormat};
 use crate::text::{self, Fraction};
 use crate::value::{Fields, Value};
+use bytes::Bytes;
 use serde_json::{Map, Number, Value as Json};
 
 /// The key of a member.
@@ -161,6 +162,17 @@ fn bounded(count: usize) -> Result<(), ParameterError> {
 /// Writes the members that a body carries.
 pub(crate) fn encode_body(schema: &Schema, fields: &Fields) -> Map<String, Json> {
     structure_json(schema, fields, |m| m.location == Location::Body)
+}
+
+/// Room for an ordinary body, which then does not move while it grows.
+const BODY_BYTES: usize = 1024;
+
+/// A body.
+pub(crate) fn body(object: Map<String, Json>) -> Bytes {
+    let mut body = Vec::with_capacity(BODY_BYTES);
+    serde_json::to_writer(&mut body, &Json::Object(object))
+        .expect("an object has only text keys and finite numbers");
+    body.into()
 }
 
 /// Writes every member, wherever restJson1 would carry it.

@@ -6,7 +6,7 @@ use crate::route::{OperationInfo, Protocol, ServiceInfo};
 use crate::value::Value;
 use crate::{json, rest, xml};
 use bytes::Bytes;
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 
 const REQUEST_ID: &str = "x-amzn-RequestId";
 const ERROR_TYPE: &str = "x-amzn-ErrorType";
@@ -28,7 +28,7 @@ pub fn success(
             let empty = Bytes::new();
             let body = match output.as_fields() {
                 Some(fields) if !operation.output.is_unit() => {
-                    Json::Object(json::encode_all(operation.output, fields)).to_string().into()
+                    json::body(json::encode_all(operation.output, fields))
                 }
                 _ => empty,
             };
@@ -79,11 +79,11 @@ pub fn failure(protocol: Protocol, error: &Error, request_id: &str) -> Response 
     response
 }
 
-fn error_json(mut body: Map<String, Json>, error: &Error) -> Bytes {
+fn error_json(mut body: Map<String, serde_json::Value>, error: &Error) -> Bytes {
     for (name, value) in &error.members {
         body.insert((*name).to_owned(), value.as_str().into());
     }
-    Json::Object(body).to_string().into()
+    json::body(body)
 }
 
 fn xml_type(protocol: Protocol) -> &'static str {

@@ -153,8 +153,7 @@ pub(crate) fn encode(schema: &Schema, fields: &Fields) -> Parts {
                         parts.is_json = false;
                     }
                     (Kind::Struct(schema), Some(Value::Struct(fields))) => {
-                        parts.body =
-                            Json::Object(json::encode_all(schema, fields)).to_string().into();
+                        parts.body = json::body(json::encode_all(schema, fields));
                     }
                     _ => {}
                 }
@@ -163,7 +162,7 @@ pub(crate) fn encode(schema: &Schema, fields: &Fields) -> Parts {
         }
     }
     if !payload && !schema.is_unit() {
-        parts.body = Json::Object(json::encode_body(schema, fields)).to_string().into();
+        parts.body = json::body(json::encode_body(schema, fields));
     }
     parts
 }
