@@ -112,7 +112,7 @@ impl Kms {
         };
         Ok(Guard {
             action: action.iam_name(),
-            resource: key.arn(),
+            resource: key.arn().clone(),
             resource_account: key.account.clone(),
             layer: ResourceLayer {
                 policy,
@@ -162,7 +162,7 @@ impl Kms {
         });
         Ok(Guard {
             action: action.iam_name(),
-            resource: key.arn(),
+            resource: key.arn().clone(),
             resource_account: if issued_here {
                 grant.issuing_account.clone()
             } else {

@@ -16,6 +16,8 @@ use crate::version::{self, Version};
 use base::{AccountId, Arn, Region, Secret, Timestamp};
 use iam::{Bindings, Context, Principal};
 use meta::{Row, Tx, params};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 /// Longest description, in characters (botocore: DescriptionType).
 pub const DESCRIPTION_CHARS_MAX: usize = 8192;
@@ -49,9 +51,41 @@ impl KeyManager {
     }
 }
 
-/// A KMS key.
+/// A KMS key at one moment. Clones share what is known of it, and while its row stands still so do reads.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Key {
+pub struct Key(Arc<Named>);
+
+/// A key's facts with its ARN, which every request asks for several times.
+#[derive(Debug, PartialEq)]
+struct Named {
+    facts: KeyFacts,
+    arn: Arn,
+}
+
+impl Deref for Key {
+    type Target = KeyFacts;
+
+    fn deref(&self) -> &KeyFacts {
+        &self.0.facts
+    }
+}
+
+impl From<KeyFacts> for Key {
+    fn from(facts: KeyFacts) -> Self {
+        Self(Arc::new(Named::from(facts)))
+    }
+}
+
+impl From<KeyFacts> for Named {
+    fn from(facts: KeyFacts) -> Self {
+        let arn = key_arn(&facts.account, &facts.region, &facts.id);
+        Self { facts, arn }
+    }
+}
+
+/// What is known of a [`Key`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyFacts {
     /// Owner.
     pub account: AccountId,
     /// Where it lives.
@@ -95,8 +129,8 @@ impl Key {
     }
 
     /// The key's ARN.
-    pub fn arn(&self) -> Arn {
-        key_arn(&self.account, &self.region, &self.id)
+    pub fn arn(&self) -> &Arn {
+        &self.0.arn
     }
 }
 
@@ -205,6 +239,10 @@ const COLUMNS: &str = "account_id, region, key_id, state, manager, description, 
                        multi_region, pending_window_days, rotation_days, next_rotation_at, next_state";
 
 fn read(row: &Row) -> Result<Key> {
+    row.decoded(|row| decode(row).map(Named::from)).map(Key)
+}
+
+fn decode(row: &Row) -> Result<KeyFacts> {
     let (account, region, id): (AccountId, Region, String) =
         (row.get(0)?, row.get(1)?, row.get(2)?);
     let damaged =
@@ -213,7 +251,7 @@ fn read(row: &Row) -> Result<Key> {
     let (spec, usage): (String, String) = (row.get(11)?, row.get(12)?);
     let kind = KeySpec::parse(&spec).zip(KeyUsage::parse(&usage));
     let word = |index: usize| row.get::<Option<String>>(index);
-    Ok(Key {
+    Ok(KeyFacts {
         kind: kind
             .and_then(|(spec, usage)| Kind::new(spec, usage))
             .ok_or_else(|| damaged("key spec or usage"))?,
@@ -267,10 +305,12 @@ pub(crate) fn find(
     region: &Region,
     id: &str,
 ) -> Result<Option<Key>> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3"
-    );
-    tx.query_opt(&sql, params![account, region, id])?.as_ref().map(read).transpose()
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {COLUMNS} FROM kms_keys WHERE account_id = $1 AND region = $2 AND key_id = $3"
+        )
+    });
+    tx.query_opt(&SQL, params![account, region, id])?.as_ref().map(read).transpose()
 }
 
 /// A page of an account's keys, by id. Ask for one more than shown to learn whether there are more.
@@ -313,7 +353,7 @@ impl Kms {
             Source::OnToken(id) => (KeyState::Enabled, *id),
             Source::Awaited => (KeyState::PendingImport, MaterialId::NONE),
         };
-        let key = Key {
+        let key = Key::from(KeyFacts {
             account: new.account.clone(),
             region: new.region.clone(),
             id,
@@ -331,7 +371,7 @@ impl Kms {
             pending_window_days: None,
             rotation: None,
             next_state: None,
-        };
+        });
         self.insert(tx, &key, new.material)?;
         tag::set(tx, &key, new.tags)?;
         Ok(key)

@@ -48,7 +48,7 @@ pub mod version;
 pub use blob::{Blob, BlobKind, CIPHERTEXT_BYTES_MAX, InvalidCiphertext, PLAINTEXT_BYTES_MAX};
 pub use context::{CONTEXT_BYTES_MAX, ContextError, EBS_CONTEXT_KEY, EncryptionContext};
 pub use error::{Error, Result};
-pub use key::Key;
+pub use key::{Key, KeyFacts};
 pub use locked::unlocked_pages;
 pub use material::{MaterialId, NewMaterial};
 pub use multi_region::MultiRegionRole;

@@ -3,7 +3,7 @@
 
 use crate::alias;
 use crate::error::Result;
-use crate::key::{self, Key, KeyManager};
+use crate::key::{self, Key, KeyFacts, KeyManager};
 use crate::material::{MaterialId, NewMaterial};
 use crate::origin::KeyOrigin;
 use crate::rotation::{PERIOD_DAYS_DEFAULT, Schedule};
@@ -37,7 +37,7 @@ impl Kms {
         {
             return key::get(tx, account, region, &id);
         }
-        let key = Key {
+        let key = Key::from(KeyFacts {
             account: account.clone(),
             region: region.clone(),
             id: base::id::uuid(self.rng()),
@@ -55,7 +55,7 @@ impl Kms {
             pending_window_days: None,
             rotation: Some(Schedule::from(PERIOD_DAYS_DEFAULT, self.now())),
             next_state: None,
-        };
+        });
         let material = NewMaterial::generate(Kind::SYMMETRIC, self.rng())?;
         self.insert(tx, &key, &material)?;
         self.insert_alias(tx, EBS_ALIAS, &key)?;

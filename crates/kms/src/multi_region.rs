@@ -5,7 +5,7 @@
 //! origin and rotation are shared; they are changed at the primary key and for all at once, in one transaction.
 
 use crate::error::{Error, Result};
-use crate::key::{self, Key, PolicyWriter, insert_row, key_arn};
+use crate::key::{self, Key, KeyFacts, PolicyWriter, insert_row, key_arn};
 use crate::origin::KeyOrigin;
 use crate::policy;
 use crate::service::Kms;
@@ -149,7 +149,7 @@ impl Kms {
         let default = policy::default_policy(&key.account);
         let text = new.policy.unwrap_or(&default);
         let bindings = policy::accept(tx, self.directory(), text, &arn, &new.writer)?;
-        let replica = Key {
+        let replica = Key::from(KeyFacts {
             region: new.region.clone(),
             state: KeyState::Creating,
             description: new.description.to_owned(),
@@ -163,8 +163,8 @@ impl Kms {
                 KeyOrigin::AwsKms | KeyOrigin::AwsCloudHsm => KeyState::Enabled,
                 KeyOrigin::External => KeyState::PendingImport,
             }),
-            ..key.clone()
-        };
+            ..KeyFacts::clone(key)
+        });
         insert_row(tx, &replica)?;
         tag::set(tx, &replica, new.tags)?;
         Ok(replica)

@@ -1,7 +1,7 @@
 //! Key policies: what may be saved, and who may still change it afterwards (spec 20, A.4 and B.4).
 
 use crate::error::{Error, Result};
-use crate::key::{Key, LockoutCheck, PolicyWriter};
+use crate::key::{Key, KeyFacts, LockoutCheck, PolicyWriter};
 use crate::service::{Directory, Kms};
 use base::{AccountId, Arn};
 use iam::{
@@ -219,7 +219,7 @@ impl Kms {
         text: &str,
         writer: &PolicyWriter<'_>,
     ) -> Result<()> {
-        let bindings = accept(tx, self.directory(), text, &key.arn(), writer)?;
+        let bindings = accept(tx, self.directory(), text, key.arn(), writer)?;
         let bindings = serde_json::to_string(&bindings).expect("a map of texts serializes");
         tx.execute(
             "UPDATE kms_keys SET policy = $1, bindings = $2 \
@@ -235,7 +235,7 @@ impl Kms {
     /// A policy that could not be saved.
     pub fn with_policy(&self, tx: &mut Tx<'_>, key: &Key, text: &str) -> Result<Key> {
         let bindings = resolve_principals(tx, self.directory(), &parse(text)?)?;
-        Ok(Key { policy: text.to_owned(), bindings, ..key.clone() })
+        Ok(Key::from(KeyFacts { policy: text.to_owned(), bindings, ..KeyFacts::clone(key) }))
     }
 
     /// GetKeyPolicy: principals that were deleted since appear as their unique ids.

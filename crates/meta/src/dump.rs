@@ -113,7 +113,7 @@ impl Table {
                 )?
             }
         };
-        Ok(rows.into_iter().map(|row| row.0.to_vec()).collect())
+        Ok(rows.into_iter().map(|row| row.columns().to_vec()).collect())
     }
 
     /// Writes a row that is not there yet.

@@ -145,7 +145,7 @@ impl Answer {
     }
 
     fn bytes(&self) -> usize {
-        let params = self.params.iter().chain(self.rows.iter().flat_map(|row| row.0.iter()));
+        let params = self.params.iter().chain(self.rows.iter().flat_map(Row::columns));
         OVERHEAD_BYTES + self.sql.len() + params.map(Param::bytes).sum::<usize>()
     }
 }
@@ -243,6 +243,32 @@ mod tests {
         });
         let v: Result<i64> = v.await;
         (v.unwrap(), runs.load(Ordering::Relaxed) > 1)
+    }
+
+    #[tokio::test]
+    async fn a_kept_row_is_decoded_once() {
+        let (_directory, db) = file().await;
+        let decoded = Arc::new(AtomicU32::new(0));
+        let read = async || {
+            let count = Arc::clone(&decoded);
+            let v = db.read_often(move |tx| {
+                let row = tx.query_opt("SELECT v FROM a WHERE k = 1", params![])?;
+                let decode = |row: &Row| -> Result<i64> {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    row.get(0)
+                };
+                row.expect("it is there").decoded(decode)
+            });
+            let v: Result<Arc<i64>> = v.await;
+            *v.unwrap()
+        };
+        for (v, times) in [(7, 1), (8, 2)] {
+            std::thread::scope(|s| s.spawn(|| set(&db, "a", v)).join().unwrap());
+            for _ in 0..3 {
+                assert_eq!(read().await, v);
+            }
+            assert_eq!(decoded.load(Ordering::Relaxed), times);
+        }
     }
 
     #[tokio::test]

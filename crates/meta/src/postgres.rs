@@ -336,7 +336,7 @@ fn read_row(row: &tokio_postgres::Row) -> Result<Row> {
             })
         })
         .collect::<Result<_>>()
-        .map(Row)
+        .map(Row::new)
 }
 
 impl<'a> FromSql<'a> for Param {

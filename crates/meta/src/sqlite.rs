@@ -237,7 +237,7 @@ impl Session for Sqlite<'_> {
                 return Err(Error::TooManyRows { limit: ROWS_MAX });
             }
             let values = (0..columns).map(|i| column(row.get_ref(i)?, i)).collect::<Result<_>>()?;
-            found.push(Row(values));
+            found.push(Row::new(values));
         }
         Ok(found)
     }

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One value: a parameter of a statement or a column of a row.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -88,16 +89,53 @@ macro_rules! params {
 }
 
 /// A row of a result. Clones share its values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row(pub(crate) Arc<[Param]>);
+#[derive(Clone)]
+pub struct Row(Arc<Values>);
+
+struct Values {
+    columns: Box<[Param]>,
+    /// What [`Row::decoded`] made of them.
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
 
 impl Row {
+    pub(crate) fn new(columns: Vec<Param>) -> Self {
+        Self(Arc::new(Values { columns: columns.into(), decoded: OnceLock::new() }))
+    }
+
+    pub(crate) fn columns(&self) -> &[Param] {
+        &self.0.columns
+    }
+
+    /// What the row stands for, as `decode` reads it. It is kept with the row, so that a row that is read
+    /// again and again ([`crate::Db::read_often`]) is decoded once. A row is decoded as one type, and what
+    /// is sealed in it stays sealed: it lives as long as the row does in memory.
+    ///
+    /// # Errors
+    /// As `decode` answers.
+    pub fn decoded<T, E>(
+        &self,
+        decode: impl FnOnce(&Self) -> std::result::Result<T, E>,
+    ) -> std::result::Result<Arc<T>, E>
+    where
+        T: Any + Send + Sync,
+    {
+        let kept = self.0.decoded.get().and_then(|kept| Arc::clone(kept).downcast().ok());
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let decoded = Arc::new(decode(self)?);
+        // Another thread may have been first, with the same.
+        let _ = self.0.decoded.set(Arc::clone(&decoded) as _);
+        Ok(decoded)
+    }
+
     /// The column at `index`, counted from zero.
     ///
     /// # Errors
     /// [`Error::Column`] when there is no such column or it holds another kind of value.
     pub fn get<T: FromColumn>(&self, index: usize) -> Result<T> {
-        let value = self.0.get(index);
+        let value = self.columns().get(index);
         value.and_then(T::from_column).ok_or_else(|| Error::Column {
             index,
             expected: T::EXPECTED,
@@ -107,12 +145,26 @@ impl Row {
 
     /// How many columns there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.columns().len()
     }
 
     /// Whether there is no column.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.columns().is_empty()
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.columns() == other.columns()
+    }
+}
+
+impl Eq for Row {}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Row").field(&self.columns()).finish()
     }
 }
 

@@ -17,7 +17,7 @@ use kms::condition::Facts;
 use kms::guard::Question;
 use kms::key_store;
 use kms::spec::EncryptionAlgorithm;
-use kms::{Action, EncryptionContext, Key, KeyState, Kms};
+use kms::{Action, EncryptionContext, Key, KeyFacts, KeyState, Kms};
 use lifecycle::port::kms::CONTEXT_KEY;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,11 +159,15 @@ fn words(change: &Change) -> String {
     }
 }
 
+fn in_state(key: &Key, state: KeyState) -> Key {
+    KeyFacts { state, ..KeyFacts::clone(key) }.into()
+}
+
 async fn changed_key(call: &Call, key: &Key, change: &Change) -> Result<Key, Error> {
     let key = key.clone();
     match change {
-        Change::Disable => Ok(Key { state: KeyState::Disabled, ..key }),
-        Change::ScheduleDeletion => Ok(Key { state: KeyState::PendingDeletion, ..key }),
+        Change::Disable => Ok(in_state(&key, KeyState::Disabled)),
+        Change::ScheduleDeletion => Ok(in_state(&key, KeyState::PendingDeletion)),
         Change::Revoke(_) => Ok(key),
         Change::Policy(text) => {
             let (kms, text) = (call.world.kms.clone(), text.clone());

@@ -217,7 +217,7 @@ async fn in_store(bench: &Bench, call: Call, state: &'static str) -> Made {
         kind: SYMMETRIC,
         arn: String::new(),
         call,
-        id: of_store.id,
+        id: of_store.id.clone(),
         another: None,
         made: BTreeMap::new(),
         grants: Vec::new(),

@@ -205,7 +205,7 @@ fn the_ebs_alias_is_listed_before_its_key_exists() {
     assert_ne!(made.id, elsewhere.id);
     let after = list();
     assert_eq!(names(&after), names(&before));
-    assert_eq!(after[1].1, Some(made.id));
+    assert_eq!(after[1].1, Some(made.id.clone()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use kms::key::{LockoutCheck, NewKey, PolicyWriter};
 use kms::spec::{
     EncryptionAlgorithm, KeySpec, KeyUsage, Kind, MacAlgorithm, MessageType, SigningAlgorithm,
 };
-use kms::{EncryptionContext, Error, Key, NewMaterial, Opened};
+use kms::{EncryptionContext, Error, Key, KeyFacts, NewMaterial, Opened};
 
 fn key(world: &World, spec: KeySpec, usage: KeyUsage) -> Key {
     let kind = Kind::new(spec, usage).unwrap();
@@ -215,8 +215,8 @@ fn what_a_row_says_of_a_key_is_sealed_with_it() {
         (KeySpec::EccNistP384, KeyUsage::SignVerify),
         (KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
     ] {
-        let mut relabelled = signing.clone();
-        relabelled.kind = Kind::new(spec, usage).unwrap();
+        let kind = Kind::new(spec, usage).unwrap();
+        let relabelled = Key::from(KeyFacts { kind, ..KeyFacts::clone(&signing) });
         let opened = world.write(move |kms, tx| kms.open_key(tx, &relabelled).map(drop));
         assert!(matches!(opened, Err(Error::MaterialDamaged { .. })), "{spec} {usage}");
     }

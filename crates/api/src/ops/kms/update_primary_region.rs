@@ -7,7 +7,7 @@ use awsproto::Shape;
 use base::Region;
 use kms::condition::Facts;
 use kms::resolve::Resolved;
-use kms::{Action, Key, multi_region};
+use kms::{Action, Key, KeyFacts, multi_region};
 
 pub(crate) struct UpdatePrimaryRegion;
 
@@ -68,7 +68,8 @@ impl Operation for UpdatePrimaryRegion {
             }
             multi_region::check_primary(&primary)?;
             let Some(replica) = &replica else {
-                let arn = Key { region: region.clone(), ..primary }.arn().to_string();
+                let arn = Key::from(KeyFacts { region: region.clone(), ..KeyFacts::clone(&primary) });
+                let arn = arn.arn().to_string();
                 return Err(kms::Error::KeyNotFound { arn });
             };
             let replica = shared::usable(tx, Action::UpdatePrimaryRegion, &replica.key)?;
