@@ -72,6 +72,7 @@ pub use layout::{CUTS_MAX, EngineConfig, VOLUME_BYTES_MAX};
 pub use pin::{Hold, Pin};
 pub use plan::{MapPage, Misses, Planned, ReadPlan};
 pub use port::{Awaited, PORT_FILES_MAX, Port};
+pub(crate) use region::prefer_large_pages;
 pub use space::{Need, Space};
 pub use superblock::CutId;
 pub use tail::{MemoryTail, TailFile};

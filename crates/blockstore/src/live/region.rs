@@ -12,6 +12,7 @@ use rustix::io::pwritev;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,20 @@ impl Layout {
     /// All of the memory.
     pub(super) fn length(self) -> usize {
         self.slots * self.slot_bytes()
+    }
+}
+
+/// Has memory that nothing was written to yet made of large pages as it is used, as far as it has room
+/// for them and the system has them.
+pub(crate) fn prefer_large_pages(memory: &mut [MaybeUninit<u8>]) {
+    let start: *mut u8 = memory.as_mut_ptr().cast();
+    let before = start.addr().next_multiple_of(LARGE_PAGE_BYTES) - start.addr();
+    let Some(length) = memory.len().checked_sub(before) else { return };
+    let length = length - length % LARGE_PAGE_BYTES;
+    if length > 0 {
+        // SAFETY: the range lies in `memory`, which is borrowed for writing; the call changes neither
+        // what it holds nor whose it is. A system without large pages refuses, and nothing is lost.
+        let _ = unsafe { mm::madvise(start.add(before).cast(), length, Advice::LinuxHugepage) };
     }
 }
 

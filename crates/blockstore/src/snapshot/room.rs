@@ -1,5 +1,7 @@
 //! Memory that is filled from its beginning.
 
+use crate::live::prefer_large_pages;
+
 /// Bytes that are written once each, in memory that may have been used before: what lies behind them is
 /// left as it was, so that room which is written at once need not be zeroed first.
 pub(super) struct Room {
@@ -11,7 +13,12 @@ pub(super) struct Room {
 impl Room {
     /// Empty, in the memory of `used`, with room for `bytes` in all.
     pub(super) fn new(mut used: Vec<u8>, bytes: usize) -> Self {
+        let before = used.capacity();
         used.reserve(bytes.saturating_sub(used.len()));
+        if used.capacity() > before {
+            // 32 MiB are touched for the first time, by each thread that makes packs.
+            prefer_large_pages(used.spare_capacity_mut());
+        }
         Self { bytes: used, len: 0 }
     }
 
@@ -65,5 +72,19 @@ mod tests {
         room.truncate(3);
         room.extend_from_slice(&[7]);
         assert_eq!(room.into_bytes(), [1, 2, 3, 7]);
+    }
+
+    #[test]
+    fn a_large_room_keeps_what_is_written() {
+        let first: Vec<u8> = (0..3 << 20).map(|at| (at / 5) as u8).collect();
+        let mut room = Room::new(Vec::new(), first.len());
+        room.extend_from_slice(&first);
+        // It grows, and its memory may move.
+        let mut room = Room::new(room.into_bytes(), 9 << 20);
+        assert_eq!(room.take(first.len()), first);
+        room.take(6 << 20).fill(8);
+        let bytes = room.into_bytes();
+        assert_eq!(bytes.len(), 9 << 20);
+        assert!(bytes[..first.len()] == first && bytes[first.len()..].iter().all(|b| *b == 8));
     }
 }
