@@ -172,6 +172,9 @@ def test_a_temporary_restore_ends_by_itself(place):
     """Restored for two days: usable; 49 hours later archived again, what was made of it unaffected."""
     server, owner, host, key, snapshots = place
     middle, content = snapshots[1]
+    if describe_snapshot(owner, middle)["StorageTier"] == "standard":
+        archive(owner, middle)
+        assert moved(owner, middle) == "archive"
     answer = restore(owner, middle, "--temporary-restore-days", "2")
     assert (answer["RestoreDuration"], answer["IsPermanentRestore"]) == (2, False)
     assert moved(owner, middle) == "standard"

@@ -362,6 +362,9 @@ impl Identity {
         provider: &mut Provider,
         encryption: &Encryption,
     ) -> Result<()> {
+        if encryption.is_empty() {
+            return Ok(());
+        }
         if let Some(pem) = &encryption.add {
             self.add_private_key(tx, provider, pem)?;
         }

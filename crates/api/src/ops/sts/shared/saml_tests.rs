@@ -5,6 +5,7 @@ use crate::testing::idp::{Cipher, ENTITY_ID, Idp, Recipient, SIGN_IN, Said};
 use crate::testing::{Bench, account, bench, from_json, run, run_named};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use meta::{Tx, params};
 use serde_json::{Value as Json, json};
 
 const PROVIDER: &str = "arn:aws:iam::111111111111:saml-provider/corp";
@@ -289,8 +290,15 @@ async fn a_provider_that_requires_encryption_has_a_key_of_its_own() {
     assert_eq!(update(last).await, invalid);
     assert_eq!(try_with(&old).await, Ok(()), "it is still there");
 
-    // One that is made again has none of the old one's keys.
+    let kept = async || {
+        let sql = "SELECT key_id FROM iam_saml_private_keys";
+        let count = |tx: &mut Tx<'_>| Ok::<_, meta::Error>(tx.query(sql, params![])?.len());
+        bench.world.db.read(count).await.expect("the rows are read")
+    };
+    assert_eq!(kept().await, 1);
+    // Its keys go with it, and one that is made again has none of them.
     provider_call(&bench, "DeleteSAMLProvider", json!({})).await.expect("deleted");
+    assert_eq!(kept().await, 0);
     let root = bench.root(&account(1), "us-east-1");
     let create = async |mut input: Json| {
         input["Name"] = json!("corp");
