@@ -14,6 +14,7 @@
 
 mod frame;
 mod media;
+mod promptness;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -212,7 +213,10 @@ impl Left {
         let shared = Arc::new(Shared { state: Mutex::new(state), ..Shared::default() });
         let thread = std::thread::Builder::new().name("trail-journal".to_owned()).spawn({
             let (shared, media) = (Arc::clone(&shared), self.media);
-            move || writer.run(media, &shared)
+            move || {
+                promptness::ask_for_a_short_slice();
+                writer.run(media, &shared);
+            }
         });
         let thread = thread.map_err(|error| failed("start its thread", &error))?;
         Ok(Journal { id, shared, thread: Some(thread) })
