@@ -1,5 +1,6 @@
 //! A volume of the block store behind the server.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use base::{OsRng, Secret, SystemClock, VolumeId};
 use blockstore::live::{EngineConfig, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::store::{Store, StoreConfig, VolumeHandle};
+
+use crate::session::{raw, request};
 
 const SIZE: u64 = 16 << 20;
 const PAGE: u64 = 4096;
@@ -63,6 +66,38 @@ fn bytes_survive_a_detach_and_a_new_process() {
     expected[700..][..data.len()].copy_from_slice(&data);
     expected[8 << 20..][..9000].copy_from_slice(&data[..9000]);
     expected[1 << 20..2 << 20].fill(0);
+    let mut back = vec![1; SIZE as usize];
+    client.read(0, &mut back).unwrap();
+    assert!(back == expected);
+}
+
+#[test]
+fn a_write_longer_than_the_device_takes_at_once_survives_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = store(folder.path());
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    first.create_volume(&id(), &options).unwrap();
+    let handle = open(&first);
+    let served = export(folder.path(), &handle);
+    // In one request, from the middle of a page to the middle of another.
+    let (offset, data) = (1000, pattern((5 << 20) + 77, 5));
+    let mut stream = raw(served.path());
+    let mut sent = request(1, 7, offset, data.len() as u32);
+    sent[5] = 1;
+    sent.extend_from_slice(&data);
+    stream.write_all(&sent).unwrap();
+    let mut reply = [0; 16];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!((&reply[4..8], &reply[8..]), (&[0; 4][..], &7_u64.to_be_bytes()[..]));
+    // Durable when it was answered: the export flushes nothing on its way out.
+    served.stop(Stop::Force).unwrap();
+    drop((handle, first));
+
+    let second = store(folder.path());
+    let served = export(folder.path(), &open(&second));
+    let mut client = Client::connect(served.path(), "").unwrap();
+    let mut expected = vec![0; SIZE as usize];
+    expected[offset as usize..][..data.len()].copy_from_slice(&data);
     let mut back = vec![1; SIZE as usize];
     client.read(0, &mut back).unwrap();
     assert!(back == expected);
