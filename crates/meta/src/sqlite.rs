@@ -236,7 +236,10 @@ impl Session for Sqlite<'_> {
             if found.len() == ROWS_MAX {
                 return Err(Error::TooManyRows { limit: ROWS_MAX });
             }
-            let values = (0..columns).map(|i| column(row.get_ref(i)?, i)).collect::<Result<_>>()?;
+            let mut values = Vec::with_capacity(columns);
+            for index in 0..columns {
+                values.push(column(row.get_ref(index)?, index)?);
+            }
             found.push(Row::new(values));
         }
         Ok(found)

@@ -31,6 +31,15 @@ fn open(store: &Store) -> VolumeHandle {
     store.open_volume(&id(), OpenOptions { data_key, ..OpenOptions::default() }).unwrap()
 }
 
+/// A store and a new volume of it.
+fn fresh(folder: &Path) -> (Store, VolumeHandle) {
+    let store = store(folder);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&id(), &options).unwrap();
+    let handle = open(&store);
+    (store, handle)
+}
+
 fn export(folder: &Path, handle: &VolumeHandle) -> Export {
     let info = ExportInfo { name: "sdf".into(), aliases: vec![], description: String::new() };
     let device = Arc::new(VolumeDevice::new(handle.clone()));
@@ -44,10 +53,7 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 #[test]
 fn bytes_survive_a_detach_and_a_new_process() {
     let folder = tempfile::tempdir().unwrap();
-    let first = store(folder.path());
-    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
-    first.create_volume(&id(), &options).unwrap();
-    let handle = open(&first);
+    let (first, handle) = fresh(folder.path());
     let served = export(folder.path(), &handle);
     let mut client = Client::connect(served.path(), "sdf").unwrap();
     let data = pattern(5 << 20, 3);
@@ -74,10 +80,7 @@ fn bytes_survive_a_detach_and_a_new_process() {
 #[test]
 fn a_write_longer_than_the_device_takes_at_once_survives_too() {
     let folder = tempfile::tempdir().unwrap();
-    let first = store(folder.path());
-    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
-    first.create_volume(&id(), &options).unwrap();
-    let handle = open(&first);
+    let (first, handle) = fresh(folder.path());
     let served = export(folder.path(), &handle);
     // In one request, from the middle of a page to the middle of another.
     let (offset, data) = (1000, pattern((5 << 20) + 77, 5));
@@ -106,10 +109,7 @@ fn a_write_longer_than_the_device_takes_at_once_survives_too() {
 #[test]
 fn status_follows_writes_and_trims() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path());
-    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
-    store.create_volume(&id(), &options).unwrap();
-    let handle = open(&store);
+    let (_store, handle) = fresh(folder.path());
     let served = export(folder.path(), &handle);
     let mut client = Client::connect(served.path(), "").unwrap();
     client.write(2 * PAGE, &pattern(4 * PAGE as usize, 1), Durability::Buffered).unwrap();
@@ -123,10 +123,7 @@ fn status_follows_writes_and_trims() {
 #[test]
 fn a_wiped_key_ends_the_device_and_damage_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path());
-    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
-    store.create_volume(&id(), &options).unwrap();
-    let handle = open(&store);
+    let (_store, handle) = fresh(folder.path());
     let served = export(folder.path(), &handle);
     let mut client = Client::connect(served.path(), "").unwrap();
     client.write(0, &pattern(1 << 20, 1), Durability::Durable).unwrap();
