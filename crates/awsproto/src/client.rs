@@ -49,25 +49,25 @@ pub fn request(service: &ServiceInfo, operation: &OperationInfo, input: &Value) 
     let nothing = Fields::default();
     let fields = input.as_fields().unwrap_or(&nothing);
     let content_type = |text: &str| vec![("Content-Type".to_owned(), text.to_owned())];
-    let post = |headers, body: String| WrittenRequest {
+    let post = |headers, body: Bytes| WrittenRequest {
         method: "POST".to_owned(),
         path: "/".to_owned(),
         query: String::new(),
         headers,
-        body: body.into(),
+        body,
     };
     match operation.protocol {
         Protocol::Ec2Query | Protocol::AwsQuery => {
             let mut form = Form(format!("Action={}&Version={}", operation.name, service.version));
             form.structure(operation.protocol, "", operation.input, fields);
-            post(content_type("application/x-www-form-urlencoded; charset=utf-8"), form.0)
+            post(content_type("application/x-www-form-urlencoded; charset=utf-8"), form.0.into())
         }
         Protocol::AwsJson11 => {
             let mut headers = content_type("application/x-amz-json-1.1");
             let target = format!("{}.{}", service.target_prefix, operation.name);
             headers.push(("X-Amz-Target".to_owned(), target));
             let body = json::encode_all(operation.input, fields);
-            post(headers, Json::Object(body).to_string())
+            post(headers, json::body(body))
         }
         Protocol::RestJson1 => rest_request(operation, fields),
     }

@@ -33,13 +33,13 @@ fn write(cookie: u64, offset: usize, length: usize, byte: u8) -> Vec<u8> {
 }
 
 /// Has a write last until it is durable.
-fn durable(mut write: Vec<u8>) -> Vec<u8> {
+pub(crate) fn durable(mut write: Vec<u8>) -> Vec<u8> {
     write[5] = 1;
     write
 }
 
 /// The cookie and the error of a reply without a payload.
-fn reply(stream: &mut impl Read) -> (u64, u32) {
+pub(crate) fn reply(stream: &mut impl Read) -> (u64, u32) {
     let mut reply = [0; 16];
     stream.read_exact(&mut reply).unwrap();
     assert_eq!(reply[..4], [0x67, 0x44, 0x66, 0x98]);

@@ -1,6 +1,6 @@
 //! A volume of the block store behind the server.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use blockstore::live::{EngineConfig, OpenOptions, VolumeOptions};
 use blockstore::page::DataKey;
 use blockstore::store::{Store, StoreConfig, VolumeHandle};
 
+use crate::pieces::{durable, reply};
 use crate::session::{raw, request};
 
 const SIZE: u64 = 16 << 20;
@@ -85,13 +86,9 @@ fn a_write_longer_than_the_device_takes_at_once_survives_too() {
     // In one request, from the middle of a page to the middle of another.
     let (offset, data) = (1000, pattern((5 << 20) + 77, 5));
     let mut stream = raw(served.path());
-    let mut sent = request(1, 7, offset, data.len() as u32);
-    sent[5] = 1;
-    sent.extend_from_slice(&data);
-    stream.write_all(&sent).unwrap();
-    let mut reply = [0; 16];
-    stream.read_exact(&mut reply).unwrap();
-    assert_eq!((&reply[4..8], &reply[8..]), (&[0; 4][..], &7_u64.to_be_bytes()[..]));
+    stream.write_all(&durable(request(1, 7, offset, data.len() as u32))).unwrap();
+    stream.write_all(&data).unwrap();
+    assert_eq!(reply(&mut stream), (7, 0));
     // Durable when it was answered: the export flushes nothing on its way out.
     served.stop(Stop::Force).unwrap();
     drop((handle, first));
