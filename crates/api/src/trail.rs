@@ -292,6 +292,16 @@ mod tests {
         }
     }
 
+    /// No rows yet, and a new journal with segments of so many bytes.
+    async fn rows(directory: &Path, segment_bytes: u64) -> Rows {
+        let db = Db::memory().expect("a database in memory");
+        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
+        let files = Files::open(directory, segment_bytes).expect("a new directory");
+        let left = Left::read(Box::new(files)).expect("a whole journal");
+        let journal = Arc::new(left.start([7; 16], 1).expect("a first segment"));
+        Rows { db, journal, unflushed: None }
+    }
+
     #[tokio::test]
     async fn segments_are_kept_until_the_rows_are_flushed() {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -300,12 +310,8 @@ mod tests {
             let names = names.map(|entry| entry.expect("an entry").file_name());
             names.filter(|name| name.to_string_lossy().ends_with(".trail")).count()
         };
-        let db = Db::memory().expect("a database in memory");
-        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
-        let files = Files::open(directory.path(), 4096).expect("a new directory");
-        let left = Left::read(Box::new(files)).expect("a whole journal");
-        let journal = Arc::new(left.start([7; 16], 1).expect("a first segment"));
-        let mut rows = Rows { db: db.clone(), journal: Arc::clone(&journal), unflushed: None };
+        let mut rows = rows(directory.path(), 4096).await;
+        let (db, journal) = (rows.db.clone(), Arc::clone(&rows.journal));
         let append = async || journal.append(&[record(1)]).await.expect("the disk takes it");
         for _ in 0..20 {
             append().await;
@@ -328,12 +334,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_left_of_a_crowd_waits_for_others() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let db = Db::memory().expect("a database in memory");
-        db.migrate(events::MIGRATIONS).await.expect("the migrations apply");
-        let files = Files::open(directory.path(), SEGMENT_BYTES).expect("a new directory");
-        let left = Left::read(Box::new(files)).expect("a whole journal");
-        let journal = Arc::new(left.start([7; 16], 1).expect("a first segment"));
-        let mut rows = Rows { db: db.clone(), journal: Arc::clone(&journal), unflushed: None };
+        let mut rows = rows(directory.path(), SEGMENT_BYTES).await;
+        let journal = Arc::clone(&rows.journal);
         let hurry = tokio::sync::Notify::new();
         let append = async |records: Vec<Record>| {
             journal.append(&records).await.expect("the disk takes it");

@@ -4,10 +4,10 @@
 use super::shared::{self, Named, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec, key_life};
 use awsproto::Shape;
-use base::Region;
+use base::{Arn, Region};
 use kms::condition::Facts;
 use kms::resolve::Resolved;
-use kms::{Action, Key, KeyFacts, multi_region};
+use kms::{Action, Key, multi_region};
 
 pub(crate) struct UpdatePrimaryRegion;
 
@@ -68,8 +68,7 @@ impl Operation for UpdatePrimaryRegion {
             }
             multi_region::check_primary(&primary)?;
             let Some(replica) = &replica else {
-                let arn = Key::from(KeyFacts { region: region.clone(), ..KeyFacts::clone(&primary) });
-                let arn = arn.arn().to_string();
+                let arn = Arn { region: region.to_string(), ..primary.arn().clone() }.to_string();
                 return Err(kms::Error::KeyNotFound { arn });
             };
             let replica = shared::usable(tx, Action::UpdatePrimaryRegion, &replica.key)?;
