@@ -134,6 +134,29 @@ def test_grants_give_within_their_constraints_and_end(owner, stranger, key):
     assert code == "AccessDeniedException"
 
 
+def test_grants_name_services_and_the_resource_they_act_for(owner, key):
+    kms = owner.client("kms")
+    ec2 = f"ec2.us-east-1.amazonaws.com"
+    source = f"arn:aws:ec2:us-east-1:{owner.id}:volume/vol-1"
+    wanted = {
+        "KeyId": key,
+        "GranteeServicePrincipal": ec2,
+        "RetiringServicePrincipal": ec2,
+        "Operations": ["Decrypt"],
+        "Constraints": {"SourceArn": source},
+    }
+    grant = kms.create_grant(**wanted)
+    [listed] = kms.list_grants(KeyId=key)["Grants"]
+    assert {name: listed[name] for name in wanted} == wanted
+    assert "GranteePrincipal" not in listed and "RetiringPrincipal" not in listed
+    for without in ("RetiringServicePrincipal", "Constraints"):
+        less = {name: value for name, value in wanted.items() if name != without}
+        code, message = refused(kms.create_grant, **less)
+        assert code == "ValidationException" and "SourceArn" in message
+    kms.revoke_grant(KeyId=key, GrantId=grant["GrantId"])
+    assert kms.list_grants(KeyId=key)["Grants"] == []
+
+
 def test_states_follow_the_table(owner, key):
     kms = owner.client("kms")
     kms.disable_key(KeyId=key)

@@ -119,6 +119,11 @@ pub(crate) fn global_context(call: &Call) -> iam::Context {
         context.set("aws:CalledViaLast", service.as_str());
         context.set_multi("aws:CalledVia", [service]);
     }
+    let source = forwarded.as_ref().and_then(|forwarded| forwarded.source_arn.as_deref());
+    if let Some(source) = source {
+        context.set("aws:SourceArn", source);
+        context.set("aws:SourceAccount", call.account().as_str());
+    }
     context
 }
 

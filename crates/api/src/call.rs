@@ -126,6 +126,9 @@ pub struct Forwarded {
     /// `ec2.us-east-1.amazonaws.com` when the service speaks for the caller; absent when it acts
     /// by itself on a grant.
     pub via_service: Option<String>,
+    /// The resource on whose behalf a service acts by itself (`aws:SourceArn`).
+    #[serde(default)]
+    pub source_arn: Option<String>,
     /// `ec2-frontend-api.amazonaws.com`, `ebs.amazonaws.com`, `AWS Internal`: the trail's word.
     pub invoked_by: String,
     /// The request this call belongs to, where the trail shows both under one id.

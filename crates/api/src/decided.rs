@@ -46,6 +46,9 @@ pub(crate) struct Origin {
     /// The service that spoke for the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) via_service: Option<String>,
+    /// The resource on whose behalf a service acted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_arn: Option<String>,
     /// The request the service made the call for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<String>,
@@ -94,6 +97,7 @@ impl Decisions {
                 source_ip: caller.source_ip.clone(),
                 user_agent: caller.user_agent.clone(),
                 via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
+                source_arn: forwarded.and_then(|forwarded| forwarded.source_arn.clone()),
                 cause: forwarded.and_then(|forwarded| forwarded.cause.clone()),
             },
             asks: Vec::new(),
@@ -240,7 +244,7 @@ mod tests {
         "arn":"arn:aws:iam::111111111111:root","principal_arn":"arn:aws:iam::111111111111:root",
         "user_id":"111111111111","unique_id":"111111111111","tags":{"team":"red"},"source_identity":"ann",
         "token_issue_time":7,"federated_provider":"p","transitive_tag_keys":["team"]},
-        "origin":{"source_ip":"192.0.2.1","user_agent":"test","via_service":"ec2.amazonaws.com","cause":"r-1"},
+        "origin":{"source_ip":"192.0.2.1","user_agent":"test","via_service":"ec2.amazonaws.com","source_arn":"s","cause":"r-1"},
         "asks":[
         {"allowed":true,"action":"kms:Decrypt","resource":"*","reason":{"AllowedByGrant":{"grant_id":"g"}},"context":{}},
         {"allowed":false,"action":"kms:Decrypt","resource":"*","account":"111111111111",

@@ -123,21 +123,22 @@ pub(crate) enum Answer {
 
 fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
     let ec2 = format!("ec2.{}.amazonaws.com", call.region);
-    let forwarded = |via_service, cause: Option<String>| {
+    let forwarded = |via_service, source_arn: Option<&String>, cause: Option<String>| {
         Some(Forwarded {
             via_service,
+            source_arn: source_arn.cloned(),
             invoked_by: call.invoked_by.clone(),
             shared_request_id: call.request_id.clone(),
             cause: cause.or_else(|| call.request_id.clone()),
         })
     };
-    let by_itself = |principal| Caller {
+    let by_itself = |principal, source_arn| Caller {
         principal,
         access_key_id: None,
         session_policies: Vec::new(),
         source_ip: None,
         user_agent: call.invoked_by.clone(),
-        forwarded: forwarded(None, None),
+        forwarded: forwarded(None, source_arn, None),
     };
     match &call.authority {
         Authority::User(CapturedIdentity(text)) => {
@@ -149,12 +150,14 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
                 session_policies: captured.session_policies,
                 source_ip: captured.source_ip,
                 user_agent: captured.user_agent,
-                forwarded: forwarded(Some(ec2), captured.request_id),
+                forwarded: forwarded(Some(ec2), None, captured.request_id),
             })
         }
-        Authority::Service(account) => Ok(by_itself(Principal::service(account, &ec2))),
+        Authority::Service(account, resource) => {
+            Ok(by_itself(Principal::service(account, &ec2), Some(resource)))
+        }
         Authority::Host(account, instance) => {
-            Ok(by_itself(identity::host_principal(account, instance)))
+            Ok(by_itself(identity::host_principal(account, instance), None))
         }
     }
 }

@@ -315,8 +315,12 @@ impl Rehearsing {
         let (grantee, retiring) = parties.await.map_err(|error| unusable(error.to_string()))?;
         let pairs = |id: &str| Some(BTreeMap::from([(CONTEXT_KEY.to_owned(), id.to_owned())]));
         let constraints = match &spec.constraint {
-            GrantConstraint::Equals(id) => Constraints { equals: pairs(id), subset: None },
-            GrantConstraint::Subset(id) => Constraints { equals: None, subset: pairs(id) },
+            GrantConstraint::Equals(id) => {
+                Constraints { equals: pairs(id), ..Constraints::default() }
+            }
+            GrantConstraint::Subset(id) => {
+                Constraints { subset: pairs(id), ..Constraints::default() }
+            }
         };
         let operation = match spec.operation {
             GrantOperation::Decrypt => kms::grant::GrantOperation::Decrypt,

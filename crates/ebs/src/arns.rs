@@ -7,6 +7,12 @@ pub fn snapshot_arn(region: &Region, snapshot: &SnapshotId) -> String {
     Arn::unowned("ec2", region, &format!("snapshot/{snapshot}")).to_string()
 }
 
+/// The ARN of a snapshot as `aws:SourceArn`, where the account is part of every ARN (botocore:
+/// GrantConstraintSourceArnType).
+pub fn snapshot_source_arn(region: &Region, account: &AccountId, snapshot: &SnapshotId) -> String {
+    Arn::regional("ec2", region, account, &format!("snapshot/{snapshot}")).to_string()
+}
+
 /// The ARN a snapshot that does not exist yet is authorized as.
 pub fn new_snapshot_arn(region: &Region) -> String {
     Arn::unowned("ec2", region, "snapshot/*").to_string()

@@ -254,9 +254,19 @@ fn set_facts(context: &mut Context, origin: &Origin<'_>, facts: &Facts) {
 fn set_grant(context: &mut Context, grant: &NewGrant) {
     let operations = grant.operations.iter().map(|o| o.as_str().to_owned());
     context.set_multi("kms:GrantOperations", operations);
-    context.set("kms:GranteePrincipal", grant.grantee.shown.as_str());
-    let retiring = grant.retiring.as_ref().map(|party| party.shown.as_str());
-    context.set_opt("kms:RetiringPrincipal", retiring);
+    let key = match grant.grantee.is_service_principal() {
+        true => "kms:GranteeServicePrincipal",
+        false => "kms:GranteePrincipal",
+    };
+    context.set(key, grant.grantee.shown.as_str());
+    if let Some(party) = &grant.retiring {
+        let key = match party.is_service_principal() {
+            true => "kms:RetiringServicePrincipal",
+            false => "kms:RetiringPrincipal",
+        };
+        context.set(key, party.shown.as_str());
+    }
+    context.set_opt("kms:GrantConstraintSourceArn", grant.constraints.source_arn.as_deref());
     set_constraints(context, &grant.constraints);
 }
 

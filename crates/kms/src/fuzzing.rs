@@ -156,9 +156,15 @@ pub fn opened_material(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// What rows hold of grants: operations and constraints. Frozen.
 pub fn grants() -> Vec<Vec<u8>> {
-    [r#"["Decrypt","CreateGrant"]"#, "[]", "{}", r#"{"equals":{"a":"b"}}"#, r#"{"subset":{}}"#]
-        .map(|text| text.as_bytes().to_vec())
-        .into()
+    let rows = [
+        r#"["Decrypt","CreateGrant"]"#,
+        "[]",
+        "{}",
+        r#"{"equals":{"a":"b"}}"#,
+        r#"{"subset":{}}"#,
+        r#"{"source_arn":"arn:aws:ec2:us-east-1:111122223333:volume/vol-a"}"#,
+    ];
+    rows.map(|text| text.as_bytes().to_vec()).into()
 }
 
 /// Whether bytes are either. What is read is written, and read again the same.

@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 pub const GRANTS_PER_KEY_MAX: u32 = 50_000;
 /// Pairs in a constraint.
 pub const CONSTRAINT_PAIRS_MAX: usize = 8;
+/// Longest `SourceArn` of a constraint, in characters (botocore: GrantConstraintSourceArnType).
+const SOURCE_ARN_CHARS_MAX: usize = 512;
 /// Longest value in a constraint, in characters.
 pub const CONSTRAINT_VALUE_CHARS_MAX: usize = 384;
 /// Longest name, in characters (botocore: GrantNameType).
@@ -155,7 +157,8 @@ impl GrantOperation {
     }
 }
 
-/// Under which encryption contexts a grant holds. Not applied to DescribeKey and RetireGrant.
+/// Under which circumstances a grant holds. Encryption contexts are not looked at for DescribeKey and
+/// RetireGrant, which have none; the source is not for RetireGrant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraints {
     /// `EncryptionContextEquals`: exactly these pairs.
@@ -164,6 +167,9 @@ pub struct Constraints {
     /// `EncryptionContextSubset`: at least these pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<BTreeMap<String, String>>,
+    /// `SourceArn`: on behalf of exactly this resource, which is `aws:SourceArn` of a service's call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_arn: Option<String>,
 }
 
 impl Constraints {
@@ -184,7 +190,19 @@ impl Constraints {
                 )));
             }
         }
-        Ok(())
+        match &self.source_arn {
+            Some(arn) if !is_source_arn(arn) => Err(Error::validation(format!(
+                "1 validation error detected: Value '{arn}' at 'constraints.sourceArn' failed to satisfy \
+                 constraint: Member must be the ARN of a resource with its account, of at most \
+                 {SOURCE_ARN_CHARS_MAX} characters"
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a request on behalf of this resource is allowed.
+    pub(crate) fn accept_source(&self, source_arn: Option<&str>) -> bool {
+        self.source_arn.is_none() || self.source_arn.as_deref() == source_arn
     }
 
     /// Whether a request with this context is allowed; case-sensitive.
@@ -194,13 +212,14 @@ impl Constraints {
             && self.subset.as_ref().is_none_or(|subset| contains(pairs, subset))
     }
 
-    /// Whether every context these accept is also accepted by `parent`.
+    /// Whether everything these accept is also accepted by `parent`.
     fn at_least_as_strict_as(&self, parent: &Self) -> bool {
         let meets_equals = |wanted| self.equals.as_ref() == Some(wanted);
         let meets_subset =
             |wanted| self.equals.iter().chain(&self.subset).any(|pairs| contains(pairs, wanted));
         parent.equals.as_ref().is_none_or(meets_equals)
             && parent.subset.as_ref().is_none_or(meets_subset)
+            && parent.accept_source(self.source_arn.as_deref())
     }
 
     /// `kms:GrantConstraintType`; the stricter where both are given.
@@ -211,6 +230,21 @@ impl Constraints {
             (None, None) => None,
         }
     }
+}
+
+/// botocore, GrantConstraintSourceArnType: `^arn:aws[a-z0-9-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:.+$`.
+fn is_source_arn(text: &str) -> bool {
+    let low = |part: &str| part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [scheme, partition, service, region, account, resource] = parts[..] else { return false };
+    text.chars().count() <= SOURCE_ARN_CHARS_MAX
+        && scheme == "arn"
+        && partition.strip_prefix("aws").is_some_and(low)
+        && !service.is_empty()
+        && low(service)
+        && low(region)
+        && AccountId::parse(account).is_ok()
+        && !resource.is_empty()
 }
 
 fn contains(pairs: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
@@ -409,7 +443,8 @@ mod tests {
             ("b".to_owned(), "2".to_owned()),
         ])
         .unwrap();
-        let accepts = |equals, subset| Constraints { equals, subset }.accept(&context);
+        let accepts =
+            |equals, subset| Constraints { equals, subset, source_arn: None }.accept(&context);
         assert!(accepts(None, None));
         assert!(accepts(map(&[("a", "1"), ("b", "2")]), None));
         assert!(!accepts(map(&[("a", "1")]), None));
@@ -420,7 +455,7 @@ mod tests {
 
     #[test]
     fn children_are_at_least_as_strict() {
-        let c = |equals, subset| Constraints { equals, subset };
+        let c = |equals, subset| Constraints { equals, subset, source_arn: None };
         let (a, ab) = (map(&[("a", "1")]), map(&[("a", "1"), ("b", "2")]));
         for (child, parent, expected) in [
             (c(None, None), c(None, None), true),
@@ -434,6 +469,44 @@ mod tests {
             (c(None, a.clone()), c(a.clone(), None), false),
         ] {
             assert_eq!(child.at_least_as_strict_as(&parent), expected, "{child:?} of {parent:?}");
+        }
+    }
+
+    #[test]
+    fn sources_are_compared_whole() {
+        let of = |source: Option<&str>| Constraints {
+            source_arn: source.map(str::to_owned),
+            ..Constraints::default()
+        };
+        let (a, b) =
+            ("arn:aws:ec2:us-east-1:111122223333:volume/vol-a", "arn:aws:rds::111122223333:x");
+        for (child, parent, expected) in [
+            (None, None, true),
+            (Some(a), None, true),
+            (Some(a), Some(a), true),
+            (None, Some(a), false),
+            (Some(b), Some(a), false),
+        ] {
+            assert_eq!(
+                of(child).at_least_as_strict_as(&of(parent)),
+                expected,
+                "{child:?} of {parent:?}"
+            );
+            assert_eq!(of(parent).accept_source(child), expected, "{child:?} for {parent:?}");
+        }
+        for good in [a, b, "arn:aws-cn:s3:cn-north-1:111122223333:a b"] {
+            assert!(of(Some(good)).check().is_ok(), "{good}");
+        }
+        let long = format!("{a}{}", "x".repeat(SOURCE_ARN_CHARS_MAX));
+        for bad in [
+            "",
+            "*",
+            "arn:aws:s3:::a",
+            "arn:aws:ec2:us-east-1:111122223333:",
+            "arn:aws:EC2::111122223333:x",
+            &long,
+        ] {
+            assert!(matches!(of(Some(bad)).check(), Err(Error::Validation { .. })), "{bad}");
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Question<'a> {
     pub caller: &'a Principal,
     /// How the request got here.
     pub via_service: Option<&'a str>,
+    /// The resource on whose behalf a service calls by itself (`aws:SourceArn`).
+    pub source_arn: Option<&'a str>,
     /// What else conditions and constraints may look at.
     pub facts: &'a Facts,
     /// Grants that are not there yet, for rehearsals: they count as if they were.
@@ -60,6 +62,13 @@ pub enum GrantMismatch {
         wanted: Constraints,
         /// The request's context.
         found: BTreeMap<String, String>,
+    },
+    /// It is for requests on behalf of one resource, and this one is not on its behalf.
+    Source {
+        /// What the grant asks for.
+        wanted: String,
+        /// The resource on whose behalf a service calls; `None` when a request is on behalf of none.
+        found: Option<String>,
     },
     /// The grant that is asked for would give away more than this one gives.
     GivesMore,
@@ -201,7 +210,7 @@ fn grants_of_caller(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Grants> 
         assumed.filter_map(|grant| Some((grant.clone(), grant.grantee.strength(question.caller)?)));
     let stored = grant::of_caller(tx, question.key, question.caller)?;
     for (grant, strength) in stored.into_iter().chain(assumed) {
-        match mismatch(&grant, operation, question.facts) {
+        match mismatch(&grant, operation, question) {
             None => grants.fitting.push(GrantMatch {
                 grant_id: grant.id,
                 issuing_account: grant.issuing_account,
@@ -217,11 +226,21 @@ fn grants_of_caller(tx: &mut Tx<'_>, question: &Question<'_>) -> Result<Grants> 
 }
 
 /// Why a grant of the caller does not allow an operation.
-fn mismatch(grant: &Grant, operation: GrantOperation, facts: &Facts) -> Option<GrantMismatch> {
+fn mismatch(
+    grant: &Grant,
+    operation: GrantOperation,
+    question: &Question<'_>,
+) -> Option<GrantMismatch> {
     if !grant.operations.contains(&operation) {
         return Some(GrantMismatch::Operation { granted: grant.operations.clone() });
     }
-    match facts {
+    if let Some(wanted) = &grant.constraints.source_arn
+        && !grant.constraints.accept_source(question.source_arn)
+    {
+        let (wanted, found) = (wanted.clone(), question.source_arn.map(str::to_owned));
+        return Some(GrantMismatch::Source { wanted, found });
+    }
+    match question.facts {
         Facts::Crypto { context, .. }
         | Facts::ReEncrypt { context, .. }
         | Facts::KeyPair { context, .. } => {
@@ -233,7 +252,7 @@ fn mismatch(grant: &Grant, operation: GrantOperation, facts: &Facts) -> Option<G
         }
         // A grant that lets its grantee grant on gives away no more than itself.
         Facts::CreateGrant(child) => (!child.is_within(grant)).then_some(GrantMismatch::GivesMore),
-        // Constraints do not apply to DescribeKey.
+        // Encryption contexts do not apply to DescribeKey.
         _ => None,
     }
 }

@@ -155,6 +155,15 @@ impl Display for GrantStory {
                 let found = serde_json::to_string(found).map_err(|_| fmt::Error)?;
                 write!(f, "is for the encryption context {wanted}, the request's is {found}")
             }
+            GrantMismatch::Source { wanted, found: Some(found) } => {
+                write!(f, "is for requests on behalf of {wanted}, this one is for {found}")
+            }
+            GrantMismatch::Source { wanted, found: None } => {
+                write!(
+                    f,
+                    "is for a service's requests on behalf of {wanted}, this one is on behalf of none"
+                )
+            }
             GrantMismatch::GivesMore => write!(f, "gives away less than the grant asked for"),
             GrantMismatch::OthersRetire { retiring, grantee, issuing_account } => {
                 write!(f, "is retired by whom account {issuing_account} lets")?;

@@ -6,7 +6,7 @@ pub(crate) mod policies;
 
 use crate::authorize;
 use crate::call::{Call, Caller, Forwarded};
-use crate::decided::{Decided, DecisionId, Decisions};
+use crate::decided::{Decided, DecisionId, Decisions, Origin};
 use crate::error::Error;
 use crate::explain::story::{decisions, service};
 use base::{AccountId, Region, Timestamp};
@@ -230,7 +230,7 @@ impl Replay {
         let (kms, identity) = (self.kms.clone(), self.identity.clone());
         let (key, changed) = (self.key.clone(), self.changed.clone());
         let (revoked, caller) = (self.revoked.clone(), decisions.principal.clone());
-        let via = decisions.origin.via_service.clone();
+        let Origin { via_service: via, source_arn, .. } = decisions.origin.clone();
         let (resource, asked) = (decided.resource.clone(), decided.action.clone());
         let verdicts = call.world.db.read(move |tx| {
             let layers = match caller.kind {
@@ -251,6 +251,7 @@ impl Replay {
                     request_alias: None,
                     caller: &caller,
                     via_service: via.as_deref(),
+                    source_arn: source_arn.as_deref(),
                     facts: &facts,
                     assumed: &[],
                 };
@@ -310,11 +311,14 @@ fn context(call: &Call, record: &Record, decisions: &Decisions, decided: &Decide
         session_policies: Vec::new(),
         source_ip: origin.source_ip.clone(),
         user_agent: origin.user_agent.clone(),
-        forwarded: origin.via_service.clone().map(|via| Forwarded {
-            via_service: Some(via),
-            invoked_by: String::new(),
-            shared_request_id: None,
-            cause: None,
+        forwarded: (origin.via_service.is_some() || origin.source_arn.is_some()).then(|| {
+            Forwarded {
+                via_service: origin.via_service.clone(),
+                source_arn: origin.source_arn.clone(),
+                invoked_by: String::new(),
+                shared_request_id: None,
+                cause: None,
+            }
         }),
     });
     (then.now, then.region) = (record.time(), record.region().clone());

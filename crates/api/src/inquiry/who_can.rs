@@ -336,6 +336,7 @@ fn caller(call: &Call, principal: &Principal, via: Option<String>) -> Caller {
         user_agent: call.caller.user_agent.clone(),
         forwarded: via.map(|via| Forwarded {
             via_service: Some(via),
+            source_arn: None,
             invoked_by: "ec2-frontend-api.amazonaws.com".to_owned(),
             shared_request_id: None,
             cause: None,
@@ -367,7 +368,7 @@ async fn of_key(call: &Call, subject: &Subject, action: Action) -> Result<Option
                 retiring: Some(grantee.clone()),
                 grantee,
                 operations: vec![GrantOperation::Decrypt],
-                constraints: Constraints { equals: Some(pairs), subset: None },
+                constraints: Constraints { equals: Some(pairs), ..Constraints::default() },
                 name: String::new(),
                 issuing_account: call.account().clone(),
             })

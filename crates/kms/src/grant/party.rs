@@ -11,8 +11,9 @@ use meta::Tx;
 pub struct Party {
     /// The ARN or service name as lists show it.
     pub shown: String,
-    /// What a caller is compared with: `account:…`, `id:…`, `session:…` or `service:…`. A user or role is meant
-    /// by its unique id, so that one made later under the same name does not inherit the grant.
+    /// What a caller is compared with: `account:…`, `id:…`, `session:…`, `service:…`, or `service-principal:…` for a
+    /// service that a request named as one (`GranteeServicePrincipal`). A user or role is meant by its unique id,
+    /// so that one made later under the same name does not inherit the grant.
     pub(crate) matched: String,
 }
 
@@ -37,8 +38,36 @@ pub enum Trust {
 
 /// What the role of a host that attaches volumes is called (spec 20, A.8).
 const INFRASTRUCTURE_ROLE: &str = "aws:ec2-infrastructure";
+/// Before the name of a service that a request named as one.
+const SERVICE_PRINCIPAL: &str = "service-principal:";
+/// Longest name of a service (botocore: ServicePrincipalType).
+const SERVICE_PRINCIPAL_CHARS_MAX: usize = 128;
 
 impl Party {
+    /// Resolves `GranteeServicePrincipal` or `RetiringServicePrincipal`. Any service may be named: a grant to one
+    /// that never calls gives nothing.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] when the text is no name of a service.
+    pub fn service_principal(text: &str) -> Result<Self> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let labels: Vec<&str> = text.split('.').collect();
+        let is_name =
+            labels.len() >= 3 && labels.iter().all(|l| !l.is_empty() && l.bytes().all(legal));
+        if !is_name || text.len() > SERVICE_PRINCIPAL_CHARS_MAX {
+            return Err(Error::validation(format!(
+                "'{text}' is not a service principal: name one as in ec2.us-east-1.amazonaws.com, in at most \
+                 {SERVICE_PRINCIPAL_CHARS_MAX} characters."
+            )));
+        }
+        Ok(Self { shown: text.to_owned(), matched: format!("{SERVICE_PRINCIPAL}{text}") })
+    }
+
+    /// Whether a request named the party as a service principal; lists show it in another member then.
+    pub fn is_service_principal(&self) -> bool {
+        self.matched.starts_with(SERVICE_PRINCIPAL)
+    }
+
     /// How the party names a caller; `None` when it does not.
     pub(crate) fn strength(&self, caller: &Principal) -> Option<Strength> {
         names(caller).into_iter().find(|(name, _)| *name == self.matched).map(|(_, s)| s)
@@ -65,8 +94,9 @@ pub(crate) fn names(caller: &Principal) -> Vec<(String, Strength)> {
         ],
         PrincipalKind::WebIdentity { .. } | PrincipalKind::Saml { .. } => Vec::new(),
         PrincipalKind::Service { .. } => {
+            let named = |n: &String| [format!("service:{n}"), format!("{SERVICE_PRINCIPAL}{n}")];
             let names = caller.service_names();
-            names.into_iter().map(|n| (format!("service:{n}"), Strength::Exact)).collect()
+            names.iter().flat_map(named).map(|name| (name, Strength::Exact)).collect()
         }
     }
 }
@@ -142,5 +172,35 @@ impl Kms {
             return Ok(id.to_owned());
         }
         Ok(party.shown.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_named_with_dots() {
+        for good in ["ec2.amazonaws.com", "us-east-1.supportauthz.amazonaws.com", "a.b.c"] {
+            assert!(Party::service_principal(good).is_ok(), "{good}");
+        }
+        let long = format!("{}.b.c", "a".repeat(SERVICE_PRINCIPAL_CHARS_MAX));
+        for bad in
+            ["", "ec2", "amazonaws.com", "ec2..com", ".a.b", "a_b.c.d", "*.amazonaws.com", &long]
+        {
+            let refused = Party::service_principal(bad);
+            assert!(matches!(refused, Err(Error::Validation { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_service_principal_is_the_service_with_and_without_a_region() {
+        let account = AccountId::parse("111122223333").expect("an account");
+        let ec2 = Principal::service(&account, "ec2.us-east-1.amazonaws.com");
+        let strength = |name: &str| Party::service_principal(name).expect("a name").strength(&ec2);
+        assert_eq!(strength("ec2.us-east-1.amazonaws.com"), Some(Strength::Exact));
+        assert_eq!(strength("ec2.amazonaws.com"), Some(Strength::Exact));
+        assert_eq!(strength("ec2.eu-west-1.amazonaws.com"), None);
+        assert_eq!(strength("rds.amazonaws.com"), None);
     }
 }

@@ -86,6 +86,7 @@ fn constraints(words: &[&str]) -> Constraints {
     Constraints {
         equals: option(words, "equals").map(pairs),
         subset: option(words, "subset").map(pairs),
+        source_arn: option(words, "source").map(str::to_owned),
     }
 }
 
@@ -237,6 +238,7 @@ impl Table {
                     request_alias: None,
                     caller: &asker,
                     via_service: via.as_deref(),
+                    source_arn: None,
                     facts: &facts,
                     assumed: &[],
                 };

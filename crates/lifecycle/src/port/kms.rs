@@ -30,8 +30,9 @@ impl std::fmt::Debug for CapturedIdentity {
 pub enum Authority {
     /// A user's, through EC2: `kms:ViaService` is `ec2.<region of the key>.amazonaws.com`.
     User(CapturedIdentity),
-    /// EC2's own in an account, on a grant. The principal is `ec2.<region>.amazonaws.com`.
-    Service(AccountId),
+    /// EC2's own in an account, on a grant. The principal is `ec2.<region>.amazonaws.com`, `aws:SourceArn` the
+    /// resource it works for.
+    Service(AccountId, String),
     /// The infrastructure role's session for an instance, on a grant.
     Host(AccountId, InstanceId),
 }

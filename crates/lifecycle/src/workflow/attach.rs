@@ -15,7 +15,7 @@ use crate::port::kms::{
 };
 use crate::services::{INTERNAL_CAUSE, Services};
 use base::{GIB, InstanceId};
-use ebs::arns::{ec2_service_principal, infrastructure_session_arn};
+use ebs::arns::{ec2_service_principal, infrastructure_session_arn, volume_arn};
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::{
     Attachment, AttachmentKey, AttachmentState, Volume, VolumeState, WrappedKey, attachment, fence,
@@ -424,9 +424,10 @@ async fn close(
 
 /// A grant that cannot be given back keeps no volume attached; it stays visible in `ListGrants`.
 async fn retire_grant(services: &Services, attachment: &Attachment, key_arn: &str, grant_id: &str) {
+    let Attachment { account, region, volume, .. } = attachment;
     let call = KmsCall {
-        authority: Authority::Service(attachment.account.clone()),
-        region: attachment.region.clone(),
+        authority: Authority::Service(account.clone(), volume_arn(region, account, volume)),
+        region: region.clone(),
         invoked_by: EBS_BACK_END.to_owned(),
         request_id: None,
     };

@@ -17,6 +17,7 @@ use crate::port::kms::{
 use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use blockstore::snapshot::SnapshotRoot;
+use ebs::arns::snapshot_source_arn;
 use ebs::snapshot::NO_VOLUME;
 use ebs::{Snapshot, SnapshotState, StateMessage, WrappedKey, permission, snapshot};
 use events::ServiceEvent;
@@ -228,6 +229,7 @@ fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CopySnapshot)
         kms,
         account: &job.account,
         identity: &job.identity,
+        resource: snapshot_source_arn(&job.region, &job.account, &job.snapshot),
         service_name: copier(&job.region),
     }
 }

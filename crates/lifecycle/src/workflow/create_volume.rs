@@ -12,7 +12,7 @@ use crate::port::kms::{
 };
 use crate::services::{Enforcement, Services, Trouble};
 use base::{AccountId, Region, VolumeId};
-use ebs::arns::ec2_service_principal;
+use ebs::arns::{ec2_service_principal, volume_arn};
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::volume::{self, Created};
 use ebs::{Volume, VolumeState, WrappedKey, initialization};
@@ -83,6 +83,7 @@ fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CreateVolume)
         kms,
         account: &job.account,
         identity: &job.identity,
+        resource: volume_arn(&job.region, &job.account, &job.volume),
         service_name: EBS_BACK_END.to_owned(),
     }
 }

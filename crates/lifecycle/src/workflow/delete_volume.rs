@@ -5,6 +5,7 @@ use super::keys::{EBS_BACK_END, ServiceKeys};
 use crate::kinds::enqueue_collect;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, VolumeId};
+use ebs::arns::volume_arn;
 use ebs::{VolumeState, foreign_base, snapshot, volume};
 use events::{notification, put_event};
 use serde::{Deserialize, Serialize};
@@ -67,8 +68,9 @@ async fn retire_grant(services: &Services, job: &DeleteVolume) -> Result<(), Tro
     let found = services.db.read(read).await?;
     if let Some(grant) = found.and_then(|(row, foreign)| grant_of(&row, &foreign)) {
         let service_name = EBS_BACK_END.to_owned();
-        let kms = &*services.kms;
-        ServiceKeys { kms, account: &job.account, service_name }.retire(&grant).await;
+        let (kms, account) = (&*services.kms, &job.account);
+        let resource = volume_arn(&job.region, account, &job.volume);
+        ServiceKeys { kms, account, resource, service_name }.retire(&grant).await;
     }
     Ok(())
 }

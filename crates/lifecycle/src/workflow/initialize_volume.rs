@@ -16,6 +16,7 @@ use crate::port::blocks::{FillVolume, Filled, ResealBase, Resealed};
 use crate::port::kms::VolumeKey;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, Timestamp, VolumeId};
+use ebs::arns::volume_arn;
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::{Initialization, Volume, VolumeState, first_touch, initialization, volume};
 use events::notification;
@@ -269,8 +270,10 @@ impl Sealing<'_> {
     }
 
     fn service_keys(&self) -> ServiceKeys<'_> {
-        let (services, account) = (self.services, &self.job.account);
-        ServiceKeys { kms: &*services.kms, account, service_name: EBS_BACK_END.to_owned() }
+        let InitializeVolume { region, account, volume, .. } = self.job;
+        let resource = volume_arn(region, account, volume);
+        let service_name = EBS_BACK_END.to_owned();
+        ServiceKeys { kms: &*self.services.kms, account, resource, service_name }
     }
 }
 

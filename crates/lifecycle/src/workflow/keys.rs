@@ -26,6 +26,8 @@ pub(crate) struct Keys<'a> {
     pub(crate) kms: &'a dyn KmsPort,
     pub(crate) account: &'a AccountId,
     pub(crate) identity: &'a CapturedIdentity,
+    /// The ARN of what the service works for.
+    pub(crate) resource: String,
     /// The trail's name for the service's own calls.
     pub(crate) service_name: String,
 }
@@ -42,6 +44,8 @@ pub(crate) struct ServiceKeys<'a> {
     /// The services' own, or one that only rehearses.
     pub(crate) kms: &'a dyn KmsPort,
     pub(crate) account: &'a AccountId,
+    /// The ARN of what the service works for.
+    pub(crate) resource: String,
     /// The trail's name for the calls.
     pub(crate) service_name: String,
 }
@@ -49,7 +53,7 @@ pub(crate) struct ServiceKeys<'a> {
 impl ServiceKeys<'_> {
     fn call(&self, region: &Region) -> KmsCall {
         KmsCall {
-            authority: Authority::Service(self.account.clone()),
+            authority: Authority::Service(self.account.clone(), self.resource.clone()),
             region: region.clone(),
             invoked_by: self.service_name.clone(),
             request_id: None,
@@ -93,8 +97,8 @@ impl Keys<'_> {
     }
 
     fn as_service(&self) -> ServiceKeys<'_> {
-        let service_name = self.service_name.clone();
-        ServiceKeys { kms: self.kms, account: self.account, service_name }
+        let (resource, service_name) = (self.resource.clone(), self.service_name.clone());
+        ServiceKeys { kms: self.kms, account: self.account, resource, service_name }
     }
 
     /// F GenerateDataKeyWithoutPlaintext: a new data key for `context_id`.

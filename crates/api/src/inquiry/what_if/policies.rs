@@ -6,7 +6,7 @@ use super::{
     Affected, Changed, RECORDS_MAX, VERSION, WhatIf, broken, context, denied, facts, told,
 };
 use crate::call::Call;
-use crate::decided::{Decided, DecisionId, Decisions};
+use crate::decided::{Decided, DecisionId, Decisions, Origin};
 use crate::error::Error;
 use crate::explain::story::decisions;
 use awsproto::code::VALIDATION_ERROR;
@@ -315,11 +315,11 @@ impl Again<'_> {
         let (identity, kms) = (call.world.identity.clone(), call.world.kms.clone());
         let (applied, decided) = (Arc::clone(applied), (*decided).clone());
         let context = context(call, record, decisions, &decided);
-        let via = decisions.origin.via_service.clone();
+        let origin = decisions.origin.clone();
         let caller = decisions.principal.clone();
         let verdicts = call.world.db.read(move |tx| {
             let mut layers = identity.layers(tx, &caller, &[]).map_err(Error::from)?;
-            match side_of_resource(tx, &kms, &caller, via.as_deref(), &decided)? {
+            match side_of_resource(tx, &kms, &caller, &origin, &decided)? {
                 Side::None => {}
                 Side::Gone => return Ok(None),
                 Side::Policy(layer, grants) => {
@@ -378,7 +378,7 @@ fn side_of_resource(
     tx: &mut meta::Tx<'_>,
     kms: &Kms,
     caller: &iam::Principal,
-    via_service: Option<&str>,
+    origin: &Origin,
     decided: &Decided,
 ) -> Result<Side, Error> {
     let Some(arn) = Arn::parse(&decided.resource) else { return Ok(Side::None) };
@@ -408,7 +408,8 @@ fn side_of_resource(
         key: &key,
         request_alias: None,
         caller,
-        via_service,
+        via_service: origin.via_service.as_deref(),
+        source_arn: origin.source_arn.as_deref(),
         facts: &facts,
         assumed: &[],
     };

@@ -1,6 +1,6 @@
 //! `kms:CreateGrant`: hands permissions on a key to a principal. Repeating a named request gives the same grant.
 
-use super::shared::{self, GrantConstraints, Target};
+use super::shared::{self, GrantConstraints, GrantParty, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use kms::condition::Facts;
@@ -10,11 +10,13 @@ use kms::{Action, resolve};
 pub(crate) struct CreateGrant;
 
 #[derive(Shape)]
-#[shape(input, dry_run, unsupported(GranteeServicePrincipal, RetiringServicePrincipal))]
+#[shape(input, dry_run)]
 pub(crate) struct Input {
     key_id: String,
     grantee_principal: Option<String>,
+    grantee_service_principal: Option<String>,
     retiring_principal: Option<String>,
+    retiring_service_principal: Option<String>,
     #[shape(required)]
     operations: Vec<String>,
     constraints: Option<GrantConstraints>,
@@ -51,19 +53,36 @@ impl Operation for CreateGrant {
         let constraints = input.constraints.map_or_else(Constraints::default, |c| Constraints {
             equals: c.encryption_context_equals,
             subset: c.encryption_context_subset,
+            source_arn: c.source_arn,
         });
         constraints.check()?;
+        let grantee = GrantParty::read_one(
+            ["GranteePrincipal", "GranteeServicePrincipal"],
+            input.grantee_principal,
+            input.grantee_service_principal.as_deref(),
+        )?;
+        let retiring = GrantParty::read(
+            ["RetiringPrincipal", "RetiringServicePrincipal"],
+            input.retiring_principal,
+            input.retiring_service_principal.as_deref(),
+        )?;
+        let is_service = matches!(grantee, GrantParty::Service(_));
+        if is_service && (constraints.source_arn.is_none() || retiring.is_none()) {
+            let message = "A grant with a GranteeServicePrincipal needs a SourceArn constraint, and a \
+                           RetiringPrincipal or a RetiringServicePrincipal."
+                .to_owned();
+            return Err(kms::Error::Validation { message }.into());
+        }
         let trust = shared::trust(call);
         let action = Action::CreateGrant;
         let name = input.name.unwrap_or_default();
-        let grantee = shared::needed("GranteePrincipal", input.grantee_principal)?;
-        let (key_id, retiring) = (input.key_id, input.retiring_principal);
+        let key_id = input.key_id;
         shared::read(call, move |kms, tx, from| {
             let resolved = resolve::resolve(tx, action, &from.caller, &from.region, &key_id)?;
             let retiring = retiring.as_ref();
             let new = NewGrant {
-                grantee: kms.grant_party(tx, &grantee, trust)?,
-                retiring: retiring.map(|text| kms.grant_party(tx, text, trust)).transpose()?,
+                grantee: grantee.resolve(kms, tx, trust)?,
+                retiring: retiring.map(|named| named.resolve(kms, tx, trust)).transpose()?,
                 operations: operations.clone(),
                 constraints: constraints.clone(),
                 name: name.clone(),
@@ -104,7 +123,7 @@ mod tests {
     use crate::ops::kms::list_grants::ListGrants;
     use crate::ops::kms::retire_grant::RetireGrant;
     use crate::ops::kms::revoke_grant::RevokeGrant;
-    use crate::testing::{Bench, account, bench, run};
+    use crate::testing::{Bench, account, bench, run, run_named};
     use iam::Principal;
     use serde_json::{Value as Json, json};
 
@@ -120,6 +139,7 @@ mod tests {
         let mut call = bench.call(principal, "us-east-1");
         call.caller.forwarded = Some(crate::call::Forwarded {
             via_service: via.map(str::to_owned),
+            source_arn: None,
             invoked_by: "ec2-frontend-api.amazonaws.com".to_owned(),
             shared_request_id: None,
             cause: None,
@@ -186,6 +206,65 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_service_uses_the_key_for_the_resource_it_was_let_for() {
+        let bench = bench().await;
+        let owner = bench.root(&account(1), "us-east-1");
+        let arn = key(&owner).await;
+        let volume = "arn:aws:ec2:us-east-1:111111111111:volume/vol-a";
+        let input = json!({
+            "KeyId": arn,
+            "GranteeServicePrincipal": SERVICE,
+            "RetiringServicePrincipal": "ec2.amazonaws.com",
+            "Operations": ["Encrypt", "DescribeKey"],
+            "Constraints": {"SourceArn": volume},
+        });
+        let made = run::<CreateGrant>(&owner, input).await.expect("allowed");
+
+        let on_behalf_of = |source: Option<&str>| {
+            let mut call = service(&bench, Principal::service(&account(1), SERVICE), None);
+            let forwarded = call.caller.forwarded.as_mut().expect("of a service");
+            forwarded.source_arn = source.map(str::to_owned);
+            call
+        };
+        let ec2 = on_behalf_of(Some(volume));
+        let other = on_behalf_of(Some("arn:aws:ec2:us-east-1:111111111111:volume/vol-b"));
+        let of_none = on_behalf_of(None);
+        for operation in ["Encrypt", "DescribeKey"] {
+            let mut input = json!({"KeyId": arn});
+            if operation == "Encrypt" {
+                input["Plaintext"] = json!("x");
+            }
+            let ask = |call| run_named(call, Service::Kms, operation, input.clone());
+            ask(&ec2).await.expect("granted");
+            for wrong in [&other, &of_none, &bench.root(&account(2), "us-east-1")] {
+                let refused = ask(wrong).await.expect_err("denied");
+                assert_eq!(refused.code(), "AccessDeniedException", "{operation}");
+            }
+        }
+
+        let listed = run::<ListGrants>(&owner, json!({"KeyId": arn})).await.expect("allowed");
+        assert_eq!(
+            listed["Grants"],
+            json!([{
+                "KeyId": arn,
+                "GrantId": made["GrantId"],
+                "Name": "",
+                "CreationDate": "2026-01-01T00:00:00.000Z",
+                "GranteeServicePrincipal": SERVICE,
+                "RetiringServicePrincipal": "ec2.amazonaws.com",
+                "IssuingAccount": "arn:aws:iam::111111111111:root",
+                "Operations": ["DescribeKey", "Encrypt"],
+                "Constraints": {"SourceArn": volume},
+            }])
+        );
+        // Who retires need not act for the resource.
+        let retire = json!({"KeyId": arn, "GrantId": made["GrantId"]});
+        run::<RetireGrant>(&other, retire).await.expect("allowed");
+        let refused = run::<Encrypt>(&ec2, json!({"KeyId": arn, "Plaintext": "x"})).await;
+        assert_eq!(refused.expect_err("denied").code(), "AccessDeniedException");
+    }
+
+    #[tokio::test]
     async fn tokens_retire_and_owners_revoke() {
         let bench = bench().await;
         let owner = bench.root(&account(1), "us-east-1");
@@ -231,7 +310,29 @@ mod tests {
             input[name] = value;
             input
         };
+        let of_service = |without: &str| {
+            let mut input = json!({
+                "KeyId": arn, "GranteeServicePrincipal": SERVICE, "RetiringPrincipal": root,
+                "Operations": ["Decrypt"],
+                "Constraints": {"SourceArn": "arn:aws:ec2:us-east-1:111111111111:volume/vol-a"},
+            });
+            let members = input.as_object_mut().expect("an object");
+            members.remove(without);
+            input
+        };
+        run::<CreateGrant>(&call, of_service("")).await.expect("whole");
+        let mut both_retire = of_service("");
+        both_retire["RetiringServicePrincipal"] = json!(SERVICE);
+        let mut no_name = of_service("");
+        no_name["GranteeServicePrincipal"] = json!("ec2_x.amazonaws.com");
         for (input, code) in [
+            (of_service("RetiringPrincipal"), "ValidationException"),
+            (of_service("Constraints"), "ValidationException"),
+            (of_service("GranteeServicePrincipal"), "ValidationException"),
+            (with("GranteeServicePrincipal", json!(SERVICE)), "ValidationException"),
+            (both_retire, "ValidationException"),
+            (no_name, "ValidationException"),
+            (with("Constraints", json!({"SourceArn": "vol-a"})), "ValidationException"),
             (with("Operations", json!(["Sign"])), "ValidationException"),
             (with("Operations", json!([])), "ValidationException"),
             (with("Name", json!("a b")), "ValidationException"),

@@ -1,6 +1,6 @@
 //! `kms:ListGrants`: the grants of a key.
 
-use super::shared::{self, GrantEntry, Limits, Named, Paging, Target};
+use super::shared::{self, GrantEntry, GrantParty, Limits, Named, Paging, Target};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use kms::condition::Facts;
@@ -14,20 +14,21 @@ pub(crate) struct ListGrants;
 pub(super) const LIMITS: Limits = Limits { default: 50, max: 100 };
 
 #[derive(Shape)]
-#[shape(input, unsupported(GranteeServicePrincipal))]
+#[shape(input)]
 pub(crate) struct Input {
     limit: Option<i32>,
     marker: Option<String>,
     key_id: String,
     grant_id: Option<String>,
     grantee_principal: Option<String>,
+    grantee_service_principal: Option<String>,
 }
 
 pub(crate) struct Plan {
     target: Target,
     paging: Paging,
     grant_id: Option<String>,
-    grantee: Option<String>,
+    grantee: Option<GrantParty>,
 }
 
 #[derive(Shape)]
@@ -46,10 +47,18 @@ impl Operation for ListGrants {
 
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let paging = Paging::new(List::Grants, LIMITS, input.limit, input.marker.as_deref())?;
+        let grantee = GrantParty::read(
+            ["GranteePrincipal", "GranteeServicePrincipal"],
+            input.grantee_principal,
+            input.grantee_service_principal.as_deref(),
+        )?;
+        if matches!(grantee, Some(GrantParty::Service(_))) {
+            shared::by_service(call, "GranteeServicePrincipal")?;
+        }
         let named =
             Named { action: Action::ListGrants, key_id: &input.key_id, facts: Facts::Grants };
         let target = shared::target(call, named).await?;
-        Ok(Plan { target, paging, grant_id: input.grant_id, grantee: input.grantee_principal })
+        Ok(Plan { target, paging, grant_id: input.grant_id, grantee })
     }
 
     fn asks(plan: &Plan) -> Vec<Ask> {
@@ -63,7 +72,7 @@ impl Operation for ListGrants {
             // A filter may name anyone a grant can name.
             let grantee = grantee.as_ref();
             let grantee =
-                grantee.map(|text| kms.grant_party(tx, text, Trust::Service)).transpose()?;
+                grantee.map(|named| named.resolve(kms, tx, Trust::Service)).transpose()?;
             let rows = match &grant_id {
                 None => grant::list(tx, &key, grantee.as_ref(), &paging.after, paging.rows())?,
                 Some(id) => match grant::of_key(tx, &key, id) {
@@ -83,5 +92,48 @@ impl Operation for ListGrants {
         })
         .await?;
         Ok(Output { grants: page.0, truncated: page.1.is_some(), next_marker: page.1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::kms::create_grant::CreateGrant;
+    use crate::ops::kms::create_key::CreateKey;
+    use crate::ops::kms::put_key_policy::PutKeyPolicy;
+    use crate::testing::{account, bench, run};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_service_asks_for_its_own() {
+        const SERVICE: &str = "ec2.us-east-1.amazonaws.com";
+        let bench = bench().await;
+        let owner = bench.root(&account(1), "us-east-1");
+        let created = run::<CreateKey>(&owner, json!({})).await.expect("allowed");
+        let arn = created["KeyMetadata"]["Arn"].clone();
+        let root = "arn:aws:iam::111111111111:root";
+        let policy = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"},
+            {"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "kms:ListGrants",
+             "Resource": "*"}]});
+        let put = json!({"KeyId": arn, "Policy": policy.to_string()});
+        run::<PutKeyPolicy>(&owner, put).await.expect("allowed");
+        let mut grants = Vec::new();
+        for service in [SERVICE, "rds.us-east-1.amazonaws.com"] {
+            let input = json!({
+                "KeyId": arn, "GranteeServicePrincipal": service, "RetiringPrincipal": root,
+                "Operations": ["Decrypt"],
+                "Constraints": {"SourceArn": "arn:aws:ec2:us-east-1:111111111111:volume/vol-a"},
+            });
+            grants.push(run::<CreateGrant>(&owner, input).await.expect("allowed"));
+        }
+        let filter = json!({"KeyId": arn, "GranteeServicePrincipal": SERVICE});
+        let refused = run::<ListGrants>(&owner, filter.clone()).await.expect_err("no service");
+        assert_eq!(refused.code(), "ValidationException");
+        let ec2 = bench.call(iam::Principal::service(&account(1), SERVICE), "us-east-1");
+        let listed = run::<ListGrants>(&ec2, filter).await.expect("allowed");
+        let ids: Vec<_> = listed["Grants"].as_array().expect("a list").iter().collect();
+        assert_eq!(ids.len(), 1);
+        assert_eq!(ids[0]["GrantId"], grants[0]["GrantId"]);
     }
 }

@@ -11,11 +11,12 @@ use kms::page::List;
 pub(crate) struct ListRetirableGrants;
 
 #[derive(Shape)]
-#[shape(input, unsupported(RetiringServicePrincipal))]
+#[shape(input)]
 pub(crate) struct Input {
     limit: Option<i32>,
     marker: Option<String>,
     retiring_principal: Option<String>,
+    retiring_service_principal: Option<String>,
 }
 
 pub(crate) struct Plan {
@@ -37,9 +38,13 @@ impl Operation for ListRetirableGrants {
     type Plan = Plan;
     type Output = Output;
 
-    async fn plan(_call: &Call, input: Input) -> Result<Plan, Error> {
+    async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let list = List::RetirableGrants;
         let paging = Paging::new(list, LIMITS, input.limit, input.marker.as_deref())?;
+        if input.retiring_service_principal.is_some() {
+            // A service by itself has no policies that could let it list, so nobody gets further.
+            shared::by_service(call, "RetiringServicePrincipal")?;
+        }
         let retiring = shared::needed("RetiringPrincipal", input.retiring_principal)?;
         Ok(Plan { paging, retiring })
     }
@@ -106,5 +111,8 @@ mod tests {
         let foreign = json!({"RetiringPrincipal": "arn:aws:iam::111111111111:root"});
         let error = run::<ListRetirableGrants>(&two, foreign).await.expect_err("refused");
         assert_eq!(error.code(), "InvalidArnException");
+        let of_service = json!({"RetiringServicePrincipal": "ec2.amazonaws.com"});
+        let error = run::<ListRetirableGrants>(&two, of_service).await.expect_err("refused");
+        assert_eq!(error.code(), "ValidationException");
     }
 }

@@ -10,6 +10,8 @@ mod condition_tests;
 #[cfg(test)]
 #[path = "shared/import_tests.rs"]
 pub(crate) mod import_tests;
+#[path = "shared/grants.rs"]
+mod grants;
 #[path = "shared/metadata.rs"]
 mod metadata;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod source;
 #[path = "shared/tests.rs"]
 mod tests;
 
+pub(crate) use grants::{GrantConstraints, GrantEntry, Named as GrantParty, by_service, trust};
 pub(crate) use metadata::KeyMetadata;
 pub(crate) use source::{Ciphertext, DryRunModifier, Source};
 
@@ -35,10 +38,9 @@ use crate::pipeline::{Ask, Guard};
 use crate::refusal::{Layer, Refusal};
 use crate::{Call, Error};
 use awsproto::{ErrorSpec, ParameterError, Protocol, Shape, code, string_enum};
-use base::{Secret, Timestamp};
+use base::Secret;
 use kms::cipher::{self, DataKey};
 use kms::condition::{Facts, Origin};
-use kms::grant::Trust;
 use kms::guard::Question;
 use kms::key_store::{self, ConnectionState, KeyStore};
 use kms::page::{List, Page};
@@ -218,6 +220,7 @@ pub(crate) async fn make_ebs_key_if_named(
 pub(crate) struct Requester {
     pub(crate) caller: iam::Principal,
     pub(crate) via_service: Option<String>,
+    source_arn: Option<String>,
     pub(crate) region: base::Region,
     /// Grants a rehearsal has come by.
     assumed: Vec<kms::grant::Grant>,
@@ -229,6 +232,7 @@ impl Requester {
         Self {
             caller: call.caller.principal.clone(),
             via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
+            source_arn: forwarded.and_then(|forwarded| forwarded.source_arn.clone()),
             region: call.region.clone(),
             assumed: call.rehearsal.as_ref().map(|r| r.grants()).unwrap_or_default(),
         }
@@ -246,6 +250,7 @@ impl Requester {
             request_alias: resolved.request_alias.as_deref(),
             caller: &self.caller,
             via_service: self.via_service.as_deref(),
+            source_arn: self.source_arn.as_deref(),
             facts,
             assumed: &self.assumed,
         }
@@ -343,11 +348,6 @@ pub(crate) async fn change(
 pub(crate) async fn rehearse(call: &Call, action: Action, key: &Key) -> Result<(), Error> {
     let key = key.clone();
     read(call, move |_, tx, _| usable(tx, action, &key).map(drop)).await
-}
-
-/// Whether the request may name principals that only services deal with.
-pub(crate) fn trust(call: &Call) -> Trust {
-    if call.caller.forwarded.is_some() { Trust::Service } else { Trust::Caller }
 }
 
 /// `KeyMaterialId` of a request (botocore: BackingKeyIdType).
@@ -630,49 +630,3 @@ pub(crate) async fn unmake_in_store(call: &Call, store: &KeyStore, material: &Ne
 #[derive(Shape)]
 #[shape(output)]
 pub(crate) struct Empty {}
-
-/// One grant in a list.
-#[derive(Shape)]
-#[shape(output, omitted(GranteeServicePrincipal, RetiringServicePrincipal))]
-pub(crate) struct GrantEntry {
-    key_id: String,
-    grant_id: String,
-    name: String,
-    creation_date: Timestamp,
-    grantee_principal: String,
-    retiring_principal: Option<String>,
-    issuing_account: String,
-    operations: Vec<&'static str>,
-    constraints: Option<GrantConstraints>,
-}
-
-/// `Constraints` of a grant.
-#[derive(Shape)]
-#[shape(unsupported(SourceArn))]
-pub(crate) struct GrantConstraints {
-    pub(crate) encryption_context_subset: Option<BTreeMap<String, String>>,
-    pub(crate) encryption_context_equals: Option<BTreeMap<String, String>>,
-}
-
-impl GrantEntry {
-    /// A grant as it is shown now: principals deleted since appear as unique ids.
-    pub(crate) fn new(kms: &Kms, tx: &mut Tx<'_>, grant: &kms::grant::Grant) -> kms::Result<Self> {
-        let retiring = grant.retiring.as_ref();
-        let kms::grant::Constraints { equals, subset } = grant.constraints.clone();
-        let constrained = equals.is_some() || subset.is_some();
-        Ok(Self {
-            key_id: grant.key_arn().to_string(),
-            grant_id: grant.id.clone(),
-            name: grant.name.clone(),
-            creation_date: grant.created,
-            grantee_principal: kms.shown_party(tx, &grant.grantee)?,
-            retiring_principal: retiring.map(|party| kms.shown_party(tx, party)).transpose()?,
-            issuing_account: format!("arn:aws:iam::{}:root", grant.issuing_account),
-            operations: grant.operations.iter().map(|operation| operation.as_str()).collect(),
-            constraints: constrained.then_some(GrantConstraints {
-                encryption_context_subset: subset,
-                encryption_context_equals: equals,
-            }),
-        })
-    }
-}

@@ -110,6 +110,47 @@ async fn what_a_reader_of_the_trail_sees_quotes_no_policy() {
 }
 
 #[tokio::test]
+async fn ec2_by_itself_says_what_it_works_for() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let encrypted = json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key });
+    let volume = stage.volume(1, HERE, encrypted.clone()).await;
+    let (one, here) = (account(1), region(HERE));
+    let read =
+        move |tx: &mut meta::Tx<'_>| events::decided(tx, &one, &here, base::Timestamp(0), 1000);
+    let mut sources = Vec::new();
+    for record in stage.bench.world.db.read(read).await.unwrap() {
+        if record.event_name() == "Decrypt" {
+            sources.push(decisions(&record).origin.source_arn.expect("a resource"));
+        }
+    }
+    assert_eq!(sources, [format!("arn:aws:ec2:us-east-1:111111111111:volume/{volume}")]);
+
+    // The key policy sees it.
+    let policy = |like: &str| {
+        json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Principal": { "AWS": "111111111111" }, "Action": "kms:*",
+              "Resource": "*" },
+            { "Effect": "Deny", "Principal": { "Service": "ec2.us-east-1.amazonaws.com" },
+              "Action": "kms:Decrypt", "Resource": "*", "Condition": {
+                  "ArnLike": { "aws:SourceArn": like },
+                  "StringEquals": { "aws:SourceAccount": "111111111111" } } }] })
+    };
+    for (like, made) in [("arn:aws:ec2:*:*:snapshot/*", true), ("arn:aws:ec2:*:*:volume/*", false)]
+    {
+        let put = json!({ "KeyId": key, "Policy": policy(like).to_string() });
+        stage.try_root(1, HERE, Service::Kms, "PutKeyPolicy", put).await.unwrap();
+        let mut input = encrypted.clone();
+        input["AvailabilityZone"] = json!("us-east-1a");
+        let id = text(&stage.ec2("CreateVolume", input).await, "VolumeId");
+        stage.settle().await;
+        let found = json!({ "VolumeIds": [id] });
+        let shown = stage.try_root(1, HERE, Service::Ec2, "DescribeVolumes", found).await;
+        assert_eq!(shown.is_ok(), made, "{like}: {shown:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_allowed_call_keeps_what_allowed_it() {
     let stage = Stage::new().await;
     let key = stage.key(1, HERE).await;
