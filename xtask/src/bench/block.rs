@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::fio::{self, Measured, WORKLOADS};
+use super::fio::{self, Disk, Measured, WORKLOADS};
 use super::programs::{self, PROGRAMS, Program};
 use super::server::{Kind, Server};
 use super::{machine, report};
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     record: bool,
 }
 
-/// Results of one workload: per server, one measurement per round.
+/// Results of one workload: per server, and last for the disk alone, one measurement per round.
 pub(super) type Rounds = Vec<Vec<Measured>>;
 
 pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
@@ -67,8 +67,9 @@ fn measure(options: &Options, directory: &Path) -> Result<Vec<Rounds>, String> {
         running.stop()?;
         servers.push(server);
     }
+    let disk = Disk::prepare(directory, options.size_mib)?;
     let mut results: Vec<Rounds> =
-        WORKLOADS.iter().map(|_| vec![Vec::new(); servers.len()]).collect();
+        WORKLOADS.iter().map(|_| vec![Vec::new(); servers.len() + 1]).collect();
     for round in 0..options.rounds {
         for (workload, rounds) in WORKLOADS.iter().zip(&mut results) {
             for turn in 0..servers.len() {
@@ -86,6 +87,8 @@ fn measure(options: &Options, directory: &Path) -> Result<Vec<Rounds>, String> {
                 );
                 rounds[which].push(measured);
             }
+            let measured = fio::measure(&disk, workload, options.seconds, options.size_mib)?;
+            rounds[servers.len()].push(measured);
         }
     }
     Ok(results)

@@ -1,5 +1,6 @@
-//! fio as the load generator, with its NBD engine.
+//! fio as the load generator: with its NBD engine against servers, and with io_uring on the disk itself.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -72,21 +73,64 @@ impl Workload {
 pub(crate) struct Measured {
     pub(crate) operations_per_second: f64,
     pub(crate) bytes_per_second: f64,
-    /// Processor time the server spent per operation, in microseconds.
-    pub(crate) processor_us: f64,
+    /// Processor time the server spent per operation, in microseconds; the disk alone has none.
+    pub(crate) processor_us: Option<f64>,
     /// 99th percentile of completion latency, in microseconds.
     pub(crate) latency_us_p99: f64,
 }
 
-/// Writes the whole volume once, so that no server measures its unwritten space.
-pub(crate) fn fill(server: &Running, size_mib: u64) -> Result<(), String> {
+/// What fio puts its load on.
+pub(crate) trait Target {
+    /// fio's engine, and where to find the target.
+    fn arguments(&self) -> Vec<String>;
+    /// The process that serves it, if there is one.
+    fn server(&self) -> Option<&Running>;
+}
+
+impl Target for Running {
+    fn arguments(&self) -> Vec<String> {
+        vec!["--ioengine=nbd".into(), format!("--uri={}", self.uri())]
+    }
+
+    fn server(&self) -> Option<&Running> {
+        Some(self)
+    }
+}
+
+/// A file past the page cache, without any server: what the disk itself has to give.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    pub(crate) const NAME: &str = "the disk alone (fio, direct)";
+
+    /// Makes the file.
+    pub(crate) fn prepare(directory: &Path, size_mib: u64) -> Result<Self, String> {
+        let disk = Self(directory.join("disk"));
+        fill(&disk, size_mib)?;
+        Ok(disk)
+    }
+}
+
+impl Target for Disk {
+    fn arguments(&self) -> Vec<String> {
+        let file = format!("--filename={}", self.0.display());
+        vec!["--ioengine=io_uring".into(), "--direct=1".into(), file]
+    }
+
+    fn server(&self) -> Option<&Running> {
+        None
+    }
+}
+
+/// Writes the whole volume once, so that nobody measures unwritten space.
+pub(crate) fn fill(target: &dyn Target, size_mib: u64) -> Result<(), String> {
     let arguments = ["--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1"];
-    fio(server, size_mib, &arguments.map(String::from)).map(drop)
+    fio(target, size_mib, &arguments.map(String::from)).map(drop)
 }
 
 /// Runs one workload for some seconds.
 pub(crate) fn measure(
-    server: &Running,
+    target: &dyn Target,
     workload: &Workload,
     seconds: u32,
     size_mib: u64,
@@ -105,12 +149,13 @@ pub(crate) fn measure(
         arguments.push("--fsync=1".into());
     }
     if workload.again {
-        fio(server, size_mib, &arguments)?;
-        await_rest(server)?;
+        fio(target, size_mib, &arguments)?;
+        target.server().map_or(Ok(()), await_rest)?;
     }
-    let before = server.process().processor_seconds()?;
-    let job = fio(server, size_mib, &arguments)?;
-    let processor_seconds = server.process().processor_seconds()? - before;
+    let spent = || target.server().map(|s| s.process().processor_seconds()).transpose();
+    let before = spent()?;
+    let job = fio(target, size_mib, &arguments)?;
+    let processor_seconds = spent()?.zip(before).map(|(now, before)| now - before);
     let side = if workload.pattern.ends_with("read") { "read" } else { "write" };
     let number = |field: &str| {
         let value = job[side].pointer(field).and_then(Value::as_f64);
@@ -120,7 +165,7 @@ pub(crate) fn measure(
     Ok(Measured {
         operations_per_second: number("/iops")?,
         bytes_per_second: number("/bw_bytes")?,
-        processor_us: processor_seconds * 1e6 / operations,
+        processor_us: processor_seconds.map(|seconds| seconds * 1e6 / operations),
         latency_us_p99: number("/clat_ns/percentile/99.000000")? / 1000.0,
     })
 }
@@ -140,10 +185,10 @@ fn await_rest(server: &Running) -> Result<(), String> {
 }
 
 /// Runs fio and returns its report of the only job.
-fn fio(server: &Running, size_mib: u64, arguments: &[String]) -> Result<Value, String> {
+fn fio(target: &dyn Target, size_mib: u64, arguments: &[String]) -> Result<Value, String> {
     let output = Command::new("fio")
-        .args(["--name=bench", "--ioengine=nbd", "--output-format=json", "--refill_buffers"])
-        .arg(format!("--uri={}", server.uri()))
+        .args(["--name=bench", "--output-format=json", "--refill_buffers"])
+        .args(target.arguments())
         .arg(format!("--size={size_mib}m"))
         .args(arguments)
         .output()

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::block::Rounds;
-use super::fio::{Measured, WORKLOADS};
+use super::fio::{Disk, Measured, WORKLOADS};
 use super::server::Kind;
 use crate::command;
 
@@ -14,14 +14,15 @@ pub(super) fn block_table(results: &[Rounds]) -> String {
          |---|---|---:|---:|---:|---:|\n",
     );
     for (workload, rounds) in WORKLOADS.iter().zip(results) {
-        for (kind, measured) in Kind::ALL.iter().zip(rounds) {
+        let names = Kind::ALL.iter().map(|kind| kind.name()).chain([Disk::NAME]);
+        for (number, (name, measured)) in names.zip(rounds).enumerate() {
             let rate = if workload.is_large() {
                 format!("{:.0} MB/s", median(measured, |m| m.bytes_per_second) / 1e6)
             } else {
                 format!("{:.0} IOPS", median(measured, |m| m.operations_per_second))
             };
             // Rounds are paired: both sides of a ratio ran within the same minute.
-            let ratio = if *kind == Kind::ALL[0] {
+            let ratio = if number == 0 {
                 String::new()
             } else {
                 let pairs: Vec<f64> = rounds[0]
@@ -32,12 +33,15 @@ pub(super) fn block_table(results: &[Rounds]) -> String {
                 format!("{:.2} x", middle(pairs))
             };
             let latency = median(measured, |m| m.latency_us_p99);
-            let processor = median(measured, |m| m.processor_us);
+            let spent: Vec<f64> = measured.iter().filter_map(|m| m.processor_us).collect();
+            let processor = match spent.is_empty() {
+                true => String::new(),
+                false => format!("{:.1} us", middle(spent)),
+            };
             writeln!(
                 table,
-                "| {} | {} | {rate} | {latency:.0} us | {processor:.1} us | {ratio} |",
+                "| {} | {name} | {rate} | {latency:.0} us | {processor} | {ratio} |",
                 workload.name,
-                kind.name()
             )
             .expect("writing to a string cannot fail");
         }
