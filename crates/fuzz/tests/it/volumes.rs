@@ -3,8 +3,12 @@
 use blockstore::live::fuzzing;
 use fuzz::target;
 
+/// Where a superblock has its version.
+const VERSION: usize = 8;
+
 target!(
-    /// No slot but the original opens as a superblock.
+    /// No slot but the original opens as a superblock, or the original that says version 2: that is not sealed, and both
+    /// versions are read alike (docs/format.md, threats).
     superblocks,
     vec![fuzzing::superblock_sample()],
     |bytes: &[u8]| {
@@ -12,7 +16,10 @@ target!(
             let sample = fuzzing::superblock_sample();
             let mut slot = bytes.to_vec();
             slot.resize(sample.len(), 0);
-            assert_eq!(slot, sample, "an altered superblock was opened");
+            if slot[VERSION] == 2 {
+                slot[VERSION] = sample[VERSION];
+            }
+            assert!(slot == sample, "an altered superblock was opened");
         }
     }
 );
@@ -33,7 +40,7 @@ target!(
             let sample = fuzzing::segment_header_sample();
             let mut page = bytes.to_vec();
             page.resize(sample.len(), 0);
-            assert_eq!(page, sample, "an altered segment header was opened");
+            assert!(page == sample, "an altered segment header was opened");
         }
     }
 );
