@@ -78,7 +78,7 @@ impl Forge {
         let work = move || {
             // Goes with the work, which outlives a caller that goes away.
             let _turn = turn;
-            yield_to_requests();
+            base::turns::run_behind();
             #[cfg(test)]
             before.inspect(|before| before());
             // Nobody is there to be told when the caller went away.
@@ -88,17 +88,6 @@ impl Forge {
         let begun = std::thread::Builder::new().name("forge".to_owned()).spawn(work);
         begun.map_err(Error::internal)?;
         Ok(answer.await.map_err(Error::internal)??)
-    }
-}
-
-/// Lets the threads that answer requests go first where there are fewer processors than work: this thread
-/// gets about a tenth of one that is wanted by another. Not the lowest priority, which gets a hundredth: whoever
-/// waits for the key would be kept for minutes.
-fn yield_to_requests() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        // It works all the same.
-        tracing::debug!(%error, "the priority of a thread cannot be lowered");
     }
 }
 

@@ -9,6 +9,7 @@ pub mod id;
 pub mod rng;
 pub mod secret;
 pub mod time;
+pub mod turns;
 
 pub use arn::Arn;
 pub use id::{AccountId, InstanceId, ParseIdError, Region, SnapshotId, VolumeId};

@@ -5,7 +5,6 @@
 //! - While guests are at work, a job rests for a multiple of the time it worked.
 //! - A kind of job may be held to a number of bytes per second.
 
-use rustix::process::setpriority_process;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -47,8 +46,6 @@ impl MoverKind {
 /// The most bytes per second that each kind may move; without an entry there is no limit.
 pub type BandwidthLimits = BTreeMap<MoverKind, u64>;
 
-/// The nice value of a job's threads.
-const NICE: i32 = 10;
 /// While guests are at work, a job rests this many times as long as it worked.
 const REST_FACTOR: u32 = 3;
 /// The longest rest after one piece of work.
@@ -158,10 +155,7 @@ fn wait(mut left: Duration, is_wanted: &dyn Fn() -> bool) {
 pub(crate) fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
-            // On Linux this is the calling thread alone. A job that keeps its priority works as well.
-            if let Err(error) = setpriority_process(None, NICE) {
-                tracing::debug!(%error, "a job keeps its priority");
-            }
+            base::turns::run_behind();
             work()
         });
         done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -88,7 +88,11 @@ impl Db {
         let memo = Arc::new(Memo::new());
         let mut threads = vec![spawn("meta-writer", {
             let memo = Arc::clone(&memo);
-            move || sqlite::run_writer(writer, write_queue, &memo)
+            move || {
+                // A transaction takes milliseconds, and what reads only from memory is not to wait for it.
+                base::turns::give_way();
+                sqlite::run_writer(writer, write_queue, &memo);
+            }
         })?];
         for reader in readers {
             let queue = Arc::clone(&read_queue);

@@ -14,7 +14,6 @@
 
 mod frame;
 mod media;
-mod promptness;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -214,7 +213,7 @@ impl Left {
         let thread = std::thread::Builder::new().name("trail-journal".to_owned()).spawn({
             let (shared, media) = (Arc::clone(&shared), self.media);
             move || {
-                promptness::ask_for_a_short_slice();
+                base::turns::run_soon();
                 writer.run(media, &shared);
             }
         });
