@@ -14,7 +14,7 @@ use super::script::{Ask, Script};
 use crate::disk::SimDisk;
 use crate::model::{SECTORS, Violation};
 use blockstore::live::{Disk, Error};
-use blockstore::page::Lba;
+use blockstore::page::{Lba, SourceError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -102,7 +102,12 @@ fn one(script: &Script, at: usize, fault: Fault, counts: &mut FaultCounts) -> Re
     let end = play(&mut player, script, &disk)?;
     if let End::Refused(ask, error) = &end {
         // The engine knows the difference between a disk that refuses and bytes that are wrong.
-        let is_disk = matches!(error, Error::Disk { .. } | Error::Failed);
+        let is_disk = match error {
+            Error::Disk { .. } | Error::Failed => true,
+            // So says whoever reads a cut, as after a death.
+            Error::Base { cause } => matches!(**cause, SourceError::Unavailable { .. }),
+            _ => false,
+        };
         if fault.is_honest() && !is_disk {
             return Err(error.clone().into());
         }
