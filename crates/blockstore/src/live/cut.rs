@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const READER_PAGES: usize = 256;
 /// Segment keys a reader of a cut keeps in memory.
 const READER_KEYS: usize = 256;
+/// Bytes a reader of a cut asks the disk for at once: a guest's read that comes then waits for them.
+const READ_BYTES_MAX: usize = 64 << 10;
 
 /// A retained cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -362,7 +364,10 @@ impl CutReader {
             .take_while(|(at, location)| leaf_entry(leaf, *at).location == *location)
             .count();
         let mut bytes = vec![0; run * PAGE_BYTES];
-        self.disk.read(byte_offset(start), &mut bytes).map_err(Error::disk("read data"))?;
+        let parts = bytes.chunks_mut(READ_BYTES_MAX);
+        for (offset, part) in (byte_offset(start)..).step_by(READ_BYTES_MAX).zip(parts) {
+            self.disk.read(offset, part).map_err(Error::disk("read data"))?;
+        }
         let (chunks, _) = bytes.as_chunks::<PAGE_BYTES>();
         for (at, ciphertext) in chunks.iter().enumerate() {
             pages.pages[first + at] = CutPage::Sealed(SealedPage {
