@@ -207,6 +207,18 @@ pub fn fast_volumes(
     Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }
 
+/// Whether a volume was created with a credit.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_fast_volume(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId) -> Result<bool> {
+    let row = tx.query_opt(
+        "SELECT 1 FROM ebs_fast_volumes WHERE region = $1 AND volume_id = $2",
+        params![region, volume],
+    )?;
+    Ok(row.is_some())
+}
+
 /// The twin that a volume reads.
 ///
 /// # Errors

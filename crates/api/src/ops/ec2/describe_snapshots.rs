@@ -8,10 +8,11 @@ use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use ebs::filter::Filterable;
-use ebs::permission::{self, GROUP_ALL};
+use ebs::permission::{self, GROUP_ALL, Permissions};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
 use ebs::{Snapshot, StorageTier, snapshot, tiering};
+use meta::Tx;
 use std::collections::BTreeMap;
 
 pub(crate) struct DescribeSnapshots;
@@ -51,7 +52,6 @@ pub(crate) struct Plan {
 }
 
 /// A snapshot as one account sees it.
-#[derive(Clone)]
 struct Listed {
     snapshot: Snapshot,
     seen: Visibility,
@@ -86,11 +86,7 @@ impl Operation for DescribeSnapshots {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let account = call.account();
-        let mut listed = list(call).await?;
-        if !plan.ids.is_empty() {
-            check_known(call, &plan.ids).await?;
-            listed.retain(|listed| plan.ids.contains(&listed.snapshot.id));
-        }
+        let mut listed = list(call, &plan.ids).await?;
         listed.retain(|listed| is_selected(listed, &plan, account));
         let page = plan.selection.page(listed, |listed| listed.snapshot.id.as_str())?;
         let snapshots = page.items.into_iter();
@@ -114,61 +110,82 @@ fn check_accounts(texts: &[String], parameter: &str, words: &[&str]) -> Result<(
     }
 }
 
-/// A name for which no snapshot exists is an error; one that exists and cannot be seen is left out
-/// (spec 02, "DescribeSnapshots").
-async fn check_known(call: &Call, ids: &[SnapshotId]) -> Result<(), Error> {
-    let (region, wanted) = (call.region.clone(), ids.to_vec());
-    let missing = call
-        .world
-        .db
-        .read(move |tx| {
-            for id in &wanted {
-                let row = snapshot::get(tx, &region, id)?;
-                if row.is_none_or(|row| row.delete_requested) {
-                    return Ok::<_, ebs::Error>(Some(id.clone()));
-                }
-            }
-            Ok(None)
-        })
-        .await?;
-    missing.map_or(Ok(()), |id| Err(snapshot_not_found(id.as_str())))
+/// Every snapshot the account sees, or those with these ids that it sees, by id. A name for which no
+/// snapshot exists is an error; one that exists and cannot be seen is left out (spec 02,
+/// "DescribeSnapshots").
+async fn list(call: &Call, ids: &[SnapshotId]) -> Result<Vec<Listed>, Error> {
+    let (account, region, ids) = (call.account().clone(), call.region.clone(), ids.to_vec());
+    let read = call.world.db.read(move |tx| {
+        let listed = match ids.as_slice() {
+            [] => list_all(tx, &account, &region)?,
+            ids => match find(tx, &account, &region, ids)? {
+                Ok(listed) => listed,
+                Err(missing) => return Ok(Err(missing)),
+            },
+        };
+        Ok::<_, ebs::Error>(Ok(listed))
+    });
+    let listed = read.await?.map_err(|missing| snapshot_not_found(missing.as_str()))?;
+    Ok(listed.into_values().collect())
 }
 
-/// Every snapshot the account sees, by id.
-async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
-    let (account, region) = (call.account().clone(), call.region.clone());
-    let listed = call
-        .world
-        .db
-        .read(move |tx| {
-            let own = snapshot::list_owned(tx, &account, &region)?;
-            let shared = snapshot::list_granted(tx, &region, account.as_str())?;
-            let public = snapshot::list_granted(tx, &region, GROUP_ALL)?;
-            let mut tags = tag::by_resource(tx, &account, &region)?;
-            let tierings = tiering::list_owned(tx, &account, &region)?.into_iter();
-            let expiries: BTreeMap<_, _> =
-                tierings.filter_map(|row| Some((row.snapshot, row.expires?))).collect();
-            let mut listed = BTreeMap::new();
-            for snapshot in own.into_iter().chain(shared).chain(public) {
-                let seen = permission::visibility_for(tx, &snapshot, &account)?;
-                if seen == Visibility::Hidden || listed.contains_key(&snapshot.id) {
-                    continue;
-                }
-                let permissions = permission::get(tx, &snapshot)?;
-                let tags = match seen {
-                    Visibility::Owner => tags.remove(snapshot.id.as_str()).unwrap_or_default(),
-                    Visibility::Shared | Visibility::Public | Visibility::Hidden => Vec::new(),
-                };
-                let (public, users) = (permissions.public, permissions.users);
-                let id = snapshot.id.clone();
-                let restore_expires = expiries.get(&id).copied();
-                let row = Listed { snapshot, seen, public, users, tags, restore_expires };
-                listed.insert(id, row);
-            }
-            Ok::<_, ebs::Error>(listed)
-        })
-        .await?;
-    Ok(listed.into_values().collect())
+type ById = BTreeMap<SnapshotId, Listed>;
+
+fn list_all(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> ebs::Result<ById> {
+    let own = snapshot::list_owned(tx, account, region)?;
+    let shared = snapshot::list_granted(tx, region, account.as_str())?;
+    let public = snapshot::list_granted(tx, region, GROUP_ALL)?;
+    let mut tags = tag::by_resource(tx, account, region)?;
+    let tierings = tiering::list_owned(tx, account, region)?.into_iter();
+    let mut expiries: BTreeMap<_, _> =
+        tierings.filter_map(|row| Some((row.snapshot, row.expires?))).collect();
+    let mut listed = ById::new();
+    for snapshot in own.into_iter().chain(shared).chain(public) {
+        if listed.contains_key(&snapshot.id) {
+            continue;
+        }
+        let Some(mut found) = Listed::of(tx, snapshot, account)? else { continue };
+        if found.seen == Visibility::Owner {
+            found.tags = tags.remove(found.snapshot.id.as_str()).unwrap_or_default();
+            found.restore_expires = expiries.remove(&found.snapshot.id);
+        }
+        listed.insert(found.snapshot.id.clone(), found);
+    }
+    Ok(listed)
+}
+
+/// The snapshots with these ids, however many others there are; or the first that does not exist.
+fn find(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    ids: &[SnapshotId],
+) -> ebs::Result<Result<ById, SnapshotId>> {
+    let mut listed = ById::new();
+    for id in ids {
+        let row = snapshot::get(tx, region, id)?.filter(|row| !row.delete_requested);
+        let Some(snapshot) = row else { return Ok(Err(id.clone())) };
+        let Some(mut found) = Listed::of(tx, snapshot, account)? else { continue };
+        if found.seen == Visibility::Owner {
+            found.tags = tag::of_resource(tx, account, region, id.as_str())?;
+            found.restore_expires = tiering::get(tx, region, id)?.and_then(|row| row.expires);
+        }
+        listed.insert(id.clone(), found);
+    }
+    Ok(Ok(listed))
+}
+
+impl Listed {
+    /// A snapshot as everybody sees it who sees it; `None` when the account does not.
+    fn of(tx: &mut Tx<'_>, snapshot: Snapshot, account: &AccountId) -> ebs::Result<Option<Self>> {
+        let seen = permission::visibility_for(tx, &snapshot, account)?;
+        if seen == Visibility::Hidden {
+            return Ok(None);
+        }
+        let Permissions { public, users } = permission::get(tx, &snapshot)?;
+        let (tags, restore_expires) = (Vec::new(), None);
+        Ok(Some(Self { snapshot, seen, public, users, tags, restore_expires }))
+    }
 }
 
 fn is_selected(listed: &Listed, plan: &Plan, account: &AccountId) -> bool {

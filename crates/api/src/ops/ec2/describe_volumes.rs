@@ -7,10 +7,12 @@ use crate::storage::page::{Paging, Selection};
 use crate::storage::shape::{Filter, VolumeShape};
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
-use base::{Region, VolumeId};
+use base::{AccountId, Region, VolumeId};
 use ebs::filter::Filterable;
 use ebs::tag::{self, Tag};
 use ebs::{Attachment, Volume, attachment, initialization, twin, volume};
+use meta::Tx;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct DescribeVolumes;
 
@@ -69,16 +71,9 @@ impl Operation for DescribeVolumes {
     }
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
-        let mut listed = list(call).await?;
-        if let Some(missing) =
-            plan.ids.iter().find(|id| !listed.iter().any(|listed| listed.volume.id == **id))
-        {
-            return Err(volume_not_found(missing.as_str()));
-        }
-        if !plan.ids.is_empty() {
-            listed.retain(|listed| plan.ids.contains(&listed.volume.id));
-        }
-        let page = plan.selection.page(listed, |listed| listed.volume.id.as_str())?;
+        let Plan { region, ids, selection } = plan.into_inner();
+        let listed = list(call, region, ids).await?;
+        let page = selection.page(listed, |listed| listed.volume.id.as_str())?;
         let volumes = page.items.into_iter().map(|listed| {
             let Listed { volume, attachments, tags, zone_id, rate_mib, fast_restored } = listed;
             let shape = VolumeShape::described(&volume, zone_id, tags, rate_mib, &attachments);
@@ -88,31 +83,86 @@ impl Operation for DescribeVolumes {
     }
 }
 
-async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
-    let (account, region) = (call.account().clone(), call.region.clone());
-    let (volumes, attachments, tags, initializations, fast) = call
-        .world
-        .db
-        .read(move |tx| {
-            let volumes = volume::list(tx, &account, &region)?;
-            let attachments = attachment::list(tx, &account, &region)?;
-            let tags = tag::by_resource(tx, &account, &region)?;
-            let initializations = initialization::by_volume(tx, &account, &region)?;
-            let fast = twin::fast_volumes(tx, &account, &region)?;
-            Ok::<_, ebs::Error>((volumes, attachments, tags, initializations, fast))
-        })
-        .await?;
-    Ok(volumes
-        .into_iter()
-        .map(|volume| Listed {
-            attachments: attachments.iter().filter(|a| a.volume == volume.id).cloned().collect(),
-            tags: tags.get(volume.id.as_str()).cloned().unwrap_or_default(),
+/// The account's volumes with these ids, of which each has to be there; all volumes when none is named.
+async fn list(call: &Call, region: Region, ids: Vec<VolumeId>) -> Result<Vec<Listed>, Error> {
+    let account = call.account().clone();
+    let read = call.world.db.read(move |tx| {
+        let rows = match ids.as_slice() {
+            [] => Rows::of_all(tx, &account, &region)?,
+            ids => match Rows::of(tx, &account, &region, ids)? {
+                Ok(rows) => rows,
+                Err(missing) => return Ok(Err(missing)),
+            },
+        };
+        Ok::<_, ebs::Error>(Ok(rows))
+    });
+    let rows = read.await?.map_err(|missing| volume_not_found(missing.as_str()))?;
+    Ok(rows.listed(call))
+}
+
+/// Volumes, and what other tables say of them.
+#[derive(Default)]
+struct Rows {
+    volumes: Vec<Volume>,
+    attachments: BTreeMap<VolumeId, Vec<Attachment>>,
+    tags: BTreeMap<String, Vec<Tag>>,
+    rates_mib: BTreeMap<VolumeId, u32>,
+    fast: BTreeSet<VolumeId>,
+}
+
+impl Rows {
+    /// A query for each table.
+    fn of_all(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> ebs::Result<Self> {
+        let mut rows = Self {
+            volumes: volume::list(tx, account, region)?,
+            tags: tag::by_resource(tx, account, region)?,
+            fast: twin::fast_volumes(tx, account, region)?,
+            ..Self::default()
+        };
+        for attachment in attachment::list(tx, account, region)? {
+            rows.attachments.entry(attachment.volume.clone()).or_default().push(attachment);
+        }
+        let initializations = initialization::by_volume(tx, account, region)?.into_iter();
+        rows.rates_mib = initializations.filter_map(|(id, row)| Some((id, row.rate_mib?))).collect();
+        Ok(rows)
+    }
+
+    /// A query for each volume and table, so that it does not matter how many others there are; or the
+    /// first volume that the account does not have.
+    fn of(
+        tx: &mut Tx<'_>,
+        account: &AccountId,
+        region: &Region,
+        ids: &[VolumeId],
+    ) -> ebs::Result<Result<Self, VolumeId>> {
+        let mut rows = Self::default();
+        for id in ids {
+            let found = volume::get(tx, region, id)?.filter(|volume| volume.account == *account);
+            let Some(volume) = found else { return Ok(Err(id.clone())) };
+            let attachments = attachment::of_volume(tx, account, region, id)?;
+            rows.attachments.insert(id.clone(), attachments);
+            rows.tags.insert(id.to_string(), tag::of_resource(tx, account, region, id.as_str())?);
+            let initialization = initialization::get(tx, region, id)?;
+            rows.rates_mib.extend(initialization.and_then(|row| Some((id.clone(), row.rate_mib?))));
+            rows.fast.extend(twin::is_fast_volume(tx, region, id)?.then(|| id.clone()));
+            rows.volumes.push(volume);
+        }
+        rows.volumes.sort_by(|one, other| one.id.cmp(&other.id));
+        rows.volumes.dedup_by(|one, other| one.id == other.id);
+        Ok(Ok(rows))
+    }
+
+    fn listed(mut self, call: &Call) -> Vec<Listed> {
+        let listed = self.volumes.into_iter().map(|volume| Listed {
+            attachments: self.attachments.remove(&volume.id).unwrap_or_default(),
+            tags: self.tags.remove(volume.id.as_str()).unwrap_or_default(),
             zone_id: zone_id(call, &volume.zone),
-            rate_mib: initializations.get(&volume.id).and_then(|found| found.rate_mib),
-            fast_restored: fast.contains(&volume.id),
+            rate_mib: self.rates_mib.remove(&volume.id),
+            fast_restored: self.fast.contains(&volume.id),
             volume,
-        })
-        .collect())
+        });
+        listed.collect()
+    }
 }
 
 impl Filterable for Listed {

@@ -61,6 +61,49 @@ async fn volumes_are_filtered_and_paged() {
     assert!(error.starts_with("InvalidParameterCombination: "), "{error}");
 }
 
+/// What is named is read by its name, and what is not with everything: both have to show the same.
+#[tokio::test]
+async fn what_is_named_is_shown_as_it_is_in_the_whole_list() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "db").await;
+    let tagged = json!([{ "ResourceType": "volume", "Tags": [{ "Key": "a", "Value": "1" }] }]);
+    let source = stage.volume(1, HERE, json!({ "Size": 1 })).await;
+    stage.attach(1, HERE, &source, &host).await;
+    let snapshot = stage.snapshot(1, HERE, &source).await;
+    let filled = json!({ "SnapshotId": snapshot, "VolumeInitializationRate": 200, "TagSpecifications": tagged });
+    stage.volume(1, HERE, filled).await;
+    let foreign = stage.volume(2, HERE, json!({ "Size": 1 })).await;
+    let hidden = stage.snapshot(2, HERE, &foreign).await;
+    let shared = stage.snapshot(2, HERE, &foreign).await;
+    let share = json!({ "SnapshotId": shared, "Attribute": "createVolumePermission", "OperationType": "add", "GroupNames": ["all"] });
+    stage.ec2_at(2, HERE, "ModifySnapshotAttribute", share).await;
+    for (owner, id) in [(1, &snapshot), (2, &shared)] {
+        let tags = json!({ "Resources": [id], "Tags": [{ "Key": "b", "Value": "2" }] });
+        stage.ec2_at(owner, HERE, "CreateTags", tags).await;
+    }
+
+    for (operation, list, id, names) in [
+        ("DescribeVolumes", "Volumes", "VolumeId", "VolumeIds"),
+        ("DescribeSnapshots", "Snapshots", "SnapshotId", "SnapshotIds"),
+    ] {
+        let whole = stage.ec2(operation, json!({})).await;
+        let mut named = ids(&whole, list, id);
+        assert_eq!(named.len(), 2, "{whole}");
+        for (one, at) in named.iter().zip(0..) {
+            let shown = stage.ec2(operation, json!({ names: [one] })).await;
+            assert_eq!(shown[list], json!([whole[list][at]]));
+        }
+        named.reverse();
+        named.push(named[0].clone());
+        assert_eq!(stage.ec2(operation, json!({ names: named })).await[list], whole[list]);
+    }
+    let theirs = json!({ "VolumeIds": [source, foreign] });
+    let error = stage.ec2_error("DescribeVolumes", theirs).await;
+    assert_eq!(error, format!("InvalidVolume.NotFound: The volume '{foreign}' does not exist."));
+    let theirs = stage.ec2("DescribeSnapshots", json!({ "SnapshotIds": [hidden, snapshot] })).await;
+    assert_eq!(ids(&theirs, "Snapshots", "SnapshotId"), [snapshot]);
+}
+
 #[tokio::test]
 async fn tags_are_set_listed_and_removed() {
     let mut stage = Stage::new().await;
