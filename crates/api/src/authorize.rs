@@ -103,14 +103,14 @@ pub(crate) fn is_infrastructure(role_name: &str) -> bool {
 /// The condition keys that follow from the request's circumstances (spec 20, A.7). Those of the
 /// principal and the resource's account are the evaluator's own.
 pub(crate) fn global_context(call: &Call) -> iam::Context {
-    let Caller { source_ip, user_agent, forwarded, .. } = &call.caller;
+    let caller = &call.caller;
     let mut context = iam::Context::new();
     context.set_now(call.now);
     context.set("aws:RequestedRegion", call.region.as_str());
     context.set_flag("aws:SecureTransport", false);
-    context.set("aws:UserAgent", user_agent.as_str());
-    context.set_opt("aws:SourceIp", source_ip.as_deref());
-    let via = forwarded.as_ref().and_then(|forwarded| forwarded.via_service.as_deref());
+    context.set("aws:UserAgent", caller.user_agent.as_str());
+    context.set_opt("aws:SourceIp", caller.source_ip.as_deref());
+    let via = caller.via_service();
     context.set_flag("aws:ViaAWSService", via.is_some());
     if let Some(via) = via {
         let name = via.split('.').next().unwrap_or(via);
@@ -119,8 +119,7 @@ pub(crate) fn global_context(call: &Call) -> iam::Context {
         context.set("aws:CalledViaLast", service.as_str());
         context.set_multi("aws:CalledVia", [service]);
     }
-    let source = forwarded.as_ref().and_then(|forwarded| forwarded.source_arn.as_deref());
-    if let Some(source) = source {
+    if let Some(source) = caller.source_arn() {
         context.set("aws:SourceArn", source);
         context.set("aws:SourceAccount", call.account().as_str());
     }

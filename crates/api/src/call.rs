@@ -120,6 +120,18 @@ pub struct Caller {
     pub forwarded: Option<Forwarded>,
 }
 
+impl Caller {
+    /// The service that speaks for the caller (`aws:ViaAWSService`, `kms:ViaService`).
+    pub(crate) fn via_service(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.via_service.as_deref()
+    }
+
+    /// The resource on whose behalf a service acts by itself (`aws:SourceArn`).
+    pub(crate) fn source_arn(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.source_arn.as_deref()
+    }
+}
+
 /// How a service came to make a call (forward access session, spec 20, A.8).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Forwarded {

@@ -85,7 +85,6 @@ impl Decisions {
     /// Nothing decided yet.
     pub(crate) fn of(call: &Call) -> Self {
         let caller = &call.caller;
-        let forwarded = caller.forwarded.as_ref();
         Self {
             v: VERSION,
             mode: match call.world.services.enforcement {
@@ -96,9 +95,9 @@ impl Decisions {
             origin: Origin {
                 source_ip: caller.source_ip.clone(),
                 user_agent: caller.user_agent.clone(),
-                via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
-                source_arn: forwarded.and_then(|forwarded| forwarded.source_arn.clone()),
-                cause: forwarded.and_then(|forwarded| forwarded.cause.clone()),
+                via_service: caller.via_service().map(str::to_owned),
+                source_arn: caller.source_arn().map(str::to_owned),
+                cause: caller.forwarded.as_ref().and_then(|forwarded| forwarded.cause.clone()),
             },
             asks: Vec::new(),
             refusal: None,

@@ -228,11 +228,10 @@ pub(crate) struct Requester {
 
 impl Requester {
     pub(crate) fn of(call: &Call) -> Self {
-        let forwarded = call.caller.forwarded.as_ref();
         Self {
             caller: call.caller.principal.clone(),
-            via_service: forwarded.and_then(|forwarded| forwarded.via_service.clone()),
-            source_arn: forwarded.and_then(|forwarded| forwarded.source_arn.clone()),
+            via_service: call.caller.via_service().map(str::to_owned),
+            source_arn: call.caller.source_arn().map(str::to_owned),
             region: call.region.clone(),
             assumed: call.rehearsal.as_ref().map(|r| r.grants()).unwrap_or_default(),
         }
