@@ -13,6 +13,7 @@ pub mod arns;
 pub mod attachment;
 pub mod client_token;
 mod column;
+pub mod copy_base;
 pub mod deletion;
 pub mod device;
 pub mod encryption;

@@ -57,6 +57,7 @@ pub fn live_roots(
             roots.extend(crate::snapshot::roots(tx, region)?);
             roots.extend(crate::volume::base_roots(tx, region)?);
             roots.extend(crate::foreign_base::former_roots(tx, region)?);
+            roots.extend(crate::copy_base::roots(tx, region)?);
         }
         StoreKind::Archive => roots.extend(tiering::roots(tx, region, StorageTier::Archive)?),
         StoreKind::Twins => roots.extend(crate::twin::roots(tx, region)?),

@@ -15,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[
     SNAPSHOT_TIERS,
     EARLY_DELETIONS,
     FAST_RESTORES,
+    COPY_BASES,
 ];
 
 const TABLES: Migration = Migration {
@@ -348,5 +349,19 @@ CREATE TABLE ebs_fast_volumes (
     PRIMARY KEY (region, volume_id)
 );
 CREATE INDEX ebs_fast_volumes_by_account ON ebs_fast_volumes (account_id, region);
+",
+};
+
+const COPY_BASES: Migration = Migration {
+    name: "ebs-0012-copy-bases",
+    sql: "
+CREATE TABLE ebs_copy_bases (
+    region TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    source_region TEXT NOT NULL,
+    source_root BYTES NOT NULL,
+    copy_root BYTES NOT NULL,
+    PRIMARY KEY (region, snapshot_id)
+);
 ",
 };

@@ -453,6 +453,12 @@ pub fn checkpoint(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<O
     Ok(row.map(|row| row.get(0)).transpose()?.flatten())
 }
 
+/// Notes what a row names before it stops naming it, and lets go of what the work on it read.
+fn note_and_unpin(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
+    crate::garbage::note_snapshot(tx, region, id)?;
+    crate::copy_base::remove(tx, region, id)
+}
+
 /// `pending` → `completed`: the root becomes the snapshot's own and nothing is pinned any more.
 ///
 /// # Errors
@@ -465,7 +471,7 @@ pub fn set_completed(
     full_bytes: u64,
     at: Timestamp,
 ) -> Result<bool> {
-    crate::garbage::note_snapshot(tx, region, id)?;
+    note_and_unpin(tx, region, id)?;
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'completed', progress = 100, completed_ms = $5, \
          root = $3, full_bytes = $4, pinned_root = NULL, checkpoint = NULL, \
@@ -486,7 +492,7 @@ pub fn set_failed(
     id: &SnapshotId,
     message: &str,
 ) -> Result<bool> {
-    crate::garbage::note_snapshot(tx, region, id)?;
+    note_and_unpin(tx, region, id)?;
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'error', state_message = $3, pinned_root = NULL, \
          checkpoint = NULL, checkpoint_root = NULL \
@@ -549,7 +555,7 @@ pub fn delete(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<Deletion> {
 /// # Errors
 /// When the database fails.
 pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
-    crate::garbage::note_snapshot(tx, region, id)?;
+    note_and_unpin(tx, region, id)?;
     tx.execute(
         "DELETE FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2",
         params![region, id],

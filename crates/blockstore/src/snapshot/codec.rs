@@ -44,8 +44,13 @@ impl<'a> Fields<'a> {
         if self.bytes(wanted.len())? == wanted { Ok(()) } else { Err(Malformed) }
     }
 
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nothing may be left.
     pub(super) fn finish(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }

@@ -10,8 +10,8 @@ use super::movers::{Batch, Mover};
 use super::node::{BLOCKS_MAX, RootRecord};
 use super::observer::{Observer, Pace};
 use super::pack::PACK_ITEMS_MAX;
-use super::root::{Checkpoint, SnapshotRoot};
-use super::store::SnapshotStore;
+use super::root::{AddedTo, Checkpoint, SnapshotRoot};
+use super::store::{SnapshotStore, corrupt};
 use super::tree::SnapshotWriter;
 use super::walk::differences;
 use crate::page::DataKey;
@@ -46,7 +46,9 @@ pub struct CopyJob<'a> {
     pub keys: CopyKeys<'a>,
     /// Makes the copy incremental.
     pub earlier: Option<EarlierCopy<'a>>,
-    /// The last checkpoint of an earlier attempt at the same job.
+    /// The last checkpoint of an earlier attempt at the same job. One of a job that added to something
+    /// else is of no use, and the copy begins anew: what was below it is not complete with this
+    /// [`CopyJob::earlier`], and what is above may differ from that other.
     pub resume: Option<&'a Checkpoint>,
     /// Blocks between two checkpoints; [`CHECKPOINT_BLOCKS`](super::CHECKPOINT_BLOCKS) is sensible.
     pub checkpoint_blocks: u64,
@@ -71,11 +73,13 @@ pub fn copy(
     check_job(job)?;
     let record = source.record(job.source)?;
     let earlier = job.earlier.as_ref().map(|earlier| source.record(earlier.source)).transpose()?;
-    let mut writer = begin(target, job)?;
-    let mut next = job.resume.map_or(0, |checkpoint| checkpoint.next_block);
-    let done = job.resume.map_or(0, |checkpoint| checkpoint.blocks_done);
+    let added_to = AddedTo::of(job.earlier.as_ref().map(|earlier| earlier.source));
+    let resume = job.resume.filter(|checkpoint| checkpoint.added_to == Some(added_to));
+    let mut writer = begin(target, job, resume)?;
+    let mut next = resume.map_or(0, |checkpoint| checkpoint.next_block);
+    let done = resume.map_or(0, |checkpoint| checkpoint.blocks_done);
     let total = done + count(source, earlier.as_ref(), &record, next)?;
-    let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done);
+    let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done).adding_to(added_to);
     let mover = Mover { source, target, keys: &job.keys, observer };
     mover.with_threads(job.threads, |movers| {
         let mut stops = false;
@@ -107,7 +111,12 @@ pub fn copy(
             pace.checkpoint(writer.commit()?, next)?;
             return Err(Error::Cancelled);
         }
-        writer.commit()
+        let root = writer.commit()?;
+        if root.full_blocks() == job.source.full_blocks() {
+            Ok(root)
+        } else {
+            Err(corrupt("block count of a copy", &root.record))
+        }
     })
 }
 
@@ -128,8 +137,12 @@ fn check_job(job: &CopyJob<'_>) -> Result<(), Error> {
     }
 }
 
-fn begin<'a>(target: &'a SnapshotStore, job: &CopyJob<'_>) -> Result<SnapshotWriter<'a>, Error> {
-    if let Some(Checkpoint { root, .. }) = job.resume {
+fn begin<'a>(
+    target: &'a SnapshotStore,
+    job: &CopyJob<'_>,
+    resume: Option<&Checkpoint>,
+) -> Result<SnapshotWriter<'a>, Error> {
+    if let Some(Checkpoint { root, .. }) = resume {
         return SnapshotWriter::child(target, root, root.facts);
     }
     let key_check = match &job.keys {

@@ -6,6 +6,7 @@ use super::frame::Frame;
 use super::ledger::{Condemned, LEDGER_VERSION, LEDGER_VERSION_1, decode_entries, encode_entries};
 use super::node::{Child, Children, Facts, Leaf, Pointer, RootRecord, decode_inner, encode_inner};
 use super::pack::{Directory, DirectoryEntry, Footer, Header, ItemRef, PackId, PackKind};
+use super::root::AddedTo;
 use super::{Checkpoint, SnapshotRoot};
 use crate::page::{KeyCheckValue, Tag};
 use base::Timestamp;
@@ -103,7 +104,9 @@ pub fn samples() -> Vec<Vec<u8>> {
         encode_inner(&children),
         RootRecord { facts, children }.encode(),
         root.to_bytes(),
-        Checkpoint { root, next_block: 7, blocks_done: 8 }.to_bytes(),
+        Checkpoint { root, next_block: 7, blocks_done: 8, added_to: None }.to_bytes(),
+        Checkpoint { root, next_block: 7, blocks_done: 8, added_to: Some(AddedTo([9; 16])) }
+            .to_bytes(),
         pack.object(0).into_bytes(),
         pack.object(2).into_bytes(),
         format!("{}.0", pack.object(0)).into_bytes(),

@@ -1,7 +1,7 @@
 //! What long work tells whoever started it, and asks.
 
 use super::Error;
-use super::root::Checkpoint;
+use super::root::{AddedTo, Checkpoint};
 
 /// Watches an export or a copy. Called from the thread that does the work, but for
 /// [`Observer::admit`].
@@ -61,6 +61,7 @@ pub(super) struct Pace<'a> {
     total: u64,
     done: u64,
     done_at_checkpoint: u64,
+    added_to: Option<AddedTo>,
 }
 
 impl<'a> Pace<'a> {
@@ -71,7 +72,12 @@ impl<'a> Pace<'a> {
         done: u64,
     ) -> Self {
         observer.progress(done, total);
-        Self { observer, interval_blocks, total, done, done_at_checkpoint: done }
+        Self { observer, interval_blocks, total, done, done_at_checkpoint: done, added_to: None }
+    }
+
+    /// The work is a copy that adds to this.
+    pub(super) fn adding_to(self, added_to: AddedTo) -> Self {
+        Self { added_to: Some(added_to), ..self }
     }
 
     /// Counts blocks as done; true when a checkpoint is due.
@@ -90,7 +96,8 @@ impl<'a> Pace<'a> {
         root: super::SnapshotRoot,
         next_block: u64,
     ) -> Result<(), Error> {
-        let checkpoint = Checkpoint { root, next_block, blocks_done: self.done };
+        let (blocks_done, added_to) = (self.done, self.added_to);
+        let checkpoint = Checkpoint { root, next_block, blocks_done, added_to };
         let recorded = self.observer.checkpoint(&checkpoint);
         recorded.map_err(|source| Error::Checkpoint { source })?;
         self.done_at_checkpoint = self.done;

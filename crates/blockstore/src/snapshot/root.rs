@@ -118,6 +118,18 @@ pub struct Checkpoint {
     /// Everything below is done.
     pub(super) next_block: u64,
     pub(super) blocks_done: u64,
+    /// Of a copy: what it adds to. What is below `next_block` is complete only together with that.
+    pub(super) added_to: Option<AddedTo>,
+}
+
+/// What a copy adds to: names the earlier source whose copy it began as; zeros when it began as nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddedTo(pub(super) [u8; 16]);
+
+impl AddedTo {
+    pub(super) fn of(earlier: Option<&SnapshotRoot>) -> Self {
+        Self(earlier.map_or([0; 16], SnapshotRoot::id))
+    }
 }
 
 impl Checkpoint {
@@ -136,6 +148,7 @@ impl Checkpoint {
         let mut bytes = self.root.to_bytes();
         bytes.extend_from_slice(&self.next_block.to_le_bytes());
         bytes.extend_from_slice(&self.blocks_done.to_le_bytes());
+        bytes.extend(self.added_to.iter().flat_map(|AddedTo(id)| id));
         bytes
     }
 
@@ -151,7 +164,12 @@ impl Checkpoint {
         let mut fields = Fields::new(rest);
         let next_block = fields.u64().map_err(malformed)?;
         let blocks_done = fields.u64().map_err(malformed)?;
+        // Work that is no copy ends here, and so did copies once.
+        let added_to = match fields.is_empty() {
+            true => None,
+            false => Some(AddedTo(fields.array().map_err(malformed)?)),
+        };
         fields.finish().map_err(malformed)?;
-        Ok(Self { root, next_block, blocks_done })
+        Ok(Self { root, next_block, blocks_done, added_to })
     }
 }

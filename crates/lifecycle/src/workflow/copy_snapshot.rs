@@ -18,6 +18,7 @@ use crate::services::{Enforcement, INTERNAL_CAUSE, Services, Trouble};
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use blockstore::snapshot::SnapshotRoot;
 use ebs::arns::snapshot_source_arn;
+use ebs::copy_base::{self, CopyBase};
 use ebs::snapshot::NO_VOLUME;
 use ebs::{Snapshot, SnapshotState, StateMessage, WrappedKey, permission, snapshot};
 use events::ServiceEvent;
@@ -215,7 +216,7 @@ async fn make(
     match prepare(&keys(services, &*services.kms, job), row, source).await? {
         Prepared::AsItIs(copied) => Ok(copied),
         Prepared::Reseal { data_key, keys, earlier } => {
-            remember_key(services, row, &data_key).await?;
+            remember(services, row, source, &data_key, earlier.as_ref()).await?;
             let incremental = earlier.is_some();
             let stored = reseal(services, row, source, keys, earlier).await?;
             Ok(Copied { data_key, stored, incremental })
@@ -269,16 +270,18 @@ async fn prepare(keys: &Keys<'_>, row: &Snapshot, source: &Snapshot) -> Result<P
         // The outcome matrix never makes a plain copy of an encrypted snapshot.
         (None, Some(_)) => Err(corrupt("kms_key_arn").into()),
         (target, _) => {
-            let earlier = earlier_copy(services, row, source).await?.filter(|earlier| {
-                let begun = row.data_key.as_ref();
-                begun.is_none_or(|key| key.lineage == earlier.data_key.lineage)
-            });
+            let begins = row.data_key.is_none();
+            let chosen = if begins { earlier_copy(services, row, source).await? } else { None };
             let (data_key, target_key, opened) = match target {
-                None => plain_keys(services, row, source_key, earlier.as_ref())?,
-                Some(target) => open_keys(keys, row, target, source, earlier.as_ref()).await?,
+                None => plain_keys(services, row, source_key, chosen.as_ref())?,
+                Some(target) => open_keys(keys, row, target, source, chosen.as_ref()).await?,
             };
             let keys = ResealKeys { source: opened, target: target_key };
-            let earlier = earlier.map(|earlier| earlier.roots);
+            let earlier = match begins {
+                true => chosen.map(|earlier| earlier.roots),
+                // What was begun goes on from what it began with.
+                false => chosen_before(services, row).await?,
+            };
             Ok(Prepared::Reseal { data_key, keys, earlier })
         }
     }
@@ -362,6 +365,20 @@ async fn earlier_copy(
         })
         .await?;
     Ok(found)
+}
+
+/// What a copy that has begun adds to.
+async fn chosen_before(
+    services: &Services,
+    row: &Snapshot,
+) -> Result<Option<EarlierReseal>, Trouble> {
+    let (region, id) = (row.region.clone(), row.id.clone());
+    let base = services.db.read(move |tx| copy_base::get(tx, &region, &id)).await?;
+    let roots = |base: CopyBase| EarlierReseal {
+        source_root: base.source_root,
+        target_root: base.copy_root,
+    };
+    Ok(base.map(roots))
 }
 
 /// Whether the difference between two snapshots can be told by their manifests.
@@ -495,15 +512,32 @@ impl Keys<'_> {
     }
 }
 
-/// Written before any block is sealed under it, so that interrupted work goes on.
-async fn remember_key(
+/// Written before any block is sealed under the key, so that interrupted work goes on as it began.
+async fn remember(
     services: &Services,
     row: &Snapshot,
+    source: &Snapshot,
     data_key: &WrappedKey,
+    earlier: Option<&EarlierReseal>,
 ) -> Result<(), Trouble> {
+    if row.data_key.is_some() {
+        return Ok(());
+    }
     let (region, id, key) = (row.region.clone(), row.id.clone(), data_key.clone());
-    services.db.write(move |tx| snapshot::set_data_key(tx, &region, &id, &key)).await?;
-    Ok(())
+    let base = earlier.map(|earlier| CopyBase {
+        source_region: source.region.clone(),
+        source_root: earlier.source_root.clone(),
+        copy_root: earlier.target_root.clone(),
+    });
+    let write = move |tx: &mut meta::Tx<'_>| {
+        if snapshot::set_data_key(tx, &region, &id, &key)?
+            && let Some(base) = &base
+        {
+            copy_base::insert(tx, &region, &id, base)?;
+        }
+        Ok::<_, ebs::Error>(())
+    };
+    Ok(services.db.write(write).await?)
 }
 
 /// Both data keys, opened.

@@ -2,6 +2,7 @@
 
 mod archiving;
 mod archiving_faults;
+mod copying;
 pub(crate) mod decided;
 mod describing;
 mod fast_restoring;

@@ -194,3 +194,84 @@ fn a_cancelled_copy_goes_on_from_its_checkpoint() {
     assert_holds(&target, &copied, &volume.model, &new_key);
     assert_eq!(copied.incremental_blocks(), 300);
 }
+
+/// Three snapshots of a volume, of which the first is copied: the second changes the upper half of the
+/// blocks, the third the lower, and gives three blocks of the first back.
+struct Series {
+    volume: Volume,
+    roots: [SnapshotRoot; 3],
+    first_copy: SnapshotRoot,
+}
+
+impl Series {
+    const BLOCKS: u64 = 200;
+
+    fn new(source: &SnapshotStore, target: &SnapshotStore, new_key: &DataKey) -> Self {
+        let page = |block: u64| block * PAGES_PER_BLOCK as u64;
+        let half = Self::BLOCKS / 2;
+        let mut volume = Volume::new(GIB, 1, 1);
+        (0..Self::BLOCKS).for_each(|block| volume.write(page(block), block + 1));
+        let first = snapshot(source, &mut volume, None);
+        let job = copy_job(&first, change(&volume.key, new_key));
+        let first_copy = copy(source, target, &job, &Unobserved).unwrap();
+        (half..Self::BLOCKS).for_each(|block| volume.write(page(block), 1000 + block));
+        let second = snapshot(source, &mut volume, Some(&first));
+        (0..half).for_each(|block| volume.write(page(block), 2000 + block));
+        [half + 20, half + 50, Self::BLOCKS - 1].map(|block| volume.zero(page(block)));
+        let third = snapshot(source, &mut volume, Some(&second));
+        Self { volume, roots: [first, second, third], first_copy }
+    }
+
+    /// Copies the third snapshot, and stops half way.
+    fn stopped(
+        &self,
+        stores: [&SnapshotStore; 2],
+        new_key: &DataKey,
+        earlier: Option<EarlierCopy<'_>>,
+    ) -> Checkpoint {
+        let job = copy_job(&self.roots[2], change(&self.volume.key, new_key));
+        let job = CopyJob { earlier, checkpoint_blocks: 60, ..job };
+        let stopper = Stopper { limit: 100, done: AtomicU64::new(0), last: Mutex::default() };
+        let stopped = copy(stores[0], stores[1], &job, &stopper);
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        stopper.last.into_inner().unwrap().unwrap()
+    }
+}
+
+fn on<'a>(earlier: Option<[&'a SnapshotRoot; 2]>) -> Option<EarlierCopy<'a>> {
+    let [source, copy] = earlier?;
+    Some(EarlierCopy { source, copy })
+}
+
+#[test]
+fn a_copy_goes_on_only_on_top_of_what_it_began_on() {
+    let (source, target) = (snapshots(memory(), 1), snapshots(memory(), 2));
+    let new_key = key(2);
+    let series = Series::new(&source, &target, &new_key);
+    let Series { volume, roots: [first, second, third], first_copy } = &series;
+    let job = copy_job(second, change(&volume.key, &new_key));
+    let job = CopyJob { earlier: on(Some([first, first_copy])), ..job };
+    let second_copy = copy(&source, &target, &job, &Unobserved).unwrap();
+    let finish = |earlier, resume: &Checkpoint| {
+        let job = copy_job(third, change(&volume.key, &new_key));
+        let job = CopyJob { earlier, resume: Some(resume), ..job };
+        copy(&source, &target, &job, &Unobserved).unwrap()
+    };
+
+    // Each way to begin, each way to go on, and each way to have written the checkpoint down.
+    let ways = [Some([first, first_copy]), Some([second, &second_copy]), None];
+    for began in ways {
+        let checkpoint = series.stopped([&source, &target], &new_key, on(began));
+        let read = Checkpoint::from_bytes(&checkpoint.to_bytes()).unwrap();
+        assert_eq!(read, checkpoint);
+        let of_old = Checkpoint { added_to: None, ..checkpoint };
+        assert_eq!(Checkpoint::from_bytes(&of_old.to_bytes()).unwrap(), of_old);
+        for goes_on in ways {
+            for checkpoint in [&read, &of_old] {
+                let copied = finish(on(goes_on), checkpoint);
+                assert_holds(&target, &copied, &volume.model, &new_key);
+                assert_eq!(copied.full_blocks(), third.full_blocks());
+            }
+        }
+    }
+}
