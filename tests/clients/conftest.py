@@ -33,6 +33,26 @@ def require(program):
     return path
 
 
+def certificates(directory):
+    """A certificate authority of our own, and a key and certificate of 127.0.0.1."""
+    openssl = require("openssl")
+    ca, ca_key = directory / "ca.pem", directory / "ca.key"
+    private, request, cert = (directory / name for name in ("tls.key", "tls.csr", "tls.pem"))
+    (directory / "ext").write_text(
+        "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"
+        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for arguments in (
+        [*new, "-x509", "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=test CA"],
+        [*new, "-keyout", private, "-out", request, "-subj", "/CN=server"],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
+         "-out", cert, "-days", "2", "-extfile", directory / "ext"],
+    ):  # fmt: skip
+        subprocess.run([openssl, *arguments], check=True, capture_output=True)
+    return ca, private, cert
+
+
 class Account:
     """An account's credentials and the ways to use them."""
 

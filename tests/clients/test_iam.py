@@ -7,7 +7,7 @@ import urllib.request
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import Account, eventually
+from conftest import Account, certificates, eventually
 
 REGION = "us-east-1"
 READ_ONLY = "arn:aws:iam::aws:policy/IAMReadOnlyAccess"
@@ -216,3 +216,41 @@ def test_sessions_of_ones_own(server, one):
     session("kms").list_keys()
     # IAM is closed to such credentials, as it is on AWS without MFA.
     refused("InvalidClientTokenId", session("iam").list_users)
+
+
+@pytest.mark.parametrize("transport", ["plain", "behind", "own"])
+def test_policies_can_insist_on_tls(own_server, tmp_path, monkeypatch, transport):
+    """`aws:SecureTransport` says how the request came; what EC2 calls for it counts as secure."""
+    arguments = {"plain": [], "behind": ["--behind-tls"]}.get(transport)
+    if arguments is None:
+        ca, private, cert = certificates(tmp_path)
+        arguments = ["--tls-cert", str(cert), "--tls-key", str(private)]
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(ca))
+    owner = own_server(*arguments).account("owner")
+    insecure = {
+        "Sid": "OnlyOverTls",
+        "Effect": "Deny",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    user = owner.user("careful", everything, insecure | {"Action": "*"}).client("kms")
+    if transport == "plain":
+        assert "explicit deny" in refused("AccessDeniedException", user.list_keys)
+    else:
+        assert user.list_keys()["Keys"] == []
+
+    kms, ec2 = owner.client("kms"), owner.client("ec2")
+    root = {"AWS": f"arn:aws:iam::{owner.id}:root"}
+    uses = {"Principal": {"AWS": "*"}, "Action": ["kms:Decrypt", "kms:Generate*", "kms:*Grant"]}
+    statements = [everything | {"Principal": root, "Action": "kms:*"}, insecure | uses]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    key = kms.create_key(Policy=policy)["KeyMetadata"]["KeyId"]
+    if transport == "plain":
+        spec = {"KeyId": key, "KeySpec": "AES_256"}
+        refused("AccessDeniedException", kms.generate_data_key, **spec)
+    made = ec2.create_volume(
+        Size=1, AvailabilityZone="us-east-1a", Encrypted=True, KmsKeyId=key
+    )
+    ids = [made["VolumeId"]]
+    eventually(lambda: ec2.describe_volumes(VolumeIds=ids)["Volumes"][0]["State"] == "available")

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import BINARY, eventually, require
+from conftest import BINARY, certificates, eventually, require
 from nbd_client import Nbd
 from steps import attach as attach_here
 from steps import create_key, create_snapshot, create_volume, detach, settled, trail, volume_is
@@ -424,28 +424,8 @@ def test_the_key_is_at_the_machine_alone_and_in_no_core(server, owner, key, agen
     assert agent.stop() == 0
 
 
-def certificates(openssl, directory):
-    """A certificate authority of our own, and a key and certificate of 127.0.0.1."""
-    ca, ca_key = directory / "ca.pem", directory / "ca.key"
-    private, request, cert = (directory / name for name in ("tls.key", "tls.csr", "tls.pem"))
-    (directory / "ext").write_text(
-        "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"
-        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-    )
-    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for arguments in (
-        [*new, "-x509", "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=test CA"],
-        [*new, "-keyout", private, "-out", request, "-subj", "/CN=server"],
-        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
-         "-out", cert, "-days", "2", "-extfile", directory / "ext"],
-    ):  # fmt: skip
-        subprocess.run([openssl, *arguments], check=True, capture_output=True)
-    return ca, private, cert
-
-
 def test_over_tls(own_server, tmp_path, agents):
-    openssl = require("openssl")
-    ca, private, cert = certificates(openssl, tmp_path)
+    ca, private, cert = certificates(tmp_path)
     server = own_server("--tls-cert", str(cert), "--tls-key", str(private))
     assert server.url.startswith("https://")
     os.environ["AWS_CA_BUNDLE"] = str(ca)

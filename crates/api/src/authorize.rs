@@ -107,7 +107,7 @@ pub(crate) fn global_context(call: &Call) -> iam::Context {
     let mut context = iam::Context::new();
     context.set_now(call.now);
     context.set("aws:RequestedRegion", call.region.as_str());
-    context.set_flag("aws:SecureTransport", false);
+    context.set_flag("aws:SecureTransport", caller.secure_transport);
     context.set("aws:UserAgent", caller.user_agent.as_str());
     context.set_opt("aws:SourceIp", caller.source_ip.as_deref());
     let via = caller.via_service();

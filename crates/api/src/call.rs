@@ -114,6 +114,9 @@ pub struct Caller {
     pub session_policies: Vec<String>,
     /// The client's address. Kept in forwarded calls (spec 20, A.7, `aws:SourceIp`).
     pub source_ip: Option<String>,
+    /// Whether the request came over TLS (`aws:SecureTransport`). What a service calls in here, for a
+    /// caller or by itself, never is on a network, and counts as if.
+    pub secure_transport: bool,
     /// The client's own description.
     pub user_agent: String,
     /// Set when a service makes the call: for the user, or by itself.

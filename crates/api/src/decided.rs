@@ -42,6 +42,9 @@ pub(crate) struct Decisions {
 pub(crate) struct Origin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) source_ip: Option<String>,
+    /// Whether the request came over TLS. Absent where none did, as in every decision of a server without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secure_transport: bool,
     pub(crate) user_agent: String,
     /// The service that spoke for the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +97,7 @@ impl Decisions {
             principal: caller.principal.clone(),
             origin: Origin {
                 source_ip: caller.source_ip.clone(),
+                secure_transport: caller.secure_transport,
                 user_agent: caller.user_agent.clone(),
                 via_service: caller.via_service().map(str::to_owned),
                 source_arn: caller.source_arn().map(str::to_owned),
@@ -243,7 +247,7 @@ mod tests {
         "arn":"arn:aws:iam::111111111111:root","principal_arn":"arn:aws:iam::111111111111:root",
         "user_id":"111111111111","unique_id":"111111111111","tags":{"team":"red"},"source_identity":"ann",
         "token_issue_time":7,"federated_provider":"p","transitive_tag_keys":["team"]},
-        "origin":{"source_ip":"192.0.2.1","user_agent":"test","via_service":"ec2.amazonaws.com","source_arn":"s","cause":"r-1"},
+        "origin":{"source_ip":"192.0.2.1","secure_transport":true,"user_agent":"test","via_service":"ec2.amazonaws.com","source_arn":"s","cause":"r-1"},
         "asks":[
         {"allowed":true,"action":"kms:Decrypt","resource":"*","reason":{"AllowedByGrant":{"grant_id":"g"}},"context":{}},
         {"allowed":false,"action":"kms:Decrypt","resource":"*","account":"111111111111",

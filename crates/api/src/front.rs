@@ -17,13 +17,17 @@ use http::request::Parts as Head;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    /// The other end of the connection.
+    pub(crate) address: SocketAddr,
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
+}
+
 /// Answers one request. Every failure has the form its protocol gives to failures.
-pub(crate) async fn answer(
-    world: &Arc<World>,
-    peer: SocketAddr,
-    head: &Head,
-    body: &Bytes,
-) -> Response {
+pub(crate) async fn answer(world: &Arc<World>, peer: Peer, head: &Head, body: &Bytes) -> Response {
     let request_id = base::id::uuid(&*world.rng);
     let headers = headers(head);
     let request = Request {
@@ -61,7 +65,7 @@ const EXPLAIN_ID: &str = "x-strongroom-explain-id";
 
 async fn exchange(
     world: &Arc<World>,
-    peer: SocketAddr,
+    peer: Peer,
     request: &Request<'_>,
     request_id: &str,
 ) -> Result<Response, Failed> {
@@ -100,7 +104,8 @@ async fn exchange(
             principal: credential.principal,
             access_key_id: Some(signed.access_key_id.clone()),
             session_policies: credential.session_policies,
-            source_ip: Some(peer.ip().to_string()),
+            source_ip: Some(peer.address.ip().to_string()),
+            secure_transport: peer.secure,
             user_agent: request.header("user-agent").unwrap_or_default().to_owned(),
             forwarded: None,
         },
@@ -191,7 +196,7 @@ const ACTION_WITHIN_BYTES: usize = 64 * 1024;
 /// Answers a request whose token is checked in the signature's place.
 async fn vouched_for(
     world: &Arc<World>,
-    peer: SocketAddr,
+    peer: Peer,
     request: &Request<'_>,
     request_id: &str,
     route: Route,
@@ -214,7 +219,8 @@ async fn vouched_for(
             principal: vouched.principal(),
             access_key_id: None,
             session_policies: Vec::new(),
-            source_ip: Some(peer.ip().to_string()),
+            source_ip: Some(peer.address.ip().to_string()),
+            secure_transport: peer.secure,
             user_agent: request.header("user-agent").unwrap_or_default().to_owned(),
             forwarded: None,
         },

@@ -4,7 +4,7 @@
 //! decided further in.
 
 use crate::channel;
-use crate::front;
+use crate::front::{self, Peer};
 use crate::world::World;
 use awsproto::Response;
 use bytes::{Bytes, BytesMut};
@@ -39,11 +39,21 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end when the server stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Answers on `listener` until `stop` turns true, then lets requests under way end. With `tls`, only
-/// over TLS.
+/// How requests come to a listener.
+#[derive(Clone)]
+pub enum Transport {
+    /// In clear.
+    Plain,
+    /// In clear from a proxy, which has them over TLS.
+    BehindTls,
+    /// Over TLS, and only so.
+    Tls(TlsAcceptor),
+}
+
+/// Answers on `listener` until `stop` turns true, then lets requests under way end.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    transport: Transport,
     world: Arc<World>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -62,10 +72,11 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (world, stop, tls) = (Arc::clone(&world), stop.clone(), tls.clone());
+            Ok((stream, address)) => {
+                let (world, stop) = (Arc::clone(&world), stop.clone());
+                let transport = transport.clone();
                 connections.spawn(async move {
-                    secured(stream, peer, tls, (world, stop)).await;
+                    secured(stream, address, transport, (world, stop)).await;
                     drop(place);
                 });
             }
@@ -87,25 +98,29 @@ pub async fn serve(
 /// Begins TLS, where it is asked for, and serves the connection.
 async fn secured(
     stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    address: SocketAddr,
+    transport: Transport,
     (world, stop): (Arc<World>, watch::Receiver<bool>),
 ) {
     // Replies are small and complete; waiting to fill a packet only adds latency.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let Some(tls) = tls else { return connection(stream, peer, world, stop).await };
+    let secure = !matches!(transport, Transport::Plain);
+    let peer = Peer { address, secure };
+    let Transport::Tls(tls) = transport else {
+        return connection(stream, peer, world, stop).await;
+    };
     match tokio::time::timeout(HEAD_TIME_MAX, tls.accept(stream)).await {
         Ok(Ok(stream)) => connection(stream, peer, world, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS did not begin"),
-        Err(_) => tracing::debug!(%peer, "TLS did not begin in time"),
+        Ok(Err(error)) => tracing::debug!(%error, %address, "TLS did not begin"),
+        Err(_) => tracing::debug!(%address, "TLS did not begin in time"),
     }
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    peer: SocketAddr,
+    peer: Peer,
     world: Arc<World>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -124,21 +139,21 @@ async fn connection(
     tokio::select! {
         ended = connection.as_mut() => {
             if let Err(error) = ended {
-                tracing::debug!(%error, %peer, "connection ended");
+                tracing::debug!(%error, peer = %peer.address, "connection ended");
             }
             return;
         }
         _ = stop.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }
     if let Err(error) = connection.await {
-        tracing::debug!(%error, %peer, "connection ended");
+        tracing::debug!(%error, peer = %peer.address, "connection ended");
     }
 }
 
 /// Reads the whole request and answers it. A panic below is a 500, never a lost connection.
 async fn respond(
     world: Arc<World>,
-    peer: SocketAddr,
+    peer: Peer,
     request: hyper::Request<Incoming>,
 ) -> hyper::Response<Full<Bytes>> {
     if channel::is_asked(&request) {

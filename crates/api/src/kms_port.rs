@@ -137,6 +137,7 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
         access_key_id: None,
         session_policies: Vec::new(),
         source_ip: None,
+        secure_transport: true,
         user_agent: call.invoked_by.clone(),
         forwarded: forwarded(None, source_arn, None),
     };
@@ -149,6 +150,7 @@ fn caller(call: &KmsCall) -> Result<Caller, KmsFailure> {
                 access_key_id: captured.access_key_id,
                 session_policies: captured.session_policies,
                 source_ip: captured.source_ip,
+                secure_transport: true,
                 user_agent: captured.user_agent,
                 forwarded: forwarded(Some(ec2), None, captured.request_id),
             })

@@ -188,6 +188,7 @@ impl Bench {
                 access_key_id: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
                 session_policies: Vec::new(),
                 source_ip: Some("192.0.2.1".to_owned()),
+                secure_transport: true,
                 user_agent: "test".to_owned(),
                 forwarded: None,
             },

@@ -78,6 +78,10 @@ pub(crate) struct ServeOptions {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Requests come from a proxy that has them over TLS, and only from there: policies find
+    /// aws:SecureTransport true. Keep the address from everybody else.
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub(crate) behind_tls: bool,
     /// Authorities (PEM) that the certificates of token issuers may rest on, beside the thumbprints
     /// that accounts name.
     #[arg(long, value_name = "FILE")]

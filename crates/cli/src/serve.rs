@@ -19,6 +19,7 @@ use crate::admin::socket;
 use crate::args::{CheckOptions, Enforcement, ServeOptions, TrailKeeping, VolumeArgs};
 use crate::exit::{EXIT_CANNOT_START, Failure};
 use crate::signals::Signals;
+use api::http::Transport;
 use api::{Parts, Regions, Trail, World};
 use attach::tls::Authority;
 use background::Background;
@@ -116,8 +117,8 @@ impl Server {
             cannot_start(format!("cannot listen on {}: {error}", options.listen))
         })?;
         let address = listener.local_addr()?;
-        let tls = tls::acceptor(options)?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let transport = tls::transport(options)?;
+        let scheme = if matches!(transport, Transport::Tls(_)) { "https" } else { "http" };
         let admin_socket = socket::bind(data_dir.path()).map_err(cannot_start)?;
         let (stop, stopped) = watch::channel(false);
         let url = format!("{scheme}://{address}");
@@ -135,7 +136,7 @@ impl Server {
         let anchoring = anchor::follow(&world, anchor);
         let background = background::start(&world, &stopped, rewrap);
         space::watch(&world);
-        let http = tokio::spawn(api::http::serve(listener, tls, world, stopped));
+        let http = tokio::spawn(api::http::serve(listener, transport, world, stopped));
         Ok(Self {
             address,
             url,
@@ -210,6 +211,7 @@ impl Stopped {
             tls_cert: None,
             oidc_ca_file: None,
             tls_key: None,
+            behind_tls: false,
             attach_lease_seconds: 20,
             trail: TrailKeeping::Journal,
         };

@@ -310,6 +310,7 @@ fn context(call: &Call, record: &Record, decisions: &Decisions, decided: &Decide
         access_key_id: None,
         session_policies: Vec::new(),
         source_ip: origin.source_ip.clone(),
+        secure_transport: origin.secure_transport,
         user_agent: origin.user_agent.clone(),
         forwarded: (origin.via_service.is_some() || origin.source_arn.is_some()).then(|| {
             Forwarded {

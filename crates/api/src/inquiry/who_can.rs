@@ -333,6 +333,7 @@ fn caller(call: &Call, principal: &Principal, via: Option<String>) -> Caller {
         access_key_id: None,
         session_policies: Vec::new(),
         source_ip: call.caller.source_ip.clone(),
+        secure_transport: call.caller.secure_transport,
         user_agent: call.caller.user_agent.clone(),
         forwarded: via.map(|via| Forwarded {
             via_service: Some(via),

@@ -3,7 +3,7 @@
 use super::Verdict;
 use super::fixtures::Fixtures;
 use crate::Service;
-use crate::front;
+use crate::front::{self, Peer};
 use crate::registry::AnyOperation;
 use crate::testing::{Bench, account, run_named};
 use awsproto::{Protocol, client};
@@ -143,7 +143,7 @@ impl Door {
             head = head.header(name, value);
         }
         let (head, ()) = head.body(()).expect("a request").into_parts();
-        let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
+        let peer = Peer { address: SocketAddr::from(([192, 0, 2, 1], 4000)), secure: false };
         let response = front::answer(&bench.world, peer, &head, &written.body).await;
         assert!((400..500).contains(&response.status), "{} {response:?}", operation.info().name);
         Verdict::Refused(code(&response))

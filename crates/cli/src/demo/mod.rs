@@ -31,6 +31,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         tls_cert: None,
         oidc_ca_file: None,
         tls_key: None,
+        behind_tls: false,
         meta_url: None,
         seal: crate::seal::SealArgs::default(),
         accept_rollback: None,

@@ -1,8 +1,9 @@
-//! The server's certificate.
+//! The server's certificate, or that of a proxy before it.
 
 use super::cannot_start;
 use crate::args::ServeOptions;
 use crate::exit::Failure;
+use api::http::Transport;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,10 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
-/// What begins TLS on a connection; `None` when no certificate is given.
-pub(super) fn acceptor(options: &ServeOptions) -> Result<Option<TlsAcceptor>, Failure> {
+/// How requests come in.
+pub(super) fn transport(options: &ServeOptions) -> Result<Transport, Failure> {
     let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else {
-        return Ok(None);
+        return Ok(if options.behind_tls { Transport::BehindTls } else { Transport::Plain });
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
@@ -27,7 +28,7 @@ pub(super) fn acceptor(options: &ServeOptions) -> Result<Option<TlsAcceptor>, Fa
         .with_no_client_auth()
         .with_single_cert(chain?, key)
         .map_err(|error| unusable(certificate, &error))?;
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    Ok(Transport::Tls(TlsAcceptor::from(Arc::new(config))))
 }
 
 fn unusable(path: &Path, error: &dyn Display) -> Failure {
