@@ -55,6 +55,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 /// The folder of the volumes, below the store's.
 const VOLUMES: &str = "volumes";
+/// The ending of a volume's file. What lies beside it has others.
+const LOG: &str = "log";
 /// The file that keeps a second process out.
 const LOCK: &str = "lock";
 /// How often a cut of a volume that another machine writes is looked up before it is damaged.
@@ -423,7 +425,7 @@ impl Store {
 
 impl Inner {
     fn path(&self, id: &VolumeId) -> PathBuf {
-        self.folder.join(format!("{id}.log"))
+        self.folder.join(format!("{id}.{LOG}"))
     }
 
     fn structure(&self, id: &VolumeId) -> StructureKey {

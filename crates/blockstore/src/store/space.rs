@@ -5,6 +5,7 @@
 //! ([`crate::live::Space`]), and is refused while a reserve is left that checkpoints, flushes and
 //! cleaning can still use. Long before that somebody is told.
 
+use super::LOG;
 use crate::live::{Need, Space};
 use base::VolumeId;
 use rustix::fs::statvfs;
@@ -81,6 +82,15 @@ struct Books {
     level: SpaceLevel,
 }
 
+/// What the files of volumes take.
+#[derive(Default)]
+struct Taken {
+    /// Logs of open volumes, which the volumes say that they hold.
+    open: u64,
+    /// Everything of volumes that are not open.
+    closed: u64,
+}
+
 /// Space as measured.
 struct Measured {
     /// Bytes the open volumes may need together.
@@ -108,31 +118,44 @@ impl Account {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the open volumes may need: what the file system has left, beyond the reserve, and what
-    /// their files take already; and no more than was configured, less what closed ones take.
+    /// Asks the file system how the space stands.
     fn measure(&self, books: &Books) -> io::Result<Measured> {
         let system = statvfs(&self.folder)?;
         let left = system.f_bavail.saturating_mul(system.f_frsize);
-        let (mut open, mut closed) = (0, 0);
+        let total = system.f_blocks.saturating_mul(system.f_frsize);
+        let taken = self.taken(books)?;
+        Ok(Measured {
+            room: self.room(&taken, left),
+            capacity: self.limits.capacity_bytes.map_or(total, |limit| limit.min(total)),
+        })
+    }
+
+    fn taken(&self, books: &Books) -> io::Result<Taken> {
+        let mut taken = Taken::default();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            match std::fs::metadata(&path) {
-                Ok(file) if is_open(&path, books) => open += file.blocks() * STAT_BLOCK_BYTES,
-                Ok(file) => closed += file.blocks() * STAT_BLOCK_BYTES,
+            let bytes = match std::fs::metadata(&path) {
+                Ok(file) => file.blocks() * STAT_BLOCK_BYTES,
                 // It was deleted meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
+            };
+            match (is_open(&path, books), path.extension().is_some_and(|kind| kind == LOG)) {
+                (true, true) => taken.open += bytes,
+                // Its tail: the file system has no room for a log there, and the volume holds none of it.
+                (true, false) => {}
+                (false, _) => taken.closed += bytes,
             }
         }
-        let room = (open + left).saturating_sub(self.limits.reserve_bytes);
-        let total = system.f_blocks.saturating_mul(system.f_frsize);
-        Ok(match self.limits.capacity_bytes {
-            None => Measured { room, capacity: total },
-            Some(limit) => Measured {
-                room: room.min(limit.saturating_sub(closed)),
-                capacity: limit.min(total),
-            },
-        })
+        Ok(taken)
+    }
+
+    /// What the open volumes may need when the file system has so much left: that, beyond the reserve,
+    /// and what their logs take already; and no more than was configured, less what closed ones take.
+    fn room(&self, taken: &Taken, left: u64) -> u64 {
+        let room = (taken.open + left).saturating_sub(self.limits.reserve_bytes);
+        let limit = self.limits.capacity_bytes.unwrap_or(u64::MAX);
+        room.min(limit.saturating_sub(taken.closed))
     }
 
     fn settle(&self, id: &VolumeId, need: Need, asked: Asked) -> bool {
@@ -260,5 +283,57 @@ impl Space for VolumeSpace {
 impl Drop for VolumeSpace {
     fn drop(&mut self) {
         self.account.books().volumes.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::{EngineConfig, OpenOptions, VolumeOptions};
+    use crate::page::DataKey;
+    use crate::store::{Store, StoreConfig, VolumeHandle};
+    use base::{OsRng, Secret};
+
+    const MIB: u64 = 1 << 20;
+
+    fn open(store: &Store, name: &str) -> VolumeHandle {
+        let id = VolumeId::parse(name).unwrap();
+        let options = VolumeOptions { size_bytes: 64 * MIB, key_check: None, base: None };
+        store.create_volume(&id, &options).unwrap();
+        let data_key = Some(DataKey::new(&Secret::new([3; 64])));
+        store.open_volume(&id, OpenOptions { data_key, base: None, writer: None }).unwrap()
+    }
+
+    /// Bytes of the files of a kind.
+    fn bytes_of(folder: &Path, kind: &str) -> u64 {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let paths = paths.filter(|path| path.extension().is_some_and(|found| found == kind));
+        paths.map(|path| path.metadata().unwrap().blocks() * STAT_BLOCK_BYTES).sum()
+    }
+
+    #[test]
+    fn tails_larger_than_the_reserve_leave_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let reserve = 20 * MIB;
+        let space = SpaceLimits { reserve_bytes: reserve, ..SpaceLimits::server() };
+        let config = StoreConfig { engine: EngineConfig::tiny(), space, ..StoreConfig::server() };
+        let key = Secret::new([9; 32]);
+        let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+        let handles = ["vol-0000000a", "vol-0000000b"].map(|name| open(&store, name));
+        for handle in &handles {
+            handle.write(0, vec![7; MIB as usize]).unwrap();
+            handle.flush().unwrap();
+        }
+        let account = &store.0.account;
+        let (logs, tails) = (bytes_of(&account.folder, LOG), bytes_of(&account.folder, "tail"));
+        assert!(logs >= 2 * MIB && tails > reserve, "{logs} and {tails} bytes");
+        let taken = account.taken(&account.books()).unwrap();
+        assert_eq!((taken.open, taken.closed), (logs, 0));
+        assert_eq!(account.room(&taken, reserve + MIB), logs + MIB);
+        // What is left is half of the reserve: the logs may not even keep what they have.
+        assert_eq!(account.room(&taken, reserve / 2), logs.saturating_sub(reserve / 2));
+        handles.into_iter().for_each(|handle| handle.close().unwrap());
+        let taken = account.taken(&account.books()).unwrap();
+        assert_eq!((taken.open, taken.closed), (0, bytes_of(&account.folder, LOG)));
     }
 }
