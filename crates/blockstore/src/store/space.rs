@@ -7,6 +7,7 @@
 
 use super::LOG;
 use crate::live::{Need, Space};
+use crate::snapshot::Floor;
 use base::VolumeId;
 use rustix::fs::statvfs;
 use std::collections::HashMap;
@@ -44,7 +45,8 @@ pub enum SpaceLevel {
     Ample,
     /// Less than [`SpaceLimits::low_percent`] is left: add space or delete volumes.
     Low,
-    /// Writes that need more space are refused. Reads, discards and snapshots go on.
+    /// Writes that need more space are refused, and new snapshots wait where they lie on the same file
+    /// system. Reads and discards go on, and cuts that keep little.
     Full,
 }
 
@@ -59,8 +61,8 @@ pub struct SpaceReport {
     pub capacity_bytes: u64,
 }
 
-/// Told when the level changes, on the thread of the volume whose request changed it: it must not
-/// block, and must not call the store.
+/// Told when the level changes, on the thread whose request or work changed it: it must not block, and
+/// must not call the store.
 pub trait SpaceWatcher: Send + Sync {
     /// The level is another one now.
     fn space_changed(&self, report: SpaceReport);
@@ -89,6 +91,14 @@ struct Taken {
     open: u64,
     /// Everything of volumes that are not open.
     closed: u64,
+}
+
+impl Books {
+    fn note(&mut self, id: Option<&VolumeId>, need: Need, asked: Asked) {
+        if let Some(id) = id.filter(|_| asked != Asked::Refused) {
+            self.volumes.insert(id.clone(), need);
+        }
+    }
 }
 
 /// Space as measured.
@@ -158,25 +168,24 @@ impl Account {
         room.min(limit.saturating_sub(taken.closed))
     }
 
-    fn settle(&self, id: &VolumeId, need: Need, asked: Asked) -> bool {
+    /// Reckons anew, with what a volume needs, or nobody more.
+    fn settle(&self, id: Option<&VolumeId>, need: Need, asked: Asked) -> bool {
         let mut books = self.books();
-        let others: u64 =
-            books.volumes.iter().filter(|(other, _)| *other != id).map(|(_, n)| total(*n)).sum();
+        let others = books.volumes.iter().filter(|(other, _)| Some(*other) != id);
+        let others: u64 = others.map(|(_, need)| total(*need)).sum();
         let measured = match self.measure(&books) {
             Ok(measured) => measured,
             Err(error) => {
                 // Not knowing is no reason to stop the guests; the disk itself still refuses.
                 tracing::warn!(%error, "the space of the volumes could not be measured");
-                if asked != Asked::Refused {
-                    books.volumes.insert(id.clone(), need);
-                }
+                books.note(id, need, asked);
                 return true;
             }
         };
         let wanted = others.saturating_add(total(need));
         let granted = asked == Asked::No || wanted <= measured.room;
-        if granted && asked != Asked::Refused {
-            books.volumes.insert(id.clone(), need);
+        if granted {
+            books.note(id, need, asked);
         }
         // What the guests hold is what they are warned of; what upkeep may need varies.
         let held: u64 = books.volumes.values().map(|need| need.held).sum();
@@ -231,6 +240,26 @@ impl Account {
     }
 }
 
+impl Floor for Account {
+    fn bytes(&self) -> u64 {
+        let upkeep: u64 = self.books().volumes.values().map(|need| need.upkeep).sum();
+        self.limits.reserve_bytes.saturating_add(upkeep)
+    }
+
+    /// The volumes then clean what they can, and their owners are told.
+    fn refused(&self) {
+        self.settle(None, Need::default(), Asked::Refused);
+    }
+
+    /// Ends a shortage while no volume is open that would.
+    fn admitted(&self) {
+        let is_full = self.books().level == SpaceLevel::Full;
+        if is_full {
+            self.settle(None, Need::default(), Asked::No);
+        }
+    }
+}
+
 /// Whether a need is a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -264,15 +293,15 @@ impl VolumeSpace {
 
 impl Space for VolumeSpace {
     fn ask(&self, need: Need) -> bool {
-        self.account.settle(&self.id, need, Asked::Yes)
+        self.account.settle(Some(&self.id), need, Asked::Yes)
     }
 
     fn refused(&self) {
-        self.account.settle(&self.id, Need::default(), Asked::Refused);
+        self.account.settle(Some(&self.id), Need::default(), Asked::Refused);
     }
 
     fn tell(&self, need: Need) {
-        self.account.settle(&self.id, need, Asked::No);
+        self.account.settle(Some(&self.id), need, Asked::No);
     }
 
     fn is_short(&self) -> bool {
@@ -335,5 +364,43 @@ mod tests {
         handles.into_iter().for_each(|handle| handle.close().unwrap());
         let taken = account.taken(&account.books()).unwrap();
         assert_eq!((taken.open, taken.closed), (0, bytes_of(&account.folder, LOG)));
+    }
+
+    #[derive(Default)]
+    struct Levels(Mutex<Vec<SpaceLevel>>);
+
+    impl SpaceWatcher for Levels {
+        fn space_changed(&self, report: SpaceReport) {
+            self.0.lock().unwrap().push(report.level);
+        }
+    }
+
+    #[test]
+    fn what_open_volumes_may_take_is_left_to_them_and_a_shortage_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = SpaceLimits { low_percent: 0, ..SpaceLimits::server() };
+        let config = StoreConfig { engine: EngineConfig::tiny(), space, ..StoreConfig::server() };
+        let key = Secret::new([9; 32]);
+        let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+        let levels = Arc::new(Levels::default());
+        store.watch_space(Arc::clone(&levels) as Arc<dyn SpaceWatcher>);
+        let floor = store.floor(folder.path()).unwrap().expect("it lies on the same disk");
+        // No disk with files is behind what the kernel makes up.
+        assert!(store.floor(Path::new("/proc")).unwrap().is_none());
+        assert_eq!(floor.bytes(), space.reserve_bytes);
+        let handle = open(&store, "vol-0000000a");
+        handle.write(0, vec![7; MIB as usize]).unwrap();
+        // A segment of the map and one of moved pages at least.
+        assert!(floor.bytes() >= space.reserve_bytes + (256 << 10), "{}", floor.bytes());
+        handle.close().unwrap();
+        assert_eq!(floor.bytes(), space.reserve_bytes);
+        floor.admitted();
+        assert!(levels.0.lock().unwrap().is_empty());
+        for _ in 0..3 {
+            floor.refused();
+        }
+        floor.admitted();
+        floor.admitted();
+        assert_eq!(*levels.0.lock().unwrap(), [SpaceLevel::Full, SpaceLevel::Ample]);
     }
 }
