@@ -172,7 +172,7 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = VOLUME_LIVE_PERCENT,
         value_parser = clap::value_parser!(u32).range(25..=90))]
     pub(crate) volume_live_percent: u32,
-    /// What writes to volumes leave free in the file system.
+    /// What writes to volumes, and new snapshots beside them, leave free in the file system.
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_RESERVE_MIB)]
     pub(crate) volume_reserve_mib: u32,
     /// What the volumes of a region may take together [default: what the file system has].

@@ -146,7 +146,9 @@ pub(crate) fn of_snapshot(error: snapshot::Error) -> BlockError {
     // Work that was interrupted, or whose progress could not be written down, goes on later.
     let postponed =
         matches!(error, snapshot::Error::Cancelled | snapshot::Error::Checkpoint { .. });
-    if postponed || error.is_transient() {
+    if error.is_out_of_space() {
+        BlockError::NoRoom(Box::new(error))
+    } else if postponed || error.is_transient() {
         BlockError::Unavailable(Box::new(error))
     } else {
         BlockError::Damaged(Box::new(error))

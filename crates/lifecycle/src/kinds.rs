@@ -1,6 +1,7 @@
 //! The workflows as durable jobs: names in the rows, enqueueing, and what giving up means.
 
 use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
+use crate::port::blocks::BlockError;
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use crate::workflow;
 use crate::workflow::collect::{self, Collect, Schedule, Scope};
@@ -43,6 +44,10 @@ impl From<Trouble> for JobError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::NotYet { .. } => Self::Waiting { cause: trouble.to_string() },
+            // No number of attempts makes room.
+            Trouble::Blocks(error @ BlockError::NoRoom(_)) => {
+                Self::Waiting { cause: error.to_string() }
+            }
             trouble if trouble.is_transient() => Self::retry(trouble),
             trouble => Self::permanent(trouble),
         }

@@ -3,6 +3,7 @@
 //! A large file is written past the page cache. Nobody reads a pack right after it was written, and
 //! filling the cache with it costs more than sealing it, besides pushing out what guests do read.
 
+use crate::folders::Folders;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, pread};
@@ -27,17 +28,22 @@ static STAGED: AtomicU64 = AtomicU64::new(0);
 /// Creates the file `path` with these bytes; durable on return, and never there in part.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] without touching the file that is there; otherwise what the file
-/// system says, and then the file may be there whole or not at all.
-pub(crate) fn create(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// [`ErrorKind::AlreadyExists`] without touching the file that is there, which is durable then too: it
+/// may be what an earlier call stored and could not acknowledge. Otherwise what the file system says,
+/// and then the file may be there whole or not at all.
+pub(crate) fn create(folders: &Folders, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("an object lies in a folder");
-    create_folders(root, folder)?;
+    folders.make(folder)?;
     let (staged, staging) = begin(path)?;
     let published = write_durably(&staged, bytes).and_then(|()| std::fs::hard_link(&staging, path));
     let removed = std::fs::remove_file(&staging);
-    published?;
+    match &published {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return published,
+        _ => {}
+    }
     removed?;
-    sync_folder(folder)
+    folders.settle(folder)?;
+    published
 }
 
 /// Reads exactly `range`.
@@ -64,20 +70,6 @@ pub(crate) fn read_range(path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> 
     }
     bytes.truncate(length);
     Ok(bytes)
-}
-
-/// Makes the missing folders between `root` and `folder`, each durable before what is in it.
-fn create_folders(root: &Path, folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().filter(|_| folder != root).ok_or(ErrorKind::NotFound)?;
-    create_folders(root, parent)?;
-    match std::fs::create_dir(folder) {
-        // Whoever else made it may not have made it durable yet.
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => sync_folder(parent),
-    }
 }
 
 /// A new file beside the one to be, under a name that no object has.
@@ -130,8 +122,4 @@ fn write_directly(file: &File, bytes: &[u8]) -> io::Result<bool> {
     // The last write was padded.
     file.set_len(bytes.len() as u64)?;
     Ok(true)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

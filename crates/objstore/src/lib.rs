@@ -10,6 +10,7 @@
 
 mod faulty;
 mod file;
+mod folders;
 mod local;
 mod memory;
 mod name;
@@ -123,8 +124,9 @@ pub trait ObjectStore: Send + Sync {
     /// Creates an object. When this returns `Ok` the object is complete and survives power loss.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] without touching the object that is there; [`Error::Transient`]
-    /// when it is unknown whether the object exists now. It is never there in part.
+    /// [`Error::AlreadyExists`] without touching the object that is there, which survives power loss:
+    /// whoever knows that it is their own may take it for stored. [`Error::Transient`] when it is
+    /// unknown whether the object exists now. It is never there in part.
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error>;
 
     /// Reads a whole object.

@@ -1,6 +1,7 @@
 //! A store in a directory of the local file system.
 
 use crate::file;
+use crate::folders::Folders;
 use crate::name::check_prefix;
 use crate::{Bytes, Error, LIST_NAMES_MAX, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, check_name};
 use base::Timestamp;
@@ -18,11 +19,12 @@ use std::task::{Context, Poll, Wake, Waker};
 /// Objects as files below one directory.
 ///
 /// An object is written beside its name, synced, linked to its name without replacing what is
-/// there, and the folder synced. A crash can leave the file written first, named `…#<n>`; listings
-/// (those of `object_store`, as checked in its source, version 0.14) skip such files and
-/// [`LocalStore::remove_stale_uploads`] removes them.
+/// there, and the folder synced, as is the way to it. A crash can leave the file written first,
+/// named `…#<n>`; listings (those of `object_store`, as checked in its source, version 0.14) skip
+/// such files and [`LocalStore::remove_stale_uploads`] removes them.
 pub struct LocalStore {
     files: LocalFileSystem,
+    folders: Folders,
     root: PathBuf,
 }
 
@@ -32,15 +34,16 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Transient`] when the directory cannot be made or opened.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transient {
-            operation: "open",
-            name: root.display().to_string(),
-            source,
-        };
-        std::fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
-        let files = LocalFileSystem::new_with_prefix(root).map_err(|error| failed(error.into()))?;
+        let folders = Folders::open(root).map_err(|error| failed(root, error.into()))?;
+        Self::with(folders, root)
+    }
+
+    /// The store over these folders, those of `root`.
+    pub(crate) fn with(folders: Folders, root: &Path) -> Result<Self, Error> {
+        let files = LocalFileSystem::new_with_prefix(root);
+        let files = files.map_err(|error| failed(root, error.into()))?;
         let files = files.with_automatic_cleanup(true);
-        Ok(Self { files, root: root.to_owned() })
+        Ok(Self { files, folders, root: root.to_owned() })
     }
 
     /// Removes files that an interrupted [`ObjectStore::put`] left, last written before `before`.
@@ -74,6 +77,10 @@ impl LocalStore {
     }
 }
 
+fn failed(root: &Path, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::Transient { operation: "open", name: root.display().to_string(), source }
+}
+
 /// Valid object names have no `#`, so such a file is never an object.
 fn is_staging_name(name: &str) -> bool {
     name.split_once('#').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()))
@@ -90,7 +97,7 @@ impl ObjectStore for LocalStore {
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(Error::TooLarge { name: name.to_owned(), size: bytes.len() as u64 });
         }
-        file::create(&self.root, &self.root.join(name), &bytes)
+        file::create(&self.folders, &self.root.join(name), &bytes)
             .map_err(|error| translate_io("put", name, error))
     }
 

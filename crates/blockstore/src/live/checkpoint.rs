@@ -62,7 +62,7 @@ impl MapWriter {
         self.open.as_ref().map(|open| open.index)
     }
 
-    /// Makes sure that `pages` fit the segment being filled.
+    /// Makes sure that another page fits the segment being filled.
     fn reserve(
         &mut self,
         disk: &dyn Disk,
@@ -70,22 +70,15 @@ impl MapWriter {
         rng: &dyn Rng,
         table: &mut SegmentTable,
         layer: u64,
-        pages: u32,
     ) -> Result<(), Error> {
-        let segment_pages = table.geometry.segment_pages;
         if let Some(open) = &self.open
-            && segment_pages - open.position >= pages
+            && open.position < table.geometry.segment_pages
         {
             table.touch(open.index, layer);
             return Ok(());
         }
-        if pages > segment_pages {
-            return Err(Error::Full);
-        }
         self.write_out(disk)?;
-        let salt = Salt::generate(rng);
-        let index = table.allocate(SegmentKind::Map, salt, layer, 0)?;
-        self.open = Some(OpenMap { index, sealer: structure.sealer(salt), position: 0 });
+        self.open = Some(OpenMap::new(structure, rng, table, layer)?);
         Ok(())
     }
 
@@ -120,7 +113,7 @@ impl MapWriter {
         if self.buffer.len() >= MAP_BUFFER_PAGES * PAGE_BYTES {
             self.write_out(&*ctx.disk)?;
         }
-        self.reserve(&*ctx.disk, &ctx.structure, &*ctx.rng, table, layer, 1)?;
+        self.reserve(&*ctx.disk, &ctx.structure, &*ctx.rng, table, layer)?;
         let mut sealed = *page;
         Ok(self.push(ctx.geometry, kind, id, &mut sealed))
     }
@@ -135,7 +128,8 @@ impl MapWriter {
         Ok(())
     }
 
-    /// Seals the segment table, whose counts include the pages it is stored in.
+    /// Seals the segment table, whose counts include the pages it is stored in. That of a large
+    /// volume takes several segments.
     pub(super) fn seal_table(
         &mut self,
         disk: &dyn Disk,
@@ -144,28 +138,75 @@ impl MapWriter {
         table: &mut SegmentTable,
         layer: u64,
     ) -> Result<TableRef, Error> {
-        // Making room may add a segment, and that a page.
-        loop {
-            let pages = table.stored_pages();
-            self.reserve(disk, structure, rng, table, layer, pages as u32)?;
-            if table.stored_pages() == pages {
-                break;
-            }
-        }
-        let geometry = table.geometry;
-        let open = self.open.as_ref().expect("reserve opens a segment");
-        let first = geometry.locate(open.index, open.position);
-        let pages = table.stored_pages() as u64;
-        table.place((0..pages).map(|index| first + pages - 1 - index).collect())?;
-        let salt = open.sealer.salt();
+        let more = self.reserve_table(structure, rng, table, layer)?;
+        let (geometry, pages) = (table.geometry, table.stored_pages());
+        let opened = self.open.iter().chain(&more);
+        let places = opened.flat_map(|open| {
+            let free = open.position..geometry.segment_pages;
+            free.map(|position| geometry.locate(open.index, position))
+        });
+        // Each page proves the one after it: the last is written first.
+        let mut places: Vec<Location> = places.take(pages).collect();
+        places.reverse();
+        table.place(places)?;
+        let mut more = more.into_iter();
         let mut next = None;
         for index in (0..pages).rev() {
-            let mut page = table.encode_page(index as usize, next);
+            if self.buffer.len() >= MAP_BUFFER_PAGES * PAGE_BYTES {
+                self.write_out(disk)?;
+            }
+            if self.room(geometry) == 0 {
+                self.write_out(disk)?;
+                self.open = more.next();
+            }
+            let open = self.open.as_ref().expect("there is room for all pages");
+            let salt = open.sealer.salt();
+            let mut page = table.encode_page(index, next);
             let (location, tag) =
-                self.push(geometry, StructureKind::SegmentTable, index, &mut page);
+                self.push(geometry, StructureKind::SegmentTable, index as u64, &mut page);
             next = Some(TableRef { location, tag, salt, count: table.len() as u32 });
         }
         Ok(next.unwrap_or(TableRef::NONE))
+    }
+
+    /// The segments that the table needs beside the one being filled. Each of them may add a page to
+    /// it.
+    fn reserve_table(
+        &self,
+        structure: &StructureKey,
+        rng: &dyn Rng,
+        table: &mut SegmentTable,
+        layer: u64,
+    ) -> Result<Vec<OpenMap>, Error> {
+        let geometry = table.geometry;
+        if let Some(open) = &self.open {
+            table.touch(open.index, layer);
+        }
+        let mut more = Vec::new();
+        let mut room = self.room(geometry) as usize;
+        while table.stored_pages() > room {
+            more.push(OpenMap::new(structure, rng, table, layer)?);
+            room += geometry.segment_pages as usize;
+        }
+        Ok(more)
+    }
+
+    /// Pages that still fit the segment being filled.
+    fn room(&self, geometry: Geometry) -> u32 {
+        self.open.as_ref().map_or(0, |open| geometry.segment_pages - open.position)
+    }
+}
+
+impl OpenMap {
+    fn new(
+        structure: &StructureKey,
+        rng: &dyn Rng,
+        table: &mut SegmentTable,
+        layer: u64,
+    ) -> Result<Self, Error> {
+        let salt = Salt::generate(rng);
+        let index = table.allocate(SegmentKind::Map, salt, layer, 0)?;
+        Ok(Self { index, sealer: structure.sealer(salt), position: 0 })
     }
 }
 

@@ -21,6 +21,7 @@ use super::tree::SnapshotWriter;
 use crate::page::{BLOCK_BYTES, DataKey, KeyCheckValue};
 use objstore::{Bytes, put_settled};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// The directory of all sessions.
@@ -204,7 +205,7 @@ impl DirectSession {
             }),
         };
         let stored = stored.map(|(ids, group)| {
-            let put = put_settled(self.store.objects(), &group.pack.object(0), &group.bytes);
+            let put = self.store.put_new(&group.pack.object(0), &group.bytes);
             (ids, group, if is_repeated { settle(put) } else { put })
         });
 
@@ -409,11 +410,15 @@ fn settle(put: Result<(), objstore::Error>) -> Result<(), objstore::Error> {
 /// One failure, told to several callers.
 fn repeat(error: &objstore::Error) -> objstore::Error {
     match error {
-        objstore::Error::Transient { operation, name, source } => objstore::Error::Transient {
-            operation,
-            name: name.clone(),
-            source: source.to_string().into(),
-        },
+        objstore::Error::Transient { operation, name, source } => {
+            // That the disk is full is told from the kind.
+            let kind = source.downcast_ref::<io::Error>().map(io::Error::kind);
+            let source = match kind {
+                Some(kind) => io::Error::new(kind, source.to_string()).into(),
+                None => source.to_string().into(),
+            };
+            objstore::Error::Transient { operation, name: name.clone(), source }
+        }
         error => unsettled_source(SESSIONS.to_owned(), error.to_string()),
     }
 }

@@ -120,7 +120,7 @@ impl Error {
         }
     }
 
-    /// Whether the disk below the objects is full.
+    /// Whether the disk below the objects is full, or as full as snapshots may make it.
     pub fn is_out_of_space(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {

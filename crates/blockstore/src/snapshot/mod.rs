@@ -22,6 +22,7 @@ mod copy;
 mod direct;
 mod error;
 mod export;
+mod floor;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -57,6 +58,7 @@ pub use direct::{
 };
 pub use error::Error;
 pub use export::{CHECKPOINT_BLOCKS, Export, export};
+pub use floor::Floor;
 pub use frame::{Digest, PlainBlock};
 pub use nominate::{Nominated, collect_nominated};
 pub use observer::{Observer, Unobserved};

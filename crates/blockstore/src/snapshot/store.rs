@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::codec::Malformed;
+use super::floor::{self, Floor};
 use super::frame::{Frame, FrameTable};
 use super::node::{Children, Leaf, ROOT_ID, RootRecord, decode_inner, inner_id, leaf_id};
 use super::pack::{
@@ -35,6 +36,7 @@ struct Inner {
     nodes: Mutex<HashMap<ItemKey, Node>>,
     moved: Mutex<HashMap<PackId, Moved>>,
     touches: FirstTouches,
+    floor: Option<Arc<dyn Floor>>,
 }
 
 type ItemKey = (PackId, u8);
@@ -63,7 +65,14 @@ impl SnapshotStore {
         let key = StructureKey::derive(service_key, KEY_NAME);
         let (nodes, moved) = (Mutex::default(), Mutex::default());
         let touches = FirstTouches::default();
-        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches }))
+        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches, floor: None }))
+    }
+
+    /// The same store, which from now on stores new snapshots only while this stays free. It remembers
+    /// nothing yet.
+    #[must_use]
+    pub fn leaving(&self, floor: Arc<dyn Floor>) -> Self {
+        self.anew(Some(floor))
     }
 
     /// The blocks that volumes made from a snapshot read first, in that order, as far as this process
@@ -83,11 +92,15 @@ impl SnapshotStore {
 
     /// The same store without what this one remembers: what is read is what is stored.
     pub(super) fn unremembered(&self) -> Self {
+        self.anew(self.0.floor.clone())
+    }
+
+    fn anew(&self, floor: Option<Arc<dyn Floor>>) -> Self {
         let (objects, key, rng) = (&self.0.objects, &self.0.key, &self.0.rng);
         let (nodes, moved) = (Mutex::default(), Mutex::default());
         let (objects, rng) = (Arc::clone(objects), Arc::clone(rng));
         let (key, touches) = (key.duplicate(), FirstTouches::default());
-        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches }))
+        Self(Arc::new(Inner { objects, key, rng, nodes, moved, touches, floor }))
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {
@@ -112,8 +125,18 @@ impl SnapshotStore {
     /// store did not keep it.
     pub(super) fn put_pack(&self, pack: PackBuilder) -> Result<Vec<u8>, Error> {
         let (id, bytes) = pack.finish(self.key(), self.rng());
-        put_settled(self.objects(), &id.object(0), &bytes)?;
+        self.put_new(&id.object(0), &bytes)?;
         Ok(if bytes.is_unique() { bytes.into() } else { Vec::new() })
+    }
+
+    /// Stores a pack that adds to what is stored.
+    ///
+    /// # Errors
+    /// What [`put_settled`] gives, or that of a full disk where too little would stay free; nothing was
+    /// stored then.
+    pub(super) fn put_new(&self, name: &str, bytes: &Bytes) -> Result<(), objstore::Error> {
+        floor::check(self.0.floor.as_deref(), self.objects(), name, bytes.len())?;
+        put_settled(self.objects(), name, bytes)
     }
 
     /// A frame, checked whole.

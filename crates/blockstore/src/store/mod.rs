@@ -42,6 +42,7 @@ use crate::live::{
     OpenOptions, TailFile, VolumeOptions, read_cut,
 };
 use crate::page::{CipherLibrary, StructureKey};
+use crate::snapshot::Floor;
 use base::{Rng, Secret, VolumeId};
 use crew::Crew;
 use handle::Joined;
@@ -49,12 +50,15 @@ use registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use space::{Account, VolumeSpace};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The folder of the volumes, below the store's.
 const VOLUMES: &str = "volumes";
+/// The ending of a volume's file. What lies beside it has others.
+const LOG: &str = "log";
 /// The file that keeps a second process out.
 const LOCK: &str = "lock";
 /// How often a cut of a volume that another machine writes is looked up before it is damaged.
@@ -170,6 +174,18 @@ impl Store {
     /// How volumes are read and written here.
     pub fn io(&self) -> IoMode {
         self.0.io
+    }
+
+    /// What has to stay free for the volumes when something is stored in `folder`: the reserve, and what
+    /// the open ones may take without asking. `None` where that is another file system than theirs.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn floor(&self, folder: &Path) -> Result<Option<Arc<dyn Floor>>, StoreError> {
+        let disk = |folder: &Path| folder.metadata().map(|found| found.dev());
+        let look = StoreError::file("look where snapshots lie");
+        let shares = disk(&self.0.folder).and_then(|own| Ok(disk(folder)? == own)).map_err(look)?;
+        Ok(shares.then(|| Arc::clone(&self.0.account) as Arc<dyn Floor>))
     }
 
     /// Creates an empty volume.
@@ -423,7 +439,7 @@ impl Store {
 
 impl Inner {
     fn path(&self, id: &VolumeId) -> PathBuf {
-        self.folder.join(format!("{id}.log"))
+        self.folder.join(format!("{id}.{LOG}"))
     }
 
     fn structure(&self, id: &VolumeId) -> StructureKey {

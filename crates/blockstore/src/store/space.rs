@@ -5,7 +5,9 @@
 //! ([`crate::live::Space`]), and is refused while a reserve is left that checkpoints, flushes and
 //! cleaning can still use. Long before that somebody is told.
 
+use super::LOG;
 use crate::live::{Need, Space};
+use crate::snapshot::Floor;
 use base::VolumeId;
 use rustix::fs::statvfs;
 use std::collections::HashMap;
@@ -43,7 +45,8 @@ pub enum SpaceLevel {
     Ample,
     /// Less than [`SpaceLimits::low_percent`] is left: add space or delete volumes.
     Low,
-    /// Writes that need more space are refused. Reads, discards and snapshots go on.
+    /// Writes that need more space are refused, and new snapshots wait where they lie on the same file
+    /// system. Reads and discards go on, and cuts that keep little.
     Full,
 }
 
@@ -58,8 +61,8 @@ pub struct SpaceReport {
     pub capacity_bytes: u64,
 }
 
-/// Told when the level changes, on the thread of the volume whose request changed it: it must not
-/// block, and must not call the store.
+/// Told when the level changes, on the thread whose request or work changed it: it must not block, and
+/// must not call the store.
 pub trait SpaceWatcher: Send + Sync {
     /// The level is another one now.
     fn space_changed(&self, report: SpaceReport);
@@ -79,6 +82,23 @@ pub(super) struct Account {
 struct Books {
     volumes: HashMap<VolumeId, Need>,
     level: SpaceLevel,
+}
+
+/// What the files of volumes take.
+#[derive(Default)]
+struct Taken {
+    /// Logs of open volumes, which the volumes say that they hold.
+    open: u64,
+    /// Everything of volumes that are not open.
+    closed: u64,
+}
+
+impl Books {
+    fn note(&mut self, id: Option<&VolumeId>, need: Need, asked: Asked) {
+        if let Some(id) = id.filter(|_| asked != Asked::Refused) {
+            self.volumes.insert(id.clone(), need);
+        }
+    }
 }
 
 /// Space as measured.
@@ -108,52 +128,64 @@ impl Account {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the open volumes may need: what the file system has left, beyond the reserve, and what
-    /// their files take already; and no more than was configured, less what closed ones take.
+    /// Asks the file system how the space stands.
     fn measure(&self, books: &Books) -> io::Result<Measured> {
         let system = statvfs(&self.folder)?;
         let left = system.f_bavail.saturating_mul(system.f_frsize);
-        let (mut open, mut closed) = (0, 0);
-        for entry in std::fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            match std::fs::metadata(&path) {
-                Ok(file) if is_open(&path, books) => open += file.blocks() * STAT_BLOCK_BYTES,
-                Ok(file) => closed += file.blocks() * STAT_BLOCK_BYTES,
-                // It was deleted meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let room = (open + left).saturating_sub(self.limits.reserve_bytes);
         let total = system.f_blocks.saturating_mul(system.f_frsize);
-        Ok(match self.limits.capacity_bytes {
-            None => Measured { room, capacity: total },
-            Some(limit) => Measured {
-                room: room.min(limit.saturating_sub(closed)),
-                capacity: limit.min(total),
-            },
+        let taken = self.taken(books)?;
+        Ok(Measured {
+            room: self.room(&taken, left),
+            capacity: self.limits.capacity_bytes.map_or(total, |limit| limit.min(total)),
         })
     }
 
-    fn settle(&self, id: &VolumeId, need: Need, asked: Asked) -> bool {
+    fn taken(&self, books: &Books) -> io::Result<Taken> {
+        let mut taken = Taken::default();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let bytes = match std::fs::metadata(&path) {
+                Ok(file) => file.blocks() * STAT_BLOCK_BYTES,
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            match (is_open(&path, books), path.extension().is_some_and(|kind| kind == LOG)) {
+                (true, true) => taken.open += bytes,
+                // Its tail: the file system has no room for a log there, and the volume holds none of it.
+                (true, false) => {}
+                (false, _) => taken.closed += bytes,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// What the open volumes may need when the file system has so much left: that, beyond the reserve,
+    /// and what their logs take already; and no more than was configured, less what closed ones take.
+    fn room(&self, taken: &Taken, left: u64) -> u64 {
+        let room = (taken.open + left).saturating_sub(self.limits.reserve_bytes);
+        let limit = self.limits.capacity_bytes.unwrap_or(u64::MAX);
+        room.min(limit.saturating_sub(taken.closed))
+    }
+
+    /// Reckons anew, with what a volume needs, or nobody more.
+    fn settle(&self, id: Option<&VolumeId>, need: Need, asked: Asked) -> bool {
         let mut books = self.books();
-        let others: u64 =
-            books.volumes.iter().filter(|(other, _)| *other != id).map(|(_, n)| total(*n)).sum();
+        let others = books.volumes.iter().filter(|(other, _)| Some(*other) != id);
+        let others: u64 = others.map(|(_, need)| total(*need)).sum();
         let measured = match self.measure(&books) {
             Ok(measured) => measured,
             Err(error) => {
                 // Not knowing is no reason to stop the guests; the disk itself still refuses.
                 tracing::warn!(%error, "the space of the volumes could not be measured");
-                if asked != Asked::Refused {
-                    books.volumes.insert(id.clone(), need);
-                }
+                books.note(id, need, asked);
                 return true;
             }
         };
         let wanted = others.saturating_add(total(need));
         let granted = asked == Asked::No || wanted <= measured.room;
-        if granted && asked != Asked::Refused {
-            books.volumes.insert(id.clone(), need);
+        if granted {
+            books.note(id, need, asked);
         }
         // What the guests hold is what they are warned of; what upkeep may need varies.
         let held: u64 = books.volumes.values().map(|need| need.held).sum();
@@ -208,6 +240,26 @@ impl Account {
     }
 }
 
+impl Floor for Account {
+    fn bytes(&self) -> u64 {
+        let upkeep: u64 = self.books().volumes.values().map(|need| need.upkeep).sum();
+        self.limits.reserve_bytes.saturating_add(upkeep)
+    }
+
+    /// The volumes then clean what they can, and their owners are told.
+    fn refused(&self) {
+        self.settle(None, Need::default(), Asked::Refused);
+    }
+
+    /// Ends a shortage while no volume is open that would.
+    fn admitted(&self) {
+        let is_full = self.books().level == SpaceLevel::Full;
+        if is_full {
+            self.settle(None, Need::default(), Asked::No);
+        }
+    }
+}
+
 /// Whether a need is a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -241,15 +293,15 @@ impl VolumeSpace {
 
 impl Space for VolumeSpace {
     fn ask(&self, need: Need) -> bool {
-        self.account.settle(&self.id, need, Asked::Yes)
+        self.account.settle(Some(&self.id), need, Asked::Yes)
     }
 
     fn refused(&self) {
-        self.account.settle(&self.id, Need::default(), Asked::Refused);
+        self.account.settle(Some(&self.id), Need::default(), Asked::Refused);
     }
 
     fn tell(&self, need: Need) {
-        self.account.settle(&self.id, need, Asked::No);
+        self.account.settle(Some(&self.id), need, Asked::No);
     }
 
     fn is_short(&self) -> bool {
@@ -260,5 +312,95 @@ impl Space for VolumeSpace {
 impl Drop for VolumeSpace {
     fn drop(&mut self) {
         self.account.books().volumes.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::{EngineConfig, OpenOptions, VolumeOptions};
+    use crate::page::DataKey;
+    use crate::store::{Store, StoreConfig, VolumeHandle};
+    use base::{OsRng, Secret};
+
+    const MIB: u64 = 1 << 20;
+
+    fn open(store: &Store, name: &str) -> VolumeHandle {
+        let id = VolumeId::parse(name).unwrap();
+        let options = VolumeOptions { size_bytes: 64 * MIB, key_check: None, base: None };
+        store.create_volume(&id, &options).unwrap();
+        let data_key = Some(DataKey::new(&Secret::new([3; 64])));
+        store.open_volume(&id, OpenOptions { data_key, base: None, writer: None }).unwrap()
+    }
+
+    /// Bytes of the files of a kind.
+    fn bytes_of(folder: &Path, kind: &str) -> u64 {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let paths = paths.filter(|path| path.extension().is_some_and(|found| found == kind));
+        paths.map(|path| path.metadata().unwrap().blocks() * STAT_BLOCK_BYTES).sum()
+    }
+
+    #[test]
+    fn tails_larger_than_the_reserve_leave_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let reserve = 20 * MIB;
+        let space = SpaceLimits { reserve_bytes: reserve, ..SpaceLimits::server() };
+        let config = StoreConfig { engine: EngineConfig::tiny(), space, ..StoreConfig::server() };
+        let key = Secret::new([9; 32]);
+        let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+        let handles = ["vol-0000000a", "vol-0000000b"].map(|name| open(&store, name));
+        for handle in &handles {
+            handle.write(0, vec![7; MIB as usize]).unwrap();
+            handle.flush().unwrap();
+        }
+        let account = &store.0.account;
+        let (logs, tails) = (bytes_of(&account.folder, LOG), bytes_of(&account.folder, "tail"));
+        assert!(logs >= 2 * MIB && tails > reserve, "{logs} and {tails} bytes");
+        let taken = account.taken(&account.books()).unwrap();
+        assert_eq!((taken.open, taken.closed), (logs, 0));
+        assert_eq!(account.room(&taken, reserve + MIB), logs + MIB);
+        // What is left is half of the reserve: the logs may not even keep what they have.
+        assert_eq!(account.room(&taken, reserve / 2), logs.saturating_sub(reserve / 2));
+        handles.into_iter().for_each(|handle| handle.close().unwrap());
+        let taken = account.taken(&account.books()).unwrap();
+        assert_eq!((taken.open, taken.closed), (0, bytes_of(&account.folder, LOG)));
+    }
+
+    #[derive(Default)]
+    struct Levels(Mutex<Vec<SpaceLevel>>);
+
+    impl SpaceWatcher for Levels {
+        fn space_changed(&self, report: SpaceReport) {
+            self.0.lock().unwrap().push(report.level);
+        }
+    }
+
+    #[test]
+    fn what_open_volumes_may_take_is_left_to_them_and_a_shortage_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = SpaceLimits { low_percent: 0, ..SpaceLimits::server() };
+        let config = StoreConfig { engine: EngineConfig::tiny(), space, ..StoreConfig::server() };
+        let key = Secret::new([9; 32]);
+        let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+        let levels = Arc::new(Levels::default());
+        store.watch_space(Arc::clone(&levels) as Arc<dyn SpaceWatcher>);
+        let floor = store.floor(folder.path()).unwrap().expect("it lies on the same disk");
+        // No disk with files is behind what the kernel makes up.
+        assert!(store.floor(Path::new("/proc")).unwrap().is_none());
+        assert_eq!(floor.bytes(), space.reserve_bytes);
+        let handle = open(&store, "vol-0000000a");
+        handle.write(0, vec![7; MIB as usize]).unwrap();
+        // A segment of the map and one of moved pages at least.
+        assert!(floor.bytes() >= space.reserve_bytes + (256 << 10), "{}", floor.bytes());
+        handle.close().unwrap();
+        assert_eq!(floor.bytes(), space.reserve_bytes);
+        floor.admitted();
+        assert!(levels.0.lock().unwrap().is_empty());
+        for _ in 0..3 {
+            floor.refused();
+        }
+        floor.admitted();
+        floor.admitted();
+        assert_eq!(*levels.0.lock().unwrap(), [SpaceLevel::Full, SpaceLevel::Ample]);
     }
 }

@@ -10,6 +10,7 @@ mod order;
 mod port;
 mod space;
 mod store;
+mod table;
 mod tail;
 mod tamper;
 mod together;

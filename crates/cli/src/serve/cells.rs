@@ -51,7 +51,12 @@ pub(super) fn open<'a>(
             .map_err(|error| cannot_start(format!("{}: {error}", folder.display())))?;
         let open = |name: &str, key: &str| {
             let key = seal.service_key(&format!("{key}/{region}"));
-            snapshot_store(&folder.join(name), &key, opening.leftovers)
+            let objects = folder.join(name);
+            let store = snapshot_store(&objects, &key, opening.leftovers)?;
+            let floor = live.floor(&objects);
+            let floor =
+                floor.map_err(|error| cannot_start(format!("{}: {error}", objects.display())))?;
+            Ok::<_, Failure>(floor.map(|floor| store.leaving(floor)).unwrap_or(store))
         };
         let snapshots = open("objects", "blocks-snapshots-1")?;
         let archive = open("archive", "blocks-archive-1")?;

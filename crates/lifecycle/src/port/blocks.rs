@@ -26,15 +26,18 @@ pub enum BlockError {
     /// Stored bytes are not what was stored. Trying again will not help.
     #[error("stored blocks are damaged")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The storage did not answer or is full. Trying again may help.
+    /// The storage did not answer. Trying again may help.
     #[error("the block storage is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Snapshots have no room now. Trying again helps once there is.
+    #[error("there is no room for snapshots")]
+    NoRoom(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl BlockError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::NoRoom(_))
     }
 }
 

@@ -1,14 +1,17 @@
 //! Snapshots moved into the archive and out of it, on real stores.
 
 use super::moving::{BLOCK, Place, Watcher, damage_largest, packs, stamp};
-use base::{OsRng, Timestamp, VolumeId};
-use blockstore::snapshot::{CollectPolicy, SnapshotRoot, collect};
+use base::{ManualClock, OsRng, Timestamp, VolumeId};
+use blockstore::snapshot::{CollectPolicy, Floor, SnapshotRoot, collect};
 use ebs::StorageTier;
+use lifecycle::cells::{Cell, Cells};
+use lifecycle::jobs::JobError;
 use lifecycle::port::blocks::{
     BlockError, Blocks, PinTwin, Pinned, Repack, Repacked, Root, Stored,
 };
-use lifecycle::{BandwidthLimits, MoverKind};
+use lifecycle::{BandwidthLimits, MoverKind, Trouble};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
@@ -114,6 +117,38 @@ async fn damage_on_either_side_is_said() {
         let repacked = place.cells.repack(&job, &Watcher::default()).await;
         assert!(matches!(repacked, Err(BlockError::Damaged(_))), "{folder}: {repacked:?}");
     }
+}
+
+/// Volumes that leave nothing for anybody.
+struct Greedy;
+
+impl Floor for Greedy {
+    fn bytes(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn refused(&self) {}
+
+    fn admitted(&self) {}
+}
+
+#[tokio::test]
+async fn a_snapshot_for_which_there_is_no_room_waits_for_it() {
+    let place = Place::new(&BandwidthLimits::default());
+    let stored = place.snapshot(3).await;
+    let cell = place.cell();
+    let archive = cell.archive.leaving(Arc::new(Greedy));
+    let full = Cell::new(cell.live.clone(), cell.snapshots.clone(), archive, cell.twins.clone());
+    let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+    let cells =
+        Cells::new([(place.region.clone(), full)].into(), clock, &BandwidthLimits::default());
+    let job = repack(&place, &stored.root, StorageTier::Archive);
+    let refused = cells.repack(&job, &Watcher::default()).await.unwrap_err();
+    assert!(matches!(refused, BlockError::NoRoom(_)) && refused.is_transient(), "{refused:?}");
+    // However often it is tried, it is not given up for that.
+    let outcome = JobError::from(Trouble::from(refused));
+    assert!(matches!(outcome, JobError::Waiting { .. }), "{outcome:?}");
+    moved(&place, job).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod copying;
 mod direct;
 mod exporting;
 mod faults;
+mod floor;
 mod format;
 mod nominating;
 mod tampering;
