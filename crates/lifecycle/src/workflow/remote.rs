@@ -245,7 +245,8 @@ pub(super) async fn take_back(
 }
 
 /// Keeps volumes that machines had open when the server stopped for those machines, so that nobody
-/// here opens them. A machine that had not reported yet begins again under a new epoch.
+/// here opens them, also those that were being detached: their machines may still write out what they
+/// have. A machine that had not reported yet begins again under a new epoch.
 pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
         if !is_remote(services, &attachment).await? {
@@ -253,8 +254,10 @@ pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
         }
         let (region, id) = (attachment.region.clone(), attachment.volume.clone());
         match attachment.state {
-            AttachmentState::Attached => hold(services, &region, &id).await?,
-            AttachmentState::Attaching | AttachmentState::Detaching => {
+            AttachmentState::Attached | AttachmentState::Detaching => {
+                hold(services, &region, &id).await?;
+            }
+            AttachmentState::Attaching => {
                 services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
             }
         }

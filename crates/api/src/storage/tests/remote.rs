@@ -3,9 +3,11 @@
 use super::{HERE, Stage};
 use crate::Service;
 use crate::testing::{account, region};
-use base::InstanceId;
+use base::{InstanceId, VolumeId};
+use ebs::{AttachmentKey, AttachmentState};
 use iam::Principal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 impl Stage {
     /// Registers a machine of account 111… that attaches its volumes itself.
@@ -125,6 +127,46 @@ async fn a_restart_keeps_volumes_for_their_machines() {
     // One whose machine never comes is detached as well.
     stage.ec2("DetachVolume", input).await;
     assert_eq!(stage.describe_volume(1, HERE, &begun).await["State"], "available");
+}
+
+#[tokio::test]
+async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await.unwrap();
+    let at = json!({ "VolumeId": volume, "Epoch": 1 });
+    stage.ask(&machine, "CompleteAttachment", at.clone()).await.unwrap();
+    // The server ends after the row says so, while the machine writes out.
+    let (id, host) = (VolumeId::parse(&volume).unwrap(), instance(&machine).to_owned());
+    let begin = move |tx: &mut meta::Tx<'_>| {
+        let instance = InstanceId::parse(&host).unwrap();
+        let (account, region) = (&account(1), &region(HERE));
+        let key = AttachmentKey { account, region, volume: &id, instance: &instance };
+        let (from, to) = (AttachmentState::Attached, AttachmentState::Detaching);
+        ebs::attachment::set_state(tx, key, from, to)
+    };
+    assert!(stage.bench.world.db.write(begin).await.unwrap());
+
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    stage.ask(&machine, "ResumeAttachment", at.clone()).await.unwrap();
+    assert_eq!(stage.attachment(&volume).await, "detaching");
+    let opened = stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await;
+    assert!(opened.unwrap_err().starts_with("FencedException"));
+    stage.ask(&machine, "ResumeAttachment", at).await.unwrap();
+
+    stage.bench.host.machine_stops(&volume);
+    let available = async {
+        while stage.describe_volume(1, HERE, &volume).await["State"] != "available" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
+    assert_eq!(stage.grants(1, HERE, &key).await, 0, "no grant stays");
 }
 
 #[tokio::test]
