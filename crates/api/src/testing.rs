@@ -358,6 +358,12 @@ impl QuietHost {
         }
     }
 
+    /// The machine that has a volume connects.
+    pub(crate) fn machine_connects(&self, volume: &str) {
+        let id = VolumeId::parse(volume).expect("a volume id");
+        self.leased.send_modify(|leased| assert!(leased.insert(id), "it holds a lease"));
+    }
+
     /// The machine that has a volume says goodbye, or its lease ends.
     pub(crate) fn machine_stops(&self, volume: &str) {
         let id = VolumeId::parse(volume).expect("a volume id");
@@ -416,6 +422,7 @@ impl AttachHost for QuietHost {
                 let stopped = leased.wait_for(|leased| !leased.contains(&request.volume)).await;
                 drop(stopped.expect("the sender is the host's"));
             }
+            self.leased.send_if_modified(|leased| leased.remove(&request.volume));
             let key = (request.region, request.volume);
             self.lent.lock().expect("no test panics while it holds the map").remove(&key);
             Ok(())

@@ -105,7 +105,27 @@ impl Away {
     /// for disk calls under way.
     pub fn fence(&self) {
         self.gate.close();
-        let mut present = self.present();
+        self.dismiss(self.present());
+    }
+
+    /// Takes the fence if the machine has surely stopped; `false` when it has not, and then it goes
+    /// on. No lease is granted between the look and the fence. Waits for disk calls under way, but not
+    /// for those of a machine that goes on: a fence that is waited for holds up renewals.
+    pub fn fence_if_stopped(&self) -> bool {
+        if !self.has_stopped() {
+            return false;
+        }
+        let present = self.present();
+        let has_stopped = || present.said_goodbye || self.granted.has_ended(self.clock.millis());
+        let fenced = self.gate.close_if(has_stopped);
+        if fenced {
+            self.dismiss(present);
+        }
+        fenced
+    }
+
+    /// Tells the machine that the fence was taken, if it is connected.
+    fn dismiss(&self, mut present: MutexGuard<'_, Present>) {
         let last = || Out::Last(Reply::Fenced.encode(0));
         // A connection that takes no bytes is ended without the word; others end behind it.
         if present.session.as_ref().is_some_and(|session| session.out.try_send(last()).is_err()) {
@@ -137,7 +157,7 @@ impl Away {
 
     /// Extends the lease, if the session is still the volume's.
     fn renew(&self, id: SessionId) -> Option<Reply> {
-        self.gate.try_pass(id)?;
+        let _passage = self.gate.try_pass(id)?;
         self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
         Some(Reply::Renewed(self.lease_ms))
     }

@@ -49,6 +49,9 @@ pub enum AttachFailure {
     /// The device could not be opened or closed.
     #[error("the device failed")]
     Host(#[from] HostError),
+    /// Another opening may still have the volume.
+    #[error("another opening of the attachment may still have the volume")]
+    Held,
     /// The rows could not be read or written.
     #[error("the rows could not be read or written")]
     Rows(#[from] ebs::Error),
@@ -499,6 +502,7 @@ pub(super) fn cause(failure: &AttachFailure) -> String {
         | AttachFailure::PlainKey(_)
         | AttachFailure::Base(_)
         | AttachFailure::Host(_)
+        | AttachFailure::Held
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => INTERNAL_CAUSE.to_owned(),
     }

@@ -1,7 +1,8 @@
 //! Two machines, one volume, a network that delays and loses, and clocks that drift: simulated, so
 //! that a seed is a history.
 //!
-//! The server hands the volume over when its machine has surely stopped, or by force. Held against
+//! The server hands the volume over (to be detached, or to another opening) when its machine has surely
+//! stopped, or by force. Held against
 //! every history: two machines never serve at the same real moment unless one was forced out; and
 //! whatever was forced, no write of an older attachment reaches the file after the fence.
 
@@ -88,9 +89,15 @@ impl World {
         world
     }
 
-    /// Gives the volume to a new machine, as the server does: the fence first, then the new epoch.
+    /// Whether the fence is taken: by force, or because the machine has surely stopped.
+    fn takes_fence(&mut self, real: u64, force: bool) -> bool {
+        let Volume { gate, granted, .. } = &self.volume;
+        let now = self.server_clock.at(real);
+        gate.close_if(|| force || granted.has_ended(now))
+    }
+
+    /// Gives the volume, whose fence is taken, to a new machine.
     fn hand_over(&mut self, real: u64, drift_percent: u64) {
-        self.volume.gate.close();
         self.volume.epoch += 1;
         self.volume.gate = Gate::default();
         let now = self.server_clock.at(real);
@@ -192,7 +199,7 @@ fn history(seed: u64, drift_percent: u64) -> (u64, u64) {
         }
         world.deliver(real);
         let forced = world.rng.below(4000) == 0;
-        if forced || world.volume.granted.has_ended(world.server_clock.at(real)) {
+        if world.takes_fence(real, forced) {
             world.forced |= forced;
             world.hand_over(real, drift_percent);
         }

@@ -96,6 +96,35 @@ async fn the_machine_an_attachment_names_opens_it_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn an_opening_waits_until_the_one_before_has_stopped_unless_forced() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let open = json!({ "VolumeId": volume });
+    let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
+    stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
+    stage.bench.host.machine_connects(&volume);
+    stage.ask(&machine, "CompleteAttachment", at(1)).await.unwrap();
+
+    let held = stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap_err();
+    assert!(held.starts_with("AttachmentHeldException"), "{held}");
+    // It goes on under its epoch, and may connect to write out.
+    stage.ask(&machine, "ResumeAttachment", at(1)).await.unwrap();
+    stage.bench.host.machine_stops(&volume);
+    let opened = stage.ask(&machine, "OpenAttachment", open).await.unwrap();
+    assert_eq!(opened["Epoch"], json!(2));
+
+    stage.bench.host.machine_connects(&volume);
+    let forced = json!({ "VolumeId": volume, "Force": true });
+    let opened = stage.ask(&machine, "OpenAttachment", forced).await.unwrap();
+    assert_eq!(opened["Epoch"], json!(3));
+    let fenced = stage.ask(&machine, "ResumeAttachment", at(2)).await.unwrap_err();
+    assert!(fenced.starts_with("FencedException"), "{fenced}");
+}
+
+#[tokio::test]
 async fn a_restart_keeps_volumes_for_their_machines() {
     let mut stage = Stage::new().await;
     let key = stage.key(1, HERE).await;
