@@ -23,6 +23,7 @@ use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -95,6 +96,8 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         open: Mutex::default(),
         lent: Mutex::default(),
         leased: watch::Sender::default(),
+        lease_ms: AtomicU32::new(20_000),
+        held_ms: AtomicU32::default(),
     });
     let issuers = Arc::new(Issuers::default());
     let parts = Parts {
@@ -329,6 +332,10 @@ pub(crate) struct QuietHost {
     lent: Mutex<BTreeMap<(Region, VolumeId), u64>>,
     /// Those whose machines may hold a lease.
     leased: watch::Sender<BTreeSet<VolumeId>>,
+    /// How long their leases are.
+    pub(crate) lease_ms: AtomicU32,
+    /// The longest lease the last volume that was kept over a restart may have.
+    pub(crate) held_ms: AtomicU32,
 }
 
 impl QuietHost {
@@ -401,12 +408,17 @@ impl AttachHost for QuietHost {
     }
 
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        if request.tenure == Tenure::Standing {
+        if let Tenure::Standing { lease_ms } = request.tenure {
+            self.held_ms.store(lease_ms, Ordering::SeqCst);
             self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
         }
         let key = (request.region, request.volume);
         self.lent.lock().expect("no test panics while it holds the map").insert(key, request.epoch);
         Box::pin(async { Ok(()) })
+    }
+
+    fn lease_ms(&self) -> u32 {
+        self.lease_ms.load(Ordering::SeqCst)
     }
 
     fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {

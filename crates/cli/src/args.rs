@@ -8,7 +8,7 @@ use crate::why::args::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
-use lifecycle::port::host::Force;
+use lifecycle::port::host::{Force, LEASE_SECONDS_MAX};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -139,7 +139,7 @@ pub(crate) struct ServeOptions {
     /// How long a host on another machine may go on without hearing from the server, in seconds;
     /// a host that vanished is waited for as long when its volume is detached without force.
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
-          value_parser = clap::value_parser!(u32).range(2..=300))]
+          value_parser = clap::value_parser!(u32).range(2..=i64::from(LEASE_SECONDS_MAX)))]
     pub(crate) attach_lease_seconds: u32,
 }
 

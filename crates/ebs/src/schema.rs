@@ -15,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[
     SNAPSHOT_TIERS,
     EARLY_DELETIONS,
     FAST_RESTORES,
+    LEASES,
 ];
 
 const TABLES: Migration = Migration {
@@ -348,5 +349,12 @@ CREATE TABLE ebs_fast_volumes (
     PRIMARY KEY (region, volume_id)
 );
 CREATE INDEX ebs_fast_volumes_by_account ON ebs_fast_volumes (account_id, region);
+",
+};
+
+const LEASES: Migration = Migration {
+    name: "ebs-0012-leases",
+    sql: "
+ALTER TABLE ebs_fences ADD COLUMN lease_ms BIGINT;
 ",
 };

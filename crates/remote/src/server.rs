@@ -66,14 +66,18 @@ enum Out {
 impl Away {
     /// A volume whose machine was not connected yet. Leases last `lease_ms`.
     pub fn new(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
-        let away = Self::standing(id, clock, lease_ms);
-        away.granted.given_back();
-        away
+        Self::standing(id, clock, lease_ms, 0)
     }
 
-    /// A volume whose machine was connected to an earlier run of the server and may hold a lease.
-    pub fn standing(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
-        let granted = Granted::unknown(clock.millis(), u64::from(lease_ms));
+    /// A volume whose machine was connected to an earlier run of the server and may hold a lease of
+    /// `held_ms` since. Leases of this run last `lease_ms`.
+    pub fn standing(
+        id: VolumeId,
+        clock: Arc<dyn SteadyClock>,
+        lease_ms: u32,
+        held_ms: u32,
+    ) -> Self {
+        let granted = Granted::unknown(clock.millis(), u64::from(held_ms));
         let (gate, present) = (Gate::default(), Mutex::default());
         Self { id, gate, granted, clock, lease_ms, present }
     }

@@ -75,7 +75,9 @@ impl Lending {
         let (id, clock) = (request.volume.clone(), Arc::new(self.clock));
         let away = Arc::new(match request.tenure {
             Tenure::New => Away::new(id, clock, self.lease_ms),
-            Tenure::Standing => Away::standing(id, clock, self.lease_ms),
+            Tenure::Standing { lease_ms: held_ms } => {
+                Away::standing(id, clock, self.lease_ms, held_ms)
+            }
         });
         let (loan, base) = cell
             .lend(&request, Arc::clone(&away) as _)
@@ -84,6 +86,10 @@ impl Lending {
         let served = Arc::new(Served { away, epoch, loan, base, plain_key });
         self.lent().insert(place, served);
         Ok(())
+    }
+
+    pub(crate) fn lease_ms(&self) -> u32 {
+        self.lease_ms
     }
 
     pub(crate) fn ticket(

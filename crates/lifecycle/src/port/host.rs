@@ -34,13 +34,19 @@ pub struct OpenVolume {
     pub base_key: Option<VolumeKey>,
 }
 
+/// The longest lease a server may grant, in seconds.
+pub const LEASE_SECONDS_MAX: u32 = 300;
+
 /// Whether a lease of a lent volume may be running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenure {
     /// The epoch is new: nobody holds it before the first connection.
     New,
     /// A machine held it when the server stopped, perhaps until a moment ago.
-    Standing,
+    Standing {
+        /// The longest lease that it may have been granted, in milliseconds.
+        lease_ms: u32,
+    },
 }
 
 /// A volume to be given to a machine that opens it itself.
@@ -125,6 +131,9 @@ pub trait AttachHost: Send + Sync {
     /// have surely stopped ([`HostError::Held`]); a newer epoch stays as it is
     /// ([`HostError::Superseded`]).
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// How long the leases are that machines are granted, in milliseconds.
+    fn lease_ms(&self) -> u32;
 
     /// A ticket for one connection of the machine that the volume is lent to under this epoch;
     /// `None` when it is not. It is good once, and for a short time.

@@ -10,7 +10,7 @@ use super::attach::{
 };
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
-use crate::port::host::{CloseVolume, Force, HostError, LendVolume, Tenure};
+use crate::port::host::{CloseVolume, Force, HostError, LEASE_SECONDS_MAX, LendVolume, Tenure};
 use crate::port::kms::{Authority, KmsCall, KmsFailure, Probe, Wrapped};
 use crate::services::Services;
 use base::{GIB, Region, Secret, VolumeId};
@@ -85,14 +85,16 @@ pub async fn open(
     // The epoch is raised after: until then, whoever has the volume may connect and write out.
     let stopped = tokio::time::timeout(STOP_TIME, take_back(services, attachment, force)).await;
     stopped.map_err(|_| AttachFailure::Held)??;
-    let row = attachment.clone();
+    let (row, lease_ms) = (attachment.clone(), services.host.lease_ms());
     let epoch = services
         .db
         .write(move |tx| {
             if !is_standing(tx, &row)? {
                 return Err(AttachFailure::NotAvailable);
             }
-            Ok(fence::raise(tx, &row.region, &row.volume)?)
+            let epoch = fence::raise(tx, &row.region, &row.volume)?;
+            fence::note_lease(tx, &row.region, &row.volume, lease_ms)?;
+            Ok(epoch)
         })
         .await?;
     let opened = opened_with(services, volume).await?;
@@ -290,16 +292,22 @@ pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
 
 async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(), AttachFailure> {
     let (at, wanted) = (region.clone(), id.clone());
+    let present_ms = services.host.lease_ms();
     let found = services
         .db
-        .read(move |tx| {
+        .write(move |tx| {
             let volume = volume::get(tx, &at, &wanted)?;
-            Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?))
+            // The lease may have been made shorter since; one that was granted is as long as it was, and
+            // may still run at a further start.
+            let noted = fence::lease_ms(tx, &at, &wanted)?.unwrap_or(LEASE_SECONDS_MAX * 1000);
+            let lease_ms = noted.max(present_ms);
+            fence::note_lease(tx, &at, &wanted, lease_ms)?;
+            Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?, lease_ms))
         })
         .await?;
-    if let (Some(volume), epoch) = found {
+    if let (Some(volume), epoch, lease_ms) = found {
         let opened = opened_with(services, &volume).await?;
-        let request = lend(services, &opened, (epoch, Tenure::Standing), Force::No)?;
+        let request = lend(services, &opened, (epoch, Tenure::Standing { lease_ms }), Force::No)?;
         services.host.lend(request).await?;
         switch_if_resealed(services, &opened.volume).await?;
     }

@@ -6,10 +6,13 @@
 //! every history: two machines never serve at the same real moment unless one was forced out; and
 //! whatever was forced, no write of an older attachment reaches the file after the fence.
 
-use base::SeededRng;
+use base::{SeededRng, VolumeId};
 use remote::gate::{Gate, SessionId};
 use remote::lease::{DRIFT_PERCENT, Granted, Held};
+use remote::{Away, SteadyClock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LEASE_MS: u64 = 10_000;
 /// Real milliseconds simulated.
@@ -230,4 +233,25 @@ fn the_bound_on_drift_is_needed() {
     // The check above can fail: clocks beyond the bound do serve together.
     let together: u64 = (0..60).map(|seed| history(seed, 6 * DRIFT_PERCENT).1).sum();
     assert!(together > 0);
+}
+
+/// A clock that is set.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl SteadyClock for SetClock {
+    fn millis(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_machine_of_an_earlier_run_is_waited_for_as_long_as_that_run_granted() {
+    let clock = Arc::new(SetClock::default());
+    let id = VolumeId::parse("vol-00000001").unwrap();
+    let away = Away::standing(id, Arc::clone(&clock) as _, 20_000, 300_000);
+    clock.0.store(299_999, Ordering::SeqCst);
+    assert!(!away.has_stopped() && !away.fence_if_stopped());
+    clock.0.store(300_000, Ordering::SeqCst);
+    assert!(away.has_stopped() && away.fence_if_stopped());
 }

@@ -6,7 +6,9 @@ use crate::testing::{account, region};
 use base::{InstanceId, VolumeId};
 use ebs::{AttachmentKey, AttachmentState};
 use iam::Principal;
+use lifecycle::port::host::LEASE_SECONDS_MAX;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Stage {
@@ -196,6 +198,45 @@ async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
     };
     tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
     assert_eq!(stage.grants(1, HERE, &key).await, 0, "no grant stays");
+}
+
+#[tokio::test]
+async fn a_lease_is_waited_for_as_long_as_it_was_granted() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let open = json!({ "VolumeId": volume });
+    let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
+    let host = std::sync::Arc::clone(&stage.bench.host);
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    let held_after_restart = async || {
+        host.forget_all();
+        lifecycle::workflow::recover(&services).await.unwrap();
+        host.held_ms.swap(0, Ordering::SeqCst)
+    };
+    host.lease_ms.store(300_000, Ordering::SeqCst);
+    stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
+    stage.ask(&machine, "CompleteAttachment", at(1)).await.unwrap();
+
+    // Made shorter: what was granted before may run on, also over a second restart.
+    host.lease_ms.store(20_000, Ordering::SeqCst);
+    assert_eq!(held_after_restart().await, 300_000);
+    assert_eq!(held_after_restart().await, 300_000);
+    host.machine_stops(&volume);
+    stage.ask(&machine, "OpenAttachment", open).await.unwrap();
+    stage.ask(&machine, "CompleteAttachment", at(2)).await.unwrap();
+    assert_eq!(held_after_restart().await, 20_000);
+    host.lease_ms.store(60_000, Ordering::SeqCst);
+    assert_eq!(held_after_restart().await, 60_000);
+
+    // An earlier release noted nothing.
+    let forget = |tx: &mut meta::Tx<'_>| {
+        tx.execute("UPDATE ebs_fences SET lease_ms = NULL", meta::params![])
+    };
+    stage.bench.world.db.write(forget).await.unwrap();
+    assert_eq!(held_after_restart().await, LEASE_SECONDS_MAX * 1000);
 }
 
 #[tokio::test]
