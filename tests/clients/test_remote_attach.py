@@ -210,7 +210,10 @@ def test_a_killed_machine_starts_again_at_once(server, owner, key, agents, tmp_p
     agent.process.kill()
     agent.ends()
     assert attachment_state(owner, volume) == "attached"
-    agents.append(again := Agent(server, host, volume, tmp_path))
+    # Forced: the server cannot know that it is dead, and would wait for its lease.
+    began = time.monotonic()
+    agents.append(again := Agent(server, host, volume, tmp_path, "--force"))
+    assert time.monotonic() - began < LEASE_SECONDS / 2
     assert again.nbd.read(0, 65536) == b"\x31" * 65536
     # Told to stop, it leaves the volume attached.
     again.nbd.write(0, b"\x32" * 4096)
@@ -220,6 +223,42 @@ def test_a_killed_machine_starts_again_at_once(server, owner, key, agents, tmp_p
     assert third.nbd.read(0, 4096) == b"\x32" * 4096
     detach(owner, volume)
     assert third.ends() == 0
+
+
+def test_a_newer_agent_waits_until_the_one_before_has_closed(
+    server, owner, key, agents, tmp_path
+):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(old := Agent(server, host, volume, tmp_path))
+    # Accepted and not flushed: it is written out before the other begins.
+    old.nbd.write(0, b"\x35" * 65536)
+    agents.append(new := Agent(server, host, volume, tmp_path))
+    assert new.nbd.read(0, 65536) == b"\x35" * 65536
+    assert old.ends() == 0, old.words()
+    assert new.serving["Epoch"] > old.serving["Epoch"]
+    detach(owner, volume)
+    assert new.ends() == 0, new.words()
+
+
+def test_a_newer_agent_waits_for_one_that_cannot_be_heard_of(own_server, agents, tmp_path):
+    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
+    owner = server.account("owner")
+    host, volume = Host(owner, tmp_path), encrypted(owner, create_key(owner))
+    attach(owner, volume, host)
+    agents.append(old := Agent(server, host, volume, tmp_path))
+    old.nbd.write(0, b"\x36" * 4096)
+    old.nbd.flush()
+    old.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    agents.append(new := Agent(server, host, volume, tmp_path))
+    # It was heard of at most a fifth of its lease before.
+    assert time.monotonic() - began > SHORT_LEASE_SECONDS / 2
+    assert "another agent may still have the volume" in new.words()
+    assert new.nbd.read(0, 4096) == b"\x36" * 4096
+    old.process.send_signal(signal.SIGCONT)
+    assert old.ends() == 5, old.words()
+    assert new.stop() == 0
 
 
 def test_requests_wait_for_a_server_that_is_started_again(server, owner, key, agents, tmp_path):

@@ -16,12 +16,16 @@ use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::jobs::{Config, Kinds, Runner};
 use lifecycle::port::BoxFuture;
-use lifecycle::port::host::{AttachHost, CloseVolume, HostError, LendVolume, OpenVolume};
+use lifecycle::port::host::{
+    AttachHost, CloseVolume, Force, HostError, LendVolume, OpenVolume, Tenure,
+};
 use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
 
 #[path = "../../identity/tests/it/idp.rs"]
 pub(crate) mod idp;
@@ -91,6 +95,9 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         cells: Arc::clone(&cells),
         open: Mutex::default(),
         lent: Mutex::default(),
+        leased: watch::Sender::default(),
+        lease_ms: AtomicU32::new(20_000),
+        held_ms: AtomicU32::default(),
     });
     let issuers = Arc::new(Issuers::default());
     let parts = Parts {
@@ -324,6 +331,12 @@ pub(crate) struct QuietHost {
     open: Mutex<BTreeMap<VolumeId, VolumeHandle>>,
     /// Volumes at machines of their own, and their epochs.
     lent: Mutex<BTreeMap<(Region, VolumeId), u64>>,
+    /// Those whose machines may hold a lease.
+    leased: watch::Sender<BTreeSet<VolumeId>>,
+    /// How long their leases are.
+    pub(crate) lease_ms: AtomicU32,
+    /// The longest lease the last volume that was kept over a restart may have.
+    pub(crate) held_ms: AtomicU32,
 }
 
 impl QuietHost {
@@ -351,6 +364,18 @@ impl QuietHost {
         for (_, open) in std::mem::take(&mut *self.volumes()) {
             open.close().expect("the volume closes");
         }
+    }
+
+    /// The machine that has a volume connects.
+    pub(crate) fn machine_connects(&self, volume: &str) {
+        let id = VolumeId::parse(volume).expect("a volume id");
+        self.leased.send_modify(|leased| assert!(leased.insert(id), "it holds a lease"));
+    }
+
+    /// The machine that has a volume says goodbye, or its lease ends.
+    pub(crate) fn machine_stops(&self, volume: &str) {
+        let id = VolumeId::parse(volume).expect("a volume id");
+        assert!(self.leased.send_if_modified(|leased| leased.remove(&id)), "it held no lease");
     }
 
     /// Whether the volume is open.
@@ -384,9 +409,17 @@ impl AttachHost for QuietHost {
     }
 
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        if let Tenure::Standing { lease_ms } = request.tenure {
+            self.held_ms.store(lease_ms, Ordering::SeqCst);
+            self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
+        }
         let key = (request.region, request.volume);
         self.lent.lock().expect("no test panics while it holds the map").insert(key, request.epoch);
         Box::pin(async { Ok(()) })
+    }
+
+    fn lease_ms(&self) -> u32 {
+        self.lease_ms.load(Ordering::SeqCst)
     }
 
     fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
@@ -396,9 +429,17 @@ impl AttachHost for QuietHost {
     }
 
     fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        let key = (request.region, request.volume);
-        self.lent.lock().expect("no test panics while it holds the map").remove(&key);
-        Box::pin(async { Ok(()) })
+        let mut leased = self.leased.subscribe();
+        Box::pin(async move {
+            if request.force == Force::No {
+                let stopped = leased.wait_for(|leased| !leased.contains(&request.volume)).await;
+                drop(stopped.expect("the sender is the host's"));
+            }
+            self.leased.send_if_modified(|leased| leased.remove(&request.volume));
+            let key = (request.region, request.volume);
+            self.lent.lock().expect("no test panics while it holds the map").remove(&key);
+            Ok(())
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::why::args::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
+use lifecycle::port::host::{Force, LEASE_SECONDS_MAX};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -142,7 +143,7 @@ pub(crate) struct ServeOptions {
     /// How long a host on another machine may go on without hearing from the server, in seconds;
     /// a host that vanished is waited for as long when its volume is detached without force.
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
-          value_parser = clap::value_parser!(u32).range(2..=300))]
+          value_parser = clap::value_parser!(u32).range(2..=i64::from(LEASE_SECONDS_MAX)))]
     pub(crate) attach_lease_seconds: u32,
 }
 
@@ -265,6 +266,11 @@ pub(crate) struct AttachOptions {
     /// Let credentials and the volume's structure key cross a network in the clear.
     #[arg(long)]
     pub(crate) allow_insecure_http: bool,
+    /// Take the volume at once from an agent that may still have it. What that one had accepted and not
+    /// flushed is lost. Without this it is asked to close the volume, and waited for until it has, or its
+    /// lease has ended.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Print one JSON object when the device serves.
     #[arg(long)]
     pub(crate) json: bool,
@@ -276,6 +282,10 @@ pub(crate) struct AttachOptions {
 impl AttachOptions {
     pub(crate) fn http_policy(&self) -> HttpPolicy {
         if self.allow_insecure_http { HttpPolicy::Anywhere } else { HttpPolicy::Loopback }
+    }
+
+    pub(crate) fn force(&self) -> Force {
+        if self.force { Force::Yes } else { Force::No }
     }
 }
 

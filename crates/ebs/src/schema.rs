@@ -16,6 +16,7 @@ pub const MIGRATIONS: &[Migration] = &[
     EARLY_DELETIONS,
     FAST_RESTORES,
     COPY_BASES,
+    LEASES,
 ];
 
 const TABLES: Migration = Migration {
@@ -363,5 +364,12 @@ CREATE TABLE ebs_copy_bases (
     copy_root BYTES NOT NULL,
     PRIMARY KEY (region, snapshot_id)
 );
+",
+};
+
+const LEASES: Migration = Migration {
+    name: "ebs-0013-leases",
+    sql: "
+ALTER TABLE ebs_fences ADD COLUMN lease_ms BIGINT;
 ",
 };

@@ -88,13 +88,21 @@ struct State {
     kept: BTreeMap<u64, Kept>,
     unflushed_bytes: usize,
     /// The present connection.
-    out: Option<mpsc::UnboundedSender<Arc<Vec<u8>>>>,
+    out: Option<Lanes>,
     renewals: BTreeMap<u64, u64>,
     /// Connections so far. What the server asked to hold ends with the connection it asked on.
     connections: u64,
     lost: Option<Loss>,
     /// A write failed at the server; nothing later can be trusted to lie on top of it.
     failed: Option<Failure>,
+}
+
+/// The ways into a connection. What waits in the first goes before all that waits in the second.
+struct Lanes {
+    /// Renewals: a lease must not end because the machine has much to send.
+    renewals: mpsc::UnboundedSender<Arc<Vec<u8>>>,
+    /// Everything else, in order.
+    requests: mpsc::UnboundedSender<Arc<Vec<u8>>>,
 }
 
 /// A request that may have to be sent again.
@@ -231,7 +239,7 @@ impl Shared {
         }
         if let Some(out) = &state.out {
             // A connection that has ended is replaced, and the request sent then.
-            let _ = out.send(Arc::clone(&frame));
+            let _ = out.requests.send(Arc::clone(&frame));
         }
         state.kept.insert(id, Kept { frame, waiting });
         Ok(())
@@ -351,15 +359,16 @@ impl Shared {
         (stream, lease_ms): (Box<dyn Stream>, u32),
     ) -> Result<(), SessionEnd> {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let (out, mut frames) = mpsc::unbounded_channel();
+        let (renewals, urgent) = mpsc::unbounded_channel();
+        let (requests, frames) = mpsc::unbounded_channel();
         {
             let mut state = self.state();
             for kept in state.kept.values() {
                 // The receiver is here.
-                let _ = out.send(Arc::clone(&kept.frame));
+                let _ = requests.send(Arc::clone(&kept.frame));
             }
             state.renewals.clear();
-            state.out = Some(out);
+            state.out = Some(Lanes { renewals, requests });
         }
         let reading = async {
             while let Some(frame) = read_frame(&mut reader).await? {
@@ -367,16 +376,7 @@ impl Shared {
             }
             Ok(())
         };
-        let writing = async {
-            while let Some(frame) = frames.recv().await {
-                writer.write_all(&frame).await?;
-                while let Ok(frame) = frames.try_recv() {
-                    writer.write_all(&frame).await?;
-                }
-                writer.flush().await?;
-            }
-            Ok(())
-        };
+        let writing = async { Ok(write_frames(&mut writer, urgent, frames).await?) };
         let pause = Duration::from_millis(u64::from(lease_ms / RENEWALS_PER_LEASE));
         let renewing = async {
             loop {
@@ -399,7 +399,7 @@ impl Shared {
         state.renewals.insert(id, now);
         if let Some(out) = &state.out {
             // As in `post`; a renewal is not sent again.
-            let _ = out.send(Arc::new(Request::Renew.encode(id)));
+            let _ = out.renewals.send(Arc::new(Request::Renew.encode(id)));
         }
     }
 
@@ -463,8 +463,33 @@ impl Shared {
     /// A server whose connection has ended asks again.
     fn answer(&self, id: u64, made: Result<EngineAnswer, CallFailure>) {
         if let Some(out) = &self.state().out {
-            let _ = out.send(Arc::new(Request::Answer(made).encode(id)));
+            let _ = out.requests.send(Arc::new(Request::Answer(made).encode(id)));
         }
+    }
+}
+
+/// Writes what comes until nothing can come any more. An urgent frame waits for one other at most.
+async fn write_frames(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut urgent: mpsc::UnboundedReceiver<Arc<Vec<u8>>>,
+    mut frames: mpsc::UnboundedReceiver<Arc<Vec<u8>>>,
+) -> io::Result<()> {
+    loop {
+        let frame = match urgent.try_recv().or_else(|_| frames.try_recv()) {
+            Ok(frame) => frame,
+            Err(_) => {
+                writer.flush().await?;
+                let frame = tokio::select! {
+                    biased;
+                    frame = urgent.recv() => frame,
+                    frame = frames.recv() => frame,
+                };
+                // Both end together, with the connection.
+                let Some(frame) = frame else { return Ok(()) };
+                frame
+            }
+        };
+        writer.write_all(&frame).await?;
     }
 }
 

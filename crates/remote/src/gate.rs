@@ -6,7 +6,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
-/// Lets one session at a time through.
+/// Lets one session at a time through. Leases are granted inside it too, so that the fence knows of
+/// every one.
 #[derive(Debug, Default)]
 pub struct Gate(RwLock<State>);
 
@@ -47,7 +48,15 @@ impl Gate {
 
     /// Takes the fence: waits for requests that have passed, and lets none through ever after.
     pub fn close(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.close_if(|| true);
+    }
+
+    /// Takes the fence if a condition holds; `false` when it does not. No session begins and no request
+    /// passes between the look and the fence.
+    pub fn close_if(&self, condition: impl FnOnce() -> bool) -> bool {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.closed |= condition();
+        state.closed
     }
 }
 
@@ -67,6 +76,19 @@ mod tests {
         gate.close();
         assert!(gate.pass(second).is_none());
         assert!(gate.begin().is_none());
+    }
+
+    #[test]
+    fn a_fence_on_a_condition_lets_nothing_pass_while_it_looks() {
+        let gate = Gate::default();
+        let session = gate.begin().unwrap();
+        let refused = gate.close_if(|| {
+            assert!(gate.try_pass(session).is_none(), "a request passed while it was looked");
+            false
+        });
+        assert!(!refused && gate.pass(session).is_some());
+        assert!(gate.close_if(|| true) && gate.pass(session).is_none());
+        assert!(gate.close_if(|| false), "it is taken for good");
     }
 
     #[test]

@@ -15,10 +15,13 @@ use std::sync::mpsc::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-/// Requests read from a session and not begun yet.
-const REQUESTS_WAITING_MAX: usize = 64;
+/// Bytes of requests read from a session and not done yet. More than a machine keeps unflushed, so that
+/// its renewals are read however long the disk takes.
+const REQUEST_BYTES_WAITING_MAX: usize = 64 << 20;
+/// What a request takes beside its frame.
+const REQUEST_BYTES: usize = size_of::<Waiting>();
 /// Replies that wait for the connection.
 const REPLIES_WAITING_MAX: usize = 64;
 /// How long a call of the server may take at the machine; it includes writing out what a cut needs.
@@ -52,11 +55,20 @@ struct Present {
 struct Connected {
     id: SessionId,
     out: mpsc::Sender<Out>,
+    urgent: mpsc::Sender<Vec<u8>>,
     /// Dropped to end the connection.
     _end: oneshot::Sender<()>,
 }
 
-/// A frame to send.
+/// A request that was read, with its part of what may wait.
+struct Waiting {
+    id: u64,
+    request: Request,
+    _part: OwnedSemaphorePermit,
+}
+
+/// A frame to send, behind those before it. What is urgent goes before all of them: renewals, and what
+/// the server asks.
 enum Out {
     Frame(Vec<u8>),
     /// The connection ends behind it.
@@ -66,14 +78,18 @@ enum Out {
 impl Away {
     /// A volume whose machine was not connected yet. Leases last `lease_ms`.
     pub fn new(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
-        let away = Self::standing(id, clock, lease_ms);
-        away.granted.given_back();
-        away
+        Self::standing(id, clock, lease_ms, 0)
     }
 
-    /// A volume whose machine was connected to an earlier run of the server and may hold a lease.
-    pub fn standing(id: VolumeId, clock: Arc<dyn SteadyClock>, lease_ms: u32) -> Self {
-        let granted = Granted::unknown(clock.millis(), u64::from(lease_ms));
+    /// A volume whose machine was connected to an earlier run of the server and may hold a lease of
+    /// `held_ms` since. Leases of this run last `lease_ms`.
+    pub fn standing(
+        id: VolumeId,
+        clock: Arc<dyn SteadyClock>,
+        lease_ms: u32,
+        held_ms: u32,
+    ) -> Self {
+        let granted = Granted::unknown(clock.millis(), u64::from(held_ms));
         let (gate, present) = (Gate::default(), Mutex::default());
         Self { id, gate, granted, clock, lease_ms, present }
     }
@@ -81,8 +97,8 @@ impl Away {
     /// Asks the machine to close the volume; `false` when it is not connected.
     pub fn ask_to_let_go(&self) -> bool {
         let present = self.present();
-        let frame = || Out::Frame(Reply::LetGo.encode(0));
-        present.session.as_ref().is_some_and(|session| session.out.try_send(frame()).is_ok())
+        let frame = || Reply::LetGo.encode(0);
+        present.session.as_ref().is_some_and(|session| session.urgent.try_send(frame()).is_ok())
     }
 
     /// Whether the machine has surely stopped: it said goodbye, or its lease has ended.
@@ -105,7 +121,27 @@ impl Away {
     /// for disk calls under way.
     pub fn fence(&self) {
         self.gate.close();
-        let mut present = self.present();
+        self.dismiss(self.present());
+    }
+
+    /// Takes the fence if the machine has surely stopped; `false` when it has not, and then it goes
+    /// on. No lease is granted between the look and the fence. Waits for disk calls under way, but not
+    /// for those of a machine that goes on: a fence that is waited for holds up renewals.
+    pub fn fence_if_stopped(&self) -> bool {
+        if !self.has_stopped() {
+            return false;
+        }
+        let present = self.present();
+        let has_stopped = || present.said_goodbye || self.granted.has_ended(self.clock.millis());
+        let fenced = self.gate.close_if(has_stopped);
+        if fenced {
+            self.dismiss(present);
+        }
+        fenced
+    }
+
+    /// Tells the machine that the fence was taken, if it is connected.
+    fn dismiss(&self, mut present: MutexGuard<'_, Present>) {
         let last = || Out::Last(Reply::Fenced.encode(0));
         // A connection that takes no bytes is ended without the word; others end behind it.
         if present.session.as_ref().is_some_and(|session| session.out.try_send(last()).is_err()) {
@@ -114,14 +150,18 @@ impl Away {
         present.calls.clear();
     }
 
-    fn begin(&self, out: mpsc::Sender<Out>) -> Option<(SessionId, oneshot::Receiver<()>)> {
+    fn begin(
+        &self,
+        out: mpsc::Sender<Out>,
+        urgent: mpsc::Sender<Vec<u8>>,
+    ) -> Option<(SessionId, oneshot::Receiver<()>)> {
         let mut present = self.present();
         if present.said_goodbye {
             return None;
         }
         let id = self.gate.begin()?;
         let (end, ended) = oneshot::channel();
-        present.session = Some(Connected { id, out, _end: end });
+        present.session = Some(Connected { id, out, urgent, _end: end });
         present.calls.clear();
         self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
         Some((id, ended))
@@ -137,7 +177,7 @@ impl Away {
 
     /// Extends the lease, if the session is still the volume's.
     fn renew(&self, id: SessionId) -> Option<Reply> {
-        self.gate.try_pass(id)?;
+        let _passage = self.gate.try_pass(id)?;
         self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
         Some(Reply::Renewed(self.lease_ms))
     }
@@ -193,8 +233,8 @@ impl Borrower for Away {
             present.next_call += 1;
             let id = present.next_call;
             let session = present.session.as_ref().ok_or_else(away)?;
-            let frame = Out::Frame(Reply::Call(call).encode(id));
-            session.out.try_send(frame).map_err(|_| away())?;
+            let frame = Reply::Call(call).encode(id);
+            session.urgent.try_send(frame).map_err(|_| away())?;
             present.calls.insert(id, sender);
             id
         };
@@ -259,26 +299,21 @@ impl Served {
     /// Serves one connection to its end.
     pub async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let (out, mut frames) = mpsc::channel(REPLIES_WAITING_MAX);
-        let Some((session, ended)) = self.away.begin(out.clone()) else {
+        let (out, frames) = mpsc::channel(REPLIES_WAITING_MAX);
+        let (urgent, urgent_frames) = mpsc::channel(REPLIES_WAITING_MAX);
+        let Some((session, ended)) = self.away.begin(out.clone(), urgent.clone()) else {
             // The peer learns why, if it still listens.
             let _ = send(&mut writer, &Reply::Fenced.encode(0)).await;
             return;
         };
-        let (queue, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let worker = Worker { served: Arc::clone(&self), session, out: out.clone() };
+        let (queue, requests) = mpsc::unbounded_channel();
+        let worker = Worker { served: Arc::clone(&self), session, out };
         let started = worker.start(requests);
         let welcome = self.welcome().encode(0);
-        let reading = self.read(&mut reader, session, queue, out);
+        let reading = self.read(&mut reader, session, queue, urgent);
         let writing = async {
             send(&mut writer, &welcome).await?;
-            while let Some(frame) = frames.recv().await {
-                match frame {
-                    Out::Frame(frame) => send(&mut writer, &frame).await?,
-                    Out::Last(frame) => return send(&mut writer, &frame).await,
-                }
-            }
-            Ok(())
+            write_frames(&mut writer, urgent_frames, frames).await
         };
         let outcome = match started {
             Err(error) => Err(error),
@@ -308,9 +343,10 @@ impl Served {
         &self,
         reader: &mut (impl AsyncRead + Unpin),
         session: SessionId,
-        queue: mpsc::Sender<(u64, Request)>,
-        out: mpsc::Sender<Out>,
+        queue: mpsc::UnboundedSender<Waiting>,
+        urgent: mpsc::Sender<Vec<u8>>,
     ) -> io::Result<()> {
+        let room = Arc::new(Semaphore::new(REQUEST_BYTES_WAITING_MAX));
         while let Some(frame) = read_frame(reader).await? {
             let Some((id, request)) = Request::decode(&frame) else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "no request of version 2"));
@@ -318,14 +354,17 @@ impl Served {
             match request {
                 Request::Renew => {
                     if let Some(reply) = self.away.renew(session)
-                        && out.send(Out::Frame(reply.encode(id))).await.is_err()
+                        && urgent.send(reply.encode(id)).await.is_err()
                     {
                         return Ok(());
                     }
                 }
                 Request::Answer(answer) => self.away.answered(id, answer),
                 request => {
-                    if queue.send((id, request)).await.is_err() {
+                    let bytes = (frame.len() + REQUEST_BYTES) as u32;
+                    let part = Arc::clone(&room).acquire_many_owned(bytes).await;
+                    let part = part.expect("the semaphore is never closed");
+                    if queue.send(Waiting { id, request, _part: part }).is_err() {
                         return Ok(());
                     }
                 }
@@ -394,6 +433,26 @@ fn base_failed(error: &SourceError) -> Reply {
     })
 }
 
+/// Writes what comes until the last. An urgent frame waits for one other at most.
+async fn write_frames(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut urgent: mpsc::Receiver<Vec<u8>>,
+    mut frames: mpsc::Receiver<Out>,
+) -> io::Result<()> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = urgent.recv() => frame.map(Out::Frame),
+            frame = frames.recv() => frame,
+        };
+        match frame {
+            Some(Out::Frame(frame)) => send(writer, &frame).await?,
+            Some(Out::Last(frame)) => return send(writer, &frame).await,
+            None => return Ok(()),
+        }
+    }
+}
+
 async fn send(writer: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
     let sent = async {
         writer.write_all(frame).await?;
@@ -411,7 +470,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(self, requests: mpsc::Receiver<(u64, Request)>) -> io::Result<()> {
+    fn start(self, requests: mpsc::UnboundedReceiver<Waiting>) -> io::Result<()> {
         let name = |what: &str| format!("{} {what}", self.served.away.id);
         let (flushes, waiting) = channel();
         let flusher = self.clone();
@@ -423,8 +482,8 @@ impl Worker {
         Ok(())
     }
 
-    fn work(self, mut requests: mpsc::Receiver<(u64, Request)>, flushes: &StdSender<u64>) {
-        while let Some((id, request)) = requests.blocking_recv() {
+    fn work(self, mut requests: mpsc::UnboundedReceiver<Waiting>, flushes: &StdSender<u64>) {
+        while let Some(Waiting { id, request, _part }) = requests.blocking_recv() {
             if request == Request::Flush {
                 if flushes.send(id).is_err() {
                     return;

@@ -4,6 +4,8 @@
 //! machine and replies of the server carry the same id; calls of the server carry ids of its own, and
 //! the machine's answers repeat them. Several requests are under way at once; the server executes those
 //! of one session in the order they come, except that a flush does not hold up what follows it.
+//! Renewals, the replies to them, and what the server asks are sent before all that waits: a lease does
+//! not end because there is much to move. They wait for one frame at most.
 //!
 //! Threats: the channel runs inside TLS, or on the loopback. Whoever reads it in the clear learns the
 //! volume's structure key and the positions of its pages, not their contents. The decoder meets bytes

@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use base::{Secret, VolumeId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lifecycle::port::host::Force;
 use remote::wire::PROTOCOL;
 use remote::{BoxFuture, Dial, DialError, Stream};
 use serde::Deserialize;
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const STRONGROOM_TARGET: &str = "Strongroom_20261126";
 const KMS_TARGET: &str = "TrentService";
+/// What the server answers while another agent may have the volume.
+const HELD: &str = "AttachmentHeldException";
 
 /// An attachment the server has opened for this host.
 #[derive(Deserialize)]
@@ -62,12 +65,20 @@ impl HostApi {
         Self { api: SignedApi::new(endpoint, credentials), volume }
     }
 
-    /// Takes the volume under a new epoch.
-    pub(crate) async fn open(&self) -> Result<Opened, Failure> {
-        let input = json!({ "VolumeId": self.volume.as_str() });
+    /// Takes the volume under a new epoch; `None` while another agent may still have it. The server
+    /// waits for that one for a while before it says so.
+    pub(crate) async fn open(&self, force: Force) -> Result<Option<Opened>, Failure> {
+        let mut input = json!({ "VolumeId": self.volume.as_str() });
+        if force == Force::Yes {
+            // Servers of earlier releases, which always did so, do not know it.
+            input["Force"] = json!(true);
+        }
         let reply = self.api.call("strongroom", STRONGROOM_TARGET, "OpenAttachment", &input).await;
-        let reply = reply.map_err(|error| error.failure("opening the attachment"))?;
-        serde_json::from_slice(&reply).map_err(Failure::failed)
+        match reply {
+            Ok(reply) => serde_json::from_slice(&reply).map(Some).map_err(Failure::failed),
+            Err(CallError::Refused { code, .. }) if code == HELD => Ok(None),
+            Err(error) => Err(error.failure("opening the attachment")),
+        }
     }
 
     /// Has KMS unwrap a data key. A refusal is reported.

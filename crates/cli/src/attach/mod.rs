@@ -20,6 +20,7 @@ use blockstore::page::{DataKey, KeyCell, StructureKey};
 use blockstore::store::{LentVolume, StoreConfig, StoreError, VolumeHandle};
 pub(crate) use endpoint::{Endpoint, HttpPolicy};
 use host_api::{HostApi, Opened};
+use lifecycle::port::host::Force;
 use remote::wire::Welcome;
 use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk};
 use serde::Serialize;
@@ -27,7 +28,11 @@ use signed::Credentials;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::spawn_blocking;
+
+/// The pause before asking again for a volume that another agent may have; the server has waited too.
+const HELD_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is printed when the device serves.
 #[derive(Serialize)]
@@ -60,9 +65,12 @@ async fn attach_and_serve(
     swap: Swap,
 ) -> Result<(), Failure> {
     // From here on the volume is closed in order when the process is told to end.
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     say("opening the attachment");
-    let opened = api.open().await?;
+    let opened = tokio::select! {
+        opened = take(&api, options.force()) => opened?,
+        () = signals.asked() => return Ok(()),
+    };
     let (data_key, protection) = match opened.unwrap_with() {
         None => (None, None),
         Some(wrapped) => {
@@ -92,6 +100,24 @@ async fn attach_and_serve(
     link.on_call(Arc::new(|_| Err(StoreError::Locked)));
     let closing = link.clone();
     spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
+}
+
+/// Takes the volume; waits while another agent may have it.
+async fn take(api: &HostApi, force: Force) -> Result<Opened, Failure> {
+    let mut is_told = false;
+    loop {
+        if let Some(opened) = api.open(force).await? {
+            return Ok(opened);
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            say(
+                "another agent may still have the volume: it is asked to close it, and waited for \
+                 until it has, or its lease has ended (--force takes the volume at once, and what \
+                 that agent had not flushed is lost)",
+            );
+        }
+        tokio::time::sleep(HELD_PAUSE).await;
+    }
 }
 
 /// Puts the data key where nothing but this process reads it.
@@ -263,7 +289,7 @@ fn close(ended: Ended, export: Export, handle: VolumeHandle, link: &Link) -> Res
     closed.map_err(Failure::failed)?;
     link.goodbye();
     say(match ended {
-        Ended::LetGo => "detached",
+        Ended::LetGo => "the server has the volume back: it is detached, or another agent opens it",
         _ => "stopped; the volume stays attached, and starting again goes on with it",
     });
     Ok(())

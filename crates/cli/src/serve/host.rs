@@ -181,6 +181,10 @@ impl AttachHost for Host {
         })
     }
 
+    fn lease_ms(&self) -> u32 {
+        self.0.lending.lease_ms()
+    }
+
     fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
         self.0.lending.ticket(region, volume, epoch)
     }

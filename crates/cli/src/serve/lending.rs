@@ -5,8 +5,8 @@ use base::{OsRng, Region, Rng, Secret, VolumeId};
 use lifecycle::cells::Cells;
 use lifecycle::port::host::{CloseVolume, Force, HostError, LendVolume, Tenure};
 use remote::{Away, BootClock, Served, SteadyClock};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
@@ -28,6 +28,9 @@ pub(crate) struct Lending {
     lease_ms: u32,
     lent: Mutex<BTreeMap<Place, Arc<Served>>>,
     tickets: Mutex<BTreeMap<String, Ticket>>,
+    /// The volumes that are being lent right now.
+    turns: Mutex<BTreeSet<Place>>,
+    turn_ended: Condvar,
 }
 
 struct Ticket {
@@ -43,15 +46,28 @@ impl Lending {
             lease_ms: lease_seconds * 1000,
             lent: Mutex::default(),
             tickets: Mutex::default(),
+            turns: Mutex::default(),
+            turn_ended: Condvar::new(),
         }
     }
 
-    /// Gives a volume to a machine. Whoever had it before is fenced first. Blocks on disks.
+    /// Gives a volume to a machine. Whoever had it under an earlier epoch is fenced first, which without
+    /// force needs it to have surely stopped. Blocks on disks.
     pub(crate) fn lend(&self, request: LendVolume) -> Result<(), HostError> {
         let place = (request.region.clone(), request.volume.clone());
-        let earlier = self.lent().remove(&place);
+        let _turn = self.turn(&place);
+        let earlier = self.lent().get(&place).cloned();
         if let Some(earlier) = earlier {
-            end(&earlier);
+            // Two openings at once: the rows gave the later epoch to one of them, and it came first.
+            if earlier.epoch > request.epoch {
+                return Err(HostError::Superseded);
+            }
+            match request.force {
+                Force::Yes => end(&earlier),
+                Force::No if end_if_stopped(&earlier) => {}
+                Force::No => return Err(HostError::Held),
+            }
+            self.forget(&place, &earlier);
         }
         let cell = self.cells.get(&request.region).ok_or_else(|| {
             HostError::Storage(format!("the region {} is not served", request.region).into())
@@ -59,18 +75,21 @@ impl Lending {
         let (id, clock) = (request.volume.clone(), Arc::new(self.clock));
         let away = Arc::new(match request.tenure {
             Tenure::New => Away::new(id, clock, self.lease_ms),
-            Tenure::Standing => Away::standing(id, clock, self.lease_ms),
+            Tenure::Standing { lease_ms: held_ms } => {
+                Away::standing(id, clock, self.lease_ms, held_ms)
+            }
         });
         let (loan, base) = cell
             .lend(&request, Arc::clone(&away) as _)
             .map_err(|error| HostError::Storage(Box::new(error)))?;
         let LendVolume { epoch, plain_key, .. } = request;
         let served = Arc::new(Served { away, epoch, loan, base, plain_key });
-        if let Some(other) = self.lent().insert(place, served) {
-            // Two openings at once: the rows gave the later epoch to one of them.
-            end(&other);
-        }
+        self.lent().insert(place, served);
         Ok(())
+    }
+
+    pub(crate) fn lease_ms(&self) -> u32 {
+        self.lease_ms
     }
 
     pub(crate) fn ticket(
@@ -101,9 +120,12 @@ impl Lending {
     pub(crate) async fn take_back(&self, request: &CloseVolume) -> Result<(), HostError> {
         let place = (request.region.clone(), request.volume.clone());
         let Some(served) = self.lent().get(&place).cloned() else { return Ok(()) };
-        if request.force == Force::No {
+        if request.force == Force::Yes {
+            blocking(&served, end).await?;
+        } else {
             let mut looks = 0;
-            while !served.away.has_stopped() {
+            // What stopped and is not fenced yet could still be granted a lease.
+            while !(served.away.has_stopped() && blocking(&served, end_if_stopped).await?) {
                 if looks % LOOKS_PER_ASKING == 0 {
                     served.away.ask_to_let_go();
                 }
@@ -111,14 +133,27 @@ impl Lending {
                 tokio::time::sleep(LET_GO_POLL).await;
             }
         }
-        let ended = Arc::clone(&served);
-        let fenced = spawn_blocking(move || end(&ended)).await;
-        fenced.map_err(|error| HostError::Device(Box::new(error)))?;
-        let mut lent = self.lent();
-        if lent.get(&place).is_some_and(|current| Arc::ptr_eq(current, &served)) {
-            lent.remove(&place);
-        }
+        self.forget(&place, &served);
         Ok(())
+    }
+
+    /// Waits until nobody else lends the volume.
+    fn turn(&self, place: &Place) -> Turn<'_> {
+        let taken = self.turns.lock().expect("no code panics while it holds the set");
+        let mut taken = self
+            .turn_ended
+            .wait_while(taken, |taken| taken.contains(place))
+            .expect("no code panics while it holds the set");
+        taken.insert(place.clone());
+        Turn { lending: self, place: place.clone() }
+    }
+
+    /// Removes a volume that was given free, unless it was lent again.
+    fn forget(&self, place: &Place, ended: &Arc<Served>) {
+        let mut lent = self.lent();
+        if lent.get(place).is_some_and(|current| Arc::ptr_eq(current, ended)) {
+            lent.remove(place);
+        }
     }
 
     fn lent(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Served>>> {
@@ -136,10 +171,186 @@ fn end(served: &Served) {
     served.loan.end();
 }
 
+/// The same if its machine has surely stopped; `false` when it has not.
+fn end_if_stopped(served: &Served) -> bool {
+    let fenced = served.away.fence_if_stopped();
+    if fenced {
+        served.loan.end();
+    }
+    fenced
+}
+
+/// Waits for disks elsewhere.
+async fn blocking<T: Send + 'static>(
+    served: &Arc<Served>,
+    work: impl FnOnce(&Served) -> T + Send + 'static,
+) -> Result<T, HostError> {
+    let served = Arc::clone(served);
+    spawn_blocking(move || work(&served)).await.map_err(|error| HostError::Device(Box::new(error)))
+}
+
+/// The right to lend a volume; given back when dropped.
+struct Turn<'a> {
+    lending: &'a Lending,
+    place: Place,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.lending.turns.lock().expect("no code panics while it holds the set");
+        taken.remove(&self.place);
+        self.lending.turn_ended.notify_all();
+    }
+}
+
 impl Channels for Lending {
     fn redeem(&self, ticket: &str) -> Option<Arc<Served>> {
         let now = self.clock.millis();
         let ticket = self.tickets().remove(ticket)?;
         (ticket.until_ms > now).then_some(ticket.served)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Clock, SystemClock};
+    use blockstore::snapshot::SnapshotStore;
+    use blockstore::store::{Store, StoreConfig};
+    use lifecycle::BandwidthLimits;
+    use lifecycle::cells::Cell;
+    use objstore::MemoryStore;
+    use remote::{BoxFuture, Dial, DialError, Link, Loss, Stream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::task::AbortHandle;
+
+    /// A server that lends, and the network between it and machines.
+    struct Bench {
+        lending: Arc<Lending>,
+        /// Every connection is broken, and no other comes about.
+        is_down: AtomicBool,
+        connections: Mutex<Vec<AbortHandle>>,
+        _folder: tempfile::TempDir,
+    }
+
+    /// A machine's way to the server, under its epoch.
+    struct Dialler(Arc<Bench>, u64);
+
+    impl Dial for Dialler {
+        fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>> {
+            Box::pin(async move {
+                let Self(bench, epoch) = self;
+                if bench.is_down.load(Ordering::SeqCst) {
+                    return Err(DialError::Unreachable("down".to_owned()));
+                }
+                let (region, volume) = place();
+                let refused = || DialError::Refused("fenced".to_owned());
+                let ticket = bench.lending.ticket(&region, &volume, *epoch).ok_or_else(refused)?;
+                let served = bench.lending.redeem(ticket.expose()).ok_or_else(refused)?;
+                let (ours, theirs) = tokio::io::duplex(64 << 10);
+                let task = tokio::spawn(served.serve(theirs));
+                bench.connections.lock().unwrap().push(task.abort_handle());
+                Ok(Box::new(ours) as Box<dyn Stream>)
+            })
+        }
+    }
+
+    fn place() -> Place {
+        (Region::parse("us-east-1").unwrap(), VolumeId::parse("vol-00000001").unwrap())
+    }
+
+    impl Bench {
+        fn new(lease_seconds: u32) -> Arc<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let (rng, key) = (Arc::new(OsRng), Secret::new([7; 32]));
+            let live = Store::open(folder.path(), key, rng.clone(), StoreConfig::server()).unwrap();
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let snapshots = || {
+                let objects = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+                SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone())
+            };
+            let cell = Cell::new(live, snapshots(), snapshots(), snapshots());
+            let cells = BTreeMap::from([(place().0, cell)]);
+            let cells = Cells::new(cells, Arc::clone(&clock), &BandwidthLimits::new());
+            Arc::new(Self {
+                lending: Arc::new(Lending::new(Arc::new(cells), lease_seconds)),
+                is_down: AtomicBool::default(),
+                connections: Mutex::default(),
+                _folder: folder,
+            })
+        }
+
+        async fn lend(&self, epoch: u64, force: Force) -> Result<(), HostError> {
+            let (region, volume) = place();
+            let request = LendVolume {
+                region,
+                volume,
+                size_bytes: 1 << 30,
+                base: None,
+                twin: None,
+                epoch,
+                tenure: Tenure::New,
+                force,
+                plain_key: None,
+            };
+            let lending = Arc::clone(&self.lending);
+            spawn_blocking(move || lending.lend(request)).await.unwrap()
+        }
+
+        async fn take_back(&self) {
+            let (region, volume) = place();
+            let instance = base::InstanceId::parse("i-00000001").unwrap();
+            let device = "/dev/sdf".to_owned();
+            let request = CloseVolume { region, volume, instance, device, force: Force::No };
+            self.lending.take_back(&request).await.unwrap();
+        }
+
+        async fn machine(self: &Arc<Self>, epoch: u64) -> Link {
+            let dial = Arc::new(Dialler(Arc::clone(self), epoch));
+            Link::open(dial, Arc::new(BootClock)).await.unwrap().0
+        }
+
+        fn partition(&self) {
+            self.is_down.store(true, Ordering::SeqCst);
+            self.connections.lock().unwrap().drain(..).for_each(|connection| connection.abort());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_opening_waits_for_a_machine_that_cannot_be_heard_of() {
+        let bench = Bench::new(2);
+        bench.lend(1, Force::No).await.unwrap();
+        let cut_off = bench.machine(1).await;
+        bench.partition();
+        let refused = bench.lend(2, Force::No).await;
+        assert!(cut_off.holds(), "too slow to mean anything");
+        assert!(matches!(refused, Err(HostError::Held)), "{refused:?}");
+        bench.take_back().await;
+        assert!(!cut_off.holds(), "two machines have the volume");
+        bench.lend(2, Force::No).await.unwrap();
+
+        // By force the fence is taken at once.
+        bench.is_down.store(false, Ordering::SeqCst);
+        let forced_out = bench.machine(2).await;
+        assert!(matches!(bench.lend(3, Force::No).await, Err(HostError::Held)));
+        bench.lend(3, Force::Yes).await.unwrap();
+        let mut lost = forced_out.lost();
+        assert_eq!(*lost.wait_for(Option::is_some).await.unwrap(), Some(Loss::Fenced));
+        bench.machine(3).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_opening_that_was_overtaken_leaves_the_newer_one() {
+        let bench = Bench::new(20);
+        bench.lend(6, Force::No).await.unwrap();
+        let newer = bench.machine(6).await;
+        for force in [Force::No, Force::Yes] {
+            let overtaken = bench.lend(5, force).await;
+            assert!(matches!(overtaken, Err(HostError::Superseded)), "{overtaken:?}");
+        }
+        let (region, volume) = place();
+        assert!(bench.lending.ticket(&region, &volume, 6).is_some());
+        assert!(bench.lending.ticket(&region, &volume, 5).is_none());
+        assert!(newer.holds() && newer.lost().borrow().is_none());
     }
 }

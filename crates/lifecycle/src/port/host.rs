@@ -34,13 +34,19 @@ pub struct OpenVolume {
     pub base_key: Option<VolumeKey>,
 }
 
+/// The longest lease a server may grant, in seconds.
+pub const LEASE_SECONDS_MAX: u32 = 300;
+
 /// Whether a lease of a lent volume may be running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenure {
     /// The epoch is new: nobody holds it before the first connection.
     New,
     /// A machine held it when the server stopped, perhaps until a moment ago.
-    Standing,
+    Standing {
+        /// The longest lease that it may have been granted, in milliseconds.
+        lease_ms: u32,
+    },
 }
 
 /// A volume to be given to a machine that opens it itself.
@@ -60,6 +66,8 @@ pub struct LendVolume {
     pub epoch: u64,
     /// Whether a machine may hold this epoch already.
     pub tenure: Tenure,
+    /// Whether a machine of an earlier epoch that may not have stopped is cut off.
+    pub force: Force,
     /// The key among the volume's that no KMS key guards: the data key of a plain volume, or the base's
     /// of an encrypted volume that came from a plain snapshot.
     pub plain_key: Option<VolumeKey>,
@@ -101,6 +109,12 @@ pub enum HostError {
     /// The device could not be offered to the instance.
     #[error("the device could not be offered")]
     Device(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A machine has the volume under an earlier epoch, and has not surely stopped.
+    #[error("the machine that has the volume has not stopped")]
+    Held,
+    /// The volume was lent under a newer epoch meanwhile.
+    #[error("the volume was lent under a newer epoch")]
+    Superseded,
 }
 
 /// Opens and closes volumes at instances. Both calls may be repeated: opening what is open and
@@ -113,8 +127,13 @@ pub trait AttachHost: Send + Sync {
     fn close(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>>;
 
     /// Gives the volume to a machine of its own. The fence of any earlier epoch is taken first: when
-    /// this returns, nothing of it reaches the volume any more.
+    /// this returns, nothing of it reaches the volume any more. Without force that needs its machine to
+    /// have surely stopped ([`HostError::Held`]); a newer epoch stays as it is
+    /// ([`HostError::Superseded`]).
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// How long the leases are that machines are granted, in milliseconds.
+    fn lease_ms(&self) -> u32;
 
     /// A ticket for one connection of the machine that the volume is lent to under this epoch;
     /// `None` when it is not. It is good once, and for a short time.

@@ -23,6 +23,7 @@ use ebs::{
 };
 use events::notification::{self, Attachment as AttachEvent};
 use events::put_event;
+use std::sync::Arc;
 
 /// The trail's name for what the infrastructure role does.
 pub(super) const AWS_INTERNAL: &str = "AWS Internal";
@@ -48,6 +49,9 @@ pub enum AttachFailure {
     /// The device could not be opened or closed.
     #[error("the device failed")]
     Host(#[from] HostError),
+    /// Another opening may still have the volume.
+    #[error("another opening of the attachment may still have the volume")]
+    Held,
     /// The rows could not be read or written.
     #[error("the rows could not be read or written")]
     Rows(#[from] ebs::Error),
@@ -437,24 +441,36 @@ async fn retire_grant(services: &Services, attachment: &Attachment, key_arn: &st
 }
 
 /// Brings attachments back after a start of the server: finishes what was half done, and opens what
-/// was attached. Call it once, before requests are served.
+/// was attached. Call it once, before requests are served. What waits for a machine goes on after it
+/// returns.
 ///
 /// # Errors
 /// When the rows cannot be read or written. A volume that cannot be opened is no error here.
-pub async fn recover(services: &Services) -> Result<(), AttachFailure> {
+pub async fn recover(services: &Arc<Services>) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
+        let is_remote = remote::is_remote(services, &attachment).await?;
         match attachment.state {
-            AttachmentState::Attached | AttachmentState::Attaching
-                if remote::is_remote(services, &attachment).await? => {}
+            AttachmentState::Attached | AttachmentState::Attaching if is_remote => {}
             AttachmentState::Attached => reattach(services, &attachment).await?,
+            AttachmentState::Detaching if is_remote => {
+                // The machine may be writing out, and can connect only when requests are served.
+                let services = Arc::clone(services);
+                tokio::spawn(async move { finish(&services, &attachment, Force::No).await });
+            }
             AttachmentState::Attaching | AttachmentState::Detaching => {
-                if let Err(failure) = close(services, &attachment, Force::Yes).await {
-                    tracing::error!(volume = %attachment.volume, %failure, "not closed");
-                }
+                finish(services, &attachment, Force::Yes).await;
             }
         }
     }
     Ok(())
+}
+
+/// Goes on with a detachment that an earlier run began. One that does not end is gone on with by the
+/// next call, or the next start.
+async fn finish(services: &Services, attachment: &Attachment, force: Force) {
+    if let Err(failure) = close(services, attachment, force).await {
+        tracing::error!(volume = %attachment.volume, %failure, "not closed");
+    }
 }
 
 async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
@@ -486,6 +502,7 @@ pub(super) fn cause(failure: &AttachFailure) -> String {
         | AttachFailure::PlainKey(_)
         | AttachFailure::Base(_)
         | AttachFailure::Host(_)
+        | AttachFailure::Held
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => INTERNAL_CAUSE.to_owned(),
     }

@@ -20,6 +20,7 @@ pub mod storage_space;
 pub mod watch_upload;
 
 use crate::services::Services;
+use std::sync::Arc;
 
 /// Whether a turn of work that goes on in turns was the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub enum RecoverError {
 ///
 /// # Errors
 /// When the rows or the block store fail. A volume whose key is out of reach is no error here.
-pub async fn recover(services: &Services) -> Result<(), RecoverError> {
+pub async fn recover(services: &Arc<Services>) -> Result<(), RecoverError> {
     // First: a volume that a machine has open must not be opened here to be cut.
     remote::recover(services).await?;
     export_snapshot::recover(services).await?;

@@ -10,13 +10,17 @@ use super::attach::{
 };
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
-use crate::port::host::{CloseVolume, Force, LendVolume, Tenure};
+use crate::port::host::{CloseVolume, Force, HostError, LEASE_SECONDS_MAX, LendVolume, Tenure};
 use crate::port::kms::{Authority, KmsCall, KmsFailure, Probe, Wrapped};
 use crate::services::Services;
 use base::{GIB, Region, Secret, VolumeId};
 use ebs::foreign_base::Guard;
 use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
 use events::notification::Attachment as AttachEvent;
+use std::time::Duration;
+
+/// How long an opening waits for whoever has the volume. A lease may be longer than a call should be.
+const STOP_TIME: Duration = Duration::from_secs(3);
 
 /// What a machine is given when it opens an attachment.
 #[derive(Debug)]
@@ -61,29 +65,48 @@ pub(super) async fn is_away(
         .await
 }
 
-/// Gives the volume to its machine under a new epoch. What opened it before is fenced.
+/// Gives the volume to its machine under a new epoch. Whoever opened it before is asked to close it,
+/// and waited for until it has surely stopped; with force it is fenced at once.
 ///
 /// # Errors
-/// [`AttachFailure::NotAvailable`] when the attachment is being ended.
+/// [`AttachFailure::Held`] when whoever has it goes on for longer than [`STOP_TIME`]: the caller may ask
+/// again. [`AttachFailure::NotAvailable`] when the attachment is being ended, or another opening came
+/// between.
 pub async fn open(
     services: &Services,
     volume: &Volume,
     attachment: &Attachment,
+    force: Force,
 ) -> Result<Opened, AttachFailure> {
     let row = attachment.clone();
+    if !services.db.read(move |tx| is_standing(tx, &row)).await? {
+        return Err(AttachFailure::NotAvailable);
+    }
+    // The epoch is raised after: until then, whoever has the volume may connect and write out.
+    let stopped = tokio::time::timeout(STOP_TIME, take_back(services, attachment, force)).await;
+    stopped.map_err(|_| AttachFailure::Held)??;
+    let (row, lease_ms) = (attachment.clone(), services.host.lease_ms());
     let epoch = services
         .db
         .write(move |tx| {
             if !is_standing(tx, &row)? {
                 return Err(AttachFailure::NotAvailable);
             }
-            Ok(fence::raise(tx, &row.region, &row.volume)?)
+            let epoch = fence::raise(tx, &row.region, &row.volume)?;
+            fence::note_lease(tx, &row.region, &row.volume, lease_ms)?;
+            Ok(epoch)
         })
         .await?;
     let opened = opened_with(services, volume).await?;
-    let request = lend(services, &opened, (epoch, Tenure::New))?;
+    let request = lend(services, &opened, (epoch, Tenure::New), force)?;
     let OpenedWith { volume, foreign, .. } = &opened;
-    services.host.lend(request).await?;
+    services.host.lend(request).await.map_err(|error| match error {
+        HostError::Held => AttachFailure::Held,
+        HostError::Superseded => AttachFailure::NotAvailable,
+        error @ (HostError::WrongKey | HostError::Storage(_) | HostError::Device(_)) => {
+            AttachFailure::Host(error)
+        }
+    })?;
     switch_if_resealed(services, volume).await?;
     let ticket = services.host.ticket(&volume.region, &volume.id, epoch);
     let by_kms = foreign.as_ref().filter(|foreign| foreign.guard == Guard::Kms);
@@ -205,6 +228,7 @@ fn lend(
     services: &Services,
     opened: &OpenedWith,
     (epoch, tenure): (u64, Tenure),
+    force: Force,
 ) -> Result<LendVolume, AttachFailure> {
     let OpenedWith { volume, foreign, twin } = opened;
     let of_base = foreign.as_ref().filter(|foreign| foreign.guard == Guard::Service);
@@ -224,6 +248,7 @@ fn lend(
         twin: twin.clone(),
         epoch,
         tenure,
+        force,
         plain_key,
     })
 }
@@ -245,7 +270,8 @@ pub(super) async fn take_back(
 }
 
 /// Keeps volumes that machines had open when the server stopped for those machines, so that nobody
-/// here opens them. A machine that had not reported yet begins again under a new epoch.
+/// here opens them, also those that were being detached: their machines may still write out what they
+/// have. A machine that had not reported yet begins again under a new epoch.
 pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
         if !is_remote(services, &attachment).await? {
@@ -253,8 +279,10 @@ pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
         }
         let (region, id) = (attachment.region.clone(), attachment.volume.clone());
         match attachment.state {
-            AttachmentState::Attached => hold(services, &region, &id).await?,
-            AttachmentState::Attaching | AttachmentState::Detaching => {
+            AttachmentState::Attached | AttachmentState::Detaching => {
+                hold(services, &region, &id).await?;
+            }
+            AttachmentState::Attaching => {
                 services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
             }
         }
@@ -264,16 +292,23 @@ pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
 
 async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(), AttachFailure> {
     let (at, wanted) = (region.clone(), id.clone());
+    let present_ms = services.host.lease_ms();
     let found = services
         .db
-        .read(move |tx| {
+        .write(move |tx| {
             let volume = volume::get(tx, &at, &wanted)?;
-            Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?))
+            // The lease may have been made shorter since; one that was granted is as long as it was, and
+            // may still run at a further start.
+            let noted = fence::lease_ms(tx, &at, &wanted)?.unwrap_or(LEASE_SECONDS_MAX * 1000);
+            let lease_ms = noted.max(present_ms);
+            fence::note_lease(tx, &at, &wanted, lease_ms)?;
+            Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?, lease_ms))
         })
         .await?;
-    if let (Some(volume), epoch) = found {
+    if let (Some(volume), epoch, lease_ms) = found {
         let opened = opened_with(services, &volume).await?;
-        services.host.lend(lend(services, &opened, (epoch, Tenure::Standing))?).await?;
+        let request = lend(services, &opened, (epoch, Tenure::Standing { lease_ms }), Force::No)?;
+        services.host.lend(request).await?;
         switch_if_resealed(services, &opened.volume).await?;
     }
     Ok(())

@@ -1,14 +1,18 @@
 //! Two machines, one volume, a network that delays and loses, and clocks that drift: simulated, so
 //! that a seed is a history.
 //!
-//! The server hands the volume over when its machine has surely stopped, or by force. Held against
+//! The server hands the volume over (to be detached, or to another opening) when its machine has surely
+//! stopped, or by force. Held against
 //! every history: two machines never serve at the same real moment unless one was forced out; and
 //! whatever was forced, no write of an older attachment reaches the file after the fence.
 
-use base::SeededRng;
+use base::{SeededRng, VolumeId};
 use remote::gate::{Gate, SessionId};
 use remote::lease::{DRIFT_PERCENT, Granted, Held};
+use remote::{Away, SteadyClock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LEASE_MS: u64 = 10_000;
 /// Real milliseconds simulated.
@@ -88,9 +92,15 @@ impl World {
         world
     }
 
-    /// Gives the volume to a new machine, as the server does: the fence first, then the new epoch.
+    /// Whether the fence is taken: by force, or because the machine has surely stopped.
+    fn takes_fence(&mut self, real: u64, force: bool) -> bool {
+        let Volume { gate, granted, .. } = &self.volume;
+        let now = self.server_clock.at(real);
+        gate.close_if(|| force || granted.has_ended(now))
+    }
+
+    /// Gives the volume, whose fence is taken, to a new machine.
     fn hand_over(&mut self, real: u64, drift_percent: u64) {
-        self.volume.gate.close();
         self.volume.epoch += 1;
         self.volume.gate = Gate::default();
         let now = self.server_clock.at(real);
@@ -192,7 +202,7 @@ fn history(seed: u64, drift_percent: u64) -> (u64, u64) {
         }
         world.deliver(real);
         let forced = world.rng.below(4000) == 0;
-        if forced || world.volume.granted.has_ended(world.server_clock.at(real)) {
+        if world.takes_fence(real, forced) {
             world.forced |= forced;
             world.hand_over(real, drift_percent);
         }
@@ -223,4 +233,25 @@ fn the_bound_on_drift_is_needed() {
     // The check above can fail: clocks beyond the bound do serve together.
     let together: u64 = (0..60).map(|seed| history(seed, 6 * DRIFT_PERCENT).1).sum();
     assert!(together > 0);
+}
+
+/// A clock that is set.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl SteadyClock for SetClock {
+    fn millis(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_machine_of_an_earlier_run_is_waited_for_as_long_as_that_run_granted() {
+    let clock = Arc::new(SetClock::default());
+    let id = VolumeId::parse("vol-00000001").unwrap();
+    let away = Away::standing(id, Arc::clone(&clock) as _, 20_000, 300_000);
+    clock.0.store(299_999, Ordering::SeqCst);
+    assert!(!away.has_stopped() && !away.fence_if_stopped());
+    clock.0.store(300_000, Ordering::SeqCst);
+    assert!(away.has_stopped() && away.fence_if_stopped());
 }

@@ -16,8 +16,9 @@ use remote::{
     SteadyClock, Stream,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::task::spawn_blocking;
 
 const SIZE: u64 = 64 << 20;
@@ -35,6 +36,8 @@ struct Bench {
     down: AtomicBool,
     connections: Mutex<Vec<tokio::task::AbortHandle>>,
     dialled: AtomicU64,
+    /// Bytes per second of new connections, each way; 0 for as many as there are.
+    rate: AtomicU64,
 }
 
 impl Bench {
@@ -52,6 +55,7 @@ impl Bench {
             down: AtomicBool::default(),
             connections: Mutex::default(),
             dialled: AtomicU64::default(),
+            rate: AtomicU64::default(),
         })
     }
 
@@ -102,10 +106,34 @@ impl Dial for Dialler {
             let served = self.0.served.lock().unwrap().clone();
             let served = served.ok_or_else(|| DialError::Refused("not lent".to_owned()))?;
             let (ours, theirs) = tokio::io::duplex(256 << 10);
+            let ours = match self.0.rate.load(Ordering::SeqCst) {
+                0 => ours,
+                rate => slow(ours, rate),
+            };
             let task = tokio::spawn(served.serve(theirs));
             self.0.connections.lock().unwrap().push(task.abort_handle());
             Ok(Box::new(ours) as Box<dyn Stream>)
         })
+    }
+}
+
+/// The same connection over a slow link.
+fn slow(fast: DuplexStream, rate: u64) -> DuplexStream {
+    let (ours, relayed) = tokio::io::duplex(64 << 10);
+    let (from_us, to_us) = tokio::io::split(relayed);
+    let (from_them, to_them) = tokio::io::split(fast);
+    tokio::spawn(relay(from_us, to_them, rate));
+    tokio::spawn(relay(from_them, to_us, rate));
+    ours
+}
+
+async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: u64) {
+    let mut buffer = vec![0; 32 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        tokio::time::sleep(Duration::from_micros(count as u64 * 1_000_000 / rate)).await;
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -300,6 +328,119 @@ async fn a_machine_that_hears_nothing_stops_before_the_server_counts_it_out() {
     }
     let call = served.away.call(blockstore::store::EngineCall::Cuts);
     assert!(matches!(call, Err(StoreError::Away { .. })));
+}
+
+/// Three seconds of it are under way at once, over a lease of one.
+const LOAD_BYTES: u64 = 24 << 20;
+const SLOW_RATE: u64 = 8 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_take_longer_than_a_lease_do_not_end_it() {
+    let bench = Bench::new();
+    bench.rate.store(SLOW_RATE, Ordering::SeqCst);
+    let served = bench.lend(1, 1000);
+    let (link, _) = link(&bench).await;
+    let disk = RemoteDisk::new(link.clone(), bench.tail());
+    let began = BootClock.millis();
+    blocking(move || {
+        disk.write(0, &vec![7; LOAD_BYTES as usize]).unwrap();
+        disk.flush().unwrap();
+    })
+    .await;
+    assert!(BootClock.millis() - began > 2000, "too fast to mean anything");
+    assert!(link.holds() && !served.away.has_stopped());
+    assert_eq!(bench.dialled.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_take_longer_than_a_lease_do_not_end_it() {
+    let bench = Bench::new();
+    bench.rate.store(SLOW_RATE, Ordering::SeqCst);
+    let served = bench.lend(1, 1000);
+    served.loan.disk.write(0, &vec![7; LOAD_BYTES as usize]).unwrap();
+    let (link, _) = link(&bench).await;
+    let disk = Arc::new(RemoteDisk::new(link.clone(), bench.tail()));
+    let began = BootClock.millis();
+    let reads = (0..LOAD_BYTES >> 20).map(|piece| {
+        let disk = Arc::clone(&disk);
+        spawn_blocking(move || {
+            let mut bytes = vec![0; 1 << 20];
+            disk.read(piece << 20, &mut bytes).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 7));
+        })
+    });
+    for read in reads.collect::<Vec<_>>() {
+        read.await.unwrap();
+    }
+    assert!(BootClock.millis() - began > 2000, "too fast to mean anything");
+    assert!(link.holds() && !served.away.has_stopped());
+}
+
+/// A disk whose writes wait until they may go on.
+struct Stalled {
+    disk: Arc<dyn Disk>,
+    goes_on: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Disk for Stalled {
+    fn read(&self, offset: u64, target: &mut [u8]) -> std::io::Result<()> {
+        self.disk.read(offset, target)
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) -> std::io::Result<()> {
+        let goes_on = self.goes_on.lock().unwrap();
+        drop(self.changed.wait_while(goes_on, |goes_on| !*goes_on).unwrap());
+        self.disk.write(offset, source)
+    }
+
+    fn flush(&self) -> std::io::Result<()> {
+        self.disk.flush()
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> std::io::Result<()> {
+        self.disk.punch(offset, length)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_stalls_for_longer_than_a_lease_does_not_end_it() {
+    let bench = Bench::new();
+    let away = Arc::new(Away::new(id(), Arc::new(BootClock), 1000));
+    let mut loan = bench.store.lend(&id(), Arc::clone(&away) as _).unwrap();
+    let stalled = Arc::new(Stalled {
+        disk: Arc::clone(&loan.disk),
+        goes_on: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    loan.disk = Arc::clone(&stalled) as _;
+    let served = Arc::new(Served { away, epoch: 1, loan, base: None, plain_key: None });
+    *bench.served.lock().unwrap() = Some(served);
+    let (link, _) = link(&bench).await;
+    let disk = Arc::new(RemoteDisk::new(link.clone(), bench.tail()));
+    // As much as a machine keeps unflushed, in small pieces.
+    let writer = Arc::clone(&disk);
+    blocking(move || {
+        for piece in 0..7000 {
+            writer.write(piece * 4096, &[piece as u8; 4096]).unwrap();
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    assert!(link.holds(), "{:?}", *link.lost().borrow());
+    *stalled.goes_on.lock().unwrap() = true;
+    stalled.changed.notify_all();
+    blocking(move || {
+        disk.flush().unwrap();
+        let mut bytes = vec![0; 4096];
+        disk.read(6999 * 4096, &mut bytes).unwrap();
+        assert!(bytes == [6999_u64 as u8; 4096]);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -187,6 +187,7 @@ fn refusal(
         | AttachFailure::PlainKey(_)
         | AttachFailure::Base(_)
         | AttachFailure::Host(_)
+        | AttachFailure::Held
         | AttachFailure::Rows(_)
         | AttachFailure::Events(_) => {
             tracing::error!(volume = %id, %instance, %failure, "a volume was not attached");

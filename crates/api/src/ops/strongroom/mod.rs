@@ -15,6 +15,8 @@ use std::sync::Arc;
 const ATTACHMENT_NOT_FOUND: ErrorSpec = ErrorSpec::sender("AttachmentNotFoundException", 404);
 /// A newer attachment has the volume, or it is being detached.
 const FENCED: ErrorSpec = ErrorSpec::sender("FencedException", 409);
+/// Whoever opened the attachment before may still use the volume.
+const HELD: ErrorSpec = ErrorSpec::sender("AttachmentHeldException", 409);
 
 /// An attachment and its volume.
 pub(crate) struct Found {
@@ -95,6 +97,11 @@ pub(crate) fn refusal(failure: AttachFailure) -> Error {
         AttachFailure::NotAvailable => {
             let message = "The volume was given to a newer attachment, or is being detached.";
             Error::new(FENCED, message)
+        }
+        AttachFailure::Held => {
+            let message = "Another opening of the attachment may still have the volume. It was \
+                asked to close it; ask again until it has, or its lease has ended, or with Force.";
+            Error::new(HELD, message)
         }
         AttachFailure::DeviceInUse
         | AttachFailure::Key(_)

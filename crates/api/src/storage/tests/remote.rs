@@ -3,9 +3,13 @@
 use super::{HERE, Stage};
 use crate::Service;
 use crate::testing::{account, region};
-use base::InstanceId;
+use base::{InstanceId, VolumeId};
+use ebs::{AttachmentKey, AttachmentState};
 use iam::Principal;
+use lifecycle::port::host::LEASE_SECONDS_MAX;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 impl Stage {
     /// Registers a machine of account 111… that attaches its volumes itself.
@@ -94,6 +98,35 @@ async fn the_machine_an_attachment_names_opens_it_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn an_opening_waits_until_the_one_before_has_stopped_unless_forced() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let open = json!({ "VolumeId": volume });
+    let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
+    stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
+    stage.bench.host.machine_connects(&volume);
+    stage.ask(&machine, "CompleteAttachment", at(1)).await.unwrap();
+
+    let held = stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap_err();
+    assert!(held.starts_with("AttachmentHeldException"), "{held}");
+    // It goes on under its epoch, and may connect to write out.
+    stage.ask(&machine, "ResumeAttachment", at(1)).await.unwrap();
+    stage.bench.host.machine_stops(&volume);
+    let opened = stage.ask(&machine, "OpenAttachment", open).await.unwrap();
+    assert_eq!(opened["Epoch"], json!(2));
+
+    stage.bench.host.machine_connects(&volume);
+    let forced = json!({ "VolumeId": volume, "Force": true });
+    let opened = stage.ask(&machine, "OpenAttachment", forced).await.unwrap();
+    assert_eq!(opened["Epoch"], json!(3));
+    let fenced = stage.ask(&machine, "ResumeAttachment", at(2)).await.unwrap_err();
+    assert!(fenced.starts_with("FencedException"), "{fenced}");
+}
+
+#[tokio::test]
 async fn a_restart_keeps_volumes_for_their_machines() {
     let mut stage = Stage::new().await;
     let key = stage.key(1, HERE).await;
@@ -125,6 +158,85 @@ async fn a_restart_keeps_volumes_for_their_machines() {
     // One whose machine never comes is detached as well.
     stage.ec2("DetachVolume", input).await;
     assert_eq!(stage.describe_volume(1, HERE, &begun).await["State"], "available");
+}
+
+#[tokio::test]
+async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await.unwrap();
+    let at = json!({ "VolumeId": volume, "Epoch": 1 });
+    stage.ask(&machine, "CompleteAttachment", at.clone()).await.unwrap();
+    // The server ends after the row says so, while the machine writes out.
+    let (id, host) = (VolumeId::parse(&volume).unwrap(), instance(&machine).to_owned());
+    let begin = move |tx: &mut meta::Tx<'_>| {
+        let instance = InstanceId::parse(&host).unwrap();
+        let (account, region) = (&account(1), &region(HERE));
+        let key = AttachmentKey { account, region, volume: &id, instance: &instance };
+        let (from, to) = (AttachmentState::Attached, AttachmentState::Detaching);
+        ebs::attachment::set_state(tx, key, from, to)
+    };
+    assert!(stage.bench.world.db.write(begin).await.unwrap());
+
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    stage.ask(&machine, "ResumeAttachment", at.clone()).await.unwrap();
+    assert_eq!(stage.attachment(&volume).await, "detaching");
+    let opened = stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await;
+    assert!(opened.unwrap_err().starts_with("FencedException"));
+    stage.ask(&machine, "ResumeAttachment", at).await.unwrap();
+
+    stage.bench.host.machine_stops(&volume);
+    let available = async {
+        while stage.describe_volume(1, HERE, &volume).await["State"] != "available" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
+    assert_eq!(stage.grants(1, HERE, &key).await, 0, "no grant stays");
+}
+
+#[tokio::test]
+async fn a_lease_is_waited_for_as_long_as_it_was_granted() {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let open = json!({ "VolumeId": volume });
+    let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
+    let host = std::sync::Arc::clone(&stage.bench.host);
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    let held_after_restart = async || {
+        host.forget_all();
+        lifecycle::workflow::recover(&services).await.unwrap();
+        host.held_ms.swap(0, Ordering::SeqCst)
+    };
+    host.lease_ms.store(300_000, Ordering::SeqCst);
+    stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
+    stage.ask(&machine, "CompleteAttachment", at(1)).await.unwrap();
+
+    // Made shorter: what was granted before may run on, also over a second restart.
+    host.lease_ms.store(20_000, Ordering::SeqCst);
+    assert_eq!(held_after_restart().await, 300_000);
+    assert_eq!(held_after_restart().await, 300_000);
+    host.machine_stops(&volume);
+    stage.ask(&machine, "OpenAttachment", open).await.unwrap();
+    stage.ask(&machine, "CompleteAttachment", at(2)).await.unwrap();
+    assert_eq!(held_after_restart().await, 20_000);
+    host.lease_ms.store(60_000, Ordering::SeqCst);
+    assert_eq!(held_after_restart().await, 60_000);
+
+    // An earlier release noted nothing.
+    let forget = |tx: &mut meta::Tx<'_>| {
+        tx.execute("UPDATE ebs_fences SET lease_ms = NULL", meta::params![])
+    };
+    stage.bench.world.db.write(forget).await.unwrap();
+    assert_eq!(held_after_restart().await, LEASE_SECONDS_MAX * 1000);
 }
 
 #[tokio::test]
