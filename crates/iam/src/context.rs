@@ -256,6 +256,17 @@ pub(crate) struct Keys<'a> {
     pub(crate) context: &'a Context,
     /// The kind of policy that asks.
     pub(crate) policy: PolicyKind,
+    /// Whose word counts first.
+    pub(crate) precedence: Precedence,
+}
+
+/// Which of two says what a key is when both do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precedence {
+    /// What follows from the caller and the resource; the context is not asked of it at all.
+    Derived,
+    /// The context. Only of simulations: a caller of real requests says nothing of itself.
+    Context,
 }
 
 impl Keys<'_> {
@@ -266,10 +277,15 @@ impl Keys<'_> {
         if key == "kms:resourcealiases" && self.policy == PolicyKind::KeyPolicy {
             return None;
         }
-        let value = match self.derived(&key) {
+        let stated = || self.context.get(&key).cloned();
+        let first = match self.precedence {
+            Precedence::Derived => None,
+            Precedence::Context => stated(),
+        };
+        let value = first.or_else(|| match self.derived(&key) {
             Derived::Known(value) => value,
-            Derived::NotOurs => self.context.get(&key).cloned(),
-        }?;
+            Derived::NotOurs => stated(),
+        })?;
         Some(match value {
             ContextValue::Single(value) => {
                 Found { multivalued: is_multivalued(&key), values: vec![value.into_owned()] }

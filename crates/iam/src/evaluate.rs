@@ -1,7 +1,7 @@
 //! The decision: which layers have to agree, and who is asked first (spec 20, A.2, A.3 and B.6).
 
 use crate::compare::components;
-use crate::context::{Context, ContextValue, Keys};
+use crate::context::{Context, ContextValue, Keys, Precedence};
 use crate::pattern::split_arn;
 use crate::policy::{Effect, Element, Policy, PolicyKind, ResourcePattern, Statement};
 use crate::principal::{Maker, Principal, PrincipalKind};
@@ -107,7 +107,17 @@ pub enum Reason {
 
 /// Decides one request.
 pub fn evaluate(request: &Request<'_>, layers: &Layers) -> Decision {
-    let trace = trace(request, layers);
+    decision(request, layers, Precedence::Derived)
+}
+
+/// Decides a request that nobody makes: its context is believed also in what would follow from the
+/// caller and the resource, such as `aws:MultiFactorAuthPresent`.
+pub fn simulate(request: &Request<'_>, layers: &Layers) -> Decision {
+    decision(request, layers, Precedence::Context)
+}
+
+fn decision(request: &Request<'_>, layers: &Layers, precedence: Precedence) -> Decision {
+    let trace = trace(request, layers, precedence);
     let reason = decide(&request.principal.kind, &trace);
     let allowed = match &reason {
         Reason::AllowedByStatement(_) | Reason::AllowedByGrant { .. } | Reason::AllowedAsRoot => {
@@ -229,12 +239,22 @@ impl Allows<'_> {
     }
 }
 
-fn trace(request: &Request<'_>, layers: &Layers) -> Trace {
+fn trace(request: &Request<'_>, layers: &Layers, precedence: Precedence) -> Trace {
+    let of = |layer: Layer, name: &str, policy: &Policy| {
+        let keys = Keys {
+            principal: request.principal,
+            resource_account: request.resource_account,
+            context: request.context,
+            policy: policy.kind,
+            precedence,
+        };
+        policy_trace(layer, name, policy, request, &keys)
+    };
     let attached = layers.identity.iter().chain(&layers.boundary).chain(&layers.session);
     let mut policies: Vec<PolicyTrace> =
-        attached.map(|p| policy_trace(p.layer, &p.name_or_arn, &p.policy, request)).collect();
+        attached.map(|p| of(p.layer, &p.name_or_arn, &p.policy)).collect();
     if let Some(resource) = &layers.resource {
-        policies.push(policy_trace(Layer::Resource, &resource.name, &resource.policy, request));
+        policies.push(of(Layer::Resource, &resource.name, &resource.policy));
     }
     let callers = &request.principal.account;
     let foreign = request.resource_account.is_some_and(|account| account != callers);
@@ -258,15 +278,15 @@ fn trace(request: &Request<'_>, layers: &Layers) -> Trace {
     }
 }
 
-fn policy_trace(layer: Layer, name: &str, policy: &Policy, request: &Request<'_>) -> PolicyTrace {
-    let keys = Keys {
-        principal: request.principal,
-        resource_account: request.resource_account,
-        context: request.context,
-        policy: policy.kind,
-    };
+fn policy_trace(
+    layer: Layer,
+    name: &str,
+    policy: &Policy,
+    request: &Request<'_>,
+    keys: &Keys<'_>,
+) -> PolicyTrace {
     let statements = policy.statements.iter().enumerate().map(|(index, statement)| {
-        let outcome = match statement_fits(statement, request, &keys) {
+        let outcome = match statement_fits(statement, request, keys) {
             Ok(named) => Outcome::Applies(named),
             Err(mismatch) => Outcome::Misses(mismatch),
         };
@@ -403,6 +423,7 @@ pub fn context_value(request: &Request<'_>, key: &str) -> Option<ContextValue> {
         resource_account: request.resource_account,
         context: request.context,
         policy: PolicyKind::Identity,
+        precedence: Precedence::Derived,
     };
     let mut found = keys.lookup(key)?;
     Some(match found.multivalued {

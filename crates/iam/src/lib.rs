@@ -2,7 +2,7 @@
 //!
 //! A policy text becomes a [`Policy`] by [`Policy::parse`]; [`evaluate`] decides one [`Request`]
 //! against all [`Layers`] that concern it and returns a [`Decision`] that carries the whole
-//! [`Trace`] it was computed from. Who has which policies is the business of crates above.
+//! [`Trace`] it was computed from; [`simulate`] decides one that nobody makes. Who has which policies is the business of crates above.
 //!
 //! Two invariants hold whatever the policies say: an explicit deny wins, and what is not allowed is
 //! denied.
@@ -25,7 +25,7 @@ pub mod sigv4;
 pub use context::{Context, ContextValue, after_prefix, is_multivalued};
 pub use evaluate::{
     AttachedPolicy, Decision, GrantMatch, Layers, Reason, Request, ResourceLayer, context_value,
-    evaluate,
+    evaluate, simulate,
 };
 pub use parse::{POLICY_BYTES_MAX, TEXT_BYTES_MAX};
 pub use policy::{

@@ -285,41 +285,47 @@ fn for_all_values(statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
     }
 }
 
-const NETWORK: [&str; 4] = ["aws:sourceip", "aws:vpcsourceip", "aws:sourcevpc", "aws:sourcevpce"];
+/// Keys that name a caller's network, in lower case.
+const NETWORK: [&str; 4] = [SOURCE_IP, "aws:vpcsourceip", "aws:sourcevpc", "aws:sourcevpce"];
+/// The one of them that calls a service makes for the caller keep (spec 20, A.7).
+const SOURCE_IP: &str = "aws:sourceip";
 
 fn networks(kind: PolicyKind, statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
-    let negated = |condition: &Condition| {
-        matches!(condition.operator.test, Test::Compare { negated: true, .. })
-    };
-    let network = statement.conditions.iter().find(|condition| {
-        negated(condition) && NETWORK.contains(&condition.key.to_lowercase().as_str())
-    });
-    let (Effect::Deny, Some(condition)) = (statement.effect, network) else { return };
+    let networks: Vec<&str> = statement
+        .conditions
+        .iter()
+        .filter(|condition| matches!(condition.operator.test, Test::Compare { negated: true, .. }))
+        .map(|condition| condition.key.as_str())
+        .filter(|key| NETWORK.iter().any(|network| key.eq_ignore_ascii_case(network)))
+        .collect();
     let touches_keys = kind == PolicyKind::KeyPolicy || !meant(statement).is_empty();
-    if !touches_keys {
+    let (Effect::Deny, true, Some(first)) = (statement.effect, touches_keys, networks.first())
+    else {
         return;
-    }
+    };
     let spares = |name: &str, value: &str| {
         statement.conditions.iter().any(|condition| {
             condition.key.eq_ignore_ascii_case(name)
                 && condition.operands.iter().any(|operand| operand.shown() == value)
         })
     };
-    let key = &condition.key;
+    let lost = networks.iter().find(|key| !key.eq_ignore_ascii_case(SOURCE_IP));
     if kind == PolicyKind::KeyPolicy && !spares("aws:PrincipalIsAWSService", "false") {
         warn(
             Trap::NetworkDenyStopsServices,
             format!(
-                "Calls that EC2 makes on a grant carry no {key} and are denied: attaching a volume \
-                 fails. Spare services (aws:PrincipalIsAWSService false) and the role \
+                "Calls that EC2 makes on a grant carry no {first} and are denied: attaching a \
+                 volume fails. Spare services (aws:PrincipalIsAWSService false) and the role \
                  aws:ec2-infrastructure."
             ),
         );
-    } else if !spares("aws:ViaAWSService", "false") {
+    } else if let Some(lost) = lost
+        && !spares("aws:ViaAWSService", "false")
+    {
         warn(
             Trap::NetworkDenyStopsServices,
             format!(
-                "Calls that services make for the caller come without the caller's {key} and are \
+                "Calls that services make for the caller come without the caller's {lost} and are \
                  denied. Add Bool aws:ViaAWSService false."
             ),
         );

@@ -169,12 +169,19 @@ fn statement(value: &Json, rules: Rules, at: &At<'_>) -> Parsed<Statement> {
 
 fn sid(value: &Json, kind: PolicyKind, at: &At<'_>) -> Parsed<String> {
     let text = string(value, at)?;
-    // Key policies carry "Enable IAM User Permissions", so spaces are legal there (spec 20, A.5).
-    let legal = |c: char| c.is_ascii_alphanumeric() || (kind == PolicyKind::KeyPolicy && c == ' ');
-    if text.chars().all(legal) {
+    // The characters of a document, so that an escape in it names no others.
+    let of_document = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
+    let (legal, set) = match kind {
+        // KMS guide, "Key policies": an arbitrary string, which can include spaces.
+        PolicyKind::KeyPolicy => (text.chars().all(of_document), "of Latin characters"),
+        PolicyKind::Identity | PolicyKind::Session | PolicyKind::Trust => {
+            (text.chars().all(|c| c.is_ascii_alphanumeric()), "alpha-numeric")
+        }
+    };
+    if legal {
         return Ok(text.to_owned());
     }
-    at.wrong(format!("Statement IDs (SID) should be alpha-numeric, '{text}' is not"))
+    at.wrong(format!("Statement IDs (SID) should be {set}, '{text}' is not"))
 }
 
 /// The element `name` or its `Not` form as texts; `None` when the statement has neither.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub enum PolicyKind {
     /// Attached to a user, group or role, or a boundary: no Principal, Resource required.
     Identity,
-    /// The resource policy of a KMS key: Principal required; spaces allowed in a Sid.
+    /// The resource policy of a KMS key: Principal required; a Sid may hold what the document may.
     KeyPolicy,
     /// The trust policy of a role: Principal required, Resource forbidden.
     Trust,

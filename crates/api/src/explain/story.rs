@@ -360,9 +360,10 @@ fn reason(decided: &Decided, sight: &Sight<'_>) -> Told {
     }
 }
 
-/// `statement 2 "AllowUse"`; counted from one, as people count.
+/// `statement 2 "AllowUse"`; counted from one, as people count. What a Sid may hold and a line may not
+/// is escaped.
 pub(crate) fn named(statement: &StatementRef) -> String {
-    let sid = statement.sid.as_ref().map(|sid| format!(" \"{sid}\"")).unwrap_or_default();
+    let sid = statement.sid.as_ref().map(|sid| format!(" {sid:?}")).unwrap_or_default();
     format!("statement {}{sid}", statement.index + 1)
 }
 

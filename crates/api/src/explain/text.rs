@@ -105,7 +105,7 @@ impl Display for DecisionStory {
 
 impl Display for Considered {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let sid = self.sid.as_ref().map(|sid| format!(" \"{sid}\"")).unwrap_or_default();
+        let sid = self.sid.as_ref().map(|sid| format!(" {sid:?}")).unwrap_or_default();
         let effect = match self.effect {
             Effect::Allow => "Allow",
             Effect::Deny => "Deny",

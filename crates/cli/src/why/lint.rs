@@ -37,7 +37,7 @@ fn print(warnings: &[Warning], output: Output) -> Result<(), Failure> {
         Output::Text => {
             for warning in warnings {
                 let at = match (warning.statement, &warning.sid) {
-                    (Some(index), Some(sid)) => format!("statement {} \"{sid}\"", index + 1),
+                    (Some(index), Some(sid)) => format!("statement {} {sid:?}", index + 1),
                     (Some(index), None) => format!("statement {}", index + 1),
                     (None, _) => "the policy".to_owned(),
                 };

@@ -76,21 +76,36 @@ fn for_all_values_is_true_of_nothing() {
 
 #[test]
 fn denies_that_stop_services() {
-    let outside = json!({ "NotIpAddress": { "aws:SourceIp": "192.0.2.0/24" } });
-    let of = statement("Deny", json!("*"), outside.clone());
-    assert_eq!(identity(of), ["network-deny-stops-services"]);
     let none: [&str; 0] = [];
-    let spared = json!({ "NotIpAddress": { "aws:SourceIp": "192.0.2.0/24" },
-                         "Bool": { "aws:ViaAWSService": "false" } });
-    assert_eq!(identity(statement("Deny", json!("*"), spared.clone())), none);
-    assert_eq!(identity(statement("Deny", json!("s3:*"), outside)), none);
+    // A forwarded call keeps the address of the caller, and loses its network (spec 20, A.7).
+    let outside = json!({ "NotIpAddress": { "aws:SourceIp": "192.0.2.0/24" } });
+    assert_eq!(identity(statement("Deny", json!("*"), outside.clone())), none);
+    for elsewhere in [
+        json!({ "StringNotEquals": { "aws:SourceVpc": "vpc-1" } }),
+        json!({ "StringNotEquals": { "aws:sourceVpce": "vpce-1" } }),
+        json!({ "NotIpAddress": { "aws:VpcSourceIp": "10.0.0.0/8" } }),
+        json!({ "NotIpAddress": { "aws:SourceIp": "192.0.2.0/24" },
+                "StringNotEquals": { "aws:SourceVpc": "vpc-1" } }),
+    ] {
+        let of = statement("Deny", json!("*"), elsewhere.clone());
+        assert_eq!(identity(of), ["network-deny-stops-services"], "{elsewhere}");
+        assert_eq!(identity(statement("Deny", json!("s3:*"), elsewhere.clone())), none);
+        let mut spared = elsewhere;
+        spared["Bool"] = json!({ "aws:ViaAWSService": "false" });
+        assert_eq!(identity(statement("Deny", json!("*"), spared)), none);
+    }
     let of_key = |condition: Value| {
         let mut statement = statement("Deny", json!("kms:*"), condition);
         statement["Principal"] = json!("*");
         key(vec![statement])
     };
-    // What EC2 does on a grant is no forwarded call.
+    // What EC2 does on a grant is no forwarded call, and comes from nowhere.
+    let mut spared = outside.clone();
+    spared["Bool"] = json!({ "aws:ViaAWSService": "false" });
     assert_eq!(of_key(spared), ["network-deny-stops-services"]);
+    let mut spared = outside;
+    spared["Bool"] = json!({ "aws:PrincipalIsAWSService": "false" });
+    assert_eq!(of_key(spared), none);
     let but = |arns: Value| json!({ "ArnNotLike": { "aws:PrincipalArn": arns } });
     let admin = "arn:aws:iam::111111111111:role/admin";
     assert_eq!(of_key(but(json!([admin]))), ["deny-stops-service-roles"]);

@@ -92,8 +92,22 @@ fn sids() {
         "must be unique: 'a' at Statement[1]",
     );
     accepted(IDENTITY, &format!("{},{}", with("a"), with("A")));
-    let key = r#"{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#;
-    accepted(KEY, key);
+    let key = |sid: &str| {
+        format!(r#"{{"Sid":"{sid}","Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}"#)
+    };
+    for sid in [
+        "Enable IAM User Permissions",
+        "Allow_CloudWatch_for_CMK",
+        "auto-ebs.v1: EC2 (all accounts)",
+        "Größe",
+    ] {
+        accepted(KEY, &key(sid));
+        refused(IDENTITY, &with(sid), "alpha-numeric");
+    }
+    refused(KEY, &key("\\u4e2d"), "of Latin characters");
+    refused(KEY, &key("a\\u0000"), "of Latin characters");
+    let twice = format!("{},{}", key("a_b"), key("a_b"));
+    refused(KEY, &twice, "must be unique: 'a_b' at Statement[1]");
 }
 
 #[test]

@@ -151,4 +151,33 @@ mod tests {
         let error = run::<SimulateCustomPolicy>(&root, input).await.expect_err("no policy");
         assert_eq!(error.code(), "InvalidInput");
     }
+
+    #[tokio::test]
+    async fn context_entries_are_supplied_also_for_keys_that_follow_from_the_caller() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        for (operator, key, value) in [
+            ("Bool", "aws:MultiFactorAuthPresent", "true"),
+            ("StringEquals", "aws:PrincipalType", "AssumedRole"),
+            ("StringEquals", "aws:PrincipalAccount", "333333333333"),
+            ("DateEquals", "aws:TokenIssueTime", "2026-01-01T00:00:00Z"),
+            ("StringEquals", "aws:FederatedProvider", "cognito-identity.amazonaws.com"),
+            ("Bool", "aws:PrincipalIsAWSService", "true"),
+            ("StringEquals", "aws:PrincipalServiceName", "ec2.amazonaws.com"),
+            ("StringEquals", "AWS:resourceAccount", "333333333333"),
+        ] {
+            let statement = json!({ "Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*",
+                "Condition": { operator: { key: value } } });
+            let mut input = json!({ "PolicyInputList": [policy(&statement)],
+                "ActionNames": ["kms:Decrypt"], "ResourceArns": [KEY] });
+            let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+            assert_eq!(reply["EvaluationResults"][0]["EvalDecision"], "implicitDeny", "{key}");
+            input["ContextEntries"] = json!([{ "ContextKeyName": key,
+                "ContextKeyType": "string", "ContextKeyValues": [value] }]);
+            let reply = run::<SimulateCustomPolicy>(&root, input).await.expect("decided");
+            let result = &reply["EvaluationResults"][0];
+            assert_eq!(result["EvalDecision"], "allowed", "{key}");
+            assert_eq!(result["MissingContextValues"], json!([]), "{key}");
+        }
+    }
 }

@@ -164,7 +164,7 @@ impl Simulation {
                 resource_account: owner.as_ref(),
                 context: &context,
             };
-            results.push(result(&principal, &layers, &iam::evaluate(&request, &layers)));
+            results.push(result(&principal, &layers, &iam::simulate(&request, &layers)));
         }
         Ok(SimulationOutput {
             evaluation_results: results,
@@ -221,7 +221,8 @@ fn resource_layer(text: &str, resource: &str) -> Result<ResourceLayer, Error> {
     })
 }
 
-/// What the context says of the caller is the caller's: the evaluator takes these keys from it alone.
+/// What the context says of the caller is the caller's also where policies name it: in principals,
+/// messages and the name of a user.
 fn describe(principal: &mut Principal, context: &Context) {
     for (key, value) in context.iter() {
         let ContextValue::Single(value) = value else { continue };
