@@ -79,22 +79,50 @@ pub enum Boundary {
     Yes,
 }
 
-/// KMS condition keys that only some actions carry, in lower case (spec 20, A.7).
+/// Condition keys that only some actions of KMS carry, in lower case (spec 20, A.7, and the conditions of
+/// each action in its table). One that ends in `:` or `/` stands for all that begin so.
 const CARRIED: &[(&str, &[&str])] = &[
-    ("kms:grantisforawsresource", &["CreateGrant", "ListGrants", "RevokeGrant"]),
-    ("kms:grantoperations", &["CreateGrant"]),
-    ("kms:granteeprincipal", &["CreateGrant"]),
-    ("kms:granteeserviceprincipal", &["CreateGrant"]),
-    ("kms:retiringprincipal", &["CreateGrant"]),
-    ("kms:retiringserviceprincipal", &["CreateGrant"]),
-    ("kms:grantconstraintsourcearn", &["CreateGrant"]),
-    ("kms:grantconstrainttype", &["CreateGrant", "RetireGrant"]),
+    ("aws:requesttag/", &["CreateKey", "TagResource"]),
+    ("aws:tagkeys", &["CreateKey", "TagResource", "UntagResource"]),
+    ("ebs:", &[]),
+    ("ec2:", &[]),
+    ("kms:bypasspolicylockoutsafetycheck", &["CreateKey", "PutKeyPolicy"]),
+    ("kms:datakeypairspec", &["GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"]),
+    ("kms:encryptionalgorithm", ENCRYPTING),
     ("kms:encryptioncontext:", SYMMETRIC),
     ("kms:encryptioncontextkeys", SYMMETRIC),
+    ("kms:expirationmodel", &["ImportKeyMaterial"]),
+    ("kms:grantconstraintsourcearn", &["CreateGrant"]),
+    ("kms:grantconstrainttype", &["CreateGrant", "RetireGrant"]),
+    ("kms:granteeprincipal", &["CreateGrant"]),
+    ("kms:granteeserviceprincipal", &["CreateGrant"]),
+    ("kms:grantisforawsresource", &["CreateGrant", "ListGrants", "RevokeGrant"]),
+    ("kms:grantoperations", &["CreateGrant"]),
+    ("kms:keyagreementalgorithm", &["DeriveSharedSecret"]),
+    ("kms:macalgorithm", &["GenerateMac", "VerifyMac"]),
+    ("kms:messagetype", &["Sign", "Verify"]),
+    ("kms:primaryregion", &["UpdatePrimaryRegion"]),
+    (
+        "kms:recipientattestation:",
+        &[
+            "Decrypt",
+            "DeriveSharedSecret",
+            "GenerateDataKey",
+            "GenerateDataKeyPair",
+            "GenerateRandom",
+        ],
+    ),
     ("kms:reencryptonsamekey", &["ReEncryptFrom", "ReEncryptTo"]),
-    ("kms:bypasspolicylockoutsafetycheck", &["CreateKey", "PutKeyPolicy"]),
-    ("kms:schedulekeydeletionpendingwindowindays", &["ScheduleKeyDeletion"]),
+    ("kms:replicaregion", &["ReplicateKey"]),
+    ("kms:requestalias", NAMED_BY_ALIAS),
+    ("kms:retiringprincipal", &["CreateGrant"]),
+    ("kms:retiringserviceprincipal", &["CreateGrant"]),
     ("kms:rotationperiodindays", &["EnableKeyRotation"]),
+    ("kms:schedulekeydeletionpendingwindowindays", &["ScheduleKeyDeletion"]),
+    ("kms:signingalgorithm", &["Sign", "Verify"]),
+    ("kms:validto", &["ImportKeyMaterial"]),
+    ("kms:wrappingalgorithm", &["GetParametersForImport"]),
+    ("kms:wrappingkeyspec", &["GetParametersForImport"]),
 ];
 /// Actions with an encryption context.
 const SYMMETRIC: &[&str] = &[
@@ -107,27 +135,113 @@ const SYMMETRIC: &[&str] = &[
     "GenerateDataKeyWithoutPlaintext",
     "ReEncryptFrom",
     "ReEncryptTo",
+    "RetireGrant",
 ];
-/// Actions a statement may mean; what is checked against [`CARRIED`].
+/// Actions with an algorithm of encryption.
+const ENCRYPTING: &[&str] = &[
+    "Decrypt",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
+    "GenerateDataKeyWithoutPlaintext",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+];
+/// Actions that take the alias of a key in its place.
+const NAMED_BY_ALIAS: &[&str] = &[
+    "Decrypt",
+    "DeriveSharedSecret",
+    "DescribeKey",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
+    "GenerateDataKeyWithoutPlaintext",
+    "GenerateMac",
+    "GetPublicKey",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+    "Sign",
+    "Verify",
+    "VerifyMac",
+];
+/// The actions of KMS: what a statement may mean, and what is checked against [`CARRIED`].
 const ACTIONS: &[&str] = &[
+    "CancelKeyDeletion",
+    "ConnectCustomKeyStore",
+    "CreateAlias",
+    "CreateCustomKeyStore",
     "CreateGrant",
     "CreateKey",
     "Decrypt",
+    "DeleteAlias",
+    "DeleteCustomKeyStore",
+    "DeleteImportedKeyMaterial",
+    "DeriveSharedSecret",
+    "DescribeCustomKeyStores",
     "DescribeKey",
+    "DisableKey",
+    "DisableKeyRotation",
+    "DisconnectCustomKeyStore",
+    "EnableKey",
     "EnableKeyRotation",
     "Encrypt",
     "GenerateDataKey",
     "GenerateDataKeyPair",
     "GenerateDataKeyPairWithoutPlaintext",
     "GenerateDataKeyWithoutPlaintext",
+    "GenerateMac",
+    "GenerateRandom",
+    "GetKeyPolicy",
+    "GetKeyRotationStatus",
+    "GetParametersForImport",
+    "GetPublicKey",
+    "ImportKeyMaterial",
+    "ListAliases",
     "ListGrants",
+    "ListKeyPolicies",
+    "ListKeyRotations",
+    "ListKeys",
+    "ListResourceTags",
+    "ListRetirableGrants",
     "PutKeyPolicy",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+    "ReplicateKey",
+    "RetireGrant",
+    "RevokeGrant",
+    "RotateKeyOnDemand",
+    "ScheduleKeyDeletion",
+    "Sign",
+    "SynchronizeMultiRegionKey",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
+    "UpdateCustomKeyStore",
+    "UpdateKeyDescription",
+    "UpdatePrimaryRegion",
+    "Verify",
+    "VerifyMac",
+];
+/// Those that services use on the keys of others.
+const OF_SERVICES: &[&str] = &[
+    "CreateGrant",
+    "Decrypt",
+    "DescribeKey",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
+    "GenerateDataKeyWithoutPlaintext",
+    "ListGrants",
     "ReEncryptFrom",
     "ReEncryptTo",
     "RetireGrant",
     "RevokeGrant",
-    "ScheduleKeyDeletion",
 ];
+/// How many actions a sentence lists.
+const LISTED_MAX: usize = 12;
 /// What EC2 needs of a key for a volume.
 const FOR_VOLUMES: [&str; 3] =
     ["kms:CreateGrant", "kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt"];
@@ -140,7 +254,7 @@ pub fn lint(policy: &Policy, purpose: &Purpose<'_>) -> Vec<Warning> {
             let sid = statement.sid.clone();
             warnings.push(Warning { trap, statement: Some(index), sid, message });
         };
-        carried(statement, &mut warn);
+        carried(policy.kind, statement, &mut warn);
         principals(statement, &mut warn);
         for_all_values(statement, &mut warn);
         networks(policy.kind, statement, &mut warn);
@@ -158,14 +272,14 @@ pub fn lint(policy: &Policy, purpose: &Purpose<'_>) -> Vec<Warning> {
     warnings
 }
 
-/// Actions of KMS that a statement means.
-fn meant(statement: &Statement) -> Vec<&'static str> {
+/// Which of some actions of KMS a statement means.
+fn meant(statement: &Statement, of: &[&'static str]) -> Vec<&'static str> {
     let Some(actions) = &statement.actions else { return Vec::new() };
     let means = |name: &&&str| {
         let action = format!("kms:{name}");
         actions.items.iter().any(|item| item.matches(&action)) != actions.negated
     };
-    ACTIONS.iter().filter(means).copied().collect()
+    of.iter().filter(means).copied().collect()
 }
 
 /// A test that fails for requests without the key, so that an Allow under it never applies to them.
@@ -180,35 +294,61 @@ fn fails_without_key(condition: &Condition) -> bool {
     }
 }
 
-fn carried(statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
+/// The actions of KMS that carry a key; `None` when any may.
+fn carriers(key: &str, kind: PolicyKind) -> Option<&'static [&'static str]> {
+    let key = key.to_lowercase();
+    // Identity policies alone see a key's aliases (spec 20, A.3).
+    if key == "kms:resourcealiases" && kind == PolicyKind::KeyPolicy {
+        return Some(&[]);
+    }
+    let found = CARRIED.iter().find(|(name, _)| match name.ends_with([':', '/']) {
+        true => key.starts_with(name),
+        false => key == *name,
+    });
+    found.map(|(_, carriers)| *carriers)
+}
+
+fn carried(kind: PolicyKind, statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
+    let lacks = |condition: &Condition, action: &str| {
+        carriers(&condition.key, kind).is_some_and(|carriers| !carriers.contains(&action))
+    };
+    // One that allows everything under a key of other services does not mean KMS.
+    let names_kms = statement.actions.as_ref().is_some_and(|actions| {
+        let kms =
+            |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("kms:"));
+        !actions.negated && actions.items.iter().any(|item| kms(item.written()))
+    });
     for condition in &statement.conditions {
-        let key = condition.key.to_lowercase();
-        let found = CARRIED.iter().find(|(prefix, _)| match prefix.ends_with(':') {
-            true => key.starts_with(prefix),
-            false => key == *prefix,
-        });
-        let Some((_, carriers)) = found else { continue };
-        let bare: Vec<&str> =
-            meant(statement).into_iter().filter(|action| !carriers.contains(action)).collect();
+        let of_kms = condition.key.to_lowercase().starts_with("kms:");
+        let applies = match (statement.effect, fails_without_key(condition)) {
+            (Effect::Allow, true) if of_kms || names_kms => "does not allow them",
+            (Effect::Deny, false) => "always denies them",
+            (Effect::Allow, _) | (Effect::Deny, true) => continue,
+        };
+        // A Deny that another condition keeps from applying denies nothing.
+        let spared = |action: &str| {
+            statement.effect == Effect::Deny
+                && statement
+                    .conditions
+                    .iter()
+                    .any(|other| fails_without_key(other) && lacks(other, action))
+        };
+        let bare: Vec<&str> = meant(statement, ACTIONS)
+            .into_iter()
+            .filter(|action| lacks(condition, action) && !spared(action))
+            .collect();
         if bare.is_empty() {
             continue;
         }
-        let (list, key) = (bare.join(", "), &condition.key);
-        match (statement.effect, fails_without_key(condition)) {
-            (Effect::Allow, true) => warn(
-                Trap::KeyNotCarried,
-                format!(
-                    "Requests for {list} never carry {key}, so this statement does not allow them."
-                ),
-            ),
-            (Effect::Deny, false) => warn(
-                Trap::KeyNotCarried,
-                format!(
-                    "Requests for {list} never carry {key}, so this statement always denies them."
-                ),
-            ),
-            (Effect::Allow, false) | (Effect::Deny, true) => {}
+        let mut list = bare[..bare.len().min(LISTED_MAX)].join(", ");
+        if let Some(more) = bare.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+            list.push_str(&format!(" and {more} more"));
         }
+        let key = &condition.key;
+        warn(
+            Trap::KeyNotCarried,
+            format!("Requests for {list} never carry {key}, so this statement {applies}."),
+        );
     }
 }
 
@@ -267,7 +407,7 @@ fn for_all_values(statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
         });
         // A grant always says its operations.
         let always = condition.key.eq_ignore_ascii_case("kms:GrantOperations")
-            && meant(statement) == ["CreateGrant"];
+            && meant(statement, ACTIONS) == ["CreateGrant"];
         if !guards && !always {
             let verb = match statement.effect {
                 Effect::Allow => "allows",
@@ -298,7 +438,7 @@ fn networks(kind: PolicyKind, statement: &Statement, warn: &mut impl FnMut(Trap,
         .map(|condition| condition.key.as_str())
         .filter(|key| NETWORK.iter().any(|network| key.eq_ignore_ascii_case(network)))
         .collect();
-    let touches_keys = kind == PolicyKind::KeyPolicy || !meant(statement).is_empty();
+    let touches_keys = kind == PolicyKind::KeyPolicy || !meant(statement, OF_SERVICES).is_empty();
     let (Effect::Deny, true, Some(first)) = (statement.effect, touches_keys, networks.first())
     else {
         return;
@@ -333,7 +473,7 @@ fn networks(kind: PolicyKind, statement: &Statement, warn: &mut impl FnMut(Trap,
 }
 
 fn service_roles(statement: &Statement, warn: &mut impl FnMut(Trap, String)) {
-    if statement.effect != Effect::Deny || meant(statement).is_empty() {
+    if statement.effect != Effect::Deny || meant(statement, OF_SERVICES).is_empty() {
         return;
     }
     for condition in &statement.conditions {

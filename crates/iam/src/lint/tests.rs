@@ -42,6 +42,47 @@ fn keys_that_the_action_does_not_carry() {
 }
 
 #[test]
+fn each_key_is_carried_by_its_own_actions() {
+    let none: [&str; 0] = [];
+    for (key, carries, lacks) in [
+        ("kms:RequestAlias", "kms:GetPublicKey", "kms:DisableKey"),
+        ("kms:SigningAlgorithm", "kms:Verify", "kms:Decrypt"),
+        ("kms:WrappingAlgorithm", "kms:GetParametersForImport", "kms:ImportKeyMaterial"),
+        ("kms:ExpirationModel", "kms:ImportKeyMaterial", "kms:GetParametersForImport"),
+        ("kms:ReplicaRegion", "kms:ReplicateKey", "kms:CreateKey"),
+        ("kms:EncryptionContext:a", "kms:RetireGrant", "kms:Sign"),
+        ("kms:RecipientAttestation:PCR0", "kms:GenerateRandom", "kms:Encrypt"),
+        ("aws:RequestTag/a", "kms:TagResource", "kms:DescribeKey"),
+        ("ec2:Encrypted", "ec2:CreateVolume", "kms:Decrypt"),
+        ("ebs:VolumeSize", "ebs:StartSnapshot", "kms:Decrypt"),
+    ] {
+        let condition = json!({ "StringLike": { key: "*" } });
+        assert_eq!(identity(statement("Allow", json!(carries), condition.clone())), none, "{key}");
+        let lacking = identity(statement("Allow", json!(lacks), condition));
+        assert_eq!(lacking, ["key-not-carried"], "{key}");
+    }
+    for key in ["kms:ViaService", "kms:KeySpec", "kms:MultiRegion", "aws:ResourceTag/a"] {
+        let condition = json!({ "StringLike": { key: "*" } });
+        assert_eq!(identity(statement("Allow", json!("kms:*"), condition)), none, "{key}");
+    }
+    // Everything under a key of EC2 means EC2.
+    let encrypted = json!({ "Bool": { "ec2:Encrypted": "true" } });
+    assert_eq!(identity(statement("Allow", json!("*"), encrypted)), none);
+    // What applies only to requests with the tag denies no others.
+    let unless = json!({ "StringNotEquals": { "aws:RequestTag/a": "b" } });
+    assert_eq!(identity(statement("Deny", json!("kms:*"), unless)), ["key-not-carried"]);
+    let guarded = json!({ "StringNotEquals": { "aws:RequestTag/a": "b" },
+                          "Null": { "aws:RequestTag/a": "false" } });
+    assert_eq!(identity(statement("Deny", json!("kms:*"), guarded)), none);
+    let aliases = json!({ "ForAnyValue:StringEquals": { "kms:ResourceAliases": "alias/a" } });
+    let allow = statement("Allow", json!("kms:Decrypt"), aliases);
+    assert_eq!(identity(allow.clone()), none);
+    let mut of_key = allow;
+    of_key["Principal"] = json!({ "AWS": "111111111111" });
+    assert_eq!(key(vec![of_key]), ["key-not-carried"]);
+}
+
+#[test]
 fn principals_that_match_nobody() {
     let session = "arn:aws:sts::111111111111:assumed-role/r/s";
     let condition = json!({ "ArnEquals": { "aws:PrincipalArn": session } });

@@ -24,7 +24,9 @@ pub(crate) use instance_profile::{InstanceProfile, Profile};
 pub(crate) use issuer::Issuer;
 pub(crate) use login::{LoginProfile, hash, is_password, named_or_own_user, reset};
 pub(crate) use saml_provider::{AssertionEncryptionMode, SamlProvider};
-pub(crate) use simulation::{Circumstances, ContextEntry, Simulation, SimulationOutput, invalid};
+pub(crate) use simulation::{
+    Circumstances, ContextEntry, Simulation, SimulationOutput, invalid, member, session,
+};
 
 use crate::pipeline::Ask;
 use crate::{Call, Error};

@@ -109,9 +109,25 @@ mod tests {
             result["EvalDecisionDetails"],
             json!({ "IAM Policy": "allowed", "Resource Policy": "implicitDeny" })
         );
-        input["CallerArn"] = json!("arn:aws:iam::111111111111:role/dev");
-        let error = run::<SimulateCustomPolicy>(&root, input).await.expect_err("no user");
-        assert_eq!(error.code(), "InvalidInput");
+        let role = "arn:aws:iam::111111111111:role/eu/dev";
+        input["CallerArn"] = json!(role);
+        for (named, decision) in
+            [(role, "allowed"), ("arn:aws:iam::111111111111:role/dev", "implicitDeny")]
+        {
+            input["ResourcePolicy"] = json!(key(named));
+            let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+            assert_eq!(reply["EvaluationResults"][0]["EvalDecision"], decision, "{named}");
+        }
+        for nobody in [
+            "arn:aws:sts::111111111111:assumed-role/dev/session",
+            "arn:aws:iam::111111111111:root",
+            "arn:aws:iam::111111111111:role/eu/",
+            "ec2.amazonaws.com",
+        ] {
+            input["CallerArn"] = json!(nobody);
+            let error = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect_err(nobody);
+            assert_eq!(error.code(), "InvalidInput", "{nobody}");
+        }
     }
 
     #[tokio::test]

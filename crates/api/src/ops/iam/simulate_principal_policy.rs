@@ -46,15 +46,6 @@ impl Operation for SimulatePrincipalPolicy {
     async fn plan(call: &Call, input: Input) -> Result<Plan, Error> {
         let page = shared::page(input.marker.as_ref(), input.max_items)?;
         let source = source(call, &input.policy_source_arn).await?;
-        if source.kind != Kind::User
-            && input.resource_policy.is_some()
-            && input.caller_arn.is_none()
-        {
-            // IAM API, `CallerArn`: required when the source is no user and there is a resource policy.
-            return Err(invalid(
-                "A ResourcePolicy for a role or group needs a CallerArn.".to_owned(),
-            ));
-        }
         let circumstances = Circumstances {
             policy_input_list: input.policy_input_list,
             boundary_input_list: input.permissions_boundary_policy_input_list,
@@ -120,12 +111,14 @@ async fn source(call: &Call, arn: &str) -> Result<Subject, Error> {
     Subject::named(call, kind, name).await
 }
 
-/// The user, or a session of the role; for a group a member that is called like it and has no policies of its own.
+/// The user, a session of the role, or a member of the group that has no policies of its own: the
+/// caller unless another is given (IAM API, `CallerArn`).
 fn principal(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Principal> {
     let Entity { account, path, name, unique_id, .. } = entity;
     let mut principal = match entity.kind {
-        Kind::Role => Principal::assumed_role(account, path, name, unique_id, "simulation"),
-        Kind::User | Kind::Group => Principal::user(account, path, name, unique_id),
+        Kind::User => Principal::user(account, path, name, unique_id),
+        Kind::Role => shared::session(account, path, name, unique_id),
+        Kind::Group => shared::member(account, path, name, unique_id),
     };
     principal.tags = tag::of(tx, account, unique_id)?;
     Ok(principal)
@@ -218,9 +211,43 @@ mod tests {
         assert_eq!(decisions(&reply), ["allowed", "allowed", "implicitDeny"]);
         let matched = &reply["EvaluationResults"][0]["MatchedStatements"][0];
         assert_eq!(matched["SourcePolicyType"], "group");
-        input["ResourcePolicy"] = json!(policy("s3:*"));
-        let refused = run::<SimulatePrincipalPolicy>(&root, input).await;
-        assert_eq!(refused.expect_err("no caller").code(), "InvalidInput");
+        // The policy of a key names the account of a group, and never a group or who is called like it.
+        input["ActionNames"] = json!(["kms:Decrypt"]);
+        input["ResourceArns"] = json!([KEY]);
+        input["PolicyInputList"] = json!([policy("kms:*")]);
+        for (named, decision) in [
+            ("arn:aws:iam::111111111111:root", "allowed"),
+            ("arn:aws:iam::111111111111:user/eu/devs", "implicitDeny"),
+        ] {
+            input["ResourcePolicy"] = json!(key_policy(named));
+            let reply = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("told");
+            assert_eq!(decisions(&reply), [decision], "{named}");
+        }
+    }
+
+    fn key_policy(principal: &str) -> String {
+        json!({ "Version": "2012-10-17", "Statement": { "Effect": "Allow",
+            "Principal": { "AWS": principal }, "Action": "kms:*", "Resource": "*" } })
+        .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_role_is_its_own_caller_unless_another_is_given() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let trust = json!({ "Version": "2012-10-17", "Statement": { "Effect": "Allow",
+            "Principal": { "AWS": "111111111111" }, "Action": "sts:AssumeRole" } })
+        .to_string();
+        let role = json!({ "RoleName": "dev", "Path": "/eu/", "AssumeRolePolicyDocument": trust });
+        run_named(&root, Service::Iam, "CreateRole", role).await.expect("a role");
+        let arn = "arn:aws:iam::111111111111:role/eu/dev";
+        let mut input = json!({ "PolicySourceArn": arn, "ActionNames": ["kms:Decrypt"],
+            "ResourceArns": [KEY], "ResourcePolicy": key_policy(arn) });
+        let reply = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("told");
+        assert_eq!(decisions(&reply), ["allowed"]);
+        input["CallerArn"] = json!("arn:aws:iam::111111111111:role/eu/other");
+        let reply = run::<SimulatePrincipalPolicy>(&root, input).await.expect("told");
+        assert_eq!(decisions(&reply), ["implicitDeny"]);
     }
 
     #[tokio::test]

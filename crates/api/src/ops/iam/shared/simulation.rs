@@ -125,7 +125,7 @@ impl Simulation {
         }
         let mut context = Context::new();
         context.set_now(call.now).extend(&given(&given_by.context_entries)?);
-        let caller = given_by.caller_arn.as_deref().map(user).transpose()?;
+        let caller = given_by.caller_arn.as_deref().map(caller).transpose()?;
         let resource_owner = given_by.resource_owner.as_deref().map(account).transpose()?;
         Ok(Self {
             added,
@@ -178,18 +178,38 @@ pub(crate) fn invalid(message: String) -> Error {
     Error::new(INVALID_INPUT, message)
 }
 
-/// The user that is to be the caller (IAM API: `CallerArn` is the ARN of a user, of nothing else).
-fn user(arn: &str) -> Result<Principal, Error> {
+/// Who is to be the caller (IAM API, `CallerArn`: a user, group or role, no session and no service).
+/// The policies given name callers by ARN, so an id of its own is never compared.
+fn caller(arn: &str) -> Result<Principal, Error> {
     let parsed = Arn::parse(arn).filter(|arn| arn.service == "iam");
-    let found = parsed.and_then(|arn| {
-        let account = AccountId::parse(&arn.account).ok()?;
-        let path_and_name = arn.resource.strip_prefix("user")?;
+    let found = parsed.and_then(|parsed| {
+        let account = AccountId::parse(&parsed.account).ok()?;
+        let (kind, _) = parsed.resource.split_once('/')?;
+        let path_and_name = &parsed.resource[kind.len()..];
         let (path, name) = path_and_name.split_at(path_and_name.rfind('/')? + 1);
-        // The policies given name users by ARN, so an id of its own is never compared.
-        (!name.is_empty())
-            .then(|| Principal::user(&account, path, name, &format!("simulated:{arn}")))
+        let id = format!("simulated:{arn}");
+        match kind {
+            _ if name.is_empty() => None,
+            "user" => Some(Principal::user(&account, path, name, &id)),
+            "role" => Some(session(&account, path, name, &id)),
+            "group" => Some(member(&account, path, name, &id)),
+            _ => None,
+        }
     });
-    found.ok_or_else(|| invalid(format!("Invalid CallerArn: {arn} is not the ARN of a user.")))
+    found.ok_or_else(|| {
+        invalid(format!("Invalid CallerArn: {arn} is not the ARN of a user, group or role."))
+    })
+}
+
+/// Who calls as a role.
+pub(crate) fn session(account: &AccountId, path: &str, name: &str, id: &str) -> Principal {
+    Principal::assumed_role(account, path, name, id, "simulation")
+}
+
+/// Who calls as a group: one of the account under the group's ARN, which no policy can name.
+pub(crate) fn member(account: &AccountId, path: &str, name: &str, id: &str) -> Principal {
+    let arn = format!("arn:aws:iam::{account}:group{path}{name}");
+    Principal { principal_arn: arn.clone(), arn, ..Principal::user(account, path, name, id) }
 }
 
 /// An account by its number or by the ARN of its root.
