@@ -34,6 +34,7 @@ pub mod saml;
 mod schema;
 mod seal;
 pub mod session;
+pub mod session_key;
 pub mod summary;
 pub mod tag;
 pub mod vouched;

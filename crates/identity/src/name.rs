@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use base::Rng;
 
 /// The alphabet of unique ids and access key ids (RFC 4648 base 32).
-const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+pub(crate) const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// A unique id: a prefix of four letters and `length` random letters and digits.
 pub(crate) fn unique_id(rng: &dyn Rng, prefix: &str, length: usize) -> String {

@@ -6,11 +6,10 @@
 use crate::access_key::secret_text;
 use crate::document::{self, quota_bytes};
 use crate::error::{Error, Result};
-use crate::name::{ACCESS_KEY_TAIL, unique_id};
 use crate::role::{Role, SESSION_SECONDS_DEFAULT};
 use crate::seal::{SALT_BYTES, SealingKey};
 use crate::tag::{self, Tags};
-use crate::{Identity, managed};
+use crate::{Identity, managed, session_key};
 use base::{AccountId, Secret, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -296,7 +295,7 @@ impl Identity {
         if packed_percent > 100 {
             return Err(Error::PackedPolicyTooLarge { percent: packed_percent });
         }
-        let access_key_id = unique_id(self.rng(), "ASIA", ACCESS_KEY_TAIL);
+        let access_key_id = session_key::generate(self.rng(), &principal.account);
         let mut salt = [0; SALT_BYTES];
         self.rng().fill(&mut salt);
         let sealed = self.tokens_key().seal_with_salt(&salt, &aad(&access_key_id), &text);

@@ -311,16 +311,22 @@ pub fn set_state(tx: &mut Tx<'_>, store: &KeyStore, state: ConnectionState) -> R
     Ok(())
 }
 
-/// ConnectCustomKeyStore, first half: the store is connecting. The token is asked afterwards.
+/// ConnectCustomKeyStore, first half: the store is connecting. The token is to be asked afterwards, unless the
+/// answer is `false`: then the store is connected, or somebody is at it.
 ///
 /// # Errors
-/// [`Error::KeyStoreState`] unless it is disconnected or the last attempt failed.
-pub fn begin_connect(tx: &mut Tx<'_>, store: &KeyStore) -> Result<()> {
+/// [`Error::KeyStoreState`] when the last attempt failed: the store is to be disconnected first (botocore:
+/// CustomKeyStoreInvalidStateException), so that nobody tries a wrong PIN until the token locks its user out.
+pub fn begin_connect(tx: &mut Tx<'_>, store: &KeyStore) -> Result<bool> {
     match store.state {
-        ConnectionState::Disconnected | ConnectionState::Failed(_) => {
-            set_state(tx, store, ConnectionState::Connecting)
+        ConnectionState::Disconnected => {
+            set_state(tx, store, ConnectionState::Connecting)?;
+            Ok(true)
         }
-        state => Err(Error::KeyStoreState { id: store.id.clone(), state: state.as_str() }),
+        ConnectionState::Connected | ConnectionState::Connecting => Ok(false),
+        ConnectionState::Failed(_) => {
+            Err(Error::KeyStoreState { id: store.id.clone(), state: store.state.as_str() })
+        }
     }
 }
 
@@ -518,7 +524,13 @@ impl Kms {
         store: &KeyStore,
         changes: &Changes<'_>,
     ) -> Result<()> {
-        store.must_be_disconnected()?;
+        // A name may be changed while keys are used (botocore: NewCustomKeyStoreName); where the token is and how it
+        // is logged in to may not.
+        let renames_only =
+            changes.name.is_some() && changes.password.is_none() && changes.cluster.is_none();
+        if !(renames_only && store.state == ConnectionState::Connected) {
+            store.must_be_disconnected()?;
+        }
         let mut new = store.clone();
         if let Some(name) = changes.name {
             check_name(name)?;

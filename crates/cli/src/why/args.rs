@@ -8,18 +8,14 @@ use std::path::PathBuf;
 /// Where the server is and who asks; as the `aws` CLI, from the same variables and files.
 #[derive(Args, Clone)]
 pub(crate) struct ServerArgs {
-    /// The server: https://HOST:PORT, or http:// on the same machine.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "AWS_ENDPOINT_URL",
-        default_value = "http://127.0.0.1:4577"
-    )]
-    pub(crate) endpoint_url: String,
-    /// The region to ask in.
+    /// The server: https://HOST:PORT, or http:// on the same machine [default: the profile's
+    /// endpoint_url, or http://127.0.0.1:4577].
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The region to ask in [default: AWS_DEFAULT_REGION, or the profile's].
     #[arg(long, value_name = "REGION", env = "AWS_REGION")]
     pub(crate) region: Option<String>,
-    /// The profile in the credentials file.
+    /// The profile in the credentials file and in ~/.aws/config (AWS_CONFIG_FILE).
     #[arg(long, value_name = "NAME", env = "AWS_PROFILE", default_value = "default")]
     pub(crate) profile: String,
     /// The credentials file [default: ~/.aws/credentials]. Keys in AWS_ACCESS_KEY_ID,
@@ -35,6 +31,8 @@ pub(crate) struct ServerArgs {
     /// How to print the answer; json is stable and described in docs/explain.md.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    #[arg(long, hide = true, env = "AWS_CONFIG_FILE")]
+    pub(crate) config_file: Option<PathBuf>,
     #[arg(long, hide = true, env = "AWS_DEFAULT_REGION")]
     pub(crate) default_region: Option<String>,
     #[arg(long, hide = true, env = "AWS_ACCESS_KEY_ID")]

@@ -85,7 +85,7 @@ fn is_global(option: &str, values: &[&str], server: &mut ServerArgs) -> bool {
     match option {
         "region" => server.region = first(),
         "profile" => server.profile = first().unwrap_or_default(),
-        "endpoint-url" => server.endpoint_url = first().unwrap_or_default(),
+        "endpoint-url" => server.endpoint_url = first(),
         other => return WITH_VALUE.contains(&other) || WITHOUT_VALUE.contains(&other),
     }
     true

@@ -4,7 +4,9 @@
 pub(crate) mod args;
 mod aws;
 mod client;
+mod ini;
 mod lint;
+mod profile;
 
 use crate::args::{Enforcement, Output};
 use crate::exit::{EXIT_INCOMPLETE, EXIT_WOULD_FAIL, Failure};

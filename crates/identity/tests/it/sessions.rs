@@ -6,7 +6,7 @@ use iam::{Principal, PrincipalKind};
 use identity::role::Role;
 use identity::session::{AssumeRole, Session};
 use identity::tag::Tags;
-use identity::{CredentialError, Error, attachment, entity, inline};
+use identity::{CredentialError, Error, attachment, entity, inline, session_key};
 
 fn named(name: &str) -> AssumeRole {
     AssumeRole { session_name: name.to_owned(), ..AssumeRole::default() }
@@ -45,6 +45,7 @@ fn a_session_is_what_its_token_says() {
         };
         let session = assume(&world, &root, &role, request).unwrap();
         assert!(session.access_key_id.starts_with("ASIA") && session.access_key_id.len() == 20);
+        assert_eq!(session_key::account_of(&session.access_key_id).as_ref(), Some(&world.one));
         assert_eq!(session.expires_at, START.plus_seconds(3600));
         let found = credential(&world, &session.access_key_id, Some(&session.token)).unwrap();
         assert_eq!(found.secret.expose(), session.secret.expose());

@@ -1,5 +1,5 @@
-//! `kms:ConnectCustomKeyStore`: begins to log in to a store's token. How it ended is seen with
-//! DescribeCustomKeyStores.
+//! `kms:ConnectCustomKeyStore`: begins to log in to a store's token, unless somebody is logged in or about to.
+//! How it ended is seen with DescribeCustomKeyStores.
 
 use super::shared;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
@@ -30,17 +30,18 @@ impl Operation for ConnectCustomKeyStore {
 
     async fn act(call: &Call, plan: Granted<String>) -> Result<shared::Empty, Error> {
         let id = plan.into_inner();
-        let store = shared::write(call, move |_, tx, from| {
+        let begun = shared::write(call, move |_, tx, from| {
             let store = key_store::get(tx, &from.caller.account, &from.region, &id)?;
-            key_store::begin_connect(tx, &store)?;
-            Ok(store)
+            Ok(key_store::begin_connect(tx, &store)?.then_some(store))
         })
         .await?;
-        tokio::spawn(crate::key_stores::connect(
-            call.world.db.clone(),
-            call.world.kms.clone(),
-            store,
-        ));
+        if let Some(store) = begun {
+            tokio::spawn(crate::key_stores::connect(
+                call.world.db.clone(),
+                call.world.kms.clone(),
+                store,
+            ));
+        }
         Ok(shared::Empty {})
     }
 }

@@ -110,6 +110,7 @@ mod tests {
     use crate::ops::kms::disconnect_custom_key_store::DisconnectCustomKeyStore;
     use crate::ops::kms::update_custom_key_store::UpdateCustomKeyStore;
     use crate::testing::{CLUSTERS, account, bench, run};
+    use kms::key_store::{self, ConnectionState};
     use serde_json::{Value, json};
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
@@ -209,10 +210,53 @@ mod tests {
         assert_eq!(failed["CustomKeyStoreName"], "other");
         let error = run::<DeleteCustomKeyStore>(&call, by_id()).await.expect_err("refused");
         assert_eq!(error.code(), wrong);
+        let error = run::<ConnectCustomKeyStore>(&call, by_id()).await.expect_err("refused");
+        assert_eq!(error.code(), wrong);
         run::<DisconnectCustomKeyStore>(&call, by_id()).await.expect("allowed");
         run::<DeleteCustomKeyStore>(&call, by_id()).await.expect("allowed");
         let error = run::<DescribeCustomKeyStores>(&call, by_id()).await.expect_err("gone");
         assert_eq!(error.code(), "CustomKeyStoreNotFoundException");
+    }
+
+    /// Connecting what is connected, or about to be, is no error and asks no token. The token of this test is not
+    /// there: had it been asked, the store would have failed.
+    #[tokio::test]
+    async fn a_connected_store_stays_so_when_it_is_connected_again_or_renamed() {
+        let bench = bench().await;
+        let call = bench.root(&account(1), "us-east-1");
+        let made = run::<CreateCustomKeyStore>(&call, input("one", CLUSTERS[0])).await;
+        let id = made.expect("allowed")["CustomKeyStoreId"].clone();
+        let by_id = || json!({"CustomKeyStoreId": id});
+        for (state, word) in
+            [(ConnectionState::Connecting, "CONNECTING"), (ConnectionState::Connected, "CONNECTED")]
+        {
+            let name = id.as_str().expect("an id").to_owned();
+            let region = call.region.clone();
+            let set = call.world.db.write(move |tx| -> kms::Result<()> {
+                let store = key_store::get(tx, &account(1), &region, &name)?;
+                key_store::set_state(tx, &store, state)
+            });
+            set.await.expect("set");
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            run::<ConnectCustomKeyStore>(&call, by_id()).await.expect("no error");
+            let after = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            assert_eq!(after, tasks, "nobody is sent to the token of a store that is {word}");
+            let found = run::<DescribeCustomKeyStores>(&call, by_id()).await.expect("allowed");
+            assert_eq!(found["CustomKeyStores"][0]["ConnectionState"], word);
+        }
+        // Now it is connected: it may get another name, and nothing else.
+        let renamed = with(by_id(), "NewCustomKeyStoreName", json!("other"));
+        run::<UpdateCustomKeyStore>(&call, renamed.clone()).await.expect("allowed");
+        let found = run::<DescribeCustomKeyStores>(&call, by_id()).await.expect("allowed");
+        assert_eq!(found["CustomKeyStores"][0]["CustomKeyStoreName"], "other");
+        for refused in [
+            with(renamed.clone(), "KeyStorePassword", json!("password2")),
+            with(renamed, "CloudHsmClusterId", json!(CLUSTERS[1])),
+            by_id(),
+        ] {
+            let error = run::<UpdateCustomKeyStore>(&call, refused).await.expect_err("refused");
+            assert_eq!(error.code(), "CustomKeyStoreInvalidStateException");
+        }
     }
 
     #[tokio::test]

@@ -154,7 +154,7 @@ fn refusal(error: &kms::Error) -> Option<Refusal> {
             "a custom key store in a state that allows the operation",
             format!("{id} is {state}"),
             "kms:DescribeCustomKeyStores tells its state and the last connection error; \
-             kms:ConnectCustomKeyStore connects it",
+             kms:ConnectCustomKeyStore connects it, after kms:DisconnectCustomKeyStore where that failed",
         )),
         E::KeyStoreAway { id, .. } => Some(Refusal::new(
             Layer::KeyState,

@@ -1,4 +1,4 @@
-//! `kms:UpdateCustomKeyStore`: changes a disconnected store's name, password or token.
+//! `kms:UpdateCustomKeyStore`: changes a store's name, and of a disconnected one the password or token.
 
 use super::shared;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
