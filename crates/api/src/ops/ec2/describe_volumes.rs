@@ -123,7 +123,8 @@ impl Rows {
             rows.attachments.entry(attachment.volume.clone()).or_default().push(attachment);
         }
         let initializations = initialization::by_volume(tx, account, region)?.into_iter();
-        rows.rates_mib = initializations.filter_map(|(id, row)| Some((id, row.rate_mib?))).collect();
+        rows.rates_mib =
+            initializations.filter_map(|(id, row)| Some((id, row.rate_mib?))).collect();
         Ok(rows)
     }
 

@@ -68,9 +68,10 @@ impl Operation for CreateGrant {
         )?;
         let is_service = matches!(grantee, GrantParty::Service(_));
         if is_service && (constraints.source_arn.is_none() || retiring.is_none()) {
-            let message = "A grant with a GranteeServicePrincipal needs a SourceArn constraint, and a \
+            let message =
+                "A grant with a GranteeServicePrincipal needs a SourceArn constraint, and a \
                            RetiringPrincipal or a RetiringServicePrincipal."
-                .to_owned();
+                    .to_owned();
             return Err(kms::Error::Validation { message }.into());
         }
         let trust = shared::trust(call);

@@ -70,7 +70,8 @@ impl Operation for ListKeys {
         })
         .await?;
         let page = paging.page(keys, |key| &key.id);
-        let entry = |key: kms::Key| KeyEntry { key_arn: key.arn().to_string(), key_id: key.id.clone() };
+        let entry =
+            |key: kms::Key| KeyEntry { key_arn: key.arn().to_string(), key_id: key.id.clone() };
         Ok(Output {
             keys: page.items.into_iter().map(entry).collect(),
             truncated: page.next.is_some(),

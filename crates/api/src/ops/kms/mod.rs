@@ -7,11 +7,11 @@
 #[cfg(test)]
 #[path = "shared/condition_tests.rs"]
 mod condition_tests;
+#[path = "shared/grants.rs"]
+mod grants;
 #[cfg(test)]
 #[path = "shared/import_tests.rs"]
 pub(crate) mod import_tests;
-#[path = "shared/grants.rs"]
-mod grants;
 #[path = "shared/metadata.rs"]
 mod metadata;
 #[cfg(test)]

@@ -217,7 +217,9 @@ impl Series {
         (half..Self::BLOCKS).for_each(|block| volume.write(page(block), 1000 + block));
         let second = snapshot(source, &mut volume, Some(&first));
         (0..half).for_each(|block| volume.write(page(block), 2000 + block));
-        [half + 20, half + 50, Self::BLOCKS - 1].map(|block| volume.zero(page(block)));
+        [half + 20, half + 50, Self::BLOCKS - 1]
+            .into_iter()
+            .for_each(|block| volume.zero(page(block)));
         let third = snapshot(source, &mut volume, Some(&second));
         Self { volume, roots: [first, second, third], first_copy }
     }
