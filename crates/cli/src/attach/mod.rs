@@ -280,19 +280,27 @@ fn close(ended: Ended, export: Export, handle: VolumeHandle, link: &Link) -> Res
         if let Err(error) = handle.close() {
             tracing::debug!(%error, "what was not flushed is lost");
         }
-        return Err(Failure::new(EXIT_LOST, format!("the volume is lost: {loss}")));
+        return Err(lost(loss));
     }
     say("closing the volume");
-    let stopped = export.stop(Stop::Graceful);
-    let closed = handle.close();
-    stopped.map_err(Failure::failed)?;
-    closed.map_err(Failure::failed)?;
+    let stopped = export.stop(Stop::Graceful).map_err(Failure::failed);
+    let closed = stopped.and(handle.close().map_err(Failure::failed));
+    if let Err(failure) = closed {
+        // Asked for the volume by a server that had not heard of it for too long.
+        let watch = link.lost();
+        let loss = watch.borrow().clone();
+        return Err(loss.map_or(failure, lost));
+    }
     link.goodbye();
     say(match ended {
         Ended::LetGo => "the server has the volume back: it is detached, or another agent opens it",
         _ => "stopped; the volume stays attached, and starting again goes on with it",
     });
     Ok(())
+}
+
+fn lost(loss: Loss) -> Failure {
+    Failure::new(EXIT_LOST, format!("the volume is lost: {loss}"))
 }
 
 fn say(words: &str) {
