@@ -35,6 +35,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
+    /// The server took the volume away by force: dialling again is no use.
+    #[error("the volume was taken away by force")]
+    Fenced,
     /// The server does not answer; dialling again may help.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
@@ -288,7 +291,7 @@ impl Shared {
             let frame = frame.ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))?;
             match Reply::decode(&frame) {
                 Some((_, Reply::Welcome(welcome))) => Ok((stream, *welcome)),
-                Some((_, Reply::Fenced)) => Err(DialError::Refused(Loss::Fenced.to_string())),
+                Some((_, Reply::Fenced)) => Err(DialError::Fenced),
                 _ => Err(DialError::Refused("it speaks another version".to_owned())),
             }
         };
@@ -321,6 +324,7 @@ impl Shared {
                         break (stream, welcome.lease_ms);
                     }
                     Ok(_) => return Loss::Fenced,
+                    Err(DialError::Fenced) => return Loss::Fenced,
                     Err(DialError::Refused(why)) => return Loss::Refused(why),
                     Err(DialError::Unreachable(error)) => {
                         tracing::debug!(error, "not connected yet");
