@@ -204,9 +204,20 @@ impl Link {
     /// Makes what was written durable.
     pub(crate) fn flush(&self) -> io::Result<()> {
         match self.ask(&Request::Flush)? {
-            Reply::Done => self.0.state().failed.map_or(Ok(()), |failure| Err(error_of(failure))),
+            Reply::Done => self.all_went_well(),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Waits until the server has made what was sent before: it answers in order.
+    pub(crate) fn wait_for_writes(&self) -> io::Result<()> {
+        self.ask(&Request::Length)?;
+        self.all_went_well()
+    }
+
+    /// Whether no write failed that was answered so far.
+    fn all_went_well(&self) -> io::Result<()> {
+        self.0.state().failed.map_or(Ok(()), |failure| Err(error_of(failure)))
     }
 
     /// Sends a write or a punch and does not wait for it; its failure fails everything later.

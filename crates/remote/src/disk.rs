@@ -13,7 +13,8 @@ const BASE_RUNS_MAX: usize = 64;
 
 /// The file at the server. Writes are on their way when they return, in order; a flush waits for all.
 ///
-/// What is on its way lies in memory that outlives this process too: killed, it may have sent none of it.
+/// Chunks on their way lie in memory that outlives this process too: killed, it may have sent none of
+/// them. Everything else on its way is lost with it, until it was handed over.
 pub struct RemoteDisk {
     link: Link,
     tail: TailFile,
@@ -70,14 +71,12 @@ impl Disk for RemoteDisk {
 
     fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
         self.write(offset, buffer)?;
-        let (is_full, newest) = {
+        let is_full = {
             let chunks = self.chunks();
-            (chunks.free.is_empty() && !chunks.sent.is_empty(), chunks.newest)
+            chunks.free.is_empty() && !chunks.sent.is_empty()
         };
         if is_full {
-            // The server answers in order: it has what was sent before.
-            self.len()?;
-            self.note_arrived(newest);
+            self.hand_over()?;
         }
         let mut chunks = self.chunks();
         if let Some(mut spare) = chunks.free.pop() {
@@ -86,6 +85,13 @@ impl Disk for RemoteDisk {
             let sent = (chunks.newest, std::mem::replace(buffer, spare));
             chunks.sent.push_back(sent);
         }
+        Ok(())
+    }
+
+    fn hand_over(&self) -> io::Result<()> {
+        let newest = self.chunks().newest;
+        self.link.wait_for_writes()?;
+        self.note_arrived(newest);
         Ok(())
     }
 

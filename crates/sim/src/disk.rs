@@ -8,7 +8,9 @@
 //! until then a power cut takes them whole or in part.
 //!
 //! Where only the process is killed, what reached the disk stays, flushed or not, and of what was
-//! started perhaps nothing arrives. Its tail is left as it was; a power cut leaves any part of that.
+//! started perhaps nothing arrives. If the disk is another machine's, the last writes may still have been
+//! on their way to it, back to where it was last known to have them. The tail of the process is left as
+//! it was; a power cut leaves any part of that.
 
 use crate::image::{Image, SECTOR_BYTES, Write};
 use base::SeededRng;
@@ -40,6 +42,8 @@ struct State {
     durable: Image,
     /// Writes since the last flush, in order.
     pending: Vec<Write>,
+    /// How many of them the disk is known to have, also if it is another machine's.
+    handed_over: usize,
     /// Writes that were started and have not reached the disk.
     started: Vec<Started>,
     /// Power is off: what is started now reaches nothing.
@@ -111,6 +115,7 @@ impl SimDisk {
     pub fn forget_pending(&self) {
         let mut state = self.state();
         state.pending.clear();
+        state.handed_over = 0;
         state.started.clear();
         state.visible = state.durable.clone();
     }
@@ -193,6 +198,10 @@ impl SimDisk {
         // The write it was killed in may have been made.
         let whole = state.arrived.map(|arrived| arrived + rng.below(2) as usize);
         pending.truncate(whole.unwrap_or(pending.len()));
+        if rng.below(2) == 0 {
+            let on_their_way = pending.len().saturating_sub(state.handed_over);
+            pending.truncate(pending.len() - rng.below(on_their_way as u64 + 1) as usize);
+        }
         let mut durable = state.durable.clone();
         for Started { write, .. } in &state.started {
             // What is under way is the kernel's: it arrives as a whole, in part, or not at all.
@@ -205,9 +214,16 @@ impl SimDisk {
         pending.iter().for_each(|write| visible.apply(write));
         let left = state.abandon_tail();
         let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
-        let state =
-            State { durable, pending, visible, left, salts, salt_reused, ..State::default() };
-        Self(Mutex::new(state))
+        Self(Mutex::new(State {
+            durable,
+            handed_over: pending.len(),
+            pending,
+            visible,
+            left,
+            salts,
+            salt_reused,
+            ..State::default()
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,8 +248,10 @@ impl State {
         // What began while there was power is among what had been made then.
         let made = self.arrived.as_mut().map(|arrived| std::mem::replace(arrived, *arrived + 1));
         self.pending.insert(made.unwrap_or(self.pending.len()), write);
-        if let Some(tail) = &mut self.tail {
-            tail.free.extend(buffer);
+        if let (Some(tail), Some(buffer)) = (&mut self.tail, buffer) {
+            // Nothing is left of it but what the disk has, and that has what was sent before.
+            self.handed_over = made.map_or(self.pending.len(), |made| made + 1);
+            tail.free.push(buffer);
         }
     }
 
@@ -256,6 +274,7 @@ impl State {
 
     /// Makes durable what has reached the disk, and only that.
     fn settle_arrived(&mut self) {
+        self.handed_over = 0;
         for write in std::mem::take(&mut self.pending) {
             self.durable.settle(&write, &self.visible);
         }
@@ -353,6 +372,15 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn hand_over(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.fuse == Some(0) {
+            return Err(state.refuse());
+        }
+        state.handed_over = state.pending.len();
+        Ok(())
+    }
+
     fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
         let mut state = self.state();
         let memory = MemoryTail::new(TAIL_CHUNKS)?;
@@ -425,6 +453,10 @@ impl Disk for DropFlush {
         self.0.len()
     }
 
+    fn hand_over(&self) -> io::Result<()> {
+        self.0.hand_over()
+    }
+
     fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
         self.0.begin_tail()
     }
@@ -465,6 +497,10 @@ impl Disk for EarlyFlush {
 
     fn len(&self) -> io::Result<u64> {
         self.0.len()
+    }
+
+    fn hand_over(&self) -> io::Result<()> {
+        self.0.hand_over()
     }
 
     fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {

@@ -87,6 +87,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: KILLS,
     },
     Mutant {
+        name: "a segment is filled before its header is handed over",
+        file: "crates/blockstore/src/live/log.rs",
+        edits: &[("if self.notes.is_some() {", "if !AWAKE && self.notes.is_some() {")],
+        test: KILLS,
+    },
+    Mutant {
         name: "chunks of a tail are not put back",
         file: "crates/blockstore/src/live/recover.rs",
         edits: &[("self.put_back(left, cursor)?;", "if !AWAKE { self.put_back(left, cursor)?; }")],

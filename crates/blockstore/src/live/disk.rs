@@ -32,6 +32,16 @@ pub trait Disk: Send + Sync {
         self.write(offset, buffer)
     }
 
+    /// Returns when the end of this process can no longer take what was written with [`Disk::write`]
+    /// before, as a power cut may until a flush. Where the kernel has what a write was given, that is
+    /// at once; elsewhere it may still be on its way.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    fn hand_over(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Starts to read. `false` when the disk reads only while somebody waits; the job is then
     /// untouched.
     fn start_read(&self, _read: &mut Option<ReadJob>) -> bool {

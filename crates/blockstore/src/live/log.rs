@@ -521,6 +521,10 @@ impl Log {
         ctx.disk
             .write(byte_offset(ctx.geometry.start(index)), &page)
             .map_err(Error::disk("write a segment header"))?;
+        if self.notes.is_some() {
+            // What a tail holds of the segment is found through its header, which no tail holds.
+            ctx.disk.hand_over().map_err(Error::disk("hand over a segment header"))?;
+        }
         self.segment = Some(OpenSegment {
             index,
             structure,

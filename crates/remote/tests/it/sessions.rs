@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 const SIZE: u64 = 64 << 20;
@@ -38,6 +39,8 @@ struct Bench {
     dialled: AtomicU64,
     /// Bytes per second of new connections, each way; 0 for as many as there are.
     rate: AtomicU64,
+    /// Whether what machines send stays on the way.
+    deaf: watch::Sender<bool>,
 }
 
 impl Bench {
@@ -56,6 +59,7 @@ impl Bench {
             connections: Mutex::default(),
             dialled: AtomicU64::default(),
             rate: AtomicU64::default(),
+            deaf: watch::Sender::new(false),
         })
     }
 
@@ -106,10 +110,7 @@ impl Dial for Dialler {
             let served = self.0.served.lock().unwrap().clone();
             let served = served.ok_or_else(|| DialError::Refused("not lent".to_owned()))?;
             let (ours, theirs) = tokio::io::duplex(256 << 10);
-            let ours = match self.0.rate.load(Ordering::SeqCst) {
-                0 => ours,
-                rate => slow(ours, rate),
-            };
+            let ours = slow(ours, self.0.rate.load(Ordering::SeqCst), self.0.deaf.subscribe());
             let task = tokio::spawn(served.serve(theirs));
             self.0.connections.lock().unwrap().push(task.abort_handle());
             Ok(Box::new(ours) as Box<dyn Stream>)
@@ -117,24 +118,35 @@ impl Dial for Dialler {
     }
 }
 
-/// The same connection over a slow link.
-fn slow(fast: DuplexStream, rate: u64) -> DuplexStream {
+/// The same connection over a slow link, whose far end does not hear while it is deaf.
+fn slow(fast: DuplexStream, rate: u64, deaf: watch::Receiver<bool>) -> DuplexStream {
     let (ours, relayed) = tokio::io::duplex(64 << 10);
     let (from_us, to_us) = tokio::io::split(relayed);
     let (from_them, to_them) = tokio::io::split(fast);
-    tokio::spawn(relay(from_us, to_them, rate));
-    tokio::spawn(relay(from_them, to_us, rate));
+    tokio::spawn(relay(from_us, to_them, rate, deaf));
+    tokio::spawn(relay(from_them, to_us, rate, watch::Sender::new(false).subscribe()));
     ours
 }
 
-async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: u64) {
+async fn relay(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    rate: u64,
+    mut deaf: watch::Receiver<bool>,
+) {
     let mut buffer = vec![0; 32 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(Duration::from_micros(count as u64 * 1_000_000 / rate)).await;
-        if to.write_all(&buffer[..count]).await.is_err() {
-            return;
+        if let Some(micros) = (count as u64 * 1_000_000).checked_div(rate) {
+            tokio::time::sleep(Duration::from_micros(micros)).await;
+        }
+        // Whoever could end the deafness is gone with the test.
+        let heard = deaf.wait_for(|deaf| !deaf).await.is_ok();
+        if !heard || to.write_all(&buffer[..count]).await.is_err() {
+            break;
         }
     }
+    // The other direction has the other half of this end.
+    let _ = to.shutdown().await;
 }
 
 async fn link(bench: &Arc<Bench>) -> (Link, Secret<[u8; 32]>) {
@@ -274,14 +286,34 @@ async fn a_killed_machine_finds_what_it_answered() {
         for round in 0..90 {
             writer.write((round % 40) * (512 << 10), vec![round as u8 + 1; 512 << 10]).unwrap();
         }
-        writer.write(20 << 20, pattern(7)).unwrap();
     })
     .await;
+    // From some write on the server hears nothing; the machine answers until it must hear of it.
+    let answered = Arc::new(AtomicU64::new(0));
+    let (writer, count) = (volume.clone(), Arc::clone(&answered));
+    let writing = spawn_blocking(move || {
+        for n in 0.. {
+            if writer.write((20 << 20) + n * 8192, pattern(n)).is_err() {
+                return;
+            }
+            count.store(n + 1, Ordering::SeqCst);
+        }
+    });
+    while answered.load(Ordering::SeqCst) < 20 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.deaf.send_replace(true);
+    let mut seen = 0;
+    while seen != answered.load(Ordering::SeqCst) {
+        seen = answered.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
     let left = std::fs::read(bench.folder.path().join("machine.tail")).unwrap();
-    // What has not reached the server never will.
     bench.cut_connections();
     bench.take_back().await;
+    writing.await.unwrap();
     blocking(move || drop((link, volume))).await;
+    bench.deaf.send_replace(false);
     // As a file of its own: threads of the first machine may still have the other one in their memory,
     // which those of a process that was killed have not.
     let copy = bench.folder.path().join("machine.left");
@@ -297,7 +329,10 @@ async fn a_killed_machine_finds_what_it_answered() {
             let found = reader.read(block * (512 << 10), 512 << 10).unwrap();
             assert!(found == vec![newest as u8 + 1; 512 << 10], "block {block}");
         }
-        assert_eq!(reader.read(20 << 20, 8192).unwrap(), pattern(7));
+        for n in 0..seen {
+            let found = reader.read((20 << 20) + n * 8192, 8192).unwrap();
+            assert!(found == pattern(n), "write {n} of {seen} that were answered");
+        }
     })
     .await;
     next.on_call(Arc::new(|_| Err(StoreError::Closed { id: id() })));
