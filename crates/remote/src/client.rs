@@ -7,11 +7,12 @@
 
 use crate::BoxFuture;
 use crate::lease::{Held, SteadyClock};
-use crate::wire::{CallFailure, Failure, Reply, Request, Welcome, read_frame};
-use blockstore::live::Error;
+use crate::wire::{CallFailure, Failure, Reply, Request, SpaceCall, Welcome, read_frame};
+use blockstore::live::{Error, Need};
 use blockstore::store::{EngineAnswer, EngineCall, StoreError};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,6 +84,7 @@ struct Shared {
     calls: Mutex<Option<CallHandler>>,
     lost: watch::Sender<Option<Loss>>,
     let_go: watch::Sender<bool>,
+    is_space_short: AtomicBool,
 }
 
 #[derive(Default)]
@@ -96,6 +98,8 @@ struct State {
     /// Connections so far. What the server asked to hold ends with the connection it asked on.
     connections: u64,
     lost: Option<Loss>,
+    /// What the volume was last told to need: a server that was started again does not know.
+    told: Option<Need>,
     /// A write failed at the server; nothing later can be trusted to lie on top of it.
     failed: Option<Failure>,
 }
@@ -115,7 +119,7 @@ struct Kept {
 }
 
 enum Waiting {
-    /// A write or a punch: for the next flush.
+    /// A write, a punch, or what is told of space: for the next flush.
     Flush,
     /// The flush itself, and who asked for it.
     Flushed(SyncSender<Reply>),
@@ -141,6 +145,7 @@ impl Link {
             calls: Mutex::default(),
             lost,
             let_go,
+            is_space_short: AtomicBool::default(),
         });
         let (stream, welcome) = shared.connect(&*dial).await?;
         let (epoch, lease) = (welcome.epoch, welcome.lease_ms);
@@ -213,6 +218,22 @@ impl Link {
     pub(crate) fn wait_for_writes(&self) -> io::Result<()> {
         self.ask(&Request::Length)?;
         self.all_went_well()
+    }
+
+    /// Says what the volume needs, and waits for no answer.
+    pub(crate) fn tell_space(&self, call: SpaceCall, need: Need) {
+        if call == SpaceCall::Tell {
+            self.0.state().told = Some(need);
+        }
+        let request = Request::Space { call, need };
+        if let Err(error) = self.0.post(|id| request.encode(id), Waiting::Flush) {
+            tracing::debug!(%error, "the server is not told what the volume needs");
+        }
+    }
+
+    /// Whether the server had little space left when it last answered.
+    pub(crate) fn is_space_short(&self) -> bool {
+        self.0.is_space_short.load(Ordering::Acquire)
     }
 
     /// Whether no write failed that was answered so far.
@@ -378,6 +399,11 @@ impl Shared {
         let (requests, frames) = mpsc::unbounded_channel();
         {
             let mut state = self.state();
+            if let Some(need) = state.told {
+                let request = Request::Space { call: SpaceCall::Tell, need };
+                // As below. Nobody waits for the answer.
+                let _ = requests.send(Arc::new(request.encode(0)));
+            }
             for kept in state.kept.values() {
                 // The receiver is here.
                 let _ = requests.send(Arc::clone(&kept.frame));
@@ -429,7 +455,12 @@ impl Shared {
                     self.held.granted(sent, u64::from(lease_ms));
                 }
             }
-            reply => self.replied(id, reply),
+            reply => {
+                if let Reply::Space { is_short, .. } = reply {
+                    self.is_space_short.store(is_short, Ordering::Release);
+                }
+                self.replied(id, reply);
+            }
         }
         Ok(())
     }

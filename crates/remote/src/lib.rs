@@ -21,6 +21,7 @@ pub mod disk;
 pub mod gate;
 pub mod lease;
 pub mod server;
+pub mod space;
 pub mod wire;
 
 pub use client::{Dial, DialError, Link, Loss, Stream};
@@ -28,6 +29,7 @@ pub use disk::{RemoteBase, RemoteDisk};
 pub use gate::Gate;
 pub use lease::{BootClock, SteadyClock};
 pub use server::{Away, Served};
+pub use space::RemoteSpace;
 
 /// A boxed future, as object-safe traits need it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

@@ -2,9 +2,11 @@
 
 use crate::gate::{Gate, SessionId};
 use crate::lease::{Granted, SteadyClock};
-use crate::wire::{BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, Welcome, read_frame};
+use crate::wire::{
+    BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, SpaceCall, VERSION, Welcome, read_frame,
+};
 use base::{Secret, VolumeId};
-use blockstore::live::{Base, CUTS_MAX, CutId, Error};
+use blockstore::live::{Base, CUTS_MAX, CutId, Error, Space};
 use blockstore::page::SourceError;
 use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX, StoreError};
 use std::collections::BTreeMap;
@@ -349,7 +351,8 @@ impl Served {
         let room = Arc::new(Semaphore::new(REQUEST_BYTES_WAITING_MAX));
         while let Some(frame) = read_frame(reader).await? {
             let Some((id, request)) = Request::decode(&frame) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "no request of version 2"));
+                let what = format!("no request of version {VERSION}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             };
             match request {
                 Request::Renew => {
@@ -405,6 +408,21 @@ impl Served {
                     base.reader.has_block(block).map_or_else(|e| base_failed(&e), Reply::Flag)
                 }
             }),
+            Request::Space { call, need } => {
+                let space = &self.loan;
+                let granted = match call {
+                    SpaceCall::Ask => space.ask(need),
+                    SpaceCall::Tell => {
+                        space.tell(need);
+                        true
+                    }
+                    SpaceCall::Refused => {
+                        space.refused();
+                        false
+                    }
+                };
+                Some(Reply::Space { granted, is_short: space.is_short() })
+            }
             Request::Goodbye => {
                 self.away.say_goodbye();
                 Some(Reply::Done)

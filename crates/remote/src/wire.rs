@@ -1,4 +1,4 @@
-//! The messages of the channel, version 2.
+//! The messages of the channel, version 4.
 //!
 //! A frame is `length 4 | kind 1 | id 8 | body`; the length counts what follows it. Requests of the
 //! machine and replies of the server carry the same id; calls of the server carry ids of its own, and
@@ -13,16 +13,16 @@
 
 use crate::codec::Reader;
 use base::Secret;
-use blockstore::live::{CutId, CutInfo};
+use blockstore::live::{CutId, CutInfo, Need};
 use blockstore::page::{BasePage, PAGE_BYTES, PageOrigin, Salt, SealedPage, Tag};
 use blockstore::store::{EngineAnswer, EngineCall};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version both sides speak. A welcome of another version is refused.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// What the connection is upgraded to.
-pub const PROTOCOL: &str = "strongroom-attach/3";
+pub const PROTOCOL: &str = "strongroom-attach/4";
 /// Bytes of a volume's file that one request moves.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Pages of a base that one request asks for.
@@ -81,10 +81,37 @@ pub enum Request {
         /// Which block.
         block: u64,
     },
+    /// What the volume takes of the server's space, and may need.
+    Space {
+        /// Why it is said.
+        call: SpaceCall,
+        /// What the volume takes, and may need.
+        need: Need,
+    },
     /// The machine has closed the volume and will not use it again under this epoch.
     Goodbye,
     /// The answer to a call of the server.
     Answer(Result<EngineAnswer, CallFailure>),
+}
+
+/// Why a machine says what its volume needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SpaceCall {
+    /// It asks whether it may need so much.
+    Ask = 1,
+    /// It has so much, or needs it, and does not ask.
+    Tell = 2,
+    /// Its guest was refused; the need says nothing.
+    Refused = 3,
+}
+
+impl SpaceCall {
+    const ALL: [Self; 3] = [Self::Ask, Self::Tell, Self::Refused];
+
+    fn decode(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|call| *call as u8 == byte)
+    }
 }
 
 /// What the server says.
@@ -104,6 +131,13 @@ pub enum Reply {
     Pages(Vec<BasePage>),
     /// Whether there is a block.
     Flag(bool),
+    /// To what was said of space.
+    Space {
+        /// Whether the volume may need what it asked for.
+        granted: bool,
+        /// Whether so little is left that volumes should clean before they are asked to.
+        is_short: bool,
+    },
     /// It could not be done.
     Failed(Failure),
     /// The fence was taken: the volume is not this machine's any more.
@@ -240,6 +274,9 @@ impl Request {
             Self::Answer(Ok(answer)) => frame(10, id, &[&encode_answer(answer)]),
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
             Self::ProvenPage { page } => frame(12, id, &[&page.to_le_bytes()]),
+            Self::Space { call, need: Need { held, upkeep } } => {
+                frame(13, id, &[&[*call as u8], &held.to_le_bytes(), &upkeep.to_le_bytes()])
+            }
         }
     }
 
@@ -270,6 +307,10 @@ impl Request {
             10 => Self::Answer(Ok(decode_answer(&mut r)?)),
             11 => Self::Answer(Err(CallFailure::decode(r.u8()?)?)),
             12 => Self::ProvenPage { page: r.u64()? },
+            13 => Self::Space {
+                call: SpaceCall::decode(r.u8()?)?,
+                need: Need { held: r.u64()?, upkeep: r.u64()? },
+            },
             _ => return None,
         };
         let in_range = match request {
@@ -302,6 +343,9 @@ impl Reply {
             Self::Fenced => frame(136, id, &[]),
             Self::LetGo => frame(137, id, &[]),
             Self::Call(call) => frame(138, id, &[&encode_call(*call)]),
+            Self::Space { granted, is_short } => {
+                frame(139, id, &[&[u8::from(*granted), u8::from(*is_short)]])
+            }
         }
     }
 
@@ -325,6 +369,7 @@ impl Reply {
             136 => Self::Fenced,
             137 => Self::LetGo,
             138 => Self::Call(decode_call(&mut r)?),
+            139 => Self::Space { granted: r.flag()?, is_short: r.flag()? },
             _ => return None,
         };
         r.end((id, reply))

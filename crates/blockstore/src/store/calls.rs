@@ -4,12 +4,13 @@
 #[cfg(doc)]
 use super::STILL_TIME_MAX;
 use super::registry::LentSlot;
+use super::space::VolumeSpace;
 use super::{StoreError, Volume};
-use crate::live::{CutId, CutInfo, Error};
+use crate::live::{CutId, CutInfo, Error, Need, Space};
 #[cfg(doc)]
 use crate::live::{Engine, Hold, Pin};
 use crate::page::StructureKey;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +125,38 @@ pub struct Loan {
     pub disk: Arc<dyn crate::live::Disk>,
     /// The volume's own structure key.
     pub structure: StructureKey,
-    pub(super) slot: Mutex<Option<LentSlot>>,
+    /// Its line in the books of space goes before it may be opened, and have another, elsewhere.
+    pub(super) slot: Mutex<Option<(VolumeSpace, LentSlot)>>,
 }
 
 impl Loan {
     /// Ends the loan, as dropping it does. Nothing must be able to write the volume through `disk`
     /// any more: it may be opened elsewhere when this returns.
     pub fn end(&self) {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.slot().take();
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<(VolumeSpace, LentSlot)>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the borrower's engine asks and tells of the place that the file lies in. A loan that has ended
+/// gets nothing.
+impl Space for Loan {
+    fn ask(&self, need: Need) -> bool {
+        self.slot().as_ref().is_some_and(|(space, _)| space.ask(need))
+    }
+
+    fn refused(&self) {
+        self.slot().iter().for_each(|(space, _)| space.refused());
+    }
+
+    fn tell(&self, need: Need) {
+        self.slot().iter().for_each(|(space, _)| space.tell(need));
+    }
+
+    fn is_short(&self) -> bool {
+        self.slot().as_ref().is_some_and(|(space, _)| space.is_short())
     }
 }

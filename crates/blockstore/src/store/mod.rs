@@ -368,7 +368,8 @@ impl Store {
     pub fn lend(&self, id: &VolumeId, borrower: Arc<dyn Borrower>) -> Result<Loan, StoreError> {
         let slot = Registry::lend(&self.0, id, borrower)?;
         let (disk, structure) = (self.0.disk(id)?, self.0.structure(id));
-        Ok(Loan { disk, structure, slot: Mutex::new(Some(slot)) })
+        let space = VolumeSpace::new(&self.0.account, id);
+        Ok(Loan { disk, structure, slot: Mutex::new(Some((space, slot))) })
     }
 
     /// Makes a call on a volume, wherever it is open.

@@ -22,7 +22,7 @@ pub(crate) use endpoint::{Endpoint, HttpPolicy};
 use host_api::{HostApi, Opened};
 use lifecycle::port::host::Force;
 use remote::wire::Welcome;
-use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk};
+use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk, RemoteSpace};
 use serde::Serialize;
 use signed::Credentials;
 use std::io::Write;
@@ -164,7 +164,8 @@ impl Opening {
             base: base.map(|id| Base { id, reader, key: base_key.map(Arc::new) }),
             writer: Some(epoch),
         };
-        let engine = Engine::open(
+        let space = Arc::new(RemoteSpace::new(link.clone()));
+        let mut engine = Engine::open(
             Arc::new(RemoteDisk::new(link, tail)),
             StructureKey::from_bytes(structure),
             Arc::new(OsRng),
@@ -172,6 +173,7 @@ impl Opening {
             options,
         )
         .map_err(Failure::failed)?;
+        engine.limit_space(space);
         let queue = StoreConfig::server().queue_batches;
         let handle = VolumeHandle::over(&id, engine, queue).map_err(Failure::failed)?;
         Ok((handle, protection))

@@ -26,6 +26,8 @@ fn requests() -> Vec<Request> {
         Request::Answer(Err(CallFailure::CutExists)),
         Request::Answer(Err(CallFailure::WentOn)),
         Request::ProvenPage { page: 9 },
+        Request::Space { call: SpaceCall::Ask, need: Need { held: 1 << 30, upkeep: 1 << 26 } },
+        Request::Space { call: SpaceCall::Refused, need: Need::default() },
     ]
 }
 
@@ -53,6 +55,7 @@ fn replies() -> Vec<Reply> {
         Reply::Length(77),
         Reply::Pages(vec![BasePage::Zero, sealed]),
         Reply::Flag(true),
+        Reply::Space { granted: false, is_short: true },
         Reply::Failed(Failure::NoSpace),
         Reply::Fenced,
         Reply::LetGo,
@@ -94,11 +97,15 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_bytes_of_version_3_stay() {
+fn the_bytes_of_version_4_stay() {
     let write = Request::Write { offset: 0x0102, data: vec![0xaa, 0xbb] }.encode(5);
     assert_eq!(write, [19, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xaa, 0xbb]);
     let proven = Request::ProvenPage { page: 0x0304 }.encode(6);
     assert_eq!(proven, [17, 0, 0, 0, 12, 6, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]);
+    let need = Need { held: 5, upkeep: 0x0607 };
+    let ask = Request::Space { call: SpaceCall::Tell, need }.encode(8);
+    assert_eq!(ask[..14], [26, 0, 0, 0, 13, 8, 0, 0, 0, 0, 0, 0, 0, 2]);
+    assert_eq!(ask[14..], [5, 0, 0, 0, 0, 0, 0, 0, 7, 6, 0, 0, 0, 0, 0, 0]);
     let Reply::Welcome(welcome) = replies().remove(1) else { unreachable!() };
     let bytes = welcome.encode(0);
     assert_eq!(bytes[..14], [142, 0, 0, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0, VERSION]);

@@ -3,17 +3,19 @@
 
 use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{
-    Base, CutId, Disk, Engine, EngineConfig, OpenOptions, TailFile, VolumeOptions,
+    Base, CutId, Disk, Engine, EngineConfig, Error, Need, OpenOptions, Space, TailFile,
+    VolumeOptions,
 };
 use blockstore::page::{
     BasePage, BaseReader, DataKey, Lba, PAGE_BYTES, PageOrigin, Salt, SealedPage, SourceError, Tag,
 };
 use blockstore::store::{
-    Borrower, EngineAnswer, EngineCall, LentVolume, Store, StoreConfig, StoreError, VolumeHandle,
+    Borrower, EngineAnswer, EngineCall, LentVolume, SpaceLevel, SpaceLimits, SpaceReport,
+    SpaceWatcher, Store, StoreConfig, StoreError, VolumeHandle,
 };
 use remote::{
-    Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteBase, RemoteDisk, Served,
-    SteadyClock, Stream,
+    Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteBase, RemoteDisk, RemoteSpace,
+    Served, SteadyClock, Stream,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -45,8 +47,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Arc<Self> {
+        Self::with_space(SpaceLimits::server())
+    }
+
+    fn with_space(space: SpaceLimits) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let config = StoreConfig { engine: EngineConfig::tiny(), ..StoreConfig::server() };
+        let config = StoreConfig { engine: EngineConfig::tiny(), space, ..StoreConfig::server() };
         let store =
             Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config).unwrap();
         let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
@@ -159,6 +165,7 @@ async fn link(bench: &Arc<Bench>) -> (Link, Secret<[u8; 32]>) {
 async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
     let (link, structure) = link(bench).await;
     let (at, tail) = (link.clone(), bench.tail());
+    let space = Arc::new(RemoteSpace::new(link.clone()));
     let handle = spawn_blocking(move || {
         let options = OpenOptions {
             data_key: Some(DataKey::new(&Secret::new([1; 64]))),
@@ -167,8 +174,9 @@ async fn machine(bench: &Arc<Bench>, epoch: u64) -> (Link, VolumeHandle) {
         };
         let structure = blockstore::page::StructureKey::from_bytes(structure);
         let disk = Arc::new(RemoteDisk::new(at, tail));
-        let engine =
+        let mut engine =
             Engine::open(disk, structure, Arc::new(OsRng), EngineConfig::tiny(), options).unwrap();
+        engine.limit_space(space);
         VolumeHandle::over(&id(), engine, 4).unwrap()
     })
     .await
@@ -499,6 +507,63 @@ async fn requests_wait_for_a_server_that_comes_back_in_time() {
     bench.down.store(false, Ordering::SeqCst);
     stalled.await.unwrap();
     assert_eq!(blocking(move || volume.read(0, 8192).unwrap()).await, pattern(4));
+}
+
+#[derive(Default)]
+struct Levels(Mutex<Vec<SpaceLevel>>);
+
+impl SpaceWatcher for Levels {
+    fn space_changed(&self, report: SpaceReport) {
+        self.0.lock().unwrap().push(report.level);
+    }
+}
+
+/// A guest elsewhere is refused before the server's space is gone, and goes on when it gives some back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_may_take_what_the_server_has() {
+    let capacity = 12 << 20;
+    let limits = SpaceLimits { capacity_bytes: Some(capacity), ..SpaceLimits::server() };
+    let bench = Bench::with_space(limits);
+    let levels = Arc::new(Levels::default());
+    bench.store.watch_space(Arc::clone(&levels) as _);
+    let served = bench.lend(1, LEASE_MS);
+    let (link, volume) = machine(&bench, 1).await;
+    let guest = volume.clone();
+    let written = blocking(move || {
+        let write = |at: u64| guest.write(at << 18, vec![at as u8 + 1; 1 << 18]);
+        let refused = (0..64).find_map(|at| Some((at, write(at).err()?)));
+        let (written, error) = refused.expect("16 MiB do not fit");
+        assert!(matches!(error, StoreError::Volume(Error::Full)), "{error}");
+        guest.flush().unwrap();
+        (0..written).for_each(|at| {
+            assert!(guest.read(at << 18, 1 << 18).unwrap() == vec![at as u8 + 1; 1 << 18]);
+        });
+        written
+    })
+    .await;
+    assert!((8..40).contains(&written), "{written} quarters of a MiB fitted");
+    let taken = served.loan.disk.len().unwrap();
+    assert!(taken <= capacity, "{taken} bytes are taken");
+    assert_eq!(levels.0.lock().unwrap().last(), Some(&SpaceLevel::Full));
+
+    // The books know of the volume also in a connection that begins anew.
+    bench.cut_connections();
+    let guest = volume.clone();
+    blocking(move || {
+        assert!(guest.write(60 << 18, vec![1; 1 << 18]).is_err());
+        guest.discard(0, written / 2 << 18).unwrap();
+        guest.flush().unwrap();
+        guest.write(60 << 18, vec![1; 1 << 18]).unwrap();
+        guest.flush().unwrap();
+    })
+    .await;
+    link.on_call(Arc::new(|_| Err(StoreError::Closed { id: id() })));
+    blocking(move || volume.close().unwrap()).await;
+    blocking(move || link.goodbye()).await;
+    bench.take_back().await;
+    // A loan that ended has no line in the books any more: another may have its own.
+    let need = Need { held: 1, upkeep: 0 };
+    assert!(!served.loan.ask(need));
 }
 
 /// The server's end of a call while the machine cannot be heard: what was asked to be held ends at the
