@@ -153,6 +153,7 @@ def test_another_kms_unseals(own_server, tmp_path):
 def test_domain_keys_rotate(own_server):
     server = own_server()
     owner = server.account("owner")
+    assert "us-east-1        domain key    1  made 2" in server.admin("domain-key", "status")
     blobs = [sealed(owner, create_key(owner)) for _ in range(3)]
     made = server.admin("domain-key", "rotate", "--region", "us-east-1")
     assert "domain key 2" in made
@@ -238,7 +239,7 @@ def test_a_restore_drill(own_server, schema, tmp_path, rows):
     new.mkdir(mode=0o700)
     shutil.copytree(server.data / "regions", new / "regions")
     shutil.rmtree(server.data)
-    words = private(tmp_path / "words", "another seal\n")
+    words = private(tmp_path / "words", "the other seal of this test\n")
     restore = [
         BINARY, "restore", "--from", str(backup), "--data-dir", str(new), *recovery(tmp_path),
         "--seal", f"passphrase:{words}", *target,
@@ -291,7 +292,7 @@ def test_a_restore_that_is_killed_is_done_again(own_server, schema, tmp_path, ro
     home = server.dir.with_name(f"killed-{rows}")
     home.mkdir()
     new = home / "data"
-    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'another seal')}", *target]
+    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'the other seal of this test')}", *target]
     restore = [BINARY, "restore", "--from", str(backup), "--data-dir", str(new), *recovery(tmp_path), *seal]
 
     def begins():
@@ -334,7 +335,7 @@ def test_a_restore_has_its_directory_and_rows_for_itself(own_server, schema, tmp
     home = server.dir.with_name(f"alone-{rows}")
     home.mkdir()
     target = [] if rows == "embedded" else schema()
-    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'another seal')}", *target]
+    seal = ["--seal", f"passphrase:{private(tmp_path / 'words', 'the other seal of this test')}", *target]
 
     def command(name, data):
         more = {

@@ -19,6 +19,10 @@ fails when it is out of date.
   member is ignored.
 - **Reply**: the members that are returned.
 - **Never returned**: members of the service model's reply that have nothing to say here.
+
+AWS managed policies bear AWS's version numbers. Their documents are those AWS publishes, except
+`ReadOnlyAccess` and those of service-linked roles, which list only actions of the services served
+here. Those that are not offered do not exist.
 ";
 
 /// The document: every operation served, and of each model those that are not.

@@ -14,6 +14,9 @@ use awsproto::{ErrorSpec, Protocol, Request, Response, Route, RouteError, reply}
 use base::Region;
 use bytes::Bytes;
 use http::request::Parts as Head;
+use iam::PrincipalKind;
+use iam::sigv4::Scope;
+use identity::Credential;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -92,12 +95,7 @@ async fn exchange(
     let fail = |error: Error| Failed { protocol, error, explain_id: None };
     let operation = operation_of(&route);
     let region = region(world, operation.spec(), &scope.region).map_err(fail)?;
-    if credential.expires_at.is_none() {
-        let account = &credential.principal.account;
-        let now = world.clock.now();
-        let (id, scope) = (&signed.access_key_id, &scope);
-        world.last_uses.note_request(account, id, &scope.service, &scope.region, now);
-    }
+    note_use(world, &credential, &signed.access_key_id, scope);
     let call = Call {
         world: Arc::clone(world),
         caller: Caller {
@@ -136,6 +134,18 @@ async fn exchange(
         response.headers.push((POLICY_WARNINGS.to_owned(), warnings.to_owned()));
     }
     Ok(explained(response, call.notes.explain_id()))
+}
+
+/// Notes that a long-term access key, or the role whose session the credentials are of, was used.
+fn note_use(world: &World, credential: &Credential, access_key_id: &str, scope: &Scope) {
+    let principal = &credential.principal;
+    let used = match &principal.kind {
+        PrincipalKind::AssumedRole { role_id, .. } => role_id,
+        _ if credential.expires_at.is_none() => access_key_id,
+        _ => return,
+    };
+    let (account, now) = (&principal.account, world.clock.now());
+    world.last_uses.note_request(account, used, &scope.service, &scope.region, now);
 }
 
 fn explained(mut response: Response, id: Option<&str>) -> Response {

@@ -1,4 +1,4 @@
-//! When access keys and KMS keys were last used: noted in memory, written with the next housekeeping.
+//! When access keys, roles and KMS keys were last used: noted in memory, written with the next housekeeping.
 //!
 //! A request costs no write. What is written is at most [`World::housekeep`]'s interval old, also after
 //! a power cut; a server that stops in order writes before it ends, and the trail has every use.
@@ -50,7 +50,7 @@ pub(crate) struct LastUses<K, U>(Mutex<HashMap<K, U>>);
 
 /// Those of KMS keys.
 pub(crate) type KeyUses = LastUses<UsedKey, Use>;
-/// Those of access keys, with their accounts.
+/// Those of access keys, and of roles by their unique ids, with their accounts.
 pub(crate) type AccessKeyUses = LastUses<String, (AccountId, LastUse)>;
 
 impl<K, U> Default for LastUses<K, U> {
@@ -127,7 +127,19 @@ impl<K: Hash + Eq + Clone + Send + 'static, U: Dated + Clone + Send + 'static> L
 }
 
 impl AccessKeyUses {
-    /// Notes that an access key has signed a request.
+    /// The last use of an access key or a role, written or not.
+    pub(crate) fn newest(
+        &self,
+        tx: &mut Tx<'_>,
+        account: &AccountId,
+        id: &str,
+    ) -> identity::Result<Option<LastUse>> {
+        let unwritten = self.of(id).map(|(_, last)| last);
+        let written = identity::last_use::of(tx, account, id)?;
+        Ok(unwritten.into_iter().chain(written).max_by_key(|last| last.at))
+    }
+
+    /// Notes that an access key has signed a request, or that one was made as a role.
     pub(crate) fn note_request(
         &self,
         account: &AccountId,

@@ -1,9 +1,9 @@
 //! Access keys of users and of account roots. Secrets are kept sealed and shown once.
 
-use crate::Identity;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::name::{ACCESS_KEY_TAIL, unique_id};
+use crate::{Identity, last_use};
 use base::{AccountId, InstanceId, Secret, Timestamp};
 use base64::Engine as _;
 use meta::{Row, Tx, params};
@@ -175,9 +175,6 @@ pub fn delete(tx: &mut Tx<'_>, owner: &Owner, id: &str) -> Result<()> {
          WHERE account_id = $1 AND access_key_id = $2 AND owner_id = $3",
         params![owner.account(), id, owner.id()],
     )?;
-    tx.execute(
-        "DELETE FROM iam_access_key_uses WHERE account_id = $1 AND access_key_id = $2",
-        params![owner.account(), id],
-    )?;
+    last_use::forget(tx, owner.account(), id)?;
     if deleted == 0 { Err(not_found(id)) } else { Ok(()) }
 }

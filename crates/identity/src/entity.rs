@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::name::{Listed, Page, UNIQUE_ID_TAIL, check_name, check_path, end_of_prefix, unique_id};
 use crate::tag::{self, Tags};
-use crate::{Identity, linked_role, managed};
+use crate::{Identity, last_use, linked_role, managed};
 use base::{AccountId, Arn, Timestamp};
 use meta::{Row, Tx, params};
 
@@ -348,6 +348,7 @@ pub fn delete(tx: &mut Tx<'_>, account: &AccountId, kind: Kind, name: &str) -> R
 pub(crate) fn remove(tx: &mut Tx<'_>, entity: &Entity) -> Result<()> {
     let Entity { account, unique_id, kind, name, .. } = entity;
     tag::delete_all(tx, account, unique_id)?;
+    last_use::forget(tx, account, unique_id)?;
     tx.execute(
         "DELETE FROM iam_roles WHERE account_id = $1 AND role_id = $2",
         params![account, unique_id],

@@ -1,5 +1,5 @@
-//! When access keys were last used. Written from time to time, not with every request: what is in
-//! these rows may be a little old, and never wrong.
+//! When access keys and roles were last used. Written from time to time, not with every request: what is
+//! in these rows may be a little old, and never wrong. A role is in them by its unique id.
 
 use crate::access_key;
 use crate::entity::{self, Entity, Kind};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use base::{AccountId, Timestamp};
 use meta::{Tx, params};
 
-/// The last request an access key signed.
+/// The last request an access key signed, or a session of a role made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUse {
     /// When.
@@ -38,6 +38,15 @@ pub fn note(tx: &mut Tx<'_>, account: &AccountId, key_id: &str, last: &LastUse) 
          SET used_at = excluded.used_at, service = excluded.service, region = excluded.region \
          WHERE iam_access_key_uses.used_at < excluded.used_at",
         params![account, key_id, last.at, &last.service, &last.region],
+    )?;
+    Ok(())
+}
+
+/// Forgets the uses of one that is deleted.
+pub(crate) fn forget(tx: &mut Tx<'_>, account: &AccountId, key_id: &str) -> Result<()> {
+    tx.execute(
+        "DELETE FROM iam_access_key_uses WHERE account_id = $1 AND access_key_id = $2",
+        params![account, key_id],
     )?;
     Ok(())
 }

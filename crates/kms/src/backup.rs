@@ -17,7 +17,7 @@ pub use read::BackupReader;
 pub use write::BackupWriter;
 
 use crate::primitive::{self, KEY_LEN, Key, NONCE_LEN, TAG_LEN};
-use crate::seal::file::{read_key, read_passphrase};
+use crate::seal::file::{read_key, read_new_passphrase, read_passphrase};
 use crate::seal::provider::stretch;
 use crate::seal::{Argon2Cost, SealError};
 use std::path::PathBuf;
@@ -166,8 +166,11 @@ struct Keys {
 fn keys(recovery: &Recovery, salt: &[u8; 32], cost: Option<Argon2Cost>) -> Result<Keys, SealError> {
     let secret = match (recovery, cost) {
         (Recovery::KeyFile(file), _) => read_key(file)?,
-        (Recovery::Passphrase { file, cost }, stored) => {
-            stretch(&read_passphrase(file)?, salt, stored.unwrap_or(*cost))?
+        (Recovery::Passphrase { file, .. }, Some(stored)) => {
+            stretch(&read_passphrase(file)?, salt, stored)?
+        }
+        (Recovery::Passphrase { file, cost }, None) => {
+            stretch(&read_new_passphrase(file)?, salt, *cost)?
         }
     };
     let mut sealing = Key::zero();
@@ -267,7 +270,7 @@ mod tests {
             fs::set_permissions(&file, mode).unwrap();
             Recovery::Passphrase { file, cost }
         };
-        let (good, wrong) = (words("good", "one\n"), words("wrong", "two"));
+        let (good, wrong) = (words("good", "the right words\n"), words("wrong", "two"));
         let bytes = written(&root(dir.path()), &good);
         assert_eq!(read(&bytes, &good).unwrap(), records());
         let error = read(&bytes, &wrong).unwrap_err();

@@ -11,7 +11,7 @@ use crate::rewrap;
 use crate::seal::Root;
 use crate::service::StartError;
 use base::{Clock, Region, Rng, Timestamp};
-use meta::{Db, Tx, params};
+use meta::{Db, Row, Tx, params};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -25,6 +25,27 @@ pub(crate) type DomainKey = Arc<Locked<KEY_LEN>>;
 pub(crate) struct DomainKeys {
     root: Arc<Root>,
     keys: RwLock<BTreeMap<Region, BTreeMap<u32, DomainKey>>>,
+}
+
+/// A domain key that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Whose key material is sealed under it.
+    pub region: Region,
+    /// Its number; the highest of a region is the one in use.
+    pub number: u32,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Every domain key there is, by region and number.
+///
+/// # Errors
+/// As the database answers.
+pub fn made(tx: &mut Tx<'_>) -> meta::Result<Vec<Made>> {
+    let sql = "SELECT region, number, created_at FROM kms_domain_keys ORDER BY region, number";
+    let read = |row: &Row| Ok(Made { region: row.get(0)?, number: row.get(1)?, at: row.get(2)? });
+    tx.query(sql, params![])?.iter().map(read).collect()
 }
 
 struct WrappedKey {

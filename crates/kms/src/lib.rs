@@ -12,7 +12,7 @@ pub mod cipher;
 pub mod condition;
 mod context;
 mod der;
-mod domain_key;
+pub mod domain_key;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -24,6 +24,7 @@ use crate::locked::Locked;
 use crate::primitive::{self, KEY_LEN, OpenError};
 use crate::token::TokenError;
 use base::{Rng, Secret};
+use file::PASSPHRASE_CHARS_MIN;
 use header::{Header, Slot};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,16 @@ pub enum SealError {
     /// The passphrase file has no passphrase in it.
     #[error("the passphrase file {} is empty", path.display())]
     PassphraseEmpty {
+        /// The file configured.
+        path: PathBuf,
+    },
+    /// The passphrase could be guessed. Only where something is sealed with it for the first time.
+    #[error(
+        "the passphrase in {} is too short to seal with: it needs {PASSPHRASE_CHARS_MIN} characters, \
+         as several words have",
+        path.display()
+    )]
+    PassphraseShort {
         /// The file configured.
         path: PathBuf,
     },
@@ -564,12 +575,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (root, opening) = Root::open_or_create(
             dir.path(),
-            &passphrase(dir.path(), "correct horse"),
+            &passphrase(dir.path(), "correct horse battery"),
             &SeededRng::new(1),
         )
         .unwrap();
         assert_eq!(opening, Opening::Created);
-        let again = passphrase(dir.path(), "correct horse\n");
+        let again = passphrase(dir.path(), "correct horse battery\n");
         let (again, _) = Root::open_or_create(dir.path(), &again, &SeededRng::new(2)).unwrap();
         assert_eq!(again.service_key("x").expose(), root.service_key("x").expose());
         let header = fs::read_to_string(dir.path().join(HEADER_FILE)).unwrap();
@@ -608,6 +619,15 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = fails(dir.path(), &key_file(dir.path()));
         assert!(matches!(error, SealError::TooOpen { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_short_passphrase_seals_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        // Fourteen characters in more bytes.
+        let error = fails(dir.path(), &passphrase(dir.path(), "kürze ist böse\n"));
+        assert!(matches!(error, SealError::PassphraseShort { .. }), "{error}");
+        assert!(!dir.path().join(HEADER_FILE).exists());
     }
 
     #[test]

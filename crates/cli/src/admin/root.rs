@@ -9,7 +9,8 @@ use crate::seal::SealSource;
 use crate::serve::with_causes;
 use api::World;
 use base::{OsRng, Region};
-use kms::rewrap;
+use kms::{domain_key, rewrap};
+use meta::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt::Display;
@@ -27,14 +28,16 @@ struct Rotated {
     retired: usize,
 }
 
-/// How far a move of key material is.
+/// A domain key, and how far the move of key material to it is.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct MoveRow {
+struct DomainKeyRow {
     region: String,
     domain_key: u32,
+    created: String,
     looked_at: u64,
     rewrapped: u64,
+    /// There is nothing to move to the first one.
     finished: bool,
 }
 
@@ -77,13 +80,18 @@ pub(super) fn domain_key(
                 writeln!(out, "{value}")?;
                 return Ok(());
             }
-            for row in read::<Vec<MoveRow>>(value)? {
-                let state = if row.finished { "moved" } else { "moving" };
-                writeln!(
-                    out,
-                    "{:16} domain key {:4}  {state}: {} of {} versions of key material sealed anew",
-                    row.region, row.domain_key, row.rewrapped, row.looked_at
-                )?;
+            for row in read::<Vec<DomainKeyRow>>(value)? {
+                write!(out, "{:16} domain key {:4}  ", row.region, row.domain_key)?;
+                write!(out, "made {}", row.created)?;
+                if row.domain_key > 1 {
+                    let state = if row.finished { "moved" } else { "moving" };
+                    let (rewrapped, looked_at) = (row.rewrapped, row.looked_at);
+                    write!(
+                        out,
+                        "  {state}: {rewrapped} of {looked_at} versions of key material sealed anew"
+                    )?;
+                }
+                writeln!(out)?;
             }
         }
     }
@@ -136,13 +144,20 @@ pub(super) async fn rotate_domain_keys(
 }
 
 pub(super) async fn domain_key_status(world: &Arc<World>) -> Result<Value, String> {
-    let moves = world.db.read(rewrap::progress).await.map_err(sentence)?;
-    let row = |progress: rewrap::Progress| MoveRow {
-        region: progress.region.to_string(),
-        domain_key: progress.number,
-        looked_at: progress.looked_at,
-        rewrapped: progress.rewrapped,
-        finished: progress.finished,
+    let both =
+        |tx: &mut Tx<'_>| Ok::<_, meta::Error>((domain_key::made(tx)?, rewrap::progress(tx)?));
+    let (keys, moves) = world.db.read(both).await.map_err(sentence)?;
+    let row = |key: domain_key::Made| {
+        let to_it = |it: &&rewrap::Progress| it.region == key.region && it.number == key.number;
+        let moved = moves.iter().find(to_it);
+        DomainKeyRow {
+            region: key.region.to_string(),
+            domain_key: key.number,
+            created: key.at.iso_seconds(),
+            looked_at: moved.map_or(0, |moved| moved.looked_at),
+            rewrapped: moved.map_or(0, |moved| moved.rewrapped),
+            finished: moved.is_none_or(|moved| moved.finished),
+        }
     };
-    serde_json::to_value(moves.into_iter().map(row).collect::<Vec<_>>()).map_err(sentence)
+    serde_json::to_value(keys.into_iter().map(row).collect::<Vec<_>>()).map_err(sentence)
 }

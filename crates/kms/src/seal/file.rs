@@ -13,6 +13,10 @@ use zeroize::Zeroize;
 /// Longest secret read from a file; keeps a wrong path (a device, a log) from being read whole.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
+/// Fewest characters of a passphrase that something is sealed with: what NIST SP 800-63B-4 asks of a
+/// password that is the only factor.
+pub(crate) const PASSPHRASE_CHARS_MIN: usize = 15;
+
 /// Makes a key file when there is none; says whether it did.
 ///
 /// # Errors
@@ -71,6 +75,17 @@ pub(crate) fn read_passphrase(path: &Path) -> Result<Secret<Vec<u8>>, SealError>
     text.expose_mut().truncate(end);
     if text.expose().is_empty() {
         return Err(SealError::PassphraseEmpty { path: path.to_owned() });
+    }
+    Ok(text)
+}
+
+/// As [`read_passphrase`], for what nothing is sealed with yet.
+pub(crate) fn read_new_passphrase(path: &Path) -> Result<Secret<Vec<u8>>, SealError> {
+    let text = read_passphrase(path)?;
+    let bytes = text.expose();
+    let chars = std::str::from_utf8(bytes).map_or(bytes.len(), |text| text.chars().count());
+    if chars < PASSPHRASE_CHARS_MIN {
+        return Err(SealError::PassphraseShort { path: path.to_owned() });
     }
     Ok(text)
 }

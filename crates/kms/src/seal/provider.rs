@@ -5,7 +5,7 @@
 //! key that opens it never leaves them.
 
 use super::SealError;
-use super::file::{read_key, read_passphrase, read_pin};
+use super::file::{read_key, read_new_passphrase, read_passphrase, read_pin};
 use super::header::{Parameters, Slot};
 use crate::primitive::{self, KEY_LEN, Key};
 use crate::token::{Token, TokenName};
@@ -164,7 +164,7 @@ impl Provider {
                 Ok((Parameters::KeyFile, expand(read_key(path)?.expose(), salt)))
             }
             Self::Passphrase { file, cost } => {
-                let key = stretch(&read_passphrase(file)?, salt, *cost)?;
+                let key = stretch(&read_new_passphrase(file)?, salt, *cost)?;
                 Ok((Parameters::Passphrase(*cost), expand(key.expose(), salt)))
             }
             Self::Token(at) => {

@@ -143,13 +143,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = key_file(dir.path());
         let (root, _) = Root::open_or_create(dir.path(), &old, &SeededRng::new(1)).unwrap();
-        let words = passphrase(dir.path(), "one");
+        let words = passphrase(dir.path(), "the first words");
         moves(dir.path(), &root, &old, &words);
         let other = words.clone();
         let other_words = {
             let sub = dir.path().join("sub");
             fs::create_dir(&sub).unwrap();
-            passphrase(&sub, "two")
+            passphrase(&sub, "the second words")
         };
         moves(dir.path(), &root, &other, &other_words);
         let file = Provider::KeyFile(dir.path().join("another.key"));
@@ -165,7 +165,7 @@ mod tests {
         let old = key_file(dir.path());
         super::super::tests::private(&dir.path().join("root.key"), key);
         let (root, _) = Root::open_or_create(dir.path(), &old, &SeededRng::new(1)).unwrap();
-        moves(dir.path(), &root, &old, &passphrase(dir.path(), "words"));
+        moves(dir.path(), &root, &old, &passphrase(dir.path(), "several words here"));
     }
 
     #[test]
@@ -195,7 +195,11 @@ mod tests {
         };
         let (root, _other) = (create(one.path(), 1), create(two.path(), 2));
         let before = fs::read(two.path().join(HEADER_FILE)).unwrap();
-        let error = root.reseal(two.path(), &passphrase(two.path(), "x"), &SeededRng::new(3));
+        let error = root.reseal(
+            two.path(),
+            &passphrase(two.path(), "several words here"),
+            &SeededRng::new(3),
+        );
         assert!(matches!(error, Err(SealError::OtherRoot { .. })));
         assert_eq!(fs::read(two.path().join(HEADER_FILE)).unwrap(), before);
     }

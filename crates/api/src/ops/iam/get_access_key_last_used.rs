@@ -9,6 +9,7 @@ use awsproto::Shape;
 use base::{Arn, Timestamp};
 use identity::Kind;
 use identity::last_use::{self, KeyOwner};
+use std::sync::Arc;
 
 pub(crate) struct GetAccessKeyLastUsed;
 
@@ -68,14 +69,12 @@ impl Operation for GetAccessKeyLastUsed {
 
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let key_id = plan.into_inner().key_id;
-        let unwritten = call.world.last_uses.of(&*key_id).map(|(_, last)| last);
-        let account = call.account().clone();
-        let (owner, written) = shared::read(call, move |tx| {
+        let (account, world) = (call.account().clone(), Arc::clone(&call.world));
+        let (owner, last) = shared::read(call, move |tx| {
             let owner = last_use::owner(tx, &account, &key_id)?;
-            Ok((owner, last_use::of(tx, &account, &key_id)?))
+            Ok((owner, world.last_uses.newest(tx, &account, &key_id)?))
         })
         .await?;
-        let last = unwritten.into_iter().chain(written).max_by_key(|last| last.at);
         let unknown = || "N/A".to_owned();
         Ok(Output {
             user_name: match owner {

@@ -2,7 +2,8 @@
 //! groups, roles and policies, with all that hangs on them.
 
 use super::shared::{
-    self, AttachedPolicy, Boundary, InstanceProfile, PolicyVersion, Tag, boundary, tags_out,
+    self, AttachedPolicy, Boundary, InstanceProfile, PolicyVersion, RoleLastUsed, Tag, boundary,
+    tags_out,
 };
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::{Shape, string_enum};
@@ -11,6 +12,7 @@ use identity::attachment::{self, Usage};
 use identity::managed::{self, ManagedPolicy, Owner, Scope};
 use identity::{Entity, Kind, Page, entity, group, inline, instance_profile, role, tag};
 use meta::Tx;
+use std::sync::Arc;
 
 string_enum! {
     /// Which part of the list is wanted.
@@ -74,7 +76,7 @@ pub(crate) struct GroupDetail {
 }
 
 #[derive(Shape)]
-#[shape(output, omitted(RoleLastUsed))]
+#[shape(output)]
 pub(crate) struct RoleDetail {
     path: String,
     role_name: String,
@@ -87,6 +89,7 @@ pub(crate) struct RoleDetail {
     attached_managed_policies: Vec<AttachedPolicy>,
     permissions_boundary: Option<Boundary>,
     tags: Vec<Tag>,
+    role_last_used: RoleLastUsed,
 }
 
 #[derive(Shape)]
@@ -141,6 +144,7 @@ impl Operation for GetAccountAuthorizationDetails {
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<Output, Error> {
         let Plan { filter, page } = plan.into_inner();
         let account = call.account().clone();
+        let (world, now) = (Arc::clone(&call.world), call.now);
         shared::read(call, move |tx| {
             let mut found = Vec::new();
             let wanted = |kind: EntityType| filter.is_empty() || filter.contains(&kind);
@@ -166,7 +170,21 @@ impl Operation for GetAccountAuthorizationDetails {
                 marker: shared::marker(listed.next.as_ref()),
                 ..Output::default()
             };
-            listed.items.into_iter().try_for_each(|item| output.add(tx, &account, item))?;
+            for item in listed.items {
+                match item {
+                    Item::Policy(policy) => {
+                        output.policies.push(policy_detail(tx, &account, &policy)?);
+                    }
+                    Item::Entity(entity) => match entity.kind {
+                        Kind::User => output.user_detail_list.push(user_detail(tx, entity)?),
+                        Kind::Group => output.group_detail_list.push(group_detail(tx, entity)?),
+                        Kind::Role => {
+                            let last_used = RoleLastUsed::of(tx, &world, now, &entity)?;
+                            output.role_detail_list.push(role_detail(tx, entity, last_used)?);
+                        }
+                    },
+                }
+            }
             Ok(output)
         })
         .await
@@ -235,20 +253,6 @@ fn in_use(tx: &mut Tx<'_>, account: &AccountId, policy: &ManagedPolicy) -> ident
     Ok(attached + attachment::count(tx, account, policy, Usage::PermissionsBoundary)? > 0)
 }
 
-impl Output {
-    fn add(&mut self, tx: &mut Tx<'_>, account: &AccountId, item: Item) -> identity::Result<()> {
-        match item {
-            Item::Policy(policy) => self.policies.push(policy_detail(tx, account, &policy)?),
-            Item::Entity(entity) => match entity.kind {
-                Kind::User => self.user_detail_list.push(user_detail(tx, entity)?),
-                Kind::Group => self.group_detail_list.push(group_detail(tx, entity)?),
-                Kind::Role => self.role_detail_list.push(role_detail(tx, entity)?),
-            },
-        }
-        Ok(())
-    }
-}
-
 fn inline_policies(tx: &mut Tx<'_>, entity: &Entity) -> identity::Result<Vec<PolicyDetail>> {
     let detail = |policy: inline::InlinePolicy| PolicyDetail {
         policy_name: policy.name,
@@ -288,7 +292,11 @@ fn group_detail(tx: &mut Tx<'_>, group: Entity) -> identity::Result<GroupDetail>
     })
 }
 
-fn role_detail(tx: &mut Tx<'_>, entity: Entity) -> identity::Result<RoleDetail> {
+fn role_detail(
+    tx: &mut Tx<'_>,
+    entity: Entity,
+    role_last_used: RoleLastUsed,
+) -> identity::Result<RoleDetail> {
     let role = role::complete(tx, entity)?;
     let trust = role.shown_trust(tx)?;
     let entity = role.entity;
@@ -306,6 +314,7 @@ fn role_detail(tx: &mut Tx<'_>, entity: Entity) -> identity::Result<RoleDetail> 
         path: entity.path,
         role_name: entity.name,
         role_id: entity.unique_id,
+        role_last_used,
     })
 }
 

@@ -29,6 +29,7 @@ pub(crate) use simulation::{
 };
 
 use crate::pipeline::Ask;
+use crate::world::World;
 use crate::{Call, Error};
 use awsproto::{ErrorSpec, Shape, code, string_enum};
 use base::{AccountId, Arn, Timestamp};
@@ -441,7 +442,7 @@ impl From<&Entity> for Group {
 
 /// A role.
 #[derive(Debug, Shape)]
-#[shape(output, omitted(RoleLastUsed, MaxSigninSessionDuration, SourceRoleTemplate))]
+#[shape(output, omitted(MaxSigninSessionDuration, SourceRoleTemplate))]
 pub(crate) struct Role {
     path: String,
     role_name: String,
@@ -453,6 +454,34 @@ pub(crate) struct Role {
     max_session_duration: i32,
     permissions_boundary: Option<Boundary>,
     tags: Option<Vec<Tag>>,
+    role_last_used: Option<RoleLastUsed>,
+}
+
+/// When a session of a role last made a request, and where. Empty for a role without such a request.
+#[derive(Debug, Shape)]
+#[shape(output)]
+pub(crate) struct RoleLastUsed {
+    last_used_date: Option<Timestamp>,
+    region: Option<String>,
+}
+
+impl RoleLastUsed {
+    /// Older uses are not told (IAM API, `RoleLastUsed`).
+    const TRACKED_DAYS: i64 = 400;
+
+    pub(crate) fn of(
+        tx: &mut Tx<'_>,
+        world: &World,
+        now: Timestamp,
+        role: &Entity,
+    ) -> identity::Result<Self> {
+        let last = world.last_uses.newest(tx, &role.account, &role.unique_id)?;
+        let oldest = now.plus_seconds(-Self::TRACKED_DAYS * 24 * 60 * 60);
+        let (date, region) = last
+            .filter(|last| last.at >= oldest)
+            .map_or((None, None), |last| (Some(last.at), Some(last.region)));
+        Ok(Self { last_used_date: date, region })
+    }
 }
 
 impl Role {
@@ -470,6 +499,7 @@ impl Role {
             max_session_duration: i32::try_from(seconds).expect("twelve hours at most"),
             permissions_boundary: None,
             tags: None,
+            role_last_used: None,
         })
     }
 
@@ -477,6 +507,10 @@ impl Role {
         let tags = tag::of(tx, &role.entity.account, &role.entity.unique_id)?;
         let tags = Some(tags_out(tags)).filter(|tags| !tags.is_empty());
         Ok(Self { permissions_boundary: boundary(&role.entity), tags, ..Self::brief(tx, role)? })
+    }
+
+    pub(crate) fn with_use(self, last: RoleLastUsed) -> Self {
+        Self { role_last_used: Some(last), ..self }
     }
 }
 
