@@ -18,6 +18,7 @@ from nbd_client import Nbd
 from steps import attach as attach_here
 from steps import create_key, create_snapshot, create_volume, detach, settled, trail, volume_is
 from test_check import change, check, findings
+from test_nbd_protocol import DIRTY, changed, contexts
 from test_secrets import core, data_keys, occurs
 
 LEASE_SECONDS = 60
@@ -142,6 +143,10 @@ def test_a_volume_is_written_cut_and_read_from_another_machine(
     snapshot = create_snapshot(owner, volume)
     agent.nbd.write(0, b"\x55" * 4096)
     agent.nbd.flush()
+    # What changed since is told here as where the server has the volume open.
+    uri = f"nbd+unix:///{volume}?socket={agent.socket}"
+    assert DIRTY + snapshot in contexts(uri)
+    assert changed(uri, snapshot) == [(0, 4096)]
     detach(owner, volume)
     assert agent.ends() == 0, agent.words()
 

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{
-    BlockDevice, Completion, DeviceError, Port, Reply, Request, Sink, SizeWatch, SizeWatcher,
+    BlockDevice, Completion, DeviceError, Milestone, Port, Reply, Request, Sink, SizeWatch,
+    SizeWatcher,
 };
 
 /// Whether the volume may be used now.
@@ -33,6 +34,10 @@ impl BlockDevice for LeasedDevice {
 
     fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
         self.device.watch_size(watcher)
+    }
+
+    fn milestones(&self) -> Vec<Milestone> {
+        self.device.milestones()
     }
 
     fn submit(&self, batch: Vec<Request>) {

@@ -6,6 +6,7 @@ use crate::seal::{OfferedToken, SealArgs, SealSource};
 use crate::why::args::{
     ExplainOptions, PolicyCommand, PreflightOptions, WhatIfOptions, WhoCanCommand,
 };
+use blockstore::live::EngineConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifecycle::MoverKind;
 use lifecycle::port::host::{Force, LEASE_SECONDS_MAX};
@@ -154,13 +155,9 @@ const VOLUME_LIVE_PERCENT: u32 = 75;
 /// Default of what stays free in the file system.
 const VOLUME_RESERVE_MIB: u32 = 512;
 
-/// How volumes use the machine.
-#[derive(Args, Clone)]
-pub(crate) struct VolumeArgs {
-    /// How volumes' files are read and written; what the system refuses falls back to the next
-    /// simpler way, and the log says so.
-    #[arg(long, value_enum, default_value_t = VolumeIo::Ring)]
-    pub(crate) volume_io: VolumeIo,
+/// What an open volume takes of the machine that opens it.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct EngineArgs {
     /// Locked memory for recently read pages of each attached volume; 0 keeps none.
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_MEMORY_MIB)]
     pub(crate) volume_read_cache_mib: u32,
@@ -173,6 +170,40 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = VOLUME_LIVE_PERCENT,
         value_parser = clap::value_parser!(u32).range(25..=90))]
     pub(crate) volume_live_percent: u32,
+}
+
+impl Default for EngineArgs {
+    fn default() -> Self {
+        Self {
+            volume_read_cache_mib: VOLUME_MEMORY_MIB,
+            volume_map_memory_mib: VOLUME_MEMORY_MIB,
+            volume_live_percent: VOLUME_LIVE_PERCENT,
+        }
+    }
+}
+
+impl EngineArgs {
+    pub(crate) fn config(self) -> EngineConfig {
+        let bytes = |mib: u32| (mib as usize) << 20;
+        EngineConfig {
+            read_cache_bytes: bytes(self.volume_read_cache_mib),
+            map_cache_bytes: bytes(self.volume_map_memory_mib),
+            delta_bytes_max: bytes(self.volume_map_memory_mib),
+            live_percent_max: self.volume_live_percent,
+            ..EngineConfig::server()
+        }
+    }
+}
+
+/// How volumes use the machine.
+#[derive(Args, Clone)]
+pub(crate) struct VolumeArgs {
+    /// How volumes' files are read and written; what the system refuses falls back to the next
+    /// simpler way, and the log says so.
+    #[arg(long, value_enum, default_value_t = VolumeIo::Ring)]
+    pub(crate) volume_io: VolumeIo,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// What writes to volumes, and new snapshots beside them, leave free in the file system.
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_RESERVE_MIB)]
     pub(crate) volume_reserve_mib: u32,
@@ -185,9 +216,7 @@ impl Default for VolumeArgs {
     fn default() -> Self {
         Self {
             volume_io: VolumeIo::Ring,
-            volume_read_cache_mib: VOLUME_MEMORY_MIB,
-            volume_map_memory_mib: VOLUME_MEMORY_MIB,
-            volume_live_percent: VOLUME_LIVE_PERCENT,
+            engine: EngineArgs::default(),
             volume_reserve_mib: VOLUME_RESERVE_MIB,
             volume_capacity_gib: None,
         }
@@ -271,6 +300,8 @@ pub(crate) struct AttachOptions {
     /// lease has ended.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// Print one JSON object when the device serves.
     #[arg(long)]
     pub(crate) json: bool,

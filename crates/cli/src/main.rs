@@ -8,6 +8,7 @@ mod attach;
 mod check;
 mod demo;
 mod exit;
+mod history;
 mod restore;
 mod seal;
 mod serve;

@@ -4,7 +4,6 @@ mod anchor;
 mod background;
 mod cells;
 mod data_dir;
-mod history;
 mod host;
 mod issuers;
 mod lending;
@@ -253,7 +252,8 @@ async fn open_world(
     let cells = Arc::new(cells);
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);
-    let lending = Arc::new(Lending::new(Arc::clone(&cells), options.attach_lease_seconds));
+    let lending =
+        Arc::new(Lending::new(Arc::clone(&cells), db.clone(), options.attach_lease_seconds));
     let offers = Offers { vhost_user: options.vhost_user, ublk: options.ublk };
     let stores = (Arc::clone(&cells), db.clone(), Arc::clone(&lending));
     let host = Host::new(stores, attachments, clock, offers);

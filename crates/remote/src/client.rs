@@ -7,7 +7,10 @@
 
 use crate::BoxFuture;
 use crate::lease::{Held, SteadyClock};
-use crate::wire::{CallFailure, Failure, Reply, Request, SpaceCall, Welcome, read_frame};
+use crate::server::Snapshots;
+use crate::wire::{
+    CallFailure, Failure, Reply, Request, SnapshotList, SpaceCall, Welcome, read_frame,
+};
 use blockstore::live::{Error, Need};
 use blockstore::store::{EngineAnswer, EngineCall, StoreError};
 use std::collections::BTreeMap;
@@ -250,6 +253,19 @@ impl Link {
             return Err(self.0.error());
         }
         self.0.post(frame, Waiting::Flush)
+    }
+}
+
+/// The server's list, through the link.
+impl Snapshots for Link {
+    fn list(&self) -> SnapshotList {
+        match self.ask(&Request::Snapshots) {
+            Ok(Reply::Snapshots(list)) => list,
+            Ok(_) | Err(_) => {
+                tracing::warn!("the server did not say which snapshots the volume has");
+                SnapshotList::default()
+            }
+        }
     }
 }
 

@@ -28,8 +28,9 @@ pub use client::{Dial, DialError, Link, Loss, Stream};
 pub use disk::{RemoteBase, RemoteDisk};
 pub use gate::Gate;
 pub use lease::{BootClock, SteadyClock};
-pub use server::{Away, Served};
+pub use server::{Away, Served, Snapshots};
 pub use space::RemoteSpace;
+pub use wire::SnapshotList;
 
 /// A boxed future, as object-safe traits need it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

@@ -3,7 +3,8 @@
 use crate::gate::{Gate, SessionId};
 use crate::lease::{Granted, SteadyClock};
 use crate::wire::{
-    BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, SpaceCall, VERSION, Welcome, read_frame,
+    BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, SnapshotList, SpaceCall, VERSION,
+    Welcome, read_frame,
 };
 use base::{Secret, VolumeId};
 use blockstore::live::{Base, CUTS_MAX, CutId, Error, Space};
@@ -283,6 +284,12 @@ fn engine_error(call: EngineCall, failure: CallFailure) -> Error {
     }
 }
 
+/// Who knows the snapshots of a lent volume.
+pub trait Snapshots: Send + Sync {
+    /// Those there are now; none when they cannot be asked for. May wait for storage.
+    fn list(&self) -> SnapshotList;
+}
+
 /// What the sessions of one attachment work on.
 pub struct Served {
     /// The volume.
@@ -295,6 +302,8 @@ pub struct Served {
     pub base: Option<Base>,
     /// The data key, of a volume that is not encrypted under a KMS key.
     pub plain_key: Option<Secret<[u8; 64]>>,
+    /// Its snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 impl Served {
@@ -408,6 +417,7 @@ impl Served {
                     base.reader.has_block(block).map_or_else(|e| base_failed(&e), Reply::Flag)
                 }
             }),
+            Request::Snapshots => Some(Reply::Snapshots(self.snapshots.list())),
             Request::Space { call, need } => {
                 let space = &self.loan;
                 let granted = match call {

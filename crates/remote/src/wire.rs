@@ -27,6 +27,8 @@ pub const PROTOCOL: &str = "strongroom-attach/4";
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Pages of a base that one request asks for.
 pub const BASE_PAGES_MAX: u32 = 32;
+/// Snapshots in one reply: the newest.
+pub const SNAPSHOTS_MAX: usize = 4096;
 /// Bytes of a frame after its length.
 pub const FRAME_BYTES_MAX: usize = DATA_BYTES_MAX + 1024;
 /// Kind and id.
@@ -88,10 +90,22 @@ pub enum Request {
         /// What the volume takes, and may need.
         need: Need,
     },
+    /// The snapshots that the volume's changes can be told against.
+    Snapshots,
     /// The machine has closed the volume and will not use it again under this epoch.
     Goodbye,
     /// The answer to a call of the server.
     Answer(Result<EngineAnswer, CallFailure>),
+}
+
+/// What a server knows of a volume's snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotList {
+    /// Those taken of it, newest first, with the root's id once they are exported. At most
+    /// [`SNAPSHOTS_MAX`] travel.
+    pub taken: Vec<(CutId, Option<[u8; 16]>)>,
+    /// The one it was made from.
+    pub made_from: Option<CutId>,
 }
 
 /// Why a machine says what its volume needs.
@@ -138,6 +152,8 @@ pub enum Reply {
         /// Whether so little is left that volumes should clean before they are asked to.
         is_short: bool,
     },
+    /// Snapshots of the volume.
+    Snapshots(SnapshotList),
     /// It could not be done.
     Failed(Failure),
     /// The fence was taken: the volume is not this machine's any more.
@@ -274,6 +290,7 @@ impl Request {
             Self::Answer(Ok(answer)) => frame(10, id, &[&encode_answer(answer)]),
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
             Self::ProvenPage { page } => frame(12, id, &[&page.to_le_bytes()]),
+            Self::Snapshots => frame(14, id, &[]),
             Self::Space { call, need: Need { held, upkeep } } => {
                 frame(13, id, &[&[*call as u8], &held.to_le_bytes(), &upkeep.to_le_bytes()])
             }
@@ -311,6 +328,7 @@ impl Request {
                 call: SpaceCall::decode(r.u8()?)?,
                 need: Need { held: r.u64()?, upkeep: r.u64()? },
             },
+            14 => Self::Snapshots,
             _ => return None,
         };
         let in_range = match request {
@@ -343,6 +361,7 @@ impl Reply {
             Self::Fenced => frame(136, id, &[]),
             Self::LetGo => frame(137, id, &[]),
             Self::Call(call) => frame(138, id, &[&encode_call(*call)]),
+            Self::Snapshots(list) => frame(140, id, &[&encode_snapshots(list)]),
             Self::Space { granted, is_short } => {
                 frame(139, id, &[&[u8::from(*granted), u8::from(*is_short)]])
             }
@@ -370,6 +389,7 @@ impl Reply {
             137 => Self::LetGo,
             138 => Self::Call(decode_call(&mut r)?),
             139 => Self::Space { granted: r.flag()?, is_short: r.flag()? },
+            140 => Self::Snapshots(decode_snapshots(&mut r)?),
             _ => return None,
         };
         r.end((id, reply))
@@ -590,6 +610,34 @@ fn decode_pages(r: &mut Reader<'_>) -> Option<Vec<BasePage>> {
         });
     }
     Some(pages)
+}
+
+fn encode_snapshots(list: &SnapshotList) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match list.made_from {
+        Some(id) => put_name(&mut bytes, id),
+        None => bytes.push(0),
+    }
+    for (id, root) in list.taken.iter().take(SNAPSHOTS_MAX) {
+        put_name(&mut bytes, *id);
+        bytes.push(u8::from(root.is_some()));
+        bytes.extend(root.iter().flatten());
+    }
+    bytes
+}
+
+fn decode_snapshots(r: &mut Reader<'_>) -> Option<SnapshotList> {
+    let made_from = decode_name(r)?;
+    let mut taken = Vec::new();
+    while !r.0.is_empty() {
+        if taken.len() == SNAPSHOTS_MAX {
+            return None;
+        }
+        let id = decode_name(r)??;
+        let root = if r.flag()? { Some(r.array()?) } else { None };
+        taken.push((id, root));
+    }
+    Some(SnapshotList { taken, made_from })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod signed;
 
 use crate::args::AttachOptions;
 use crate::exit::{EXIT_LOST, Failure};
+use crate::history::VolumeHistory;
 use crate::serve::{log_to_stderr, runtime};
 use crate::signals::Signals;
 use ::attach::nbd::handshake::ExportInfo;
@@ -88,7 +89,8 @@ async fn attach_and_serve(
     say("opening the volume");
     let id = options.volume.clone();
     let tail = TailFile::at(tail_path(options));
-    let volume = Opening { link: link.clone(), tail, id, welcome, data_key, base_key };
+    let config = options.engine.config();
+    let volume = Opening { link: link.clone(), tail, id, welcome, data_key, base_key, config };
     let (handle, protection) =
         spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
     let calls = LentVolume::new(handle.clone());
@@ -140,13 +142,14 @@ struct Opening {
     data_key: Option<DataKey>,
     /// That of the base, if it is another and under the same KMS key.
     base_key: Option<DataKey>,
+    config: EngineConfig,
 }
 
 impl Opening {
     /// Opens the engine. A key that no KMS key guards came with the welcome: that of a plain volume, or
     /// that of the plain snapshot an encrypted volume came from.
     fn open(self, protection: Option<Protection>) -> Result<(VolumeHandle, Protection), Failure> {
-        let Self { link, tail, id, welcome, data_key, base_key } = self;
+        let Self { link, tail, id, welcome, data_key, base_key, config } = self;
         let Welcome { epoch, structure, base, plain_key, .. } = welcome;
         let mut base_key = base_key;
         let (data_key, protection) = match (data_key, protection, plain_key) {
@@ -169,7 +172,7 @@ impl Opening {
             Arc::new(RemoteDisk::new(link, tail)),
             StructureKey::from_bytes(structure),
             Arc::new(OsRng),
-            EngineConfig::server(),
+            config,
             options,
         )
         .map_err(Failure::failed)?;
@@ -207,7 +210,8 @@ fn start_export(
     link: &Link,
     handle: &VolumeHandle,
 ) -> Result<Export, Failure> {
-    let device = Arc::new(VolumeDevice::new(handle.clone()));
+    let history = VolumeHistory { snapshots: Arc::new(link.clone()), handle: handle.clone() };
+    let device = Arc::new(VolumeDevice::new(handle.clone()).with_history(Arc::new(history)));
     let leased = Arc::new(LeasedDevice::new(device, Arc::new(LinkLease(link.clone()))));
     let info = ExportInfo {
         name: opened.device.strip_prefix("/dev/").unwrap_or(&opened.device).to_owned(),

@@ -80,17 +80,13 @@ fn snapshot_store(
 }
 
 fn store_config(volumes: &VolumeArgs) -> StoreConfig {
-    let bytes = |mib: u32| (mib as usize) << 20;
     let mut config = StoreConfig::server();
     config.io = match volumes.volume_io {
         VolumeIo::Ring => IoMode::Ring,
         VolumeIo::Direct => IoMode::Direct,
         VolumeIo::Buffered => IoMode::Buffered,
     };
-    config.engine.read_cache_bytes = bytes(volumes.volume_read_cache_mib);
-    config.engine.map_cache_bytes = bytes(volumes.volume_map_memory_mib);
-    config.engine.delta_bytes_max = bytes(volumes.volume_map_memory_mib);
-    config.engine.live_percent_max = volumes.volume_live_percent;
+    config.engine = volumes.engine.config();
     config.space.reserve_bytes = u64::from(volumes.volume_reserve_mib) << 20;
     config.space.capacity_bytes = volumes.volume_capacity_gib.map(|gib| u64::from(gib) << 30);
     config

@@ -1,9 +1,9 @@
 //! This machine as the host of every instance that has no machine of its own: volumes open here, and each is served on a socket of
 //! its own below the data directory.
 
-use super::history::VolumeHistory;
 use super::lending::Lending;
 use super::local::{Ending, Local, Offers};
+use crate::history::{SnapshotRows, VolumeHistory};
 use attach::tls::Badge;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
 use base::{Clock, InstanceId, Region, Secret, VolumeId};
@@ -84,12 +84,12 @@ impl Inner {
             HostError::Storage(format!("the region {} is not served", request.region).into())
         })?;
         let handle = cell.open(request).map_err(|error| HostError::Storage(Box::new(error)))?;
-        let history = VolumeHistory {
+        let snapshots = Arc::new(SnapshotRows {
             db: self.db.clone(),
             region: request.region.clone(),
             volume: request.volume.clone(),
-            handle: handle.clone(),
-        };
+        });
+        let history = VolumeHistory { snapshots, handle: handle.clone() };
         let device = VolumeDevice::new(handle.clone());
         let device = Arc::new(device.with_history(Arc::new(history)));
         let badge = Badge {

@@ -1,5 +1,6 @@
 //! Volumes at machines that open them themselves: fences, leases and tickets of their channels.
 
+use crate::history::SnapshotRows;
 use api::channel::Channels;
 use base::{OsRng, Region, Rng, Secret, VolumeId};
 use lifecycle::cells::Cells;
@@ -24,6 +25,7 @@ type Place = (Region, VolumeId);
 /// The volumes that are lent.
 pub(crate) struct Lending {
     cells: Arc<Cells>,
+    db: meta::Db,
     clock: BootClock,
     lease_ms: u32,
     lent: Mutex<BTreeMap<Place, Arc<Served>>>,
@@ -39,9 +41,10 @@ struct Ticket {
 }
 
 impl Lending {
-    pub(crate) fn new(cells: Arc<Cells>, lease_seconds: u32) -> Self {
+    pub(crate) fn new(cells: Arc<Cells>, db: meta::Db, lease_seconds: u32) -> Self {
         Self {
             cells,
+            db,
             clock: BootClock,
             lease_ms: lease_seconds * 1000,
             lent: Mutex::default(),
@@ -82,8 +85,9 @@ impl Lending {
         let (loan, base) = cell
             .lend(&request, Arc::clone(&away) as _)
             .map_err(|error| HostError::Storage(Box::new(error)))?;
-        let LendVolume { epoch, plain_key, .. } = request;
-        let served = Arc::new(Served { away, epoch, loan, base, plain_key });
+        let LendVolume { region, volume, epoch, plain_key, .. } = request;
+        let snapshots = Arc::new(SnapshotRows { db: self.db.clone(), region, volume });
+        let served = Arc::new(Served { away, epoch, loan, base, plain_key, snapshots });
         self.lent().insert(place, served);
         Ok(())
     }
@@ -272,8 +276,9 @@ mod tests {
             let cell = Cell::new(live, snapshots(), snapshots(), snapshots());
             let cells = BTreeMap::from([(place().0, cell)]);
             let cells = Cells::new(cells, Arc::clone(&clock), &BandwidthLimits::new());
+            let db = meta::Db::memory().unwrap();
             Arc::new(Self {
-                lending: Arc::new(Lending::new(Arc::new(cells), lease_seconds)),
+                lending: Arc::new(Lending::new(Arc::new(cells), db, lease_seconds)),
                 is_down: AtomicBool::default(),
                 connections: Mutex::default(),
                 _folder: folder,

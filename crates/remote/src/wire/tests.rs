@@ -28,6 +28,7 @@ fn requests() -> Vec<Request> {
         Request::ProvenPage { page: 9 },
         Request::Space { call: SpaceCall::Ask, need: Need { held: 1 << 30, upkeep: 1 << 26 } },
         Request::Space { call: SpaceCall::Refused, need: Need::default() },
+        Request::Snapshots,
     ]
 }
 
@@ -56,6 +57,11 @@ fn replies() -> Vec<Reply> {
         Reply::Pages(vec![BasePage::Zero, sealed]),
         Reply::Flag(true),
         Reply::Space { granted: false, is_short: true },
+        Reply::Snapshots(SnapshotList::default()),
+        Reply::Snapshots(SnapshotList {
+            taken: vec![(name(), Some([6; 16])), (name(), None)],
+            made_from: Some(name()),
+        }),
         Reply::Failed(Failure::NoSpace),
         Reply::Fenced,
         Reply::LetGo,
@@ -132,6 +138,19 @@ fn limits_are_kept() {
     let mut other_version = replies().remove(0).encode(0);
     other_version[13] = VERSION + 1;
     assert!(Reply::decode(&other_version[4..]).is_none());
+}
+
+#[test]
+fn more_snapshots_than_fit_are_left_out() {
+    let list = SnapshotList { taken: vec![(name(), None); SNAPSHOTS_MAX + 1], made_from: None };
+    let bytes = Reply::Snapshots(list).encode(1);
+    let Some((1, Reply::Snapshots(read))) = Reply::decode(&bytes[4..]) else {
+        panic!("the list is not read");
+    };
+    assert_eq!(read.taken.len(), SNAPSHOTS_MAX);
+    let mut longer = bytes[4..].to_vec();
+    longer.extend_from_slice(&bytes[bytes.len() - 23..]);
+    assert!(Reply::decode(&longer).is_none());
 }
 
 #[tokio::test]

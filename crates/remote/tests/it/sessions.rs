@@ -15,7 +15,7 @@ use blockstore::store::{
 };
 use remote::{
     Away, BootClock, BoxFuture, Dial, DialError, Link, Loss, RemoteBase, RemoteDisk, RemoteSpace,
-    Served, SteadyClock, Stream,
+    Served, SnapshotList, Snapshots, SteadyClock, Stream,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -76,7 +76,14 @@ impl Bench {
     fn lend_over(&self, epoch: u64, lease_ms: u32, base: Option<Base>) -> Arc<Served> {
         let away = Arc::new(Away::new(id(), Arc::new(BootClock), lease_ms));
         let loan = self.store.lend(&id(), Arc::clone(&away) as _).unwrap();
-        let served = Arc::new(Served { away, epoch, loan, base, plain_key: None });
+        let served = Arc::new(Served {
+            away,
+            epoch,
+            loan,
+            base,
+            plain_key: None,
+            snapshots: Arc::new(NoSnapshots),
+        });
         *self.served.lock().unwrap() = Some(Arc::clone(&served));
         served
     }
@@ -101,6 +108,14 @@ impl Bench {
         .await
         .unwrap();
         self.cut_connections();
+    }
+}
+
+struct NoSnapshots;
+
+impl Snapshots for NoSnapshots {
+    fn list(&self) -> SnapshotList {
+        SnapshotList::default()
     }
 }
 
@@ -465,7 +480,14 @@ async fn a_disk_that_stalls_for_longer_than_a_lease_does_not_end_it() {
         changed: Condvar::new(),
     });
     loan.disk = Arc::clone(&stalled) as _;
-    let served = Arc::new(Served { away, epoch: 1, loan, base: None, plain_key: None });
+    let served = Arc::new(Served {
+        away,
+        epoch: 1,
+        loan,
+        base: None,
+        plain_key: None,
+        snapshots: Arc::new(NoSnapshots),
+    });
     *bench.served.lock().unwrap() = Some(served);
     let (link, _) = link(&bench).await;
     let disk = Arc::new(RemoteDisk::new(link.clone(), bench.tail()));
