@@ -69,10 +69,11 @@ pub(crate) struct ExplainOptions {
 
 /// Decides a request and everything it would lead to, without making it.
 ///
-/// COMMAND is the request as the aws CLI takes it: strongroom preflight aws ec2 copy-snapshot
-/// --source-region us-east-1 --source-snapshot-id snap-…. Every KMS call that EC2 and EBS would make
-/// for it, now or later, is decided with the policies and grants in force. Nothing is changed.
-/// Operations that are not served here are planned from the table of implied calls.
+/// COMMAND is the request as the aws CLI takes it, with values in JSON, shorthand or files: strongroom
+/// preflight aws ec2 copy-snapshot --source-region us-east-1 --source-snapshot-id snap-…. Every KMS
+/// call that EC2 and EBS would make for it, now or later, is decided with the policies and grants in
+/// force. Nothing is changed. Operations that are not served here are planned from the table of
+/// implied calls.
 ///
 /// Exit codes: 0 it would succeed, 1 the request cannot be read, or preflight is refused, 4 no server
 /// answers, 6 nothing could be decided, 7 it would fail.

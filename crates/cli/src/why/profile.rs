@@ -63,9 +63,7 @@ pub(super) fn caller(server: &ServerArgs) -> Result<Caller, Failure> {
     let shared = File::read(server, server.credentials_file.as_deref(), "credentials")?;
     let (config_ini, shared_ini) = (config.parse()?, shared.parse()?);
     let profile = server.profile.as_str();
-    let in_config = config_ini
-        .section(&["profile", profile])
-        .or_else(|| config_ini.section(&["default"]).filter(|_| profile == "default"));
+    let in_config = of_config(&config_ini, profile);
     let in_shared = shared_ini.section(&[profile]);
     if profile != "default" && in_config.is_none() && in_shared.is_none() {
         return Err(Failure::failed(format!(
@@ -94,6 +92,23 @@ pub(super) fn caller(server: &ServerArgs) -> Result<Caller, Failure> {
     };
     let endpoint_url = endpoint_url.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
     Ok(Caller { region, endpoint_url, credentials })
+}
+
+/// What the profile sets in the configuration. A profile that is not there sets nothing.
+///
+/// # Errors
+/// A configuration that cannot be read.
+pub(super) fn setting(server: &ServerArgs, name: &str) -> Result<Option<String>, Failure> {
+    let config = File::read(server, server.config_file.as_deref(), "config")?;
+    let ini = config.parse()?;
+    let section = of_config(&ini, &server.profile);
+    Ok(section.and_then(|section| section.value(name)).map(str::to_owned))
+}
+
+/// The section of a profile in the configuration.
+fn of_config<'a>(config: &'a Ini<'a>, profile: &str) -> Option<&'a Section<'a>> {
+    let default = || config.section(&["default"]).filter(|_| profile == "default");
+    config.section(&["profile", profile]).or_else(default)
 }
 
 /// The credentials of the environment.
