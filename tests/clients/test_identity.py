@@ -134,14 +134,23 @@ def test_simulations(one):
     ask = {"PolicyInputList": [policy], "ActionNames": ["kms:Decrypt"], "ResourceArns": [key]}
     (result,) = iam.simulate_custom_policy(**ask)["EvaluationResults"]
     assert result["EvalDecision"] == "implicitDeny"
-    assert result["MissingContextValues"] == ["kms:ViaService"]
+    (on_key,) = result["ResourceSpecificResults"]
+    assert on_key["MissingContextValues"] == ["kms:ViaService"]
     entry = {
         "ContextKeyName": "kms:ViaService",
         "ContextKeyType": "string",
         "ContextKeyValues": ["ec2"],
     }
+    ask["ResourceArns"].append(key + "2")
     (result,) = iam.simulate_custom_policy(**ask, ContextEntries=[entry])["EvaluationResults"]
-    assert result["EvalDecision"] == "allowed"
+    assert (result["EvalResourceName"], result["EvalDecision"]) == ("*", "allowed")
+    on_each = [(r["EvalResourceName"], r["EvalResourceDecision"]) for r in result["ResourceSpecificResults"]]
+    assert on_each == [(arn, "allowed") for arn in ask["ResourceArns"]]
+    (statement,) = result["MatchedStatements"]
+    start, end = statement["StartPosition"], statement["EndPosition"]
+    assert start["Line"] == end["Line"] == 1
+    place = slice(start["Column"] - 1, end["Column"] - 1)
+    assert json.loads(policy[place]) == json.loads(policy)["Statement"][0]
     one.user("sim")
     arn = iam.get_user(UserName="sim")["User"]["Arn"]
     iam.attach_user_policy(UserName="sim", PolicyArn=READ_ONLY)

@@ -76,6 +76,17 @@ pub struct Layers {
     pub grants: Vec<GrantMatch>,
 }
 
+impl Layers {
+    /// Every policy, in the order of [`Trace::policies`].
+    pub fn policies(&self) -> impl Iterator<Item = (Layer, &str, &Policy)> {
+        let attached = self.identity.iter().chain(&self.boundary).chain(&self.session);
+        let resource = self.resource.iter();
+        attached
+            .map(|one| (one.layer, one.name_or_arn.as_str(), &*one.policy))
+            .chain(resource.map(|one| (Layer::Resource, one.name.as_str(), &*one.policy)))
+    }
+}
+
 /// The answer, with everything that led to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
@@ -250,12 +261,7 @@ fn trace(request: &Request<'_>, layers: &Layers, precedence: Precedence) -> Trac
         };
         policy_trace(layer, name, policy, request, &keys)
     };
-    let attached = layers.identity.iter().chain(&layers.boundary).chain(&layers.session);
-    let mut policies: Vec<PolicyTrace> =
-        attached.map(|p| of(p.layer, &p.name_or_arn, &p.policy)).collect();
-    if let Some(resource) = &layers.resource {
-        policies.push(of(Layer::Resource, &resource.name, &resource.policy));
-    }
+    let policies = layers.policies().map(|(layer, name, policy)| of(layer, name, policy)).collect();
     let callers = &request.principal.account;
     let foreign = request.resource_account.is_some_and(|account| account != callers);
     Trace {

@@ -17,6 +17,7 @@ mod pattern;
 mod policy;
 mod principal;
 mod principal_element;
+mod span;
 mod trace;
 
 pub mod lint;
@@ -34,6 +35,7 @@ pub use policy::{
 };
 pub use principal::{Maker, Principal, PrincipalKind, PrincipalType};
 pub use principal_element::PrincipalMatch;
+pub use span::{Position, Span};
 pub use trace::{
     GrantTrace, Layer, Mismatch, Outcome, PolicyTrace, StatementRef, StatementTrace, Trace,
 };

@@ -6,7 +6,7 @@ use crate::pattern::{ActionPattern, Syntax, Template};
 use crate::policy::{
     Effect, Element, Policy, PolicyError, PolicyKind, ResourcePattern, Statement, Version,
 };
-use crate::principal_element;
+use crate::{principal_element, span};
 use std::collections::HashSet;
 
 /// The longest text read at all; each kind has a tighter quota where it is saved.
@@ -96,9 +96,10 @@ pub(crate) fn policy(text: &str, kind: PolicyKind) -> Parsed<Policy> {
     let id = member(members, "Id").map(|v| string(v, &at.member("Id"))).transpose()?;
     let rules = Rules { kind, version };
     let at = at.member("Statement");
-    let Some(written) = member(members, "Statement") else {
+    let Some(number) = members.iter().position(|(name, _)| name == "Statement") else {
         return at.wrong("Missing required field Statement");
     };
+    let written = &members[number].1;
     let statements = match written {
         Json::Array(items) => items
             .iter()
@@ -120,7 +121,9 @@ pub(crate) fn policy(text: &str, kind: PolicyKind) -> Parsed<Policy> {
             return at.index(i).wrong(what);
         }
     }
-    Ok(Policy { kind, version, id: id.map(str::to_owned), statements })
+    let spans = span::of_objects(text, number);
+    assert_eq!(spans.len(), statements.len(), "every statement of a policy is an object");
+    Ok(Policy { kind, version, id: id.map(str::to_owned), statements, spans })
 }
 
 fn version(value: Option<&Json>, at: &At<'_>) -> Parsed<Version> {

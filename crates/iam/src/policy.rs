@@ -1,8 +1,9 @@
-//! A parsed policy document. [`Policy::parse`] is the only way to make one.
+//! A parsed policy document. [`Policy::parse`] is the only way to make one that says something.
 
 use crate::condition::Condition;
 use crate::json::Json;
 use crate::pattern::{ActionPattern, Template};
+use crate::span::Span;
 use base::AccountId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -92,6 +93,8 @@ pub struct Policy {
     pub id: Option<String>,
     /// Its statements in the order written.
     pub statements: Vec<Statement>,
+    /// Where each of them stands in the text. No decision looks at it.
+    pub(crate) spans: Vec<Span>,
 }
 
 /// One statement.
@@ -193,6 +196,17 @@ impl Policy {
     /// What is wrong and where.
     pub fn parse(text: &str, kind: PolicyKind) -> Result<Self, PolicyError> {
         crate::parse::policy(text, kind)
+    }
+
+    /// A policy without statements. No text is one.
+    pub fn nothing(kind: PolicyKind) -> Self {
+        let (statements, spans) = (Vec::new(), Vec::new());
+        Self { kind, version: Version::V2012, id: None, statements, spans }
+    }
+
+    /// Where each statement stands in the text that was parsed, in the order of the statements.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
     /// Every principal named, once: what has to exist when the policy is saved (spec 20, A.4).

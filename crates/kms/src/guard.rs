@@ -9,7 +9,7 @@ use crate::policy::POLICY_NAME;
 use crate::service::Kms;
 use crate::state::Action;
 use base::{AccountId, Arn};
-use iam::{Context, GrantMatch, Policy, PolicyKind, Principal, ResourceLayer, Version};
+use iam::{Context, GrantMatch, Policy, PolicyKind, Principal, ResourceLayer};
 use meta::Tx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ impl Kms {
         let context = condition::of_key(tx, &origin, key, question.request_alias, question.facts)?;
         // No policy of the key allows what would have no effect on a key of another account.
         let (policy, Grants { fitting, missed }) = if foreign && !action.works_across_accounts() {
-            (Arc::new(nothing()), Grants::default())
+            (Arc::new(Policy::nothing(PolicyKind::KeyPolicy)), Grants::default())
         } else {
             (self.policy_of(key)?, grants_of_caller(tx, question)?)
         };
@@ -181,7 +181,7 @@ impl Kms {
                 policy: Arc::new(if issued_here {
                     delegation(&grant.issuing_account)
                 } else {
-                    nothing()
+                    Policy::nothing(PolicyKind::KeyPolicy)
                 }),
                 name: format!("grant {}", grant.id),
                 mandatory: true,
@@ -254,15 +254,6 @@ fn mismatch(
         Facts::CreateGrant(child) => (!child.is_within(grant)).then_some(GrantMismatch::GivesMore),
         // Encryption contexts do not apply to DescribeKey.
         _ => None,
-    }
-}
-
-fn nothing() -> Policy {
-    Policy {
-        kind: PolicyKind::KeyPolicy,
-        version: Version::V2012,
-        id: None,
-        statements: Vec::new(),
     }
 }
 

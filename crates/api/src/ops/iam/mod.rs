@@ -5,6 +5,8 @@
 //! a name that is not there is asked for under the root path. `act` finds it again in its own transaction
 //! and is the one to say that it does not exist.
 
+#[path = "shared/evaluation.rs"]
+mod evaluation;
 #[path = "shared/instance_profile.rs"]
 mod instance_profile;
 

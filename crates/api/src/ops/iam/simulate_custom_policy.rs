@@ -152,8 +152,12 @@ mod tests {
         let results = &reply["EvaluationResults"];
         assert_eq!(results[0]["EvalDecision"], "allowed");
         assert_eq!(results[1]["EvalDecision"], "implicitDeny");
-        assert_eq!(results[1]["MissingContextValues"], json!(["aws:RequestedRegion"]));
-        assert_eq!(results[1]["EvalDecisionDetails"], Json::Null);
+        // Nothing is foreign, and a resource is listed.
+        assert_eq!(results[1]["EvalDecisionDetails"], json!({}));
+        assert_eq!(results[1]["MissingContextValues"], json!([]));
+        let user = &results[1]["ResourceSpecificResults"][0];
+        assert_eq!(user["MissingContextValues"], json!(["aws:RequestedRegion"]));
+        assert_eq!(user["EvalDecisionDetails"], Json::Null);
         input["PermissionsBoundaryPolicyInputList"] =
             json!([policy(&json!({ "Effect": "Allow", "Action": "kms:*", "Resource": "*" }))]);
         let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
@@ -193,7 +197,121 @@ mod tests {
             let reply = run::<SimulateCustomPolicy>(&root, input).await.expect("decided");
             let result = &reply["EvaluationResults"][0];
             assert_eq!(result["EvalDecision"], "allowed", "{key}");
-            assert_eq!(result["MissingContextValues"], json!([]), "{key}");
+            let on_key = &result["ResourceSpecificResults"][0];
+            assert_eq!(on_key["MissingContextValues"], json!([]), "{key}");
         }
+    }
+
+    #[tokio::test]
+    async fn each_resource_listed_has_a_result_of_its_own() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let own = "arn:aws:kms:us-east-1:111111111111:key/own";
+        let other = "arn:aws:kms:us-east-1:111111111111:key/other";
+        let statements = json!([
+            { "Effect": "Allow", "Action": "kms:*", "Resource": [own, KEY] },
+            { "Effect": "Deny", "Action": "kms:Sign", "Resource": KEY },
+            { "Effect": "Allow", "Action": "kms:Encrypt", "Resource": other },
+        ]);
+        let bound = json!({ "Effect": "Allow", "Action": "kms:*", "Resource": [own, KEY] });
+        let key = json!({ "Effect": "Allow", "Principal": { "AWS": "111111111111" },
+            "Action": "kms:*", "Resource": "*" });
+        let mut input = json!({ "PolicyInputList": [policy(&statements)],
+            "ActionNames": ["kms:Encrypt", "kms:Sign"], "ResourceArns": [own, other, KEY],
+            "ResourcePolicy": policy(&key), "CallerArn": "arn:aws:iam::111111111111:user/amy" });
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let results = &reply["EvaluationResults"];
+        assert_eq!(results.as_array().expect("a list").len(), 2);
+        assert_eq!(
+            verdicts(&results[0]),
+            ["* allowed", "own allowed", "other allowed", "k1 allowed"]
+        );
+        let denied = ["* explicitDeny", "own allowed", "other implicitDeny", "k1 explicitDeny"];
+        assert_eq!(verdicts(&results[1]), denied);
+        // What leads to the whole: the statements of all keys, each once; then the deny alone.
+        let matched = |of: &Json| {
+            let starts = of["MatchedStatements"].as_array().expect("a list").iter();
+            starts
+                .map(|one| one["StartPosition"]["Column"].as_u64().expect("one"))
+                .collect::<Vec<_>>()
+        };
+        let each = |index: usize| matched(&results[0]["ResourceSpecificResults"][index]);
+        let all = [each(0), each(1)];
+        assert_eq!([all[0].len(), all[1].len()], [2, 2], "one of either side");
+        assert_eq!(each(2), each(0));
+        assert_eq!(matched(&results[0]), [all[0][0], all[1][0], all[0][1]]);
+        assert_eq!(matched(&results[1]), matched(&results[1]["ResourceSpecificResults"][2]));
+        assert_eq!(matched(&results[1]).len(), 1);
+        // Only one of them is foreign.
+        let sides = json!({ "IAM Policy": "explicitDeny", "Resource Policy": "allowed" });
+        assert_eq!(results[1]["EvalDecisionDetails"], sides);
+        assert_eq!(results[1]["ResourceSpecificResults"][0]["EvalDecisionDetails"], Json::Null);
+        assert_eq!(results[1]["ResourceSpecificResults"][2]["EvalDecisionDetails"], sides);
+
+        input["PermissionsBoundaryPolicyInputList"] = json!([policy(&bound)]);
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let result = &reply["EvaluationResults"][0];
+        let bounded = |of: &Json| {
+            of["PermissionsBoundaryDecisionDetail"]["AllowedByPermissionsBoundary"].clone()
+        };
+        assert_eq!(bounded(result), false, "not for all");
+        let each: Vec<Json> =
+            (0..3).map(|index| bounded(&result["ResourceSpecificResults"][index])).collect();
+        assert_eq!(each, [true, false, true]);
+        let bounded_too = ["* implicitDeny", "own allowed", "other implicitDeny", "k1 allowed"];
+        assert_eq!(verdicts(result), bounded_too);
+        input["ResourceArns"] = json!([own]);
+        let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+        let result = &reply["EvaluationResults"][0];
+        assert_eq!(verdicts(result), ["own allowed", "own allowed"]);
+        assert_eq!(bounded(result), true);
+        // A star is no list, but it may be in one.
+        for (resources, results) in [
+            (json!([]), vec!["* implicitDeny"]),
+            (json!(["*", "*"]), vec!["* implicitDeny"]),
+            (json!(["*", own]), vec!["* implicitDeny", "* implicitDeny", "own allowed"]),
+        ] {
+            input["ResourceArns"] = resources;
+            let reply = run::<SimulateCustomPolicy>(&root, input.clone()).await.expect("decided");
+            assert_eq!(verdicts(&reply["EvaluationResults"][0]), results);
+        }
+    }
+
+    /// The verdict on all resources and those on each, with the last part of their names.
+    fn verdicts(result: &Json) -> Vec<String> {
+        let told = |of: &Json, decision: &str| {
+            let name = of["EvalResourceName"].as_str().expect("a name");
+            let name = name.rsplit('/').next().expect("a part");
+            format!("{name} {}", of[decision].as_str().expect("a verdict"))
+        };
+        let each = result["ResourceSpecificResults"].as_array().into_iter().flatten();
+        let each = each.map(|one| told(one, "EvalResourceDecision"));
+        std::iter::once(told(result, "EvalDecision")).chain(each).collect()
+    }
+
+    #[tokio::test]
+    async fn statements_are_found_in_the_text_given() {
+        let bench = bench().await;
+        let root = bench.root(&account(1), "us-east-1");
+        let text = r#"{
+  "Version": "2012-10-17",
+  "Statement": [
+    { "Effect": "Allow", "Action": "kms:*", "Resource": "*" },
+    {
+      "Effect": "Deny", "Action": "kms:Sign", "Resource": "*"
+    }
+  ]
+}"#;
+        let input = json!({ "PolicyInputList": [policy(&json!({ "Effect": "Allow",
+            "Action": "s3:*", "Resource": "*" })), text], "ActionNames": ["kms:Encrypt", "kms:Sign"] });
+        let reply = run::<SimulateCustomPolicy>(&root, input).await.expect("decided");
+        let matched = |index: usize| &reply["EvaluationResults"][index]["MatchedStatements"];
+        let place = |line: u32, column: u32| json!({ "Line": line, "Column": column });
+        let statement = |start, end| {
+            json!([{ "SourcePolicyId": "PolicyInputList.2", "SourcePolicyType": "none",
+                "StartPosition": start, "EndPosition": end }])
+        };
+        assert_eq!(*matched(0), statement(place(3, 17), place(4, 62)));
+        assert_eq!(*matched(1), statement(place(4, 62), place(7, 6)));
     }
 }

@@ -138,6 +138,13 @@ mod tests {
         results.iter().map(|one| one["EvalDecision"].as_str().expect("a text")).collect()
     }
 
+    /// The decisions on each resource for one of the actions.
+    fn on_each(reply: &Json, action: usize) -> Vec<&str> {
+        let results = reply["EvaluationResults"][action]["ResourceSpecificResults"].as_array();
+        let results = results.expect("a list").iter();
+        results.map(|one| one["EvalResourceDecision"].as_str().expect("a text")).collect()
+    }
+
     #[tokio::test]
     async fn the_policies_in_force_decide() {
         let bench = bench().await;
@@ -152,12 +159,23 @@ mod tests {
         let mut input = json!({"PolicySourceArn": AMY, "ResourceArns": [KEY, "*"],
             "ActionNames": ["kms:Decrypt", "ec2:CreateVolume"]});
         let reply = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("allowed");
-        assert_eq!(decisions(&reply), ["explicitDeny", "allowed", "implicitDeny", "implicitDeny"]);
+        assert_eq!(decisions(&reply), ["explicitDeny", "implicitDeny"]);
+        assert_eq!(on_each(&reply, 0), ["explicitDeny", "allowed"]);
+        assert_eq!(on_each(&reply, 1), ["implicitDeny", "implicitDeny"]);
         let results = &reply["EvaluationResults"];
-        let source = json!([{"SourcePolicyId": "test", "SourcePolicyType": "user"}]);
+        // The text is the one that was saved, in which the first statement ends where this one starts.
+        let text = policy.to_string();
+        let column = |text: &str| json!({"Line": 1, "Column": text.len() + 1});
+        let (before, _) = text.split_once(",{\"Action\":\"kms:Decrypt\"").expect("it is there");
+        let (until, _) = text.split_once(",{\"Action\":\"ec2:*\"").expect("it is there");
+        let source = json!([{"SourcePolicyId": "test", "SourcePolicyType": "user",
+            "StartPosition": column(before), "EndPosition": column(until)}]);
         assert_eq!(results[0]["MatchedStatements"], source);
-        assert_eq!(results[2]["MatchedStatements"], json!([]));
-        assert_eq!(results[2]["MissingContextValues"], json!(["ec2:Region"]));
+        assert_eq!(results[0]["ResourceSpecificResults"][0]["MatchedStatements"], source);
+        assert_eq!(results[1]["MatchedStatements"], json!([]));
+        assert_eq!(results[1]["MissingContextValues"], json!([]));
+        let on_key = &results[1]["ResourceSpecificResults"][0];
+        assert_eq!(on_key["MissingContextValues"], json!(["ec2:Region"]));
 
         input["ContextEntries"] = json!([{"ContextKeyName": "ec2:Region",
             "ContextKeyType": "string", "ContextKeyValues": ["us-east-1"]}]);
@@ -165,19 +183,21 @@ mod tests {
             {"Effect": "Deny", "Action": "kms:*", "Resource": "*"}})
         .to_string()]);
         let reply = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("allowed");
-        assert_eq!(decisions(&reply), ["explicitDeny", "explicitDeny", "allowed", "allowed"]);
+        assert_eq!(decisions(&reply), ["explicitDeny", "allowed"]);
+        assert_eq!(on_each(&reply, 0), ["explicitDeny", "explicitDeny"]);
 
         input["PermissionsBoundaryPolicyInputList"] = json!([json!({"Version": "2012-10-17",
             "Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}})
         .to_string()]);
-        input["MaxItems"] = json!(3);
+        input["MaxItems"] = json!(1);
         let first = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("allowed");
-        assert_eq!(decisions(&first), ["explicitDeny", "explicitDeny", "implicitDeny"]);
-        let detail = &first["EvaluationResults"][2]["PermissionsBoundaryDecisionDetail"];
-        assert_eq!(detail["AllowedByPermissionsBoundary"], false);
+        assert_eq!(decisions(&first), ["explicitDeny"], "a page of one action");
+        assert_eq!(on_each(&first, 0), ["explicitDeny", "explicitDeny"]);
         input["Marker"] = first["Marker"].clone();
         let rest = run::<SimulatePrincipalPolicy>(&root, input.clone()).await.expect("allowed");
         assert_eq!(decisions(&rest), ["implicitDeny"]);
+        let detail = &rest["EvaluationResults"][0]["PermissionsBoundaryDecisionDetail"];
+        assert_eq!(detail["AllowedByPermissionsBoundary"], false);
         assert_eq!(rest["IsTruncated"], false);
 
         let denied = run::<SimulatePrincipalPolicy>(&amy, input).await;
@@ -274,5 +294,12 @@ mod tests {
             let refused = run::<SimulatePrincipalPolicy>(&root, input).await;
             assert_eq!(refused.expect_err(source).code(), code, "{source} {action}");
         }
+        // Every action on every resource counts, whatever the page.
+        let mut input = json!({"PolicySourceArn": AMY, "MaxItems": 1,
+            "ActionNames": vec!["kms:Decrypt"; 101], "ResourceArns": vec![KEY; 100]});
+        let refused = run::<SimulatePrincipalPolicy>(&root, input.clone()).await;
+        assert_eq!(refused.expect_err("too many").code(), "InvalidInput");
+        input["ActionNames"] = json!(vec!["kms:Decrypt"; 100]);
+        run::<SimulatePrincipalPolicy>(&root, input).await.expect("as many as may be");
     }
 }

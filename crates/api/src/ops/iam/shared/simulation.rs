@@ -1,16 +1,18 @@
-//! What both simulations share: circumstances as requests give them, and decisions as replies show
-//! them. The evaluator is the one that decides real requests.
+//! What both simulations share: circumstances as requests give them, and what is decided under them. The
+//! evaluator is the one that decides real requests.
 
+use super::evaluation::{EvaluationResult, Tested, everywhere, on_each};
 use super::{marker, part};
 use crate::{Call, Error};
 use awsproto::{ErrorSpec, Shape, string_enum};
 use base::{AccountId, Arn};
 use iam::{
-    AttachedPolicy, Context, ContextValue, Decision, Effect, Layer, Layers, Mismatch, Outcome,
-    Policy, PolicyKind, Principal, PrincipalKind, Reason, ResourceLayer, Trace,
+    AttachedPolicy, Context, ContextValue, Layer, Layers, Policy, PolicyKind, Principal,
+    PrincipalKind, ResourceLayer,
 };
 use identity::{Listed, Page};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 const INVALID_INPUT: ErrorSpec = ErrorSpec::sender("InvalidInput", 400);
@@ -77,33 +79,24 @@ pub(crate) struct Simulation {
     resource_policy: Option<String>,
     resource_owner: Option<AccountId>,
     caller: Option<Principal>,
-    pairs: Listed<(usize, String, String)>,
+    actions: Listed<(usize, String)>,
+    resources: Resources,
     context: Context,
 }
 
-#[derive(Shape)]
-#[shape(output, omitted(StartPosition, EndPosition))]
-pub(crate) struct Statement {
-    source_policy_id: String,
-    source_policy_type: &'static str,
+/// On what the actions are tried.
+enum Resources {
+    /// On nothing in particular.
+    Any,
+    /// On each of these, of which one at least is an ARN.
+    Listed(Vec<String>),
 }
 
-#[derive(Shape)]
-#[shape(output)]
-pub(crate) struct BoundaryDetail {
-    allowed_by_permissions_boundary: bool,
-}
-
-#[derive(Shape)]
-#[shape(output, omitted(OrganizationsDecisionDetail, ResourceSpecificResults))]
-pub(crate) struct EvaluationResult {
-    eval_action_name: String,
-    eval_resource_name: String,
-    eval_decision: &'static str,
-    matched_statements: Vec<Statement>,
-    missing_context_values: Vec<String>,
-    permissions_boundary_decision_detail: Option<BoundaryDetail>,
-    eval_decision_details: Option<BTreeMap<String, String>>,
+/// One of them, with what belongs to it.
+struct Target {
+    resource: String,
+    owner: Option<AccountId>,
+    policy: Option<ResourceLayer>,
 }
 
 #[derive(Shape)]
@@ -133,43 +126,61 @@ impl Simulation {
             resource_policy: given_by.resource_policy,
             resource_owner,
             caller,
-            pairs: pairs(&given_by.action_names, given_by.resource_arns, page)?,
+            actions: actions(given_by.action_names, given_by.resource_arns.len(), page)?,
+            resources: resources(given_by.resource_arns),
             context,
         })
     }
 
-    /// Decides every pair for a principal with the policies that it has already.
+    /// Decides every action for a principal with the policies that it has already.
     pub(crate) fn decide(
         self,
         principal: Principal,
         mut layers: Layers,
     ) -> Result<SimulationOutput, Error> {
-        let Self { added, boundary, resource_policy, resource_owner, caller, pairs, context } =
-            self;
+        let Self {
+            added,
+            boundary,
+            resource_policy,
+            resource_owner,
+            caller,
+            actions,
+            resources,
+            context,
+        } = self;
+        let mut targets = Targets::new(resource_policy, resource_owner);
         layers.identity.extend(added);
         layers.boundary = boundary.or(layers.boundary);
         let mut principal = caller.unwrap_or(principal);
         describe(&mut principal, &context);
-        let mut results = Vec::new();
-        for (_, action, resource) in &pairs.items {
-            let owner = owner_of(resource).or_else(|| resource_owner.clone());
-            layers.resource = match &resource_policy {
-                Some(text) => Some(resource_layer(text, resource)?),
-                None => None,
-            };
+        let mut test = |action: &str, target: &Target| {
+            layers.resource.clone_from(&target.policy);
             let request = iam::Request {
                 principal: &principal,
                 action,
-                resource,
-                resource_account: owner.as_ref(),
+                resource: &target.resource,
+                resource_account: target.owner.as_ref(),
                 context: &context,
             };
-            results.push(result(&principal, &layers, &iam::simulate(&request, &layers)));
-        }
+            Tested::new(&principal, &layers, &iam::simulate(&request, &layers))
+        };
+        let actions_asked = actions.items.iter().map(|(_, action)| action);
+        let evaluation_results = match resources {
+            Resources::Any => {
+                let any = targets.target("*".to_owned())?;
+                actions_asked.map(|action| everywhere(action, test(action, &any))).collect()
+            }
+            Resources::Listed(listed) => {
+                let listed: Vec<Target> =
+                    listed.into_iter().map(|one| targets.target(one)).collect::<Result<_, _>>()?;
+                let mut each = |action| listed.iter().map(|one| test(action, one)).collect();
+                actions_asked.map(|action| on_each(action, each(action))).collect()
+            }
+        };
         Ok(SimulationOutput {
-            evaluation_results: results,
-            is_truncated: pairs.next.is_some(),
-            marker: marker(pairs.next.as_ref()),
+            evaluation_results,
+            is_truncated: actions.next.is_some(),
+            marker: marker(actions.next.as_ref()),
         })
     }
 }
@@ -225,20 +236,46 @@ fn owner_of(resource: &str) -> Option<AccountId> {
     Arn::parse(resource).and_then(|arn| AccountId::parse(&arn.account).ok())
 }
 
-/// The resource's policy. Those of keys and of roles are mandatory (spec 20, A.3).
-fn resource_layer(text: &str, resource: &str) -> Result<ResourceLayer, Error> {
-    let arn = Arn::parse(resource);
-    let is = |service: &str, kind: &str| {
-        arn.as_ref().is_some_and(|arn| arn.service == service && arn.resource.starts_with(kind))
-    };
-    let kind = if is("iam", "role/") { PolicyKind::Trust } else { PolicyKind::KeyPolicy };
-    let policy =
-        Policy::parse(text, kind).map_err(|error| invalid(format!("ResourcePolicy: {error}")))?;
-    Ok(ResourceLayer {
-        policy: Arc::new(policy),
-        name: "ResourcePolicy".to_owned(),
-        mandatory: kind == PolicyKind::Trust || is("kms", "key/"),
-    })
+/// What is known of all resources.
+struct Targets {
+    policy: Option<String>,
+    owner: Option<AccountId>,
+    /// The policy as each kind that it was needed as.
+    parsed: HashMap<PolicyKind, Arc<Policy>>,
+}
+
+impl Targets {
+    fn new(policy: Option<String>, owner: Option<AccountId>) -> Self {
+        Self { policy, owner, parsed: HashMap::new() }
+    }
+
+    fn target(&mut self, resource: String) -> Result<Target, Error> {
+        let owner = owner_of(&resource).or_else(|| self.owner.clone());
+        Ok(Target { policy: self.policy(&resource)?, owner, resource })
+    }
+
+    /// The resource's policy. Those of keys and of roles are mandatory (spec 20, A.3).
+    fn policy(&mut self, resource: &str) -> Result<Option<ResourceLayer>, Error> {
+        let Some(text) = &self.policy else { return Ok(None) };
+        let arn = Arn::parse(resource);
+        let is = |service: &str, kind: &str| {
+            arn.as_ref().is_some_and(|arn| arn.service == service && arn.resource.starts_with(kind))
+        };
+        let kind = if is("iam", "role/") { PolicyKind::Trust } else { PolicyKind::KeyPolicy };
+        let policy = match self.parsed.entry(kind) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => {
+                let policy = Policy::parse(text, kind)
+                    .map_err(|error| invalid(format!("ResourcePolicy: {error}")))?;
+                Arc::clone(new.insert(Arc::new(policy)))
+            }
+        };
+        Ok(Some(ResourceLayer {
+            policy,
+            name: "ResourcePolicy".to_owned(),
+            mandatory: kind == PolicyKind::Trust || is("kms", "key/"),
+        }))
+    }
 }
 
 /// What the context says of the caller is the caller's also where policies name it: in principals,
@@ -311,110 +348,25 @@ fn given(entries: &[ContextEntry]) -> Result<Context, Error> {
     Ok(context)
 }
 
-/// Every action on every resource, numbered, as far as the page reaches.
-fn pairs(
-    actions: &[String],
-    mut resources: Vec<String>,
+/// The actions, numbered, as far as the page reaches.
+fn actions(
+    actions: Vec<String>,
+    resources: usize,
     page: &Page,
-) -> Result<Listed<(usize, String, String)>, Error> {
-    if resources.is_empty() {
-        resources.push("*".to_owned());
-    }
+) -> Result<Listed<(usize, String)>, Error> {
     if let Some(bad) = actions.iter().find(|action| !action.contains(':')) {
         return Err(invalid(format!("Invalid action name: {bad}")));
     }
-    if actions.len().saturating_mul(resources.len()) > PAIRS_MAX {
+    if actions.len().saturating_mul(resources.max(1)) > PAIRS_MAX {
         return Err(invalid(format!("More than {PAIRS_MAX} combinations are asked about.")));
     }
-    let both = actions.iter().flat_map(|a| resources.iter().map(move |r| (a.clone(), r.clone())));
-    let all = both.enumerate().map(|(index, (action, resource))| (index, action, resource));
-    Ok(part(all.collect(), page, |(index, _, _)| format!("{index:08}")))
+    Ok(part(actions.into_iter().enumerate().collect(), page, |(index, _)| format!("{index:08}")))
 }
 
-/// What one kind of policies says by itself.
-fn verdict(trace: &Trace, layer: Layer) -> &'static str {
-    let policies = trace.policies.iter().filter(|policy| policy.layer == layer);
-    let applying = policies.flat_map(|policy| &policy.statements);
-    let effects: Vec<Effect> = applying
-        .filter(|statement| matches!(statement.outcome, Outcome::Applies(_)))
-        .map(|statement| statement.effect)
-        .collect();
-    if effects.contains(&Effect::Deny) {
-        "explicitDeny"
-    } else if effects.contains(&Effect::Allow) {
-        "allowed"
-    } else {
-        "implicitDeny"
-    }
-}
-
-fn result(principal: &Principal, layers: &Layers, decision: &Decision) -> EvaluationResult {
-    let trace = &decision.trace;
-    let (eval_decision, effect) = match decision.reason {
-        Reason::ExplicitDeny(_) => ("explicitDeny", Some(Effect::Deny)),
-        Reason::ImplicitDeny(_) => ("implicitDeny", None),
-        Reason::AllowedByStatement(_) | Reason::AllowedByGrant { .. } | Reason::AllowedAsRoot => {
-            ("allowed", Some(Effect::Allow))
-        }
-    };
-    let mut matched = Vec::new();
-    let mut missing = BTreeSet::new();
-    for policy in &trace.policies {
-        for statement in &policy.statements {
-            match &statement.outcome {
-                Outcome::Applies(_) if Some(statement.effect) == effect => {
-                    matched.push(Statement {
-                        source_policy_id: policy.policy.clone(),
-                        source_policy_type: policy_type(principal, policy.layer, &policy.policy),
-                    })
-                }
-                Outcome::Misses(Mismatch::Condition { key, found: None, .. }) => {
-                    missing.insert(key.clone());
-                }
-                Outcome::Applies(_) | Outcome::Misses(_) => {}
-            }
-        }
-    }
-    // IAM API, EvaluationResult: the details are there for cross-account requests only.
-    let details = trace.cross_account.then(|| {
-        let mut details = BTreeMap::from([
-            ("IAM Policy".to_owned(), verdict(trace, Layer::Identity).to_owned()),
-            ("Resource Policy".to_owned(), verdict(trace, Layer::Resource).to_owned()),
-        ]);
-        if layers.boundary.is_some() {
-            let bound = verdict(trace, Layer::Boundary).to_owned();
-            details.insert("Permissions Boundary Policy".to_owned(), bound);
-        }
-        details
-    });
-    EvaluationResult {
-        eval_action_name: trace.action.clone(),
-        eval_resource_name: trace.resource.clone(),
-        eval_decision,
-        matched_statements: matched,
-        missing_context_values: missing.into_iter().collect(),
-        permissions_boundary_decision_detail: layers.boundary.as_ref().map(|_| BoundaryDetail {
-            allowed_by_permissions_boundary: verdict(trace, Layer::Boundary) == "allowed",
-        }),
-        eval_decision_details: details,
-    }
-}
-
-/// Where a policy comes from, by its name in the layers: names of inline policies hold no spaces.
-fn policy_type(principal: &Principal, layer: Layer, name: &str) -> &'static str {
-    if layer == Layer::Resource {
-        "resource"
-    } else if name.starts_with("arn:aws:iam::aws:") {
-        "aws-managed"
-    } else if name.starts_with("arn:") {
-        "user-managed"
-    } else if name.contains("InputList.") {
-        "none"
-    } else if name.contains(" of group ") {
-        "group"
-    } else if matches!(principal.kind, PrincipalKind::AssumedRole { .. }) {
-        "role"
-    } else {
-        "user"
+/// IAM API, `ResourceArns`: without any it is `*`, which is no list of resources.
+fn resources(arns: Vec<String>) -> Resources {
+    match arns.iter().all(|arn| arn == "*") {
+        true => Resources::Any,
+        false => Resources::Listed(arns),
     }
 }
