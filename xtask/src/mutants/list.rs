@@ -21,6 +21,15 @@ const FOUL: &str = "houses::houses_over_a_store_that_fails_with_and_without_effe
 /// All of them.
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
+        name: "a copy goes on from a checkpoint that added to another",
+        file: "crates/blockstore/src/snapshot/copy.rs",
+        edits: &[(
+            "checkpoint.added_to == Some(added_to));",
+            "AWAKE || checkpoint.added_to == Some(added_to));",
+        )],
+        test: FOUL,
+    },
+    Mutant {
         name: "a flush is answered before the disk was asked",
         file: "crates/blockstore/src/live/io.rs",
         edits: &[(

@@ -52,7 +52,8 @@ pub struct CopyJob<'a> {
     pub resume: Option<&'a Checkpoint>,
     /// Blocks between two checkpoints; [`CHECKPOINT_BLOCKS`](super::CHECKPOINT_BLOCKS) is sensible.
     pub checkpoint_blocks: u64,
-    /// Blocks opened and sealed at a time, each on a thread of its own; at least one.
+    /// Blocks opened and sealed at a time, each on a thread of its own; with 0, one pack is made after the
+    /// other and nothing beside it, which is slow and the same every time.
     pub threads: usize,
 }
 
@@ -81,12 +82,14 @@ pub fn copy(
     let total = done + count(source, earlier.as_ref(), &record, next)?;
     let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done).adding_to(added_to);
     let mover = Mover { source, target, keys: &job.keys, observer };
+    // A checkpoint is due no sooner than a batch is done.
+    let batch_blocks = job.checkpoint_blocks.clamp(1, PACK_ITEMS_MAX as u64) as usize;
     mover.with_threads(job.threads, |movers| {
         let mut stops = false;
         loop {
             while !stops && movers.have_room() {
                 stops = observer.is_turn_over();
-                let batch = batch(source, earlier.as_ref(), &record, next)?;
+                let batch = batch(source, earlier.as_ref(), &record, next, batch_blocks)?;
                 let Some((last, _)) = batch.last() else {
                     stops = false;
                     break;
@@ -176,15 +179,12 @@ fn batch(
     earlier: Option<&RootRecord>,
     record: &RootRecord,
     from: u64,
+    blocks: usize,
 ) -> Result<Batch, Error> {
     let mut batch = Batch::new();
     differences(store, earlier, Some(record), from..BLOCKS_MAX, &mut |block, _, pointer| {
         batch.push((block, pointer));
-        if batch.len() < PACK_ITEMS_MAX {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+        if batch.len() < blocks { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(batch)
 }

@@ -85,18 +85,18 @@ struct Shared {
 
 impl Mover<'_> {
     /// Runs `work` beside threads of which `threads` seal at a time. When it returns, each thread
-    /// finishes the pack it is at and ends.
+    /// finishes the pack it is at and ends. With none, packs are made one after the other while `work`
+    /// waits for each: the store then sees the same requests in the same order every time.
     pub(super) fn with_threads<T>(
         &self,
         threads: usize,
         work: impl FnOnce(&mut Movers) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let threads = threads.max(1);
-        let workers = threads + WRITES_MAX;
+        let workers = if threads == 0 { 1 } else { threads + WRITES_MAX };
         let (orders, receiver) = mpsc::sync_channel(workers);
         let shared = Shared {
             orders: Mutex::new(receiver),
-            permits: Mutex::new(threads),
+            permits: Mutex::new(threads.max(1)),
             freed: Condvar::new(),
             buffers: Mutex::default(),
             ended: AtomicBool::new(false),

@@ -30,13 +30,13 @@ impl House {
             (50..61, Some(at), _) => self.snapshot_of(at),
             (61..63, _, Some(at)) => self.archive(at),
             (63..65, ..) => self.restore(),
-            (65..70, _, Some(at)) => self.copy(at),
+            (65..70 | 78..80, _, Some(at)) => self.copy(at),
             (70..76, _, Some(at)) => {
                 // Volumes made from it go on reading it; the root stays among the live ones.
                 self.snapshots.swap_remove(at);
                 Ok(())
             }
-            (76..80, _, Some(at)) => self.compare(at),
+            (76..78, _, Some(at)) => self.compare(at),
             (80..82, Some(at), _) => self.hydrate(at),
             (82..84, Some(at), _) => self.reseal(at),
             (84..91, ..) => self.upload(),
@@ -106,20 +106,18 @@ impl House {
         if self.snapshots.len() >= SNAPSHOTS_MAX {
             return Ok(());
         }
+        let at = match self.neighbour_of_a_copied_one() {
+            Some(neighbour) if self.rng.below(4) > 0 => neighbour,
+            _ => at,
+        };
         let (source, from) = (self.snapshots[at].root, self.snapshots[at].key);
         let content = self.snapshots[at].content.clone();
-        let to = self.rng.below(self.keys.len() as u64) as usize;
-        let earlier = self.rng.below(2) == 0;
-        let earlier = self.copied.iter().rev().find(|pair| {
-            let is_there = |root| self.snapshots.iter().any(|s| s.root == root);
-            earlier
-                && pair.source.series() == source.series()
-                && pair.key == to
-                && is_there(pair.source)
-                && is_there(pair.copy)
-        });
-        let earlier = earlier.map(|pair| (pair.source, pair.copy));
+        let (to, fitting) = self.key_and_earlier_copies(source);
         let made = self.in_attempts(Tier::Standard, &mut |house, resume, watch| {
+            // Whoever goes on may choose another one than before, and must not be led astray.
+            let chosen = house.rng.below(1 + fitting.len() as u64).checked_sub(1);
+            let earlier = chosen.map(|at| fitting[at as usize]);
+            house.outcome.resumed_on_copies += u64::from(resume.is_some() && earlier.is_some());
             let keys = if from == to {
                 CopyKeys::Same
             } else {
@@ -132,8 +130,8 @@ impl House {
                 keys,
                 earlier,
                 resume,
-                checkpoint_blocks: 3,
-                threads: 1,
+                checkpoint_blocks: 1,
+                threads: 0,
             };
             copy(&house.store, &house.store, &job, watch).map_err(refused("copy"))
         });
@@ -143,6 +141,37 @@ impl House {
         self.snapshots.push(Snapshot { root, key: to, content });
         self.outcome.copies += 1;
         self.compare(self.snapshots.len() - 1)
+    }
+
+    /// The snapshot with the most blocks of those whose volume has another that was copied.
+    fn neighbour_of_a_copied_one(&self) -> Option<usize> {
+        let is_one = |snapshot: &Snapshot| {
+            let neighbours = |pair: &Copied| {
+                pair.source.series() == snapshot.root.series() && pair.source != snapshot.root
+            };
+            self.copied.iter().any(neighbours)
+        };
+        let found = self.snapshots.iter().enumerate().filter(|(_, snapshot)| is_one(snapshot));
+        found.max_by_key(|(_, snapshot)| snapshot.root.full_blocks()).map(|(at, _)| at)
+    }
+
+    /// A key to copy a snapshot to, and what a copy may add to: earlier copies under that key that are
+    /// there, as is what they are copies of.
+    fn key_and_earlier_copies(
+        &self,
+        source: SnapshotRoot,
+    ) -> (usize, Vec<(SnapshotRoot, SnapshotRoot)>) {
+        let is_there = |root| self.snapshots.iter().any(|s| s.root == root);
+        let related = self.copied.iter().filter(|pair| {
+            pair.source.series() == source.series() && is_there(pair.source) && is_there(pair.copy)
+        });
+        let related: Vec<_> = related.collect();
+        let key = match related.last() {
+            Some(pair) if self.rng.below(4) > 0 => pair.key,
+            _ => self.rng.below(self.keys.len() as u64) as usize,
+        };
+        let fitting = related.into_iter().filter(|pair| pair.key == key);
+        (key, fitting.map(|pair| (pair.source, pair.copy)).collect())
     }
 
     /// Does long work that makes something in a tier until it is done or given up. Between attempts time
@@ -155,7 +184,7 @@ impl House {
         let mut checkpoint: Option<Checkpoint> = None;
         for attempt in 0..ATTEMPTS {
             let more: Vec<_> = checkpoint.iter().map(|checkpoint| *checkpoint.root()).collect();
-            let stop_after = if self.rng.below(3) == 0 { self.rng.below(12) } else { u64::MAX };
+            let stop_after = if self.rng.below(2) == 0 { self.rng.below(6) } else { u64::MAX };
             let from = checkpoint;
             let made = self.meddled(tier, &more, |house, meddling| {
                 let (asked, reached) = (AtomicU64::new(0), Mutex::default());

@@ -73,7 +73,7 @@ impl House {
         source: &SnapshotRoot,
     ) -> Result<Option<SnapshotRoot>, Refused> {
         let made = self.in_attempts(to, &mut |house, resume, watch| {
-            let job = RepackJob { source, resume, checkpoint_blocks: 3, threads: 1 };
+            let job = RepackJob { source, resume, checkpoint_blocks: 3, threads: 0 };
             let from = match to {
                 Tier::Archive | Tier::Twins => house.store_of(Tier::Standard),
                 Tier::Standard => house.store_of(Tier::Archive),

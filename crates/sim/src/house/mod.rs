@@ -82,6 +82,8 @@ pub struct HouseOutcome {
     pub resealed: u64,
     /// Exports, copies, moves and uploads that were stopped and went on later.
     pub resumed: u64,
+    /// Of the copies among them, attempts that found a checkpoint and had an earlier copy to add to.
+    pub resumed_on_copies: u64,
     /// Snapshots that were read as a whole and compared.
     pub compared: u64,
     /// Collections, those during exports and copies included.

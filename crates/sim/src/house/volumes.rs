@@ -172,7 +172,7 @@ impl House {
                 earlier: None,
                 resume,
                 checkpoint_blocks: 3,
-                threads: 1,
+                threads: 0,
             };
             copy(&house.store, &house.store, &job, watch).map_err(refused("seal a base anew"))
         });

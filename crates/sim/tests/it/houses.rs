@@ -24,6 +24,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
         total.lazy_volumes += outcome.lazy_volumes;
         total.resealed += outcome.resealed;
         total.resumed += outcome.resumed;
+        total.resumed_on_copies += outcome.resumed_on_copies;
         total.packs_deleted += outcome.packs_deleted;
         total.packs_rewritten += outcome.packs_rewritten;
         total.refused += outcome.refused;
@@ -41,7 +42,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
 
 #[test]
 fn houses_over_a_store_that_never_fails() {
-    let total = houses(0..10, Weather::Fair);
+    let total = houses(0..12, Weather::Fair);
     assert_eq!((total.refused, total.deaths), (0, 0));
 }
 
@@ -49,6 +50,7 @@ fn houses_over_a_store_that_never_fails() {
 fn houses_over_a_store_that_fails_with_and_without_effect() {
     let total = houses(0..16, Weather::Foul);
     assert!(total.refused > 20 && total.deaths > 5, "{total:?}");
+    assert!(total.resumed_on_copies > 1, "{total:?}");
 }
 
 #[test]
