@@ -154,6 +154,7 @@ impl Dialler {
             CallError::Unreachable(error) => DialError::Unreachable(error.to_string()),
             // The server's own trouble passes.
             CallError::Refused { status: 500.., message, .. } => DialError::Unreachable(message),
+            CallError::Refused { code, .. } if code == "FencedException" => DialError::Fenced,
             CallError::Refused { code, message, .. } => {
                 DialError::Refused(format!("{code}: {message}"))
             }

@@ -573,7 +573,7 @@ async fn a_machine_may_take_what_the_server_has() {
     let guest = volume.clone();
     blocking(move || {
         assert!(guest.write(60 << 18, vec![1; 1 << 18]).is_err());
-        guest.discard(0, written / 2 << 18).unwrap();
+        guest.discard(0, (written / 2) << 18).unwrap();
         guest.flush().unwrap();
         guest.write(60 << 18, vec![1; 1 << 18]).unwrap();
         guest.flush().unwrap();

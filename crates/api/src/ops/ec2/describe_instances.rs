@@ -13,6 +13,7 @@ use base::{InstanceId, Region, Timestamp, VolumeId};
 use ebs::filter::Filterable;
 use ebs::tag::{self, Tag};
 use ebs::{Attachment, Instance, attachment, instance};
+use std::collections::HashMap;
 
 pub(crate) struct DescribeInstances;
 
@@ -221,14 +222,14 @@ async fn list(call: &Call) -> Result<Vec<Listed>, Error> {
             Ok::<_, ebs::Error>((instances, attachments, tag::by_resource(tx, &account, &region)?))
         })
         .await?;
+    let mut by_instance: HashMap<InstanceId, Vec<Attachment>> = HashMap::new();
+    for attachment in attachments {
+        by_instance.entry(attachment.instance.clone()).or_default().push(attachment);
+    }
     Ok(instances
         .into_iter()
         .map(|instance| Listed {
-            attachments: attachments
-                .iter()
-                .filter(|a| a.instance == instance.id)
-                .cloned()
-                .collect(),
+            attachments: by_instance.remove(&instance.id).unwrap_or_default(),
             tags: shown_tags(&instance, tags.get(instance.id.as_str())),
             zone_id: zone_id(call, &instance.zone),
             instance,
