@@ -1,5 +1,6 @@
 //! Attachments: which instance has which volume under which device name.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use base::{AccountId, InstanceId, Region, Timestamp, VolumeId};
@@ -142,6 +143,24 @@ pub fn of_volume(
 ) -> Result<Vec<Attachment>> {
     let rest = "WHERE account_id = $1 AND region = $2 AND volume_id = $3 ORDER BY instance_id";
     query(tx, rest, params![account, region, volume])
+}
+
+/// The attachments of some volumes, by instance.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    volumes: &[VolumeId],
+) -> Result<Vec<Attachment>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE account_id = $1 AND region = $2 \
+         AND volume_id IN ({{ids}}) ORDER BY instance_id"
+    );
+    let rows = among::query(tx, &sql, params![account, region], volumes)?;
+    rows.iter().map(Attachment::from_row).collect()
 }
 
 /// The attachments of one instance, by device name.

@@ -3,6 +3,7 @@
 //! The row exists from the request that accepts such a volume until the volume is removed. A volume
 //! without one came from nothing.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use base::{AccountId, Region, Timestamp, VolumeId};
@@ -85,6 +86,27 @@ pub fn get(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId) -> Result<Option
     row.as_ref().map(Initialization::from_row).transpose()
 }
 
+/// The initializations of some volumes.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    volumes: &[VolumeId],
+) -> Result<BTreeMap<VolumeId, Initialization>> {
+    let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND volume_id IN ({{ids}})");
+    by_id(&among::query(tx, &sql, params![region], volumes)?)
+}
+
+fn by_id(rows: &[Row]) -> Result<BTreeMap<VolumeId, Initialization>> {
+    let found = rows.iter().map(|row| {
+        Initialization::from_row(row)
+            .map(|initialization| (initialization.volume.clone(), initialization))
+    });
+    found.collect()
+}
+
 /// The initializations of an account's volumes in a region.
 ///
 /// # Errors
@@ -95,12 +117,7 @@ pub fn by_volume(
     region: &Region,
 ) -> Result<BTreeMap<VolumeId, Initialization>> {
     let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE account_id = $1 AND region = $2");
-    let rows = tx.query(&sql, params![account, region])?;
-    let found = rows.iter().map(|row| {
-        Initialization::from_row(row)
-            .map(|initialization| (initialization.volume.clone(), initialization))
-    });
-    found.collect()
+    by_id(&tx.query(&sql, params![account, region])?)
 }
 
 /// Keeps how far an initialization has come. Returns whether it is still wanted.

@@ -9,6 +9,7 @@
 //! It does not know who is allowed to do what, nor KMS, nor the wire, nor where blocks are stored.
 //! Validation errors carry the sentences and codes clients read, because those are the rule.
 
+mod among;
 pub mod arns;
 pub mod attachment;
 pub mod client_token;

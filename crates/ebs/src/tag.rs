@@ -1,7 +1,8 @@
 //! Tags of volumes, snapshots and instances, and the rules a tag has to keep.
 
+use crate::among;
 use crate::error::Result;
-use base::{AccountId, Region};
+use base::{AccountId, Region, VolumeId};
 use meta::{Tx, params};
 use std::collections::BTreeMap;
 
@@ -111,6 +112,25 @@ pub fn of_resource(
         params![account, region, resource],
     )?;
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// The tags of some volumes, by volume.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    volumes: &[VolumeId],
+) -> Result<BTreeMap<String, Vec<Tag>>> {
+    let sql = "SELECT resource_id, tag_key, tag_value FROM ebs_tags WHERE account_id = $1 \
+               AND region = $2 AND resource_id IN ({ids}) ORDER BY tag_key";
+    let mut tags: BTreeMap<String, Vec<Tag>> = BTreeMap::new();
+    for row in among::query(tx, sql, params![account, region], volumes)? {
+        tags.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
+    }
+    Ok(tags)
 }
 
 /// Every tag of the account in the region: resource, key, value; by resource, then key.

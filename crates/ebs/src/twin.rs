@@ -4,6 +4,7 @@
 //! credit reads the twin for as long as it reads a base at all: the twin's blocks stay until the last of
 //! them is gone, also when nobody wants the twin for new volumes any more.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use crate::garbage;
@@ -207,16 +208,18 @@ pub fn fast_volumes(
     Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }
 
-/// Whether a volume was created with a credit.
+/// Those of some volumes that were created with a credit.
 ///
 /// # Errors
 /// When the database fails.
-pub fn is_fast_volume(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId) -> Result<bool> {
-    let row = tx.query_opt(
-        "SELECT 1 FROM ebs_fast_volumes WHERE region = $1 AND volume_id = $2",
-        params![region, volume],
-    )?;
-    Ok(row.is_some())
+pub fn fast_among(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    volumes: &[VolumeId],
+) -> Result<BTreeSet<VolumeId>> {
+    let sql = "SELECT volume_id FROM ebs_fast_volumes WHERE region = $1 AND volume_id IN ({ids})";
+    let rows = among::query(tx, sql, params![region], volumes)?;
+    Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
 }
 
 /// The twin that a volume reads.

@@ -3,6 +3,7 @@
 //! A move is a guarded update that says what it expects to find, so that two requests that race for
 //! one volume cannot both win. The functions return whether the move happened.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
@@ -173,6 +174,15 @@ pub fn get(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<Option<Vol
     let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND volume_id = $2");
     let row = tx.query_opt(&sql, params![region, id])?;
     row.as_ref().map(Volume::from_row).transpose()
+}
+
+/// Those of some volumes that there are, whosever they are.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(tx: &mut Tx<'_>, region: &Region, ids: &[VolumeId]) -> Result<Vec<Volume>> {
+    let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND volume_id IN ({{ids}})");
+    among::query(tx, &sql, params![region], ids)?.iter().map(Volume::from_row).collect()
 }
 
 /// All volumes of the account in the region, by id.

@@ -10,7 +10,7 @@ use awsproto::Shape;
 use base::{AccountId, Region, VolumeId};
 use ebs::filter::Filterable;
 use ebs::tag::{self, Tag};
-use ebs::{Attachment, Volume, attachment, initialization, twin, volume};
+use ebs::{Attachment, Initialization, Volume, attachment, initialization, twin, volume};
 use meta::Tx;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,38 +119,53 @@ impl Rows {
             fast: twin::fast_volumes(tx, account, region)?,
             ..Self::default()
         };
-        for attachment in attachment::list(tx, account, region)? {
-            rows.attachments.entry(attachment.volume.clone()).or_default().push(attachment);
-        }
-        let initializations = initialization::by_volume(tx, account, region)?.into_iter();
-        rows.rates_mib =
-            initializations.filter_map(|(id, row)| Some((id, row.rate_mib?))).collect();
+        rows.add(
+            attachment::list(tx, account, region)?,
+            initialization::by_volume(tx, account, region)?,
+        );
         Ok(rows)
     }
 
-    /// A query for each volume and table, so that it does not matter how many others there are; or the
-    /// first volume that the account does not have.
+    /// A query for each table, for these volumes alone, so that it does not matter how many others there
+    /// are; or the first volume that the account does not have.
     fn of(
         tx: &mut Tx<'_>,
         account: &AccountId,
         region: &Region,
         ids: &[VolumeId],
     ) -> ebs::Result<Result<Self, VolumeId>> {
-        let mut rows = Self::default();
-        for id in ids {
-            let found = volume::get(tx, region, id)?.filter(|volume| volume.account == *account);
-            let Some(volume) = found else { return Ok(Err(id.clone())) };
-            let attachments = attachment::of_volume(tx, account, region, id)?;
-            rows.attachments.insert(id.clone(), attachments);
-            rows.tags.insert(id.to_string(), tag::of_resource(tx, account, region, id.as_str())?);
-            let initialization = initialization::get(tx, region, id)?;
-            rows.rates_mib.extend(initialization.and_then(|row| Some((id.clone(), row.rate_mib?))));
-            rows.fast.extend(twin::is_fast_volume(tx, region, id)?.then(|| id.clone()));
-            rows.volumes.push(volume);
+        let wanted: BTreeSet<VolumeId> = ids.iter().cloned().collect();
+        let wanted: Vec<VolumeId> = wanted.into_iter().collect();
+        let mut volumes = volume::among(tx, region, &wanted)?;
+        volumes.retain(|volume| volume.account == *account);
+        volumes.sort_by(|one, other| one.id.cmp(&other.id));
+        let found = |id: &VolumeId| volumes.binary_search_by(|volume| volume.id.cmp(id)).is_ok();
+        if let Some(missing) = ids.iter().find(|id| !found(id)) {
+            return Ok(Err(missing.clone()));
         }
-        rows.volumes.sort_by(|one, other| one.id.cmp(&other.id));
-        rows.volumes.dedup_by(|one, other| one.id == other.id);
+        let mut rows = Self {
+            volumes,
+            tags: tag::among(tx, account, region, &wanted)?,
+            fast: twin::fast_among(tx, region, &wanted)?,
+            ..Self::default()
+        };
+        rows.add(
+            attachment::among(tx, account, region, &wanted)?,
+            initialization::among(tx, region, &wanted)?,
+        );
         Ok(Ok(rows))
+    }
+
+    fn add(
+        &mut self,
+        attachments: Vec<Attachment>,
+        initializations: BTreeMap<VolumeId, Initialization>,
+    ) {
+        for attachment in attachments {
+            self.attachments.entry(attachment.volume.clone()).or_default().push(attachment);
+        }
+        let rates = initializations.into_iter().filter_map(|(id, row)| Some((id, row.rate_mib?)));
+        self.rates_mib = rates.collect();
     }
 
     fn listed(mut self, call: &Call) -> Vec<Listed> {

@@ -72,6 +72,8 @@ async fn what_is_named_is_shown_as_it_is_in_the_whole_list() {
     let snapshot = stage.snapshot(1, HERE, &source).await;
     let filled = json!({ "SnapshotId": snapshot, "VolumeInitializationRate": 200, "TagSpecifications": tagged });
     stage.volume(1, HERE, filled).await;
+    stage.volume(1, HERE, json!({ "Size": 2 })).await;
+    stage.snapshot(1, HERE, &source).await;
     let foreign = stage.volume(2, HERE, json!({ "Size": 1 })).await;
     let hidden = stage.snapshot(2, HERE, &foreign).await;
     let shared = stage.snapshot(2, HERE, &foreign).await;
@@ -88,7 +90,7 @@ async fn what_is_named_is_shown_as_it_is_in_the_whole_list() {
     ] {
         let whole = stage.ec2(operation, json!({})).await;
         let mut named = ids(&whole, list, id);
-        assert_eq!(named.len(), 2, "{whole}");
+        assert_eq!(named.len(), 3, "{whole}");
         for (one, at) in named.iter().zip(0..) {
             let shown = stage.ec2(operation, json!({ names: [one] })).await;
             assert_eq!(shown[list], json!([whole[list][at]]));
