@@ -4,8 +4,11 @@
 //! all targets. A target's inputs lie in two folders: all that were ever worth keeping, in the build
 //! tree, and the few that cover as much, beside its source.
 
+mod ledger;
+
 use crate::command;
 use clap::Args;
+use ledger::Run;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +23,10 @@ pub(crate) struct Options {
     /// Targets at a time.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Add what is run to the table in docs/reliability.md, every ten minutes: what is ended before its time
+    /// is not lost.
+    #[arg(long)]
+    record: bool,
     /// Only targets of this crate: of the folder `crates/<name>`.
     #[arg(long = "crate")]
     of: Option<String>,
@@ -44,6 +51,8 @@ const INPUT_BYTES_MAX: usize = 8 * 1024;
 const HANG_SECONDS: u32 = 60;
 /// A run is not shorter than this: each reads the whole corpus first.
 const SECONDS_MIN: f64 = 5.0;
+/// By the clock, what is recorded at once.
+const RECORDED_SECONDS: f64 = 600.0;
 /// What one target may add to the repository.
 const CORPUS_BYTES_MAX: u64 = 24 * 1024;
 /// And in how many files.
@@ -88,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             scope.spawn(|| {
                 loop {
                     let Some(target) = next.lock().expect("no holder panics").next() else { break };
-                    let line = line(target, options.minutes);
+                    let line = line(target, options);
                     match &line {
                         Ok(line) => println!("{line}"),
                         Err(error) => println!("| {} | | | | {error} |", target.name),
@@ -115,19 +124,31 @@ fn chosen(targets: Vec<Target>, wanted: &[String]) -> Vec<Target> {
 }
 
 /// Fuzzes one target, and what to print of it; an error when something was found.
-fn line(target: &Target, minutes: f64) -> Result<String, String> {
-    let wanted = minutes * 60.0;
-    let (mut seconds, mut executions) = (0.0, 0);
+fn line(target: &Target, options: &Options) -> Result<String, String> {
+    let wanted = options.minutes * 60.0;
+    let longest = if options.record { RECORDED_SECONDS } else { wanted };
+    let (mut seconds, mut executions, mut kept) = (0.0, 0, 0);
     // libFuzzer counts by the clock: what it did not get of the processor, it gets in another run.
     while seconds < wanted {
-        let outcome = fuzz(target, (wanted - seconds).max(SECONDS_MIN))?;
+        let outcome =
+            fuzz(target, (wanted - seconds).clamp(SECONDS_MIN, longest.max(SECONDS_MIN)))?;
         if let Some(found) = outcome.found {
             return Err(found);
         }
         seconds += outcome.processor_seconds;
         executions += outcome.executions;
+        if options.record || seconds >= wanted {
+            kept = keep(target)?;
+        }
+        if options.record {
+            ledger::add(&Run {
+                target: &target.name,
+                processor_seconds: outcome.processor_seconds,
+                executions: outcome.executions,
+                corpus: kept,
+            })?;
+        }
     }
-    let kept = keep(target)?;
     Ok(format!("| {} | {seconds:.0} s | {executions} | {kept} | nothing |", target.name))
 }
 
