@@ -113,6 +113,15 @@ def encrypted(owner, key):
     return create_volume(owner, "--size", "1", "--encrypted", "--kms-key-id", key)
 
 
+def with_short_leases(own_server, directory):
+    """A server of our own whose leases are short, and a volume attached to a machine."""
+    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
+    owner = server.account("owner")
+    host, volume = Host(owner, directory), encrypted(owner, create_key(owner))
+    attach(owner, volume, host)
+    return server, owner, host, volume
+
+
 def io_fails(nbd):
     """Whether a flushed write is refused, or the device is gone."""
     try:
@@ -247,10 +256,7 @@ def test_a_newer_agent_waits_until_the_one_before_has_closed(
 
 
 def test_a_newer_agent_waits_for_one_that_cannot_be_heard_of(own_server, agents, tmp_path):
-    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
-    owner = server.account("owner")
-    host, volume = Host(owner, tmp_path), encrypted(owner, create_key(owner))
-    attach(owner, volume, host)
+    server, _, host, volume = with_short_leases(own_server, tmp_path)
     agents.append(old := Agent(server, host, volume, tmp_path))
     old.nbd.write(0, b"\x36" * 4096)
     old.nbd.flush()
@@ -290,10 +296,7 @@ def test_requests_wait_for_a_server_that_is_started_again(server, owner, key, ag
 def test_a_partitioned_machine_stops_before_the_volume_is_given_away(
     own_server, agents, tmp_path
 ):
-    server = own_server("--attach-lease-seconds", str(SHORT_LEASE_SECONDS))
-    owner = server.account("owner")
-    host, volume = Host(owner, tmp_path), encrypted(owner, create_key(owner))
-    attach(owner, volume, host)
+    server, owner, host, volume = with_short_leases(own_server, tmp_path)
     agents.append(agent := Agent(server, host, volume, tmp_path))
     agent.nbd.write(0, b"\x51" * 4096)
     agent.nbd.flush()

@@ -34,6 +34,16 @@ impl Stage {
     }
 }
 
+/// An encrypted volume of the key, attached to the machine, which has not opened it.
+async fn attached_to_a_machine() -> (Stage, String, Principal, String) {
+    let mut stage = Stage::new().await;
+    let key = stage.key(1, HERE).await;
+    let machine = stage.own_machine("a").await;
+    let volume = stage.encrypted(&key).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    (stage, key, machine, volume)
+}
+
 fn instance(machine: &Principal) -> &str {
     machine.arn.rsplit('/').next().unwrap()
 }
@@ -99,11 +109,7 @@ async fn the_machine_an_attachment_names_opens_it_and_nobody_else() {
 
 #[tokio::test]
 async fn an_opening_waits_until_the_one_before_has_stopped_unless_forced() {
-    let mut stage = Stage::new().await;
-    let key = stage.key(1, HERE).await;
-    let machine = stage.own_machine("a").await;
-    let volume = stage.encrypted(&key).await;
-    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
     let open = json!({ "VolumeId": volume });
     let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
     stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
@@ -162,11 +168,7 @@ async fn a_restart_keeps_volumes_for_their_machines() {
 
 #[tokio::test]
 async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
-    let mut stage = Stage::new().await;
-    let key = stage.key(1, HERE).await;
-    let machine = stage.own_machine("a").await;
-    let volume = stage.encrypted(&key).await;
-    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let (stage, key, machine, volume) = attached_to_a_machine().await;
     stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await.unwrap();
     let at = json!({ "VolumeId": volume, "Epoch": 1 });
     stage.ask(&machine, "CompleteAttachment", at.clone()).await.unwrap();
@@ -202,11 +204,7 @@ async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
 
 #[tokio::test]
 async fn a_lease_is_waited_for_as_long_as_it_was_granted() {
-    let mut stage = Stage::new().await;
-    let key = stage.key(1, HERE).await;
-    let machine = stage.own_machine("a").await;
-    let volume = stage.encrypted(&key).await;
-    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
     let open = json!({ "VolumeId": volume });
     let at = |epoch: i64| json!({ "VolumeId": volume, "Epoch": epoch });
     let host = std::sync::Arc::clone(&stage.bench.host);
