@@ -3,6 +3,7 @@
 //! Deleting a pending snapshot is accepted at once, hides it, and takes effect when its work ends
 //! (spec 02, "CreateSnapshot"). A snapshot's blocks live as long as a root in this table names them.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
@@ -229,6 +230,16 @@ pub fn get(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<Option<S
     let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND snapshot_id = $2");
     let row = tx.query_opt(&sql, params![region, id])?;
     row.as_ref().map(Snapshot::from_row).transpose()
+}
+
+/// The snapshots of a region with these ids, whoever owns them, hidden ones included.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(tx: &mut Tx<'_>, region: &Region, ids: &[SnapshotId]) -> Result<Vec<Snapshot>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND snapshot_id IN ({{ids}})");
+    among::query(tx, &sql, params![region], ids)?.iter().map(Snapshot::from_row).collect()
 }
 
 fn query(tx: &mut Tx<'_>, rest: &str, params: &[Param]) -> Result<Vec<Snapshot>> {

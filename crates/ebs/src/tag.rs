@@ -2,9 +2,10 @@
 
 use crate::among;
 use crate::error::Result;
-use base::{AccountId, Region, VolumeId};
+use base::{AccountId, Region};
 use meta::{Tx, params};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 /// Tags on one resource.
 pub const TAGS_MAX: usize = 50;
@@ -114,20 +115,20 @@ pub fn of_resource(
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-/// The tags of some volumes, by volume.
+/// The tags of some resources of one kind, by resource.
 ///
 /// # Errors
 /// When the database fails.
-pub fn among(
+pub fn among<I: Ord + Display>(
     tx: &mut Tx<'_>,
     account: &AccountId,
     region: &Region,
-    volumes: &[VolumeId],
+    resources: &[I],
 ) -> Result<BTreeMap<String, Vec<Tag>>> {
     let sql = "SELECT resource_id, tag_key, tag_value FROM ebs_tags WHERE account_id = $1 \
                AND region = $2 AND resource_id IN ({ids}) ORDER BY tag_key";
     let mut tags: BTreeMap<String, Vec<Tag>> = BTreeMap::new();
-    for row in among::query(tx, sql, params![account, region], volumes)? {
+    for row in among::query(tx, sql, params![account, region], resources)? {
         tags.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
     }
     Ok(tags)

@@ -9,6 +9,7 @@
 //! The row exists from the first archival on. Checkpoints of a move name what it has made so far in the
 //! tier it goes to, and are given up when it ends.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use crate::roots::StoreKind;
@@ -201,6 +202,16 @@ pub fn get(tx: &mut Tx<'_>, region: &Region, snapshot: &SnapshotId) -> Result<Op
     let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND snapshot_id = $2");
     let row = tx.query_opt(&sql, params![region, snapshot])?;
     row.as_ref().map(Tiering::from_row).transpose()
+}
+
+/// The moves of some snapshots, of those that ever moved.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(tx: &mut Tx<'_>, region: &Region, snapshots: &[SnapshotId]) -> Result<Vec<Tiering>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND snapshot_id IN ({{ids}})");
+    among::query(tx, &sql, params![region], snapshots)?.iter().map(Tiering::from_row).collect()
 }
 
 fn query(tx: &mut Tx<'_>, rest: &str, params: &[Param]) -> Result<Vec<Tiering>> {

@@ -266,19 +266,37 @@ async fn a_snapshot_is_in_one_tier_after_the_other_and_every_root_is_kept_or_not
     .await;
 }
 
+/// How an account sees a snapshot: by itself, and in a list with one that it does not see.
+fn visibility_of(tx: &mut Tx<'_>, row: &Snapshot, account: &AccountId) -> ebs::Result<Visibility> {
+    let alone = permission::visibility_for(tx, row, account)?;
+    let id = SnapshotId::parse("snap-00000002").unwrap();
+    let hidden = Snapshot { id, delete_requested: true, ..snapshot() };
+    let listed = permission::all_seen(tx, &region(), vec![hidden, row.clone()], account)?;
+    let in_list = match listed.as_slice() {
+        [] => Visibility::Hidden,
+        [one] => {
+            assert_eq!((&one.snapshot, &one.permissions), (row, &permission::get(tx, row)?));
+            one.visibility
+        }
+        more => panic!("{} are seen", more.len()),
+    };
+    assert_eq!(alone, in_list);
+    Ok(alone)
+}
+
 #[tokio::test]
 async fn shares_decide_who_sees_and_the_guard_who_deletes() {
     with_rows(|tx| {
         let shared = snapshot();
         snapshot::insert(tx, &shared)?;
         let (region, id) = (region(), shared.id.clone());
-        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Hidden);
+        assert_eq!(visibility_of(tx, &shared, &other())?, Visibility::Hidden);
         let refused = deletion::find(tx, &region, &id, &other())?.unwrap_err();
         assert_eq!(refused.to_string(), "The snapshot 'snap-00000001' does not exist.");
 
         assert!(permission::add(tx, &shared, other().as_str())?);
         assert!(!permission::add(tx, &shared, other().as_str())?);
-        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Shared);
+        assert_eq!(visibility_of(tx, &shared, &other())?, Visibility::Shared);
         assert_eq!(snapshot::list_granted(tx, &region, other().as_str())?.len(), 1);
         let seen = deletion::find(tx, &region, &id, &other())?.unwrap();
         assert_eq!(deletion::guard(&seen, &other()), Err(deletion::DeletionRefused::NotOwner));
@@ -286,12 +304,12 @@ async fn shares_decide_who_sees_and_the_guard_who_deletes() {
 
         permission::remove(tx, &shared, other().as_str())?;
         permission::add(tx, &shared, permission::GROUP_ALL)?;
-        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Public);
+        assert_eq!(visibility_of(tx, &shared, &other())?, Visibility::Public);
         let block =
             Settings { public_access_block: PublicAccessBlock::AllSharing, ..Settings::default() };
         settings::put(tx, &owner(), &region, &block)?;
         assert_eq!(settings::get(tx, &owner(), &region)?, block);
-        assert_eq!(permission::visibility_for(tx, &shared, &other())?, Visibility::Hidden);
+        assert_eq!(visibility_of(tx, &shared, &other())?, Visibility::Hidden);
         assert!(permission::get(tx, &shared)?.public, "the attribute still says all");
         Ok(())
     })

@@ -8,10 +8,10 @@ use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
 use awsproto::Shape;
 use base::{AccountId, Region, SnapshotId, Timestamp};
 use ebs::filter::Filterable;
-use ebs::permission::{self, GROUP_ALL, Permissions};
+use ebs::permission::{self, GROUP_ALL, Seen};
 use ebs::tag::{self, Tag};
 use ebs::visibility::Visibility;
-use ebs::{Snapshot, StorageTier, snapshot, tiering};
+use ebs::{Snapshot, StorageTier, Tiering, snapshot, tiering};
 use meta::Tx;
 use std::collections::BTreeMap;
 
@@ -53,11 +53,7 @@ pub(crate) struct Plan {
 
 /// A snapshot as one account sees it.
 struct Listed {
-    snapshot: Snapshot,
-    seen: Visibility,
-    /// Whether the group `all` is named, whatever the owner's block says.
-    public: bool,
-    users: Vec<AccountId>,
+    seen: Seen,
     tags: Vec<Tag>,
     /// When its temporary restore ends; for its owner.
     restore_expires: Option<Timestamp>,
@@ -88,11 +84,11 @@ impl Operation for DescribeSnapshots {
         let account = call.account();
         let mut listed = list(call, &plan.ids).await?;
         listed.retain(|listed| is_selected(listed, &plan, account));
-        let page = plan.selection.page(listed, |listed| listed.snapshot.id.as_str())?;
+        let page = plan.selection.page(listed, |listed| listed.seen.snapshot.id.as_str())?;
         let snapshots = page.items.into_iter();
         let snapshots = snapshots.map(|listed| {
-            let Listed { snapshot, tags, restore_expires, .. } = listed;
-            SnapshotShape::described(call, &snapshot, tags, restore_expires)
+            let Listed { seen, tags, restore_expires } = listed;
+            SnapshotShape::described(call, &seen.snapshot, tags, restore_expires)
         });
         Ok(Output { snapshots: snapshots.collect(), next_token: page.next_token })
     }
@@ -115,90 +111,78 @@ fn check_accounts(texts: &[String], parameter: &str, words: &[&str]) -> Result<(
 /// "DescribeSnapshots").
 async fn list(call: &Call, ids: &[SnapshotId]) -> Result<Vec<Listed>, Error> {
     let (account, region, ids) = (call.account().clone(), call.region.clone(), ids.to_vec());
-    let read = call.world.db.read(move |tx| {
-        let listed = match ids.as_slice() {
-            [] => list_all(tx, &account, &region)?,
-            ids => match find(tx, &account, &region, ids)? {
-                Ok(listed) => listed,
-                Err(missing) => return Ok(Err(missing)),
-            },
-        };
-        Ok::<_, ebs::Error>(Ok(listed))
+    let read = call.world.db.read(move |tx| match ids.as_slice() {
+        [] => list_all(tx, &account, &region).map(Ok),
+        ids => find(tx, &account, &region, ids),
     });
-    let listed = read.await?.map_err(|missing| snapshot_not_found(missing.as_str()))?;
-    Ok(listed.into_values().collect())
+    read.await?.map_err(|missing| snapshot_not_found(missing.as_str()))
 }
 
-type ById = BTreeMap<SnapshotId, Listed>;
-
-fn list_all(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> ebs::Result<ById> {
+/// A query for each table, and two for each owner.
+fn list_all(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> ebs::Result<Vec<Listed>> {
     let own = snapshot::list_owned(tx, account, region)?;
     let shared = snapshot::list_granted(tx, region, account.as_str())?;
     let public = snapshot::list_granted(tx, region, GROUP_ALL)?;
-    let mut tags = tag::by_resource(tx, account, region)?;
-    let tierings = tiering::list_owned(tx, account, region)?.into_iter();
-    let mut expiries: BTreeMap<_, _> =
-        tierings.filter_map(|row| Some((row.snapshot, row.expires?))).collect();
-    let mut listed = ById::new();
-    for snapshot in own.into_iter().chain(shared).chain(public) {
-        if listed.contains_key(&snapshot.id) {
-            continue;
-        }
-        let Some(mut found) = Listed::of(tx, snapshot, account)? else { continue };
-        if found.seen == Visibility::Owner {
-            found.tags = tags.remove(found.snapshot.id.as_str()).unwrap_or_default();
-            found.restore_expires = expiries.remove(&found.snapshot.id);
-        }
-        listed.insert(found.snapshot.id.clone(), found);
-    }
-    Ok(listed)
+    let all = own.into_iter().chain(shared).chain(public);
+    let by_id: BTreeMap<SnapshotId, Snapshot> = all.map(|row| (row.id.clone(), row)).collect();
+    let seen = permission::all_seen(tx, region, by_id.into_values().collect(), account)?;
+    let tags = tag::by_resource(tx, account, region)?;
+    Ok(listed(seen, tags, tiering::list_owned(tx, account, region)?))
 }
 
-/// The snapshots with these ids, however many others there are; or the first that does not exist.
+/// The same for the snapshots with these ids, so that it does not matter how many others there are; or the
+/// first that does not exist.
 fn find(
     tx: &mut Tx<'_>,
     account: &AccountId,
     region: &Region,
     ids: &[SnapshotId],
-) -> ebs::Result<Result<ById, SnapshotId>> {
-    let mut listed = ById::new();
-    for id in ids {
-        let row = snapshot::get(tx, region, id)?.filter(|row| !row.delete_requested);
-        let Some(snapshot) = row else { return Ok(Err(id.clone())) };
-        let Some(mut found) = Listed::of(tx, snapshot, account)? else { continue };
-        if found.seen == Visibility::Owner {
-            found.tags = tag::of_resource(tx, account, region, id.as_str())?;
-            found.restore_expires = tiering::get(tx, region, id)?.and_then(|row| row.expires);
-        }
-        listed.insert(id.clone(), found);
+) -> ebs::Result<Result<Vec<Listed>, SnapshotId>> {
+    let mut snapshots = snapshot::among(tx, region, ids)?;
+    snapshots.retain(|snapshot| !snapshot.delete_requested);
+    snapshots.sort_by(|one, other| one.id.cmp(&other.id));
+    let found = |id: &SnapshotId| snapshots.binary_search_by(|row| row.id.cmp(id)).is_ok();
+    if let Some(missing) = ids.iter().find(|id| !found(id)) {
+        return Ok(Err(missing.clone()));
     }
-    Ok(Ok(listed))
+    let seen = permission::all_seen(tx, region, snapshots, account)?;
+    let tags = tag::among(tx, account, region, ids)?;
+    Ok(Ok(listed(seen, tags, tiering::among(tx, region, ids)?)))
 }
 
-impl Listed {
-    /// A snapshot as everybody sees it who sees it; `None` when the account does not.
-    fn of(tx: &mut Tx<'_>, snapshot: Snapshot, account: &AccountId) -> ebs::Result<Option<Self>> {
-        let seen = permission::visibility_for(tx, &snapshot, account)?;
-        if seen == Visibility::Hidden {
-            return Ok(None);
-        }
-        let Permissions { public, users } = permission::get(tx, &snapshot)?;
-        let (tags, restore_expires) = (Vec::new(), None);
-        Ok(Some(Self { snapshot, seen, public, users, tags, restore_expires }))
-    }
+/// Snapshots with what their owner alone is told.
+fn listed(
+    seen: Vec<Seen>,
+    mut tags: BTreeMap<String, Vec<Tag>>,
+    tierings: Vec<Tiering>,
+) -> Vec<Listed> {
+    let expiries = tierings.into_iter().filter_map(|row| Some((row.snapshot, row.expires?)));
+    let mut expiries: BTreeMap<SnapshotId, Timestamp> = expiries.collect();
+    let listed = seen.into_iter().map(|seen| {
+        let id = &seen.snapshot.id;
+        let (tags, restore_expires) = match seen.visibility {
+            Visibility::Owner => (tags.remove(id.as_str()), expiries.remove(id)),
+            Visibility::Shared | Visibility::Public | Visibility::Hidden => (None, None),
+        };
+        Listed { seen, tags: tags.unwrap_or_default(), restore_expires }
+    });
+    listed.collect()
 }
 
 fn is_selected(listed: &Listed, plan: &Plan, account: &AccountId) -> bool {
-    let owner = &listed.snapshot.account;
+    let Seen { snapshot, visibility, permissions } = &listed.seen;
+    let owner = &snapshot.account;
     let owned_by = |text: &String| match text.as_str() {
         SELF => owner == account,
         text => owner.as_str() == text,
     };
     let restorable_by = |text: &String| match text.as_str() {
-        GROUP_ALL => listed.public,
+        GROUP_ALL => permissions.public,
         // What the caller may use without everybody being able to: its own and those shared with it.
-        SELF => listed.seen != Visibility::Public,
-        text => owner.as_str() == text || listed.users.iter().any(|user| user.as_str() == text),
+        SELF => *visibility != Visibility::Public,
+        text => {
+            owner.as_str() == text || permissions.users.iter().any(|user| user.as_str() == text)
+        }
     };
     (plan.owners.is_empty() || plan.owners.iter().any(owned_by))
         && (plan.restorable_by.is_empty() || plan.restorable_by.iter().any(restorable_by))
@@ -221,7 +205,7 @@ impl Filterable for Listed {
     ];
 
     fn values(&self, name: &str) -> Vec<String> {
-        let snapshot = &self.snapshot;
+        let snapshot = &self.seen.snapshot;
         vec![match name {
             "description" => snapshot.description.clone(),
             "encrypted" => snapshot.is_encrypted().to_string(),

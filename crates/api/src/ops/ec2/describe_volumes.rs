@@ -134,9 +134,7 @@ impl Rows {
         region: &Region,
         ids: &[VolumeId],
     ) -> ebs::Result<Result<Self, VolumeId>> {
-        let wanted: BTreeSet<VolumeId> = ids.iter().cloned().collect();
-        let wanted: Vec<VolumeId> = wanted.into_iter().collect();
-        let mut volumes = volume::among(tx, region, &wanted)?;
+        let mut volumes = volume::among(tx, region, ids)?;
         volumes.retain(|volume| volume.account == *account);
         volumes.sort_by(|one, other| one.id.cmp(&other.id));
         let found = |id: &VolumeId| volumes.binary_search_by(|volume| volume.id.cmp(id)).is_ok();
@@ -145,13 +143,13 @@ impl Rows {
         }
         let mut rows = Self {
             volumes,
-            tags: tag::among(tx, account, region, &wanted)?,
-            fast: twin::fast_among(tx, region, &wanted)?,
+            tags: tag::among(tx, account, region, ids)?,
+            fast: twin::fast_among(tx, region, ids)?,
             ..Self::default()
         };
         rows.add(
-            attachment::among(tx, account, region, &wanted)?,
-            initialization::among(tx, region, &wanted)?,
+            attachment::among(tx, account, region, ids)?,
+            initialization::among(tx, region, ids)?,
         );
         Ok(Ok(rows))
     }
