@@ -12,6 +12,19 @@ use meta::{Param, Tx, params};
 /// The most roots of one look.
 pub const ROOTS_AT_ONCE_MAX: u32 = 64;
 
+/// What noting a root does that is noted already.
+const ONCE_MORE: &str =
+    "ON CONFLICT (region, root) DO UPDATE SET times = ebs_deleted_roots.times + 1";
+
+/// A root that was noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedRoot {
+    /// The root.
+    pub root: Vec<u8>,
+    /// How often it was noted so far.
+    times: i64,
+}
+
 /// Notes what a snapshot's row names, before it goes or stops naming it.
 pub(crate) fn note_snapshot(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     note(tx, "ebs_snapshots", "snapshot_id", "root", params![region, id])?;
@@ -42,8 +55,9 @@ pub(crate) fn note_root(
     root: &[u8],
 ) -> Result<()> {
     tx.execute(
-        "INSERT INTO ebs_deleted_roots (region, root, tier) VALUES ($1, $2, $3) \
-         ON CONFLICT DO NOTHING",
+        &format!(
+            "INSERT INTO ebs_deleted_roots (region, root, tier) VALUES ($1, $2, $3) {ONCE_MORE}"
+        ),
         params![region, root, store.as_str()],
     )?;
     Ok(())
@@ -52,9 +66,11 @@ pub(crate) fn note_root(
 /// Notes what a snapshot has in the archive, before it is given up.
 pub(crate) fn note_archive(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     tx.execute(
-        "INSERT INTO ebs_deleted_roots (region, root, tier) \
-         SELECT region, archive_root, 'archive' FROM ebs_snapshot_tiers WHERE region = $1 \
-         AND snapshot_id = $2 AND archive_root IS NOT NULL ON CONFLICT DO NOTHING",
+        &format!(
+            "INSERT INTO ebs_deleted_roots (region, root, tier) \
+             SELECT region, archive_root, 'archive' FROM ebs_snapshot_tiers WHERE region = $1 \
+             AND snapshot_id = $2 AND archive_root IS NOT NULL {ONCE_MORE}"
+        ),
         params![region, id],
     )?;
     Ok(())
@@ -67,10 +83,12 @@ pub(crate) fn note_tiering_checkpoint(
     id: &SnapshotId,
 ) -> Result<()> {
     tx.execute(
-        "INSERT INTO ebs_deleted_roots (region, root, tier) SELECT region, checkpoint_root, \
-         CASE WHEN operation = 'archival' THEN 'archive' ELSE 'standard' END \
-         FROM ebs_snapshot_tiers WHERE region = $1 AND snapshot_id = $2 \
-         AND checkpoint_root IS NOT NULL ON CONFLICT DO NOTHING",
+        &format!(
+            "INSERT INTO ebs_deleted_roots (region, root, tier) SELECT region, checkpoint_root, \
+             CASE WHEN operation = 'archival' THEN 'archive' ELSE 'standard' END \
+             FROM ebs_snapshot_tiers WHERE region = $1 AND snapshot_id = $2 \
+             AND checkpoint_root IS NOT NULL {ONCE_MORE}"
+        ),
         params![region, id],
     )?;
     Ok(())
@@ -80,13 +98,13 @@ pub(crate) fn note_tiering_checkpoint(
 fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Param]) -> Result<()> {
     let sql = format!(
         "INSERT INTO ebs_deleted_roots (region, root) SELECT region, {column} FROM {table} \
-         WHERE region = $1 AND {id_column} = $2 AND {column} IS NOT NULL ON CONFLICT DO NOTHING"
+         WHERE region = $1 AND {id_column} = $2 AND {column} IS NOT NULL {ONCE_MORE}"
     );
     tx.execute(&sql, row)?;
     Ok(())
 }
 
-/// Some of the roots in a store of a region that were noted, at most [`ROOTS_AT_ONCE_MAX`].
+/// The roots in a store of a region that were noted, at most `limit` of them.
 ///
 /// # Errors
 /// When the database fails.
@@ -94,25 +112,24 @@ pub fn deleted_roots(
     tx: &mut Tx<'_>,
     region: &Region,
     store: impl Into<StoreKind>,
-) -> Result<Vec<Vec<u8>>> {
-    let sql = format!(
-        "SELECT root FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root \
-         LIMIT {ROOTS_AT_ONCE_MAX}"
-    );
-    let rows = tx.query(&sql, params![region, store.into().as_str()])?;
-    Ok(rows.iter().map(|row| row.get(0)).collect::<meta::Result<_>>()?)
+    limit: u32,
+) -> Result<Vec<DeletedRoot>> {
+    let rows = tx.query(
+        "SELECT root, times FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root \
+         LIMIT $3",
+        params![region, store.into().as_str(), limit],
+    )?;
+    rows.iter().map(|row| Ok(DeletedRoot { root: row.get(0)?, times: row.get(1)? })).collect()
 }
 
-/// Forgets roots that were looked at.
+/// Forgets a root that was looked at, unless it was noted again meanwhile.
 ///
 /// # Errors
 /// When the database fails.
-pub fn forget_roots(tx: &mut Tx<'_>, region: &Region, roots: &[Vec<u8>]) -> Result<()> {
-    for root in roots {
-        tx.execute(
-            "DELETE FROM ebs_deleted_roots WHERE region = $1 AND root = $2",
-            params![region, root.clone()],
-        )?;
-    }
+pub fn forget_root(tx: &mut Tx<'_>, region: &Region, seen: &DeletedRoot) -> Result<()> {
+    tx.execute(
+        "DELETE FROM ebs_deleted_roots WHERE region = $1 AND root = $2 AND times = $3",
+        params![region, seen.root.clone(), seen.times],
+    )?;
     Ok(())
 }

@@ -17,6 +17,7 @@ pub const MIGRATIONS: &[Migration] = &[
     FAST_RESTORES,
     COPY_BASES,
     LEASES,
+    NOTED_AGAIN,
 ];
 
 const TABLES: Migration = Migration {
@@ -371,5 +372,12 @@ const LEASES: Migration = Migration {
     name: "ebs-0013-leases",
     sql: "
 ALTER TABLE ebs_fences ADD COLUMN lease_ms BIGINT;
+",
+};
+
+const NOTED_AGAIN: Migration = Migration {
+    name: "ebs-0014-noted-again",
+    sql: "
+ALTER TABLE ebs_deleted_roots ADD COLUMN times BIGINT NOT NULL DEFAULT 1;
 ",
 };

@@ -524,6 +524,7 @@ pub fn fail_with_set(
     id: &SnapshotId,
     message: &str,
 ) -> Result<bool> {
+    note_and_unpin(tx, region, id)?;
     let changed = tx.execute(
         "UPDATE ebs_snapshots SET state = 'error', state_message = $3, completed_ms = NULL, \
          root = NULL, pinned_root = NULL, checkpoint = NULL, checkpoint_root = NULL \

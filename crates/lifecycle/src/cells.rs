@@ -15,13 +15,13 @@ use crate::port::blocks::{
 use crate::port::host::{LendVolume, OpenVolume};
 use crate::repacking::{pin_for_a_turn, repack_for_a_turn};
 use crate::resealing::reseal_for_a_turn;
-use crate::workflow::collect::Schedule;
+use crate::workflow::collect::{Schedule, Scope};
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
 use blockstore::page::{BaseReader, DataKey};
 use blockstore::snapshot::{
     self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, EarlierCopy, Export,
-    Observer, SnapshotReader, SnapshotRoot, SnapshotStore, TwinReader,
+    Nominated, Observer, SnapshotReader, SnapshotRoot, SnapshotStore, TwinReader,
 };
 use blockstore::store::{Borrower, Loan, Store, StoreError, VolumeHandle};
 use ebs::StoreKind;
@@ -227,13 +227,9 @@ impl Cell {
         let _alone = self.collecting.lock().expect("a collection does not panic");
         let store = self.of_store(collection.store);
         let live = collection.live_roots.iter().map(|bytes| root_of(bytes));
-        let Some(deleted) = &collection.deleted else {
-            let report = snapshot::collect(store, live, policy).map_err(of_snapshot)?;
-            return Ok(Collected { report, settled: Vec::new() });
-        };
         // A deleted root that cannot be read names nothing that could be looked for.
         let (mut settled, mut roots, mut of_roots) = (Vec::new(), Vec::new(), Vec::new());
-        for bytes in deleted {
+        for bytes in &collection.deleted {
             match root_of(bytes) {
                 Ok(root) => {
                     roots.push(root);
@@ -242,10 +238,17 @@ impl Cell {
                 Err(_) => settled.push(bytes.clone()),
             }
         }
-        let nominated = snapshot::collect_nominated(store, &roots, live, policy);
-        let nominated = nominated.map_err(of_snapshot)?;
-        settled.extend(nominated.settled.iter().map(|at| of_roots[*at].clone()));
-        Ok(Collected { report: nominated.report, settled })
+        let report = match collection.scope {
+            Scope::Everything => snapshot::collect(store, live, &roots, policy),
+            Scope::Nominated => {
+                let nominated = snapshot::collect_nominated(store, &roots, live, policy);
+                nominated.map(|Nominated { report, settled: at }| {
+                    settled.extend(at.iter().map(|at| of_roots[*at].clone()));
+                    report
+                })
+            }
+        };
+        Ok(Collected { report: report.map_err(of_snapshot)?, settled })
     }
 
     /// Runs something that must not meet a collection.

@@ -9,6 +9,10 @@
 //! A pack unused in part is rewritten without the unused items when enough of it is unused; see
 //! `pack.rs` for why no manifest changes. No data key is needed for any of this.
 //!
+//! Collections do not see what happens between them. What one found unused may be used by the next but
+//! for a deletion a moment before: so a deletion begins the grace period of all it leaves anew, and what
+//! is deleted and was not looked at yet counts as used.
+//!
 //! Any failure to read a manifest, a session or a listing ends the collection before it deletes.
 
 use super::Error;
@@ -72,12 +76,16 @@ pub struct CollectReport {
 /// that volumes still read from, of all checkpoints, and of all parents of unfinished exports,
 /// copies and sessions. An error among them ends the collection.
 ///
+/// `deleted` are roots that no [`collect_nominated`](super::collect_nominated) has looked at since they
+/// were deleted. What they name counts as used: its grace period begins when it is nominated.
+///
 /// # Errors
 /// [`Error::Roots`], or what reading gives; nothing was deleted then. An error of the store while
 /// the ledger is written may come after deletions.
 pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     store: &SnapshotStore,
     live_roots: impl IntoIterator<Item = Result<SnapshotRoot, E>>,
+    deleted: &[SnapshotRoot],
     policy: &CollectPolicy,
 ) -> Result<CollectReport, Error> {
     let ledger = Ledger::load(store)?;
@@ -87,6 +95,15 @@ pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     for root in live_roots {
         let root = root.map_err(|error| Error::Roots { source: error.into() })?;
         marks.mark(store, &root)?;
+    }
+    // After the live roots: what is marked in part would hide from them what it did not come to.
+    for root in deleted {
+        match marks.mark(store, root) {
+            Err(error) if !error.is_transient() => {
+                tracing::warn!(%error, "a deleted snapshot cannot be read");
+            }
+            marked => marked?,
+        }
     }
     let mut pass = Pass::new(store, policy);
     for shard in list_shards(store)? {

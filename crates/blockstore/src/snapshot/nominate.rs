@@ -112,14 +112,10 @@ fn enter(
     let mut packs = BTreeSet::new();
     for item in items {
         packs.insert(item.pack);
-        let fresh = Condemned { since: policy.now, dead: 0, series: root.series() };
-        let known = entries.entry(item.pack).or_insert(fresh);
-        let bit = 1 << item.slot;
-        if known.dead & bit == 0 {
-            known.dead |= bit;
-            known.since = policy.now;
-        }
-        known.series = root.series();
+        // Whatever was known of the pack: the item was in use until this deletion.
+        let dead = entries.get(&item.pack).map_or(0, |known| known.dead) | 1 << item.slot;
+        let condemned = Condemned { since: policy.now, dead, series: root.series() };
+        entries.insert(item.pack, condemned);
     }
     packs.len() as u64
 }

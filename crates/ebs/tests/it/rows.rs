@@ -87,6 +87,11 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn noted(tx: &mut Tx<'_>, store: StorageTier) -> ebs::Result<Vec<Vec<u8>>> {
+    let noted = garbage::deleted_roots(tx, &region(), store, 9)?;
+    Ok(noted.into_iter().map(|noted| noted.root).collect())
+}
+
 #[tokio::test]
 async fn a_volume_moves_only_from_the_state_expected() {
     with_rows(|tx| {
@@ -204,6 +209,41 @@ fn live(tx: &mut Tx<'_>) -> ebs::Result<(Roots, Roots)> {
 }
 
 #[tokio::test]
+async fn what_is_noted_while_it_is_looked_at_is_looked_at_again() {
+    with_rows(|tx| {
+        let row = Snapshot { root: Some(vec![7]), pinned_root: None, ..snapshot() };
+        let completed = SnapshotState::Completed { at: Timestamp(1) };
+        let copy = SnapshotId::parse("snap-00000002").unwrap();
+        let row = Snapshot { state: completed, ..row };
+        snapshot::insert(tx, &row)?;
+        snapshot::insert(tx, &Snapshot { id: copy.clone(), ..row.clone() })?;
+        snapshot::remove(tx, &region(), &row.id)?;
+        let looked_at = garbage::deleted_roots(tx, &region(), StorageTier::Standard, 9)?;
+        snapshot::remove(tx, &region(), &copy)?;
+        garbage::forget_root(tx, &region(), &looked_at[0])?;
+        let again = garbage::deleted_roots(tx, &region(), StorageTier::Standard, 9)?;
+        assert_eq!(again.iter().map(|noted| &noted.root[..]).collect::<Vec<_>>(), [[7]]);
+        garbage::forget_root(tx, &region(), &again[0])?;
+        assert_eq!(noted(tx, StorageTier::Standard)?, Vec::<Vec<u8>>::new());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_with_its_set_leaves_its_root_to_be_looked_at() {
+    with_rows(|tx| {
+        let row = Snapshot { pinned_root: None, copied_from: None, ..snapshot() };
+        snapshot::insert(tx, &row)?;
+        snapshot::set_completed(tx, &region(), &row.id, &[1], 0, Timestamp(1))?;
+        assert!(snapshot::fail_with_set(tx, &region(), &row.id, "another failed")?);
+        assert_eq!(noted(tx, StorageTier::Standard)?, [[1]]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_snapshot_is_in_one_tier_after_the_other_and_every_root_is_kept_or_noted() {
     use StorageTier::{Archive, Standard};
     use TieringOperation::{Archival, PermanentRestore, TemporaryRestore};
@@ -224,12 +264,12 @@ async fn a_snapshot_is_in_one_tier_after_the_other_and_every_root_is_kept_or_not
         assert!(tiering::set_archived(tx, &first, &[3], Timestamp(3))?);
         assert!(now(tx)?.is_archived());
         assert_eq!(live(tx)?, (vec![], vec![vec![3]]));
-        assert_eq!(garbage::deleted_roots(tx, &region(), Standard)?, [[1]]);
-        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2]]);
+        assert_eq!(noted(tx, Standard)?, [[1]]);
+        assert_eq!(noted(tx, Archive)?, [[2]]);
         // Somebody who lost the work finishes it too: what it made is nobody's.
         assert!(!tiering::set_archived(tx, &first, &[4], Timestamp(4))?);
         assert!(!tiering::set_checkpoint(tx, &first, &[9], &[9])?);
-        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2], [4]]);
+        assert_eq!(noted(tx, Archive)?, [[2], [4]]);
 
         let row = now(tx)?;
         let second = tiering::begin(tx, &row, TemporaryRestore, Some(1), Timestamp(5))?;
@@ -259,8 +299,8 @@ async fn a_snapshot_is_in_one_tier_after_the_other_and_every_root_is_kept_or_not
         let row = now(tx)?;
         snapshot::delete(tx, &row)?;
         assert_eq!(tiering::get(tx, &region(), &row.id)?, None);
-        assert_eq!(garbage::deleted_roots(tx, &region(), Standard)?, [[1], [5], [6], [8]]);
-        assert_eq!(garbage::deleted_roots(tx, &region(), Archive)?, [[2], [3], [4], [7]]);
+        assert_eq!(noted(tx, Standard)?, [[1], [5], [6], [8]]);
+        assert_eq!(noted(tx, Archive)?, [[2], [3], [4], [7]]);
         Ok(())
     })
     .await;

@@ -2,6 +2,7 @@
 
 use super::BoxFuture;
 use super::kms::VolumeKey;
+use crate::workflow::collect::Scope;
 use base::{Region, SnapshotId, VolumeId};
 use blockstore::snapshot::CollectReport;
 use ebs::{StorageTier, StoreKind};
@@ -247,9 +248,10 @@ pub struct Stored {
 pub struct Collection {
     /// In which store.
     pub store: StoreKind,
-    /// Roots that were deleted: only what those had, and what earlier ones left, is looked at.
-    /// `None` looks at everything.
-    pub deleted: Option<Vec<Root>>,
+    /// How thoroughly: only at what the deleted roots had, and what earlier ones left, or everywhere.
+    pub scope: Scope,
+    /// Roots that were deleted and not looked at since. A look everywhere leaves what they had.
+    pub deleted: Vec<Root>,
     /// Every root of the store that is not to be touched.
     pub live_roots: BTreeSet<Root>,
 }

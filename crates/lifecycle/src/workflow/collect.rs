@@ -9,7 +9,7 @@ use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
 use base::{Region, Timestamp};
 use ebs::StoreKind;
-use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_roots};
+use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_root};
 use ebs::roots::live_roots;
 use serde::{Deserialize, Serialize};
 
@@ -132,20 +132,23 @@ async fn collect(
     store: StoreKind,
 ) -> Result<Collected, Trouble> {
     let (region, scope) = (job.region.clone(), job.scope);
-    let read = move |tx: &mut meta::Tx<'_>| {
-        let deleted = match scope {
-            Scope::Nominated => Some(deleted_roots(tx, &region, store)?),
-            Scope::Everything => None,
-        };
-        Ok::<_, ebs::Error>(Collection {
-            store,
-            deleted,
-            live_roots: live_roots(tx, &region, store)?,
-        })
+    let limit = match scope {
+        Scope::Nominated => ROOTS_AT_ONCE_MAX,
+        Scope::Everything => u32::MAX,
     };
-    let collection = services.db.read(read).await?;
+    let read = move |tx: &mut meta::Tx<'_>| {
+        let deleted = deleted_roots(tx, &region, store, limit)?;
+        Ok::<_, ebs::Error>((deleted, live_roots(tx, &region, store)?))
+    };
+    let (noted, live_roots) = services.db.read(read).await?;
+    let deleted = noted.iter().map(|noted| noted.root.clone()).collect();
+    let collection = Collection { store, scope, deleted, live_roots };
     let collected = services.blocks.collect(&job.region, collection).await?;
     let (region, settled) = (job.region.clone(), collected.settled.clone());
-    services.db.write(move |tx| forget_roots(tx, &region, &settled)).await?;
+    let forget = move |tx: &mut meta::Tx<'_>| {
+        let seen = noted.iter().filter(|noted| settled.contains(&noted.root));
+        seen.into_iter().try_for_each(|noted| forget_root(tx, &region, noted))
+    };
+    services.db.write(forget).await?;
     Ok(collected)
 }

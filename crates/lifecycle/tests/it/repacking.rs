@@ -99,7 +99,7 @@ fn unused_packs(place: &Place, root: SnapshotRoot) -> u64 {
         let now = Timestamp(1_800_000_000_000).plus_seconds(days * 86_400);
         let policy = CollectPolicy { now, grace_seconds: 3600, rewrite_below_percent: 0 };
         let live = [Ok::<_, Infallible>(root)];
-        collect(&place.cell().archive, live, &policy).unwrap().packs_deleted
+        collect(&place.cell().archive, live, &[], &policy).unwrap().packs_deleted
     });
     collected.sum()
 }

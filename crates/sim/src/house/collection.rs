@@ -112,7 +112,8 @@ impl Meddling {
         // Twice: what the first condemns the second would delete, were there no grace.
         for _ in 0..2 {
             let roots = self.seen().roots.clone().into_iter().map(Ok::<_, Infallible>);
-            let collected = collect(&self.store, roots, &self.policy).map_err(refused("collect"));
+            let collected =
+                collect(&self.store, roots, &[], &self.policy).map_err(refused("collect"));
             let mut seen = self.seen();
             seen.collections += 1;
             // A collection that fails with the store has deleted nothing it may not.
@@ -183,7 +184,7 @@ impl House {
     pub(super) fn collect(&mut self) -> Result<(), Refused> {
         for tier in Tier::ALL {
             let roots = self.live_roots(tier).into_iter().map(Ok::<_, Infallible>);
-            let collected = collect(self.store_of(tier), roots, &self.policy());
+            let collected = collect(self.store_of(tier), roots, &[], &self.policy());
             let report = collected.map_err(refused("collect"))?;
             let outcome: &mut HouseOutcome = &mut self.outcome;
             outcome.collections += 1;

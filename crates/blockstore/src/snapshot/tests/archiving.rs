@@ -74,7 +74,7 @@ fn collect_all(store: &SnapshotStore, live: &[SnapshotRoot]) {
     for days in 0..3 {
         let now = START.plus_seconds(days * 86_400);
         let policy = CollectPolicy { now, grace_seconds: 3600, rewrite_below_percent: 50 };
-        collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &policy).unwrap();
+        collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &[], &policy).unwrap();
     }
 }
 

@@ -238,7 +238,7 @@ fn collected() -> (House, PackId, Bytes) {
             grace_seconds: 86_400,
             rewrite_below_percent: 100,
         };
-        collect(&store, [Ok::<_, Error>(house.second)], &policy).unwrap();
+        collect(&store, [Ok::<_, Error>(house.second)], &[], &policy).unwrap();
     }
     assert!(house.objects.get(&pack.object(0)).is_err());
     (House { first: house.second, ..house }, pack, old)

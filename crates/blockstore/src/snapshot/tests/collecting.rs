@@ -66,7 +66,7 @@ fn nothing_goes_before_its_grace_is_over() {
     let root = snapshot(&store, &mut volume, None);
     assert_eq!(sweep(&store, &[], 0).packs_condemned, 2);
     let early = CollectPolicy { now: START.plus_seconds(DAY - 1), ..policy(0) };
-    let report = collect(&store, std::iter::empty::<Result<_, Error>>(), &early).unwrap();
+    let report = collect(&store, std::iter::empty::<Result<_, Error>>(), &[], &early).unwrap();
     assert_eq!((report.packs_deleted, report.packs_condemned), (0, 2));
     assert_holds(&store, &root, &volume.model, &volume.key);
 
@@ -106,9 +106,9 @@ fn a_first_collection_never_deletes_even_without_grace() {
     let root = snapshot(&store, &mut volume, None);
     let hasty = CollectPolicy { grace_seconds: 0, ..policy(0) };
     let none = std::iter::empty::<Result<_, Error>>;
-    assert_eq!(collect(&store, none(), &hasty).unwrap().packs_deleted, 0);
+    assert_eq!(collect(&store, none(), &[], &hasty).unwrap().packs_deleted, 0);
     assert_holds(&store, &root, &volume.model, &volume.key);
-    assert_eq!(collect(&store, none(), &hasty).unwrap().packs_deleted, 2);
+    assert_eq!(collect(&store, none(), &[], &hasty).unwrap().packs_deleted, 2);
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn an_unreadable_root_or_manifest_stops_everything() {
     let before = objects.list("").unwrap();
 
     let unknown = [Ok(kept), Err("the database is away")];
-    let refused = collect(&store, unknown, &policy(3));
+    let refused = collect(&store, unknown, &[], &policy(3));
     assert!(matches!(refused, Err(Error::Roots { .. })));
     assert_eq!(objects.list("").unwrap(), before);
 
     let node = kept.record.pack.object(0);
     let bytes = objects.get(&node).unwrap();
     objects.delete(&node).unwrap();
-    let refused = collect(&snapshots(objects.clone(), 2), [Ok::<_, Error>(kept)], &policy(3));
+    let refused = collect(&snapshots(objects.clone(), 2), [Ok::<_, Error>(kept)], &[], &policy(3));
     assert!(matches!(refused, Err(Error::Missing { .. })));
     objects.tamper(&node, bytes);
     assert_eq!(objects.list("").unwrap().len(), before.len());

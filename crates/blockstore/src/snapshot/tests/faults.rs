@@ -229,7 +229,7 @@ fn collections_that_crash_lose_nothing_and_finish_later() {
             days += 1;
             objects.restart(flaky(1 + rng.below(300)));
             let store = snapshots(objects.clone(), rng.next_u64());
-            if let Err(error) = collect(&store, roots(), &policy(days)) {
+            if let Err(error) = collect(&store, roots(), &[], &policy(days)) {
                 assert!(error.is_transient(), "seed {seed}: {error}");
             }
             crashes += u32::from(objects.crashed());
@@ -240,9 +240,9 @@ fn collections_that_crash_lose_nothing_and_finish_later() {
         }
         let store = snapshots(objects.clone(), 2);
         (0..3).for_each(|extra| {
-            collect(&store, roots(), &policy(days + 1 + extra)).unwrap();
+            collect(&store, roots(), &[], &policy(days + 1 + extra)).unwrap();
         });
-        let report = collect(&store, roots(), &policy(days + 9)).unwrap();
+        let report = collect(&store, roots(), &[], &policy(days + 9)).unwrap();
         assert_eq!(report, CollectReport::default(), "seed {seed}");
         for (root, model) in &alive {
             assert_holds(&snapshots(objects.clone(), 1), root, model, &volume.key);

@@ -63,7 +63,7 @@ fn rewritten_objects_and_ledgers_are_frozen() {
     for days in 0..2 {
         let now = START.plus_seconds(days * 86_400);
         let policy = CollectPolicy { now, grace_seconds: 86_400, rewrite_below_percent: 50 };
-        collect(&store, [Ok::<_, Error>(second)], &policy).unwrap();
+        collect(&store, [Ok::<_, Error>(second)], &[], &policy).unwrap();
     }
     check(
         &objects,

@@ -64,7 +64,7 @@ pub(super) fn policy(days: i64) -> CollectPolicy {
 
 /// Looks at everything.
 pub(super) fn sweep(store: &SnapshotStore, live: &[SnapshotRoot], days: i64) -> CollectReport {
-    collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &policy(days)).unwrap()
+    collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &[], &policy(days)).unwrap()
 }
 
 /// Writes the first pages of blocks.

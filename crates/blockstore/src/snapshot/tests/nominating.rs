@@ -59,6 +59,43 @@ fn a_copy_of_the_same_root_keeps_everything() {
 }
 
 #[test]
+fn a_deletion_begins_the_grace_anew_of_what_a_sweep_had_found() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let root = snapshot(&store, &mut volume, None);
+    // As when it was being made: no root named its packs yet.
+    assert_eq!(sweep(&store, &[], 0).packs_condemned, 2);
+    assert_eq!(nominated(&store, &[], &[root], 1).report.packs_unnominated, 2);
+    // Deleted when the sweep's grace has been over for a day.
+    let report = nominated(&store, &[root], &[], 2).report;
+    assert_eq!((report.packs_deleted, report.packs_condemned), (0, 2));
+    assert_holds(&store, &root, &volume.model, &volume.key);
+    assert_eq!(nominated(&store, &[], &[], 3).report.packs_deleted, 2);
+}
+
+#[test]
+fn a_sweep_leaves_what_was_deleted_and_not_looked_at() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let root = snapshot(&store, &mut volume, None);
+    let mut other = Volume::new(GIB, 2, 2);
+    write_blocks(&mut other, 0..4, 1);
+    let gone = snapshot(&store, &mut other, None);
+    let none = std::iter::empty::<Result<_, Error>>;
+    assert_eq!(sweep(&store, &[], 0).packs_condemned, 4);
+    let report = collect(&store, none(), &[root], &policy(2)).unwrap();
+    assert_eq!((report.packs_deleted, report.packs_condemned), (2, 0));
+    assert_holds(&store, &root, &volume.model, &volume.key);
+    // One that is gone is no reason not to sweep.
+    let report = collect(&store, none(), &[gone, root], &policy(2)).unwrap();
+    assert_eq!(report, CollectReport::default());
+    assert_eq!(nominated(&store, &[root], &[], 2).report.packs_deleted, 0);
+    assert_eq!(nominated(&store, &[], &[], 3).report.packs_deleted, 2);
+}
+
+#[test]
 fn what_cannot_be_read_keeps_everything_of_its_series() {
     let objects = memory();
     let store = snapshots(objects.clone(), 1);
