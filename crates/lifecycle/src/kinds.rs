@@ -214,8 +214,7 @@ impl JobKind for CopySnapshotKind {
         payload: &CopySnapshot,
         _cause: &str,
     ) -> meta::Result<()> {
-        let (region, id) = (&payload.region, &payload.snapshot);
-        ebs::snapshot::set_failed(tx, region, id, INTERNAL_CAUSE).map(drop).map_err(rows_error)
+        copy_snapshot::give_up(&self.0, tx, payload).map_err(trouble_in_rows)
     }
 }
 

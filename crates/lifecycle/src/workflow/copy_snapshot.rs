@@ -571,36 +571,67 @@ async fn reseal(
     Ok(stored.await?)
 }
 
+/// Ends a copy that was tried too often.
+///
+/// # Errors
+/// When the rows fail.
+pub fn give_up(
+    services: &Services,
+    tx: &mut meta::Tx<'_>,
+    job: &CopySnapshot,
+) -> Result<(), Trouble> {
+    let Some(row) = snapshot::get(tx, &job.region, &job.snapshot)? else { return Ok(()) };
+    let explain_id = job.explain_id.clone();
+    let cause = INTERNAL_CAUSE.to_owned();
+    let refused = Refused { state_message: INTERNAL_CAUSE, cause, explain_id };
+    Ended::new(services, row, Err(refused)).write(tx)
+}
+
 async fn finish(
     services: &Services,
     row: Snapshot,
     outcome: Result<Copied, Refused>,
 ) -> Result<(), Trouble> {
-    let ended = services.clock.now();
-    let done = event(services, &row, &outcome, ended);
-    services
-        .db
-        .write(move |tx| {
-            let (region, id) = (&row.region, &row.id);
-            let ended_now = match &outcome {
-                Ok(Copied { data_key, stored, .. }) => {
-                    snapshot::set_data_key(tx, region, id, data_key)?;
-                    let Stored { root, full_bytes } = stored;
-                    snapshot::set_completed(tx, region, id, root, *full_bytes, ended)?
-                }
-                Err(Refused { state_message, explain_id, .. }) => {
-                    let message = StateMessage::new(state_message, explain_id.as_deref());
-                    snapshot::set_failed(tx, region, id, &message.stored())?
-                }
-            };
-            if ended_now {
-                done.iter().try_for_each(|done| put_event(tx, done))?;
-                remove_if_deleted(tx, &row)?;
-                jobs::hasten(tx, &row.account, &row.region, ended)?;
+    let ended = Ended::new(services, row, outcome);
+    services.db.write(move |tx| ended.write(tx)).await
+}
+
+/// The end of a copy, with all that is written at it.
+struct Ended {
+    row: Snapshot,
+    outcome: Result<Copied, Refused>,
+    at: Timestamp,
+    event: Option<ServiceEvent>,
+}
+
+impl Ended {
+    fn new(services: &Services, row: Snapshot, outcome: Result<Copied, Refused>) -> Self {
+        let at = services.clock.now();
+        let event = event(services, &row, &outcome, at);
+        Self { row, outcome, at, event }
+    }
+
+    fn write(&self, tx: &mut meta::Tx<'_>) -> Result<(), Trouble> {
+        let (row, at) = (&self.row, self.at);
+        let (region, id) = (&row.region, &row.id);
+        let ended_now = match &self.outcome {
+            Ok(Copied { data_key, stored, .. }) => {
+                snapshot::set_data_key(tx, region, id, data_key)?;
+                let Stored { root, full_bytes } = stored;
+                snapshot::set_completed(tx, region, id, root, *full_bytes, at)?
             }
-            Ok(())
-        })
-        .await
+            Err(Refused { state_message, explain_id, .. }) => {
+                let message = StateMessage::new(state_message, explain_id.as_deref());
+                snapshot::set_failed(tx, region, id, &message.stored())?
+            }
+        };
+        if ended_now {
+            self.event.iter().try_for_each(|event| put_event(tx, event))?;
+            remove_if_deleted(tx, row)?;
+            jobs::hasten(tx, &row.account, region, at)?;
+        }
+        Ok(())
+    }
 }
 
 fn event(
