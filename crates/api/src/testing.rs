@@ -14,7 +14,7 @@ use iam::Principal;
 use kms::seal::Provider;
 use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
-use lifecycle::jobs::{Config, Kinds, Runner};
+use lifecycle::jobs::{Config, Kinds, Places, Runner};
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{
     AttachHost, CloseVolume, Force, HostError, LendVolume, OpenVolume, Tenure,
@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::watch;
 
 #[path = "../../identity/tests/it/idp.rs"]
@@ -90,7 +91,9 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         let objects = [Arc::clone(&objects[name]), beside("archive"), beside("twins")];
         (region(name), cell(&directory.path().join(name), &rng, objects))
     });
-    let cells = Arc::new(Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new()));
+    let cells = Cells::new(cells.into(), clock.clone(), &BandwidthLimits::new());
+    // Turns end when the runner says so.
+    let cells = Arc::new(cells.with_shortest_turn(Duration::ZERO));
     let host = Arc::new(QuietHost {
         cells: Arc::clone(&cells),
         open: Mutex::default(),
@@ -149,11 +152,16 @@ impl Bench {
 
     /// Runs jobs of these kinds, when the test says so.
     pub(crate) fn runner(&self, kinds: Kinds) -> Runner {
+        self.runner_with(kinds, Places { turn_seconds: 10, steps: 4, movers: 4, collections: 1 })
+    }
+
+    /// As [`Bench::runner`], with so many places.
+    pub(crate) fn runner_with(&self, kinds: Kinds, places: Places) -> Runner {
         let config = Config {
             db: self.world.db.clone(),
             clock: self.clock.clone(),
             owner: "test".to_owned(),
-            jobs_max: 4,
+            places,
         };
         Runner::new(config, kinds, self.world.waker.clone())
     }

@@ -26,14 +26,15 @@ use blockstore::snapshot::{
 use blockstore::store::{Borrower, Loan, Store, StoreError, VolumeHandle};
 use ebs::StoreKind;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Threads that open and seal pages of one copy.
 pub(crate) const RESEAL_THREADS: usize = 2;
-/// Jobs that move bytes at a time. More would only share what there is, and each takes memory.
-const MOVERS_MAX: usize = 3;
+/// How long work moves bytes before it makes room for others: what it does before is not for nothing.
+const SHORTEST_TURN: Duration = Duration::from_secs(5);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
@@ -59,8 +60,8 @@ pub struct Cells {
     cells: BTreeMap<Region, Cell>,
     clock: Arc<dyn Clock>,
     fairness: Fairness,
-    movers: Semaphore,
     schedule: Schedule,
+    shortest_turn: Duration,
 }
 
 impl Cells {
@@ -70,8 +71,8 @@ impl Cells {
         clock: Arc<dyn Clock>,
         limits: &BandwidthLimits,
     ) -> Self {
-        let movers = Semaphore::new(MOVERS_MAX);
-        Self { cells, clock, fairness: Fairness::new(limits), movers, schedule: Schedule::server() }
+        let (fairness, schedule) = (Fairness::new(limits), Schedule::server());
+        Self { cells, clock, fairness, schedule, shortest_turn: SHORTEST_TURN }
     }
 
     /// What guests have asked of all regions.
@@ -86,11 +87,20 @@ impl Cells {
         rate: Option<u64>,
         work: impl FnOnce(&Share<'_>) -> T + Send,
     ) -> T {
-        // The semaphore is never closed; if it were, nothing would have to wait.
-        let _turn = self.movers.acquire().await;
         let guests = || self.guest_work();
         let share = self.fairness.share(kind, rate, &guests);
         blocking(|| in_background(|| work(&share))).await
+    }
+
+    fn watched<'a>(&self, watch: &'a dyn Watch, share: &'a Share<'a>) -> Watched<'a> {
+        let (shortest_turn, moving_since) = (self.shortest_turn, OnceLock::new());
+        Watched { watch, share, shortest_turn, moving_since }
+    }
+
+    /// Has work that others wait behind move bytes no longer than this before it makes room.
+    #[must_use]
+    pub fn with_shortest_turn(self, shortest_turn: Duration) -> Self {
+        Self { shortest_turn, ..self }
     }
 
     /// Collects at other times than [`Schedule::server`] says.
@@ -474,8 +484,11 @@ impl Cell {
 
 /// Turns blocks done into percent, and checkpoints into bytes.
 pub(crate) struct Watched<'a> {
-    pub(crate) watch: &'a dyn Watch,
-    pub(crate) share: &'a Share<'a>,
+    watch: &'a dyn Watch,
+    share: &'a Share<'a>,
+    shortest_turn: Duration,
+    /// When the first bytes were moved.
+    moving_since: OnceLock<Instant>,
 }
 
 impl Observer for Watched<'_> {
@@ -496,7 +509,14 @@ impl Observer for Watched<'_> {
         !self.watch.is_wanted()
     }
 
+    fn is_turn_over(&self) -> bool {
+        let since = self.moving_since.get();
+        let moved = since.map_or(Duration::ZERO, Instant::elapsed);
+        moved >= self.shortest_turn && self.watch.is_turn_over()
+    }
+
     fn admit(&self, bytes: u64) {
+        self.moving_since.get_or_init(Instant::now);
         self.share.admit(bytes, &|| self.watch.is_wanted());
     }
 }
@@ -554,7 +574,7 @@ impl Blocks for Cells {
     ) -> BoxFuture<'a, Result<Stored, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(&export.volume.region)?;
-            let export = |share: &Share<'_>| cell.export(export, &Watched { watch, share });
+            let export = |share: &Share<'_>| cell.export(export, &self.watched(watch, share));
             self.moving(MoverKind::Export, None, export).await
         })
     }
@@ -597,7 +617,7 @@ impl Blocks for Cells {
                 threads: RESEAL_THREADS,
             };
             let copy = |share: &Share<'_>| {
-                let observer = Watched { watch, share };
+                let observer = self.watched(watch, share);
                 snapshot::copy(&source.snapshots, &target.snapshots, &job, &observer)
             };
             let copied = self.moving(MoverKind::Copy, None, copy).await;
@@ -633,7 +653,7 @@ impl Blocks for Cells {
         Box::pin(async move {
             let cell = self.cell(&reseal.volume.region)?;
             let turn = |share: &Share<'_>| {
-                reseal_for_a_turn(&cell.snapshots, reseal, &Watched { watch, share })
+                reseal_for_a_turn(&cell.snapshots, reseal, &self.watched(watch, share))
             };
             let rate = reseal.rate_mib.map(|rate| u64::from(rate) * MIB);
             self.moving(MoverKind::Initialize, rate, turn).await
@@ -658,7 +678,7 @@ impl Blocks for Cells {
         Box::pin(async move {
             let cell = self.cell(&repack.region)?;
             let turn =
-                |share: &Share<'_>| repack_for_a_turn(&cell, repack, &Watched { watch, share });
+                |share: &Share<'_>| repack_for_a_turn(&cell, repack, &self.watched(watch, share));
             self.moving(MoverKind::Archive, None, turn).await
         })
     }
@@ -670,7 +690,7 @@ impl Blocks for Cells {
     ) -> BoxFuture<'a, Result<Pinned, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(&pin.region)?;
-            let turn = |share: &Share<'_>| pin_for_a_turn(&cell, pin, &Watched { watch, share });
+            let turn = |share: &Share<'_>| pin_for_a_turn(&cell, pin, &self.watched(watch, share));
             self.moving(MoverKind::FastRestore, None, turn).await
         })
     }

@@ -10,12 +10,14 @@
 
 mod context;
 mod kind;
+mod lane;
 mod rows;
 mod runner;
 mod settle;
 
 pub use context::JobContext;
 pub use kind::{Done, JobError, JobKind};
+pub use lane::{Lane, Places};
 pub use rows::{
     JOBS_PAGE_MAX, Job, JobState, NewJob, cancel, enqueue, get, hasten, list, prune_finished,
     release_held,

@@ -1,6 +1,6 @@
 //! The workflows as durable jobs: names in the rows, enqueueing, and what giving up means.
 
-use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, NewJob, enqueue};
+use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, Lane, NewJob, enqueue};
 use crate::port::blocks::BlockError;
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use crate::workflow;
@@ -10,7 +10,7 @@ use crate::workflow::create_volume::{self, CreateVolume};
 use crate::workflow::delete_volume::{self, DeleteVolume};
 use crate::workflow::export_snapshot::{self, ExportSnapshot};
 use crate::workflow::fast_restore::{self, EndFastRestore, PinTwin};
-use crate::workflow::initialize_volume::{self, InitializeVolume, OpenKeys, Turn};
+use crate::workflow::initialize_volume::{self, InitializeVolume, Turn};
 use crate::workflow::modify_volume::{self, ModifyVolume};
 use crate::workflow::move_tier::{self, MoveTier};
 use crate::workflow::progress::interruptible;
@@ -28,12 +28,12 @@ pub fn kinds(services: &Arc<Services>) -> Kinds {
     Kinds::new()
         .with(CreateVolumeKind(Arc::clone(services)))
         .with(ExportSnapshotKind(Arc::clone(services)))
-        .with(CopySnapshotKind(Arc::clone(services)))
+        .with(CopySnapshotKind(Arc::clone(services), copy_snapshot::OpenKeys::default()))
         .with(DeleteVolumeKind(Arc::clone(services)))
         .with(ModifyVolumeKind(Arc::clone(services)))
         .with(CollectKind(Arc::clone(services)))
         .with(WatchUploadKind(Arc::clone(services)))
-        .with(InitializeVolumeKind(Arc::clone(services), OpenKeys::default()))
+        .with(InitializeVolumeKind(Arc::clone(services), initialize_volume::OpenKeys::default()))
         .with(ReleaseCutKind(Arc::clone(services)))
         .with(MoveTierKind(Arc::clone(services)))
         .with(PinTwinKind(Arc::clone(services)))
@@ -80,6 +80,8 @@ async fn unless_interrupted<T>(
         outcome = work => outcome.map_err(|trouble| match ctx.check() {
             // Work on threads of its own fails because it is interrupted.
             Err(reason) => reason,
+            // So does work that stops at a checkpoint for others.
+            Ok(()) if ctx.gives_way() && trouble.is_transient() => JobError::Yielded,
             Ok(()) => trouble.into(),
         }),
         reason = ctx.interrupted() => Err(reason),
@@ -135,6 +137,7 @@ struct ExportSnapshotKind(Arc<Services>);
 impl JobKind for ExportSnapshotKind {
     const KIND: &'static str = "lifecycle.export-snapshot";
     const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    const LANE: Lane = Lane::Movers;
     type Payload = ExportSnapshot;
 
     async fn run(&self, ctx: &JobContext, payload: ExportSnapshot) -> Result<Done, JobError> {
@@ -196,15 +199,16 @@ pub fn enqueue_export_snapshot(
     enqueue::<ExportSnapshotKind>(tx, &job, payload).map(drop)
 }
 
-struct CopySnapshotKind(Arc<Services>);
+struct CopySnapshotKind(Arc<Services>, copy_snapshot::OpenKeys);
 
 impl JobKind for CopySnapshotKind {
     const KIND: &'static str = "lifecycle.copy-snapshot";
     const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    const LANE: Lane = Lane::Movers;
     type Payload = CopySnapshot;
 
     async fn run(&self, ctx: &JobContext, payload: CopySnapshot) -> Result<Done, JobError> {
-        until_interrupted(ctx, copy_snapshot::run(&self.0, &payload)).await
+        until_interrupted(ctx, copy_snapshot::run(&self.0, &self.1, &payload)).await
     }
 
     fn give_up(
@@ -310,6 +314,7 @@ struct CollectKind(Arc<Services>);
 
 impl JobKind for CollectKind {
     const KIND: &'static str = "lifecycle.collect-blocks";
+    const LANE: Lane = Lane::Collections;
     type Payload = Collect;
 
     async fn run(&self, ctx: &JobContext, payload: Collect) -> Result<Done, JobError> {
@@ -425,11 +430,12 @@ pub fn enqueue_watch_upload(
     enqueue::<WatchUploadKind>(tx, &job, payload).map(drop)
 }
 
-struct InitializeVolumeKind(Arc<Services>, OpenKeys);
+struct InitializeVolumeKind(Arc<Services>, initialize_volume::OpenKeys);
 
 impl JobKind for InitializeVolumeKind {
     const KIND: &'static str = "lifecycle.initialize-volume";
     const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    const LANE: Lane = Lane::Movers;
     type Payload = InitializeVolume;
 
     async fn run(&self, ctx: &JobContext, payload: InitializeVolume) -> Result<Done, JobError> {
@@ -490,6 +496,7 @@ struct MoveTierKind(Arc<Services>);
 impl JobKind for MoveTierKind {
     const KIND: &'static str = "lifecycle.move-snapshot-tier";
     const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    const LANE: Lane = Lane::Movers;
     type Payload = MoveTier;
 
     async fn run(&self, ctx: &JobContext, payload: MoveTier) -> Result<Done, JobError> {
@@ -537,6 +544,7 @@ struct PinTwinKind(Arc<Services>);
 impl JobKind for PinTwinKind {
     const KIND: &'static str = "lifecycle.pin-twin";
     const ATTEMPTS_MAX: u32 = ATTEMPTS_MAX;
+    const LANE: Lane = Lane::Movers;
     type Payload = PinTwin;
 
     async fn run(&self, ctx: &JobContext, payload: PinTwin) -> Result<Done, JobError> {

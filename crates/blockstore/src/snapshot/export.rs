@@ -34,7 +34,7 @@ pub struct Export<'a> {
 /// The parent's root, or the checkpoint's, must stay among the live roots until the new root is.
 ///
 /// # Errors
-/// [`Error::Cancelled`] when the observer says so; otherwise what reading the source or writing
+/// [`Error::Cancelled`] when the observer says so, also at the end of a turn; otherwise what reading the source or writing
 /// the store gives. Repeating with the last checkpoint goes on from there.
 pub fn export(
     store: &SnapshotStore,
@@ -58,8 +58,12 @@ pub fn export(
         }
         observer.admit(BLOCK_BYTES as u64);
         export_block(store, &mut writer, &source.load_block(block)?)?;
-        if pace.advance(1)? {
+        let (is_due, stops) = (pace.advance(1)?, observer.is_turn_over());
+        if is_due || stops {
             pace.checkpoint(writer.commit()?, block + 1)?;
+        }
+        if stops {
+            return Err(Error::Cancelled);
         }
     }
     writer.commit()

@@ -1,15 +1,16 @@
 //! What runs beside the requests: durable jobs, and what is due from time to time.
 
 use api::World;
-use lifecycle::jobs::{Config, Runner, release_held};
+use lifecycle::jobs::{Config, Places, Runner, release_held};
 use lifecycle::workflow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// Jobs run at a time. Each may hold a core for long; the others wait in the rows.
-const JOBS_MAX: u32 = 4;
+/// Jobs at a time; the others wait in the rows. More movers would only share what there is, and each takes
+/// memory: 128 MiB of packs for a copy under another key.
+const PLACES: Places = Places { turn_seconds: 10, steps: 4, movers: 3, collections: 1 };
 /// How often what is due is looked for.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two batches of key material on their way to a new domain key.
@@ -51,7 +52,7 @@ pub(crate) fn start(
         db: world.db.clone(),
         clock: Arc::clone(&world.clock),
         owner: world.server.clone(),
-        jobs_max: JOBS_MAX,
+        places: PLACES,
     };
     let runner = Runner::new(config, api::job_kinds(world), world.waker.clone());
     let mut stop = stopped.clone();

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Go,
+    /// Others wait for its place.
+    GiveWay,
     Stop,
     Cancel,
     Lost,
@@ -19,7 +21,7 @@ pub(crate) enum Signal {
 impl Signal {
     fn check(self) -> Result<(), JobError> {
         match self {
-            Self::Go => Ok(()),
+            Self::Go | Self::GiveWay => Ok(()),
             Self::Stop => Err(JobError::Stopped),
             Self::Cancel => Err(JobError::Cancelled),
             Self::Lost => Err(JobError::LeaseLost),
@@ -33,7 +35,11 @@ pub(crate) struct Interruption(watch::Receiver<Signal>);
 
 impl Interruption {
     pub(crate) fn is_interrupted(&self) -> bool {
-        *self.0.borrow() != Signal::Go
+        self.0.borrow().check().is_err()
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        *self.0.borrow() == Signal::GiveWay
     }
 }
 
@@ -72,11 +78,17 @@ impl JobContext {
     /// Waits until the job may not go on, for `select!` beside a long step. Returns why.
     pub async fn interrupted(&self) -> JobError {
         let mut signal = self.signal.clone();
-        match signal.wait_for(|signal| *signal != Signal::Go).await {
+        match signal.wait_for(|signal| signal.check().is_err()).await {
             Ok(signal) => signal.check().err().unwrap_or(JobError::Stopped),
             // The runner is gone, and its leases will run out.
             Err(_) => JobError::LeaseLost,
         }
+    }
+
+    /// Whether others wait for this job's place: work that can go on later without loss comes to a safe
+    /// place and returns [`JobError::Yielded`].
+    pub fn gives_way(&self) -> bool {
+        self.interruption().gives_way()
     }
 
     /// A view of the interruption that threads of the work can ask.

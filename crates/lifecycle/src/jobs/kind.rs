@@ -1,6 +1,7 @@
 //! What a kind of job has to say about itself.
 
 use crate::jobs::context::JobContext;
+use crate::jobs::lane::Lane;
 use crate::jobs::rows::Job;
 use meta::Tx;
 use serde::Serialize;
@@ -16,6 +17,9 @@ pub trait JobKind: Send + Sync + 'static {
 
     /// How often a job may start without making progress before it is given up.
     const ATTEMPTS_MAX: u32 = 20;
+
+    /// Which jobs it waits behind.
+    const LANE: Lane = Lane::Steps;
 
     /// What a job of this kind is told. Later versions must still read what earlier ones wrote.
     type Payload: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
@@ -149,6 +153,7 @@ type RunFuture<'a> = Pin<Box<dyn Future<Output = Result<Done, JobError>> + Send 
 /// A [`JobKind`] whose payload is still text, so that a runner can hold many kinds.
 pub(crate) trait AnyKind: Send + Sync {
     fn attempts_max(&self) -> u32;
+    fn lane(&self) -> Lane;
     fn run<'a>(&'a self, ctx: &'a JobContext) -> RunFuture<'a>;
     fn give_up(&self, tx: &mut Tx<'_>, job: &Job, cause: &str) -> meta::Result<()>;
 }
@@ -156,6 +161,10 @@ pub(crate) trait AnyKind: Send + Sync {
 impl<K: JobKind> AnyKind for K {
     fn attempts_max(&self) -> u32 {
         K::ATTEMPTS_MAX
+    }
+
+    fn lane(&self) -> Lane {
+        K::LANE
     }
 
     fn run<'a>(&'a self, ctx: &'a JobContext) -> RunFuture<'a> {

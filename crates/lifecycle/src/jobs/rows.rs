@@ -286,6 +286,19 @@ pub(crate) fn claim(
     Ok(claimed)
 }
 
+/// How many jobs of the given kinds are due and not claimed.
+pub(crate) fn count_due(tx: &mut Tx<'_>, kinds: &[&'static str], now: Timestamp) -> Result<usize> {
+    let names: Vec<String> = (2..kinds.len() + 2).map(|n| format!("${n}")).collect();
+    let sql = format!(
+        "SELECT COUNT(*) FROM lifecycle_jobs WHERE due_ms <= $1 AND kind IN ({})",
+        names.join(", ")
+    );
+    let mut values = params![now].to_vec();
+    values.extend(kinds.iter().map(|kind| meta::Param::from(*kind)));
+    let count: Option<i64> = tx.query_opt(&sql, &values)?.map(|row| row.get(0)).transpose()?;
+    Ok(usize::try_from(count.unwrap_or_default()).unwrap_or_default())
+}
+
 /// Whether a claim still holds, and whether the job is to be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {

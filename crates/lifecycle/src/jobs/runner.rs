@@ -2,6 +2,7 @@
 
 use crate::jobs::context::{JobContext, Signal};
 use crate::jobs::kind::{AnyKind, JobError, JobKind};
+use crate::jobs::lane::{Lane, Places};
 use crate::jobs::rows::{self, Hold, Job};
 use crate::jobs::settle;
 use base::{Clock, Timestamp};
@@ -40,6 +41,11 @@ impl Kinds {
         assert!(before.is_none(), "two kinds of job are named '{}'", K::KIND);
         self
     }
+
+    /// The names of the kinds of a lane.
+    fn of(&self, lane: Lane) -> Vec<&'static str> {
+        self.0.iter().filter(|(_, kind)| kind.lane() == lane).map(|(name, _)| *name).collect()
+    }
 }
 
 /// What a runner needs to know.
@@ -52,7 +58,7 @@ pub struct Config {
     /// Names this runner in the rows, for people who look at them.
     pub owner: String,
     /// The most jobs at a time.
-    pub jobs_max: u32,
+    pub places: Places,
 }
 
 /// Wakes the runner of this process, after a job was enqueued and committed.
@@ -85,6 +91,7 @@ struct Active {
     ctx: Arc<JobContext>,
     signal: watch::Sender<Signal>,
     abort: AbortHandle,
+    since: Timestamp,
     lease_until: Timestamp,
 }
 
@@ -219,21 +226,51 @@ impl Runner {
     }
 
     async fn claim(&mut self) -> meta::Result<usize> {
-        let room = (self.config.jobs_max as usize).saturating_sub(self.active.len());
-        let kinds: Vec<&'static str> = self.kinds.0.keys().copied().collect();
-        if room == 0 || kinds.is_empty() {
-            return Ok(0);
-        }
-        let limit = u32::try_from(room).expect("room is at most jobs_max");
+        let lanes = Lane::ALL.map(|lane| (lane, self.kinds.of(lane), self.room(lane)));
         let (owner, now) = (self.config.owner.clone(), self.config.clock.now());
         let until = now.plus_seconds(LEASE_SECONDS);
-        let claim = move |tx: &mut meta::Tx<'_>| rows::claim(tx, &kinds, &owner, now, until, limit);
-        let jobs = self.config.db.write(claim).await?;
+        let claim = move |tx: &mut meta::Tx<'_>| {
+            let mut jobs = Vec::new();
+            let mut waiting_movers = 0;
+            for (lane, kinds, room) in lanes.iter().filter(|(_, kinds, _)| !kinds.is_empty()) {
+                jobs.extend(rows::claim(tx, kinds, &owner, now, until, *room)?);
+                if *lane == Lane::Movers {
+                    waiting_movers = rows::count_due(tx, kinds, now)?;
+                }
+            }
+            Ok::<_, meta::Error>((jobs, waiting_movers))
+        };
+        let (jobs, waiting_movers) = self.config.db.write(claim).await?;
         let started = jobs.len();
         for job in jobs {
             self.start(job, until);
         }
+        self.make_room(waiting_movers, now);
         Ok(started)
+    }
+
+    fn room(&self, lane: Lane) -> u32 {
+        let taken = self.active.values().filter(|active| active.kind.lane() == lane).count();
+        self.config.places.of(lane).saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
+    }
+
+    /// Tells as many movers to give way as others wait, those first that are at it longest, if they have
+    /// had their turn.
+    fn make_room(&self, waiting: usize, now: Timestamp) {
+        let movers = self.active.values().filter(|active| active.kind.lane() == Lane::Movers);
+        let mut staying: Vec<&Active> = Vec::new();
+        let mut leaving = 0;
+        for active in movers {
+            match *active.signal.borrow() {
+                Signal::Go => staying.push(active),
+                Signal::GiveWay | Signal::Stop | Signal::Cancel | Signal::Lost => leaving += 1,
+            }
+        }
+        staying.retain(|active| active.since.plus_seconds(self.config.places.turn_seconds) <= now);
+        staying.sort_by_key(|active| active.since);
+        for active in staying.into_iter().take(waiting.saturating_sub(leaving)) {
+            active.signal.send_replace(Signal::GiveWay);
+        }
     }
 
     fn start(&mut self, job: Job, lease_until: Timestamp) {
@@ -245,7 +282,8 @@ impl Runner {
         let ctx = Arc::new(ctx);
         let abort = self.tasks.spawn(settle::run(Arc::clone(&kind), Arc::clone(&ctx)));
         let id = abort.id();
-        self.active.insert(id, Active { kind, ctx, signal, abort, lease_until });
+        let since = self.config.clock.now();
+        self.active.insert(id, Active { kind, ctx, signal, abort, since, lease_until });
     }
 }
 

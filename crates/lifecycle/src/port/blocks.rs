@@ -224,6 +224,11 @@ pub trait Watch: Send + Sync {
     /// Whether the work should go on. Cheap.
     fn is_wanted(&self) -> bool;
 
+    /// Whether others wait, so that the work should stop at a checkpoint, of which nothing is done twice.
+    fn is_turn_over(&self) -> bool {
+        false
+    }
+
     /// Percent done. Cheap.
     fn progress(&self, percent: u8);
 

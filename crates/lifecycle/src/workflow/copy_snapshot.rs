@@ -7,7 +7,8 @@
 
 use super::export_snapshot::remove_if_deleted;
 use super::keys::{FRONT_END, Keys, OpenGrant, copier};
-use super::progress::{Target, reported, resume};
+use super::open_keys::{self, Opened};
+use super::progress::{Target, gives_way, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{EarlierReseal, Reseal, Stored};
 use crate::port::kms::{
@@ -62,11 +63,18 @@ struct Refused {
     explain_id: Option<String>,
 }
 
+/// The keys of snapshots that are being sealed again.
+pub type OpenKeys = open_keys::OpenKeys<SnapshotId, ResealKeys>;
+
 /// Does the work. Errors are transient: run it again later.
 ///
 /// # Errors
 /// When the work cannot go on now.
-pub async fn run(services: &Services, job: &CopySnapshot) -> Result<(), Trouble> {
+pub async fn run(
+    services: &Services,
+    open_keys: &OpenKeys,
+    job: &CopySnapshot,
+) -> Result<(), Trouble> {
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
     let Some(row) = row.filter(|row| matches!(row.state, SnapshotState::Pending(_))) else {
@@ -74,7 +82,7 @@ pub async fn run(services: &Services, job: &CopySnapshot) -> Result<(), Trouble>
     };
     let outcome = match find_source(services, &row).await? {
         Err(refused) => Err(refused),
-        Ok(source) => match make(services, job, &row, &source).await {
+        Ok(source) => match make(services, open_keys, job, &row, &source).await {
             Ok(copied) => Ok(copied),
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
@@ -196,8 +204,15 @@ fn visible_source(
     let Some(from) = row.copied_from.as_ref().filter(|from| from.account.is_some()) else {
         return Ok(Err(not_found()));
     };
-    let seen = permission::find_seen(tx, &from.region, &from.snapshot, &row.account)?;
-    let Some((source, _)) = seen else { return Ok(Err(not_found())) };
+    let source = match row.data_key {
+        None => {
+            let seen = permission::find_seen(tx, &from.region, &from.snapshot, &row.account)?;
+            seen.map(|(source, _)| source)
+        }
+        // What was begun goes on when it is shared no more, in however many turns; its keys still decide.
+        Some(_) => snapshot::get(tx, &from.region, &from.snapshot)?,
+    };
+    let Some(source) = source else { return Ok(Err(not_found())) };
     if source.root.is_none() || !source.is_completed() {
         let state_message =
             if source.is_archived() { SOURCE_ARCHIVED } else { SOURCE_NOT_COMPLETE };
@@ -209,19 +224,31 @@ fn visible_source(
 
 async fn make(
     services: &Services,
+    open_keys: &OpenKeys,
     job: &CopySnapshot,
     row: &Snapshot,
     source: &Snapshot,
 ) -> Result<Copied, Trouble> {
-    match prepare(&keys(services, &*services.kms, job), row, source).await? {
-        Prepared::AsItIs(copied) => Ok(copied),
-        Prepared::Reseal { data_key, keys, earlier } => {
-            remember(services, row, source, &data_key, earlier.as_ref()).await?;
-            let incremental = earlier.is_some();
-            let stored = reseal(services, row, source, keys, earlier).await?;
-            Ok(Copied { data_key, stored, incremental })
+    let now = services.clock.now();
+    let (data_key, open, earlier) = match (open_keys.take(&row.id, now), &row.data_key) {
+        // Another turn of what has begun.
+        (Some(open), Some(data_key)) => {
+            (data_key.clone(), open, chosen_before(services, row).await?)
         }
+        _ => match prepare(&keys(services, &*services.kms, job), row, source).await? {
+            Prepared::AsItIs(copied) => return Ok(copied),
+            Prepared::Reseal { data_key, keys, earlier } => {
+                (data_key, Opened::new(keys, now), earlier)
+            }
+        },
+    };
+    remember(services, row, source, &data_key, earlier.as_ref()).await?;
+    let incremental = earlier.is_some();
+    let stored = reseal(services, row, source, &open.keys, earlier).await;
+    if stored.is_err() && gives_way() {
+        open_keys.keep(&row.id, open);
     }
+    Ok(Copied { data_key, stored: stored?, incremental })
 }
 
 fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CopySnapshot) -> Keys<'a> {
@@ -541,7 +568,7 @@ async fn remember(
 }
 
 /// Both data keys, opened.
-struct ResealKeys {
+pub struct ResealKeys {
     source: VolumeKey,
     target: VolumeKey,
 }
@@ -550,16 +577,16 @@ async fn reseal(
     services: &Services,
     row: &Snapshot,
     source: &Snapshot,
-    keys: ResealKeys,
+    keys: &ResealKeys,
     earlier: Option<EarlierReseal>,
 ) -> Result<Stored, Trouble> {
     let target = Target::Snapshot(row.id.clone());
     let reseal = Reseal {
         source_region: source.region.clone(),
         source_root: source.root.clone().ok_or_else(|| corrupt("root"))?,
-        source_key: keys.source,
+        source_key: keys.source.duplicate(),
         target_region: row.region.clone(),
-        target_key: keys.target,
+        target_key: keys.target.duplicate(),
         target_id: row.id.to_string(),
         earlier,
         resume: resume(services, &row.region, &target).await?,

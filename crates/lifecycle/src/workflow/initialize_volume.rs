@@ -10,6 +10,7 @@
 
 use super::export_snapshot::blocks_of;
 use super::keys::{EBS_BACK_END, OpenGrant, ServiceKeys};
+use super::open_keys::{self, Opened};
 use super::progress::{Target, Wanted, reported, resume};
 use crate::jobs;
 use crate::port::blocks::{FillVolume, Filled, ResealBase, Resealed};
@@ -22,12 +23,7 @@ use ebs::{Initialization, Volume, VolumeState, first_touch, initialization, volu
 use events::notification;
 use events::put_event;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
-/// How long opened keys serve further turns before the grant is used again: a key that is disabled or
-/// whose grant is revoked stops the work no later than this.
-const KEYS_OPEN_SECONDS: i64 = 300;
 /// When work that waits for a key looks again.
 const LOOK_AGAIN_SECONDS: i64 = 60;
 
@@ -56,29 +52,13 @@ pub enum Turn {
     Waits(Timestamp),
 }
 
-/// Keys of volumes whose bases are being sealed anew, between two turns. They are wiped when the work
-/// ends or waits, and with the process.
-#[derive(Default)]
-pub struct OpenKeys(Mutex<BTreeMap<VolumeId, KeyPair>>);
+/// The keys of volumes whose bases are being sealed anew.
+pub type OpenKeys = open_keys::OpenKeys<VolumeId, KeyPair>;
 
-struct KeyPair {
+/// The keys of a volume and of its base.
+pub struct KeyPair {
     volume: VolumeKey,
     base: VolumeKey,
-    until: Timestamp,
-}
-
-impl OpenKeys {
-    fn take(&self, volume: &VolumeId, now: Timestamp) -> Option<KeyPair> {
-        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A job that another server has taken over leaves its keys behind.
-        pairs.retain(|_, pair| pair.until > now);
-        pairs.remove(volume)
-    }
-
-    fn keep(&self, volume: &VolumeId, pair: KeyPair) {
-        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pairs.insert(volume.clone(), pair);
-    }
 }
 
 /// Does a turn of the work.
@@ -179,10 +159,10 @@ struct Sealing<'a> {
 impl Sealing<'_> {
     async fn turn(&self, open_keys: &OpenKeys, filling: &Initialization) -> Result<Turn, Trouble> {
         let now = self.services.clock.now();
-        let keys = match open_keys.take(&self.job.volume, now) {
-            Some(keys) => keys,
-            None => match self.open_keys(now).await {
-                Ok(keys) => keys,
+        let open = match open_keys.take(&self.job.volume, now) {
+            Some(open) => open,
+            None => match self.open_keys().await {
+                Ok(keys) => Opened::new(keys, now),
                 Err(Trouble::Kms(failure)) if !failure.is_transient() => {
                     return self.wait(failure.to_string(), now).await;
                 }
@@ -192,8 +172,8 @@ impl Sealing<'_> {
         let (region, target) = (&self.job.region, Target::Volume(self.job.volume.clone()));
         let reseal = ResealBase {
             volume: blocks_of(self.row),
-            base_key: keys.base.duplicate(),
-            volume_key: keys.volume.duplicate(),
+            base_key: open.keys.base.duplicate(),
+            volume_key: open.keys.volume.duplicate(),
             rate_mib: filling.rate_mib,
             resume: resume(self.services, region, &target).await?,
         };
@@ -203,7 +183,7 @@ impl Sealing<'_> {
         });
         match resealed.await? {
             Resealed::UpTo { percent } => {
-                open_keys.keep(&self.job.volume, keys);
+                open_keys.keep(&self.job.volume, open);
                 if filling.completed.is_some() {
                     return Ok(Turn::More);
                 }
@@ -220,7 +200,7 @@ impl Sealing<'_> {
     }
 
     /// S Decrypt of both keys; that of a plain base is the service's own.
-    async fn open_keys(&self, now: Timestamp) -> Result<KeyPair, Trouble> {
+    async fn open_keys(&self) -> Result<KeyPair, Trouble> {
         let Some(own) = &self.row.data_key else {
             let (table, column) = ("ebs_volumes", "wrapped_key");
             return Err(ebs::Error::Corrupt { table, column }.into());
@@ -234,7 +214,7 @@ impl Sealing<'_> {
         if self.foreign.waits_for.is_some() {
             self.say(None).await?;
         }
-        Ok(KeyPair { volume, base, until: now.plus_seconds(KEYS_OPEN_SECONDS) })
+        Ok(KeyPair { volume, base })
     }
 
     /// The volume stays usable where its own attachment has its keys; only this work waits.

@@ -14,6 +14,7 @@ pub mod initialize_volume;
 mod keys;
 pub mod modify_volume;
 pub mod move_tier;
+pub mod open_keys;
 pub(crate) mod progress;
 pub mod remote;
 pub mod storage_space;

@@ -40,6 +40,11 @@ pub(crate) async fn interruptible<F: Future>(interruption: Interruption, work: F
     INTERRUPTION.scope(interruption, work).await
 }
 
+/// Whether others wait for the place of the job that this task runs.
+pub(crate) fn gives_way() -> bool {
+    INTERRUPTION.try_with(Interruption::gives_way).unwrap_or_default()
+}
+
 /// Watches work that keeps its own checkpoints.
 pub(crate) struct Wanted(Option<Interruption>);
 
@@ -69,6 +74,10 @@ struct Unwanted;
 impl Watch for Reporter {
     fn is_wanted(&self) -> bool {
         !self.interruption.as_ref().is_some_and(Interruption::is_interrupted)
+    }
+
+    fn is_turn_over(&self) -> bool {
+        self.interruption.as_ref().is_some_and(Interruption::gives_way)
     }
 
     fn progress(&self, percent: u8) {

@@ -2,8 +2,8 @@
 
 use base::{AccountId, Clock, ManualClock, Region, Timestamp};
 use lifecycle::jobs::{
-    Config, Done, Job, JobContext, JobError, JobKind, JobState, Kinds, LEASE_SECONDS, NewJob,
-    Runner, Waker, cancel, enqueue, get, list, prune_finished,
+    Config, Done, Job, JobContext, JobError, JobKind, JobState, Kinds, LEASE_SECONDS, Lane, NewJob,
+    Places, Runner, Waker, cancel, enqueue, get, list, prune_finished,
 };
 use meta::testing::{TestDb, engines};
 use meta::{Db, Migration, Tx, params};
@@ -16,6 +16,9 @@ const MARKS: Migration = Migration {
     sql: "CREATE TABLE marks (id TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (id, text))",
 };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+const PLACES: Places = Places { turn_seconds: 10, steps: 4, movers: 4, collections: 4 };
+const ONE_EACH: Places = Places { turn_seconds: 10, steps: 1, movers: 1, collections: 1 };
 
 fn account() -> AccountId {
     AccountId::parse("111111111111").unwrap()
@@ -41,6 +44,8 @@ enum Step {
     Wait,
     /// Waits for the gate and hears no interruption.
     Hang,
+    /// Works until others wait.
+    UntilOthersWait,
     /// Writes a mark.
     Mark(&'static str),
 }
@@ -111,6 +116,12 @@ impl JobKind for Scripted {
                     self.arrived.add_permits(1);
                     self.gate.acquire().await.unwrap().forget();
                 }
+                Step::UntilOthersWait => {
+                    while !ctx.gives_way() {
+                        tokio::task::yield_now().await;
+                    }
+                    return Err(JobError::Yielded);
+                }
                 Step::Mark(text) => {
                     let id = id.clone();
                     ctx.write(move |tx| Ok(mark(tx, &id, text)?)).await?;
@@ -126,17 +137,42 @@ impl JobKind for Scripted {
     }
 }
 
+/// A job that moves bytes.
+struct Moving(Scripted);
+
+impl JobKind for Moving {
+    const KIND: &'static str = "test.moving";
+    const LANE: Lane = Lane::Movers;
+    type Payload = String;
+
+    async fn run(&self, ctx: &JobContext, id: String) -> Result<Done, JobError> {
+        self.0.run(ctx, id).await
+    }
+
+    fn give_up(&self, tx: &mut Tx<'_>, job: &Job, id: &String, cause: &str) -> meta::Result<()> {
+        self.0.give_up(tx, job, id, cause)
+    }
+}
+
 fn runner(db: &Db, clock: &Arc<ManualClock>, kind: &Scripted) -> Runner {
     let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
-    let config = Config { db: db.clone(), clock, owner: "test".to_owned(), jobs_max: 4 };
+    let config = Config { db: db.clone(), clock, owner: "test".to_owned(), places: PLACES };
     Runner::new(config, Kinds::new().with(kind.clone()), Waker::new())
 }
 
 async fn add(db: &Db, id: &'static str, run_after: Timestamp) -> bool {
+    add_of::<Scripted>(db, id, run_after).await
+}
+
+async fn add_of<K: JobKind<Payload = String>>(
+    db: &Db,
+    id: &'static str,
+    run_after: Timestamp,
+) -> bool {
     db.write(move |tx| {
         let job =
             NewJob { account: account(), region: region(), id: id.to_owned(), now: NOW, run_after };
-        enqueue::<Scripted>(tx, &job, &id.to_owned())
+        enqueue::<K>(tx, &job, &id.to_owned())
     })
     .await
     .unwrap()
@@ -435,13 +471,76 @@ async fn cancelled_jobs_are_given_up_whether_they_wait_or_run() {
 }
 
 #[tokio::test]
+async fn movers_hold_up_nobody_else_and_each_other_for_a_turn() {
+    for db in databases() {
+        let (clock, short) = (clock(), Scripted::new([]));
+        let long = Scripted::new([Step::UntilOthersWait, Step::Wait]);
+        let config = Config {
+            db: db.clone(),
+            clock: Arc::<ManualClock>::clone(&clock),
+            owner: "test".to_owned(),
+            places: ONE_EACH,
+        };
+        let kinds = Kinds::new().with(short.clone()).with(Moving(long.clone()));
+        let mut runner = Runner::new(config, kinds, Waker::new());
+        add_of::<Moving>(&db, "a", NOW).await;
+        assert_eq!(runner.tick().await, Ok(1));
+        clock.advance_seconds(1);
+        add_of::<Moving>(&db, "b", clock.now()).await;
+        add(&db, "short", clock.now()).await;
+        assert_eq!(runner.tick().await, Ok(1), "the short one has a place of its own");
+        runner.join_next().await;
+        assert_eq!(job(&db, "short").await.state, JobState::Succeeded, "{}", db.name);
+        clock.advance_seconds(8);
+        assert_eq!(runner.tick().await, Ok(0), "the first one's turn is not over");
+        clock.advance_seconds(1);
+        assert_eq!(runner.tick().await, Ok(0), "now it is told");
+        runner.join_next().await;
+        let first = job(&db, "a").await;
+        assert_eq!((first.state, first.attempts), (JobState::Queued, 0), "{}", db.name);
+        assert_eq!(runner.tick().await, Ok(1));
+        long.has_arrived().await;
+        assert_eq!(job(&db, "b").await.state, JobState::Running, "{}", db.name);
+        long.gate.add_permits(1);
+        runner.join_next().await;
+        assert_eq!(runner.tick().await, Ok(1), "the first one goes on");
+        runner.join_next().await;
+        assert_eq!(job(&db, "a").await.state, JobState::Succeeded, "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn a_mover_that_nobody_waits_for_goes_on() {
+    for db in databases() {
+        let (clock, long) = (clock(), Scripted::new([Step::Wait]));
+        let config = Config {
+            db: db.clone(),
+            clock: Arc::<ManualClock>::clone(&clock),
+            owner: "test".to_owned(),
+            places: ONE_EACH,
+        };
+        let mut runner = Runner::new(config, Kinds::new().with(Moving(long.clone())), Waker::new());
+        add_of::<Moving>(&db, "a", NOW).await;
+        runner.tick().await.unwrap();
+        long.has_arrived().await;
+        for _ in 0..10 {
+            clock.advance_seconds(30);
+            runner.tick().await.unwrap();
+        }
+        long.gate.add_permits(1);
+        runner.join_next().await;
+        assert_eq!(long.runs(), 1, "{}", db.name);
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_runner_puts_its_jobs_back_and_wakes_find_new_ones() {
     for db in databases() {
         let (clock, kind) = (clock(), Scripted::new([Step::Progress(40), Step::Wait]));
         let waker = Waker::new();
         let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let config =
-            Config { db: db.clone(), clock: shared, owner: "test".to_owned(), jobs_max: 1 };
+            Config { db: db.clone(), clock: shared, owner: "test".to_owned(), places: ONE_EACH };
         let runner = Runner::new(config, Kinds::new().with(kind.clone()), waker.clone());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(runner.run(async { drop(stopped.await) }));
@@ -470,7 +569,7 @@ async fn other_kinds_are_left_alone_and_ended_jobs_can_be_forgotten() {
             db: db.clone(),
             clock: Arc::<ManualClock>::clone(&clock),
             owner: String::new(),
-            jobs_max: 1,
+            places: ONE_EACH,
         };
         assert_eq!(
             Runner::new(config, Kinds::new(), Waker::new()).tick().await,

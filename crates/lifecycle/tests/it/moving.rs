@@ -176,6 +176,47 @@ async fn an_interrupted_export_goes_on_where_it_stopped() {
     place.cells.release_cut(&export.volume, &export.snapshot).await.unwrap();
 }
 
+/// Keeps what it is told; others always wait.
+#[derive(Default)]
+struct Crowded(Mutex<Option<Saved>>);
+
+impl Watch for Crowded {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
+    fn is_turn_over(&self) -> bool {
+        true
+    }
+
+    fn progress(&self, _percent: u8) {}
+
+    fn checkpoint(&self, saved: Saved) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        *self.0.lock().unwrap() = Some(saved);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_turn_is_long_enough_to_move_something() {
+    let place = Place::new(&BandwidthLimits::new());
+    let export = place.cut(20).await;
+    // Others may wait, but not at once.
+    let stored = place.cells.export(&export, &Crowded::default()).await.unwrap();
+    assert_eq!(stored.full_bytes, 20 * BLOCK);
+
+    let cells = place.cells.with_shortest_turn(Duration::ZERO);
+    let crowded = Crowded::default();
+    let mut export = export;
+    for turn in 0..20 {
+        let stopped = cells.export(&export, &crowded).await;
+        assert!(matches!(stopped, Err(BlockError::Unavailable(_))), "turn {turn}");
+        export.resume = crowded.0.lock().unwrap().take().map(|saved| saved.state);
+    }
+    let stored = cells.export(&export, &crowded).await.unwrap();
+    assert_eq!(stored.full_bytes, 20 * BLOCK);
+}
+
 #[tokio::test]
 async fn a_volume_is_filled_at_its_rate_and_right_all_the_while() {
     let place = Place::new(&BandwidthLimits::new());

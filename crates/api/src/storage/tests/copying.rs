@@ -23,7 +23,7 @@ impl Stage {
     }
 
     /// How far a copy had come when it was interrupted.
-    async fn has_checkpoint(&self, copy: &str) -> bool {
+    pub(super) async fn has_checkpoint(&self, copy: &str) -> bool {
         let (region, id) = (crate::testing::region(THERE), SnapshotId::parse(copy).unwrap());
         let read = move |tx: &mut meta::Tx<'_>| ebs::snapshot::checkpoint(tx, &region, &id);
         self.bench.world.db.read(read).await.unwrap().is_some()

@@ -1,6 +1,7 @@
 //! Plain snapshots between accounts and regions.
 
 use super::{HERE, Stage, THERE, text};
+use lifecycle::workflow::copy_snapshot::{self, OpenKeys};
 use serde_json::{Value, json};
 
 fn listed(reply: &Value) -> Vec<String> {
@@ -110,7 +111,7 @@ async fn a_source_that_cannot_be_copied_ends_in_error() {
             explain_id: None,
         };
         let services = &stage.bench.world.services;
-        lifecycle::workflow::copy_snapshot::run(services, &job).await.unwrap();
+        copy_snapshot::run(services, &OpenKeys::default(), &job).await.unwrap();
         let shown = stage.describe_snapshot(2, HERE, &copy).await;
         assert_eq!((&shown["State"], &shown["StateMessage"]), (&json!("error"), &json!(message)));
         assert_eq!(shown["Progress"], "0%");

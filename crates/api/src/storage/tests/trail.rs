@@ -2,6 +2,7 @@
 
 use super::{HERE, Stage, THERE, text};
 use crate::Service;
+use lifecycle::jobs::Places;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -108,6 +109,26 @@ async fn every_operation_makes_the_calls_of_its_row() {
     assert_eq!(stage.kms_calls(1, HERE, &mut seen).await, sorted(expected), "other key");
 }
 
+/// The KMS calls of a copy of a snapshot of `volume`, there and here.
+fn calls_of_copy(volume: &str, copy: &str) -> ([String; 5], [String; 3]) {
+    let front = "Root ec2-frontend-api.amazonaws.com";
+    let copier = "prod.kms-caller.ebs.eu-west-1.amazonaws.com";
+    let there = [
+        format!("DescribeKey {front} -"),
+        format!("GenerateDataKeyWithoutPlaintext {front} {copy}"),
+        format!("CreateGrant {front} {copy}"),
+        format!("Decrypt AWSService {copier} {copy}"),
+        format!("RetireGrant AWSService {copier} -"),
+    ];
+    // The source's context is the volume's, as CreateSnapshot left it.
+    let here = [
+        format!("CreateGrant Root {copier} {volume}"),
+        format!("Decrypt AWSService {copier} {volume}"),
+        format!("RetireGrant AWSService {copier} -"),
+    ];
+    (sorted(there), sorted(here))
+}
+
 #[tokio::test]
 async fn a_copy_makes_the_calls_of_its_row() {
     let mut stage = Stage::new().await;
@@ -123,21 +144,60 @@ async fn a_copy_makes_the_calls_of_its_row() {
     });
     let copy = text(&stage.ec2_at(1, THERE, "CopySnapshot", input).await, "SnapshotId");
     stage.settle().await;
-    let front = "Root ec2-frontend-api.amazonaws.com";
-    let copier = "prod.kms-caller.ebs.eu-west-1.amazonaws.com";
-    let expected = [
-        format!("DescribeKey {front} -"),
-        format!("GenerateDataKeyWithoutPlaintext {front} {copy}"),
-        format!("CreateGrant {front} {copy}"),
-        format!("Decrypt AWSService {copier} {copy}"),
-        format!("RetireGrant AWSService {copier} -"),
-    ];
-    assert_eq!(stage.kms_calls(1, THERE, &mut there).await, sorted(expected));
-    // The source's context is the volume's, as CreateSnapshot left it.
-    let expected = [
-        format!("CreateGrant Root {copier} {volume}"),
-        format!("Decrypt AWSService {copier} {volume}"),
-        format!("RetireGrant AWSService {copier} -"),
-    ];
-    assert_eq!(stage.kms_calls(1, HERE, &mut here).await, sorted(expected));
+    let (expected_there, expected_here) = calls_of_copy(&volume, &copy);
+    assert_eq!(stage.kms_calls(1, THERE, &mut there).await, expected_there);
+    assert_eq!(stage.kms_calls(1, HERE, &mut here).await, expected_here);
+}
+
+/// Two copies that take turns in one place open their keys once.
+#[tokio::test]
+async fn copies_in_turns_make_the_calls_of_their_rows_once() {
+    let mut stage = Stage::new().await;
+    let (key, own_key) = (stage.key(1, HERE).await, stage.key(1, THERE).await);
+    let host = stage.host(1, HERE, "a").await;
+    let mut sources = Vec::new();
+    for stamp in 1..3 {
+        let encrypted = json!({ "Size": 1, "Encrypted": true, "KmsKeyId": key });
+        let volume = stage.volume(1, HERE, encrypted).await;
+        stage.attach(1, HERE, &volume, &host).await;
+        stage.bench.host.write(&volume, 0, &[stamp; 4096]);
+        let snapshot = stage.snapshot(1, HERE, &volume).await;
+        stage.ec2("DetachVolume", json!({ "VolumeId": volume })).await;
+        stage.settle().await;
+        sources.push((volume, snapshot));
+    }
+    let (mut here, mut there) = (BTreeSet::new(), BTreeSet::new());
+    stage.kms_calls(1, HERE, &mut here).await;
+    stage.kms_calls(1, THERE, &mut there).await;
+    let mut copies = Vec::new();
+    for (volume, snapshot) in &sources {
+        let input = json!({
+            "SourceRegion": HERE, "SourceSnapshotId": snapshot, "Encrypted": true,
+            "KmsKeyId": own_key,
+        });
+        let copy = stage.ec2_at(1, THERE, "CopySnapshot", input).await;
+        copies.push((volume, text(&copy, "SnapshotId")));
+        stage.bench.clock.advance_seconds(1);
+    }
+    let places = Places { turn_seconds: 0, steps: 1, movers: 1, collections: 1 };
+    let kinds = lifecycle::kinds::kinds(&stage.bench.world.services);
+    stage.runner = stage.bench.runner_with(kinds, places);
+    for (_, copy) in &copies {
+        assert_eq!(stage.runner.tick().await, Ok(1));
+        stage.runner.join_next().await;
+        assert!(stage.has_checkpoint(copy).await, "its first turn is over");
+        stage.bench.clock.advance_seconds(1);
+    }
+    stage.settle().await;
+    let (mut expected_there, mut expected_here) = (Vec::new(), Vec::new());
+    for (volume, copy) in &copies {
+        assert_eq!(stage.describe_snapshot(1, THERE, copy).await["State"], "completed");
+        let (there, here) = calls_of_copy(volume, copy);
+        expected_there.extend(there);
+        expected_here.extend(here);
+    }
+    expected_there.sort();
+    expected_here.sort();
+    assert_eq!(stage.kms_calls(1, THERE, &mut there).await, expected_there);
+    assert_eq!(stage.kms_calls(1, HERE, &mut here).await, expected_here);
 }

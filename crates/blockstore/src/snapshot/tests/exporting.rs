@@ -241,6 +241,58 @@ impl Observer for Recorder {
     fn admit(&self, _bytes: u64) {}
 }
 
+/// Wants each turn to be as short as it can be.
+#[derive(Default)]
+struct ShortTurns {
+    last: Mutex<Option<Checkpoint>>,
+    admitted: AtomicU64,
+}
+
+impl Observer for ShortTurns {
+    fn progress(&self, _done: u64, _total: u64) {}
+
+    fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        *self.last.lock().unwrap() = Some(*checkpoint);
+        Ok(())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
+    fn is_turn_over(&self) -> bool {
+        true
+    }
+
+    fn admit(&self, _bytes: u64) {
+        self.admitted.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn an_export_in_turns_moves_every_block_once() {
+    let store = snapshots(memory(), 4);
+    let mut volume = Volume::new(GIB, 1, 4);
+    (0..9).for_each(|block| volume.write(block * PAGES_PER_BLOCK as u64, block + 1));
+    let cut = volume.cut();
+    let turns = ShortTurns::default();
+    for turn in 0.. {
+        let resume = *turns.last.lock().unwrap();
+        let job = Export { resume: resume.as_ref(), ..job(&volume, None) };
+        match export(&store, &cut, &job, &turns) {
+            Err(Error::Cancelled) => assert!(turn < 9),
+            ended => {
+                assert_holds(&store, &ended.unwrap(), &volume.model, &volume.key);
+                break;
+            }
+        }
+    }
+    assert_eq!(turns.admitted.load(Ordering::SeqCst), 9);
+}
+
 #[test]
 fn a_cancelled_export_goes_on_from_its_checkpoint() {
     let objects = memory();
