@@ -2,6 +2,7 @@
 //!
 //! The row exists as long as blocks may be put. What was put is known to the block store alone.
 
+use crate::among;
 use crate::column::Columns;
 use crate::error::Result;
 use base::{AccountId, Region, SnapshotId, Timestamp};
@@ -101,6 +102,21 @@ pub fn count(tx: &mut Tx<'_>, account: &AccountId, region: &Region) -> Result<u6
         params![account, region],
     )?;
     Ok(row.map(|row| row.get(0)).transpose()?.unwrap_or(0))
+}
+
+/// Those among snapshots of a region that are being uploaded.
+///
+/// # Errors
+/// When the database fails.
+pub fn among(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    snapshots: &[SnapshotId],
+) -> Result<Vec<SnapshotId>> {
+    let sql =
+        format!("SELECT snapshot_id FROM {TABLE} WHERE region = $1 AND snapshot_id IN ({{ids}})");
+    let rows = among::query(tx, &sql, params![region], snapshots)?;
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Whether a write at `now` is worth recording.

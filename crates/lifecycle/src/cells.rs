@@ -706,6 +706,19 @@ impl Blocks for Cells {
         })
     }
 
+    fn uploads<'a>(
+        &'a self,
+        region: &'a Region,
+    ) -> BoxFuture<'a, Result<Vec<SnapshotId>, BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(region)?;
+            let names = blocking(|| snapshot::list_sessions(&cell.snapshots)).await;
+            // Whatever has another name is not ours to release.
+            let ids = names.map_err(of_snapshot)?.into_iter();
+            Ok(ids.filter_map(|name| SnapshotId::parse(&name).ok()).collect())
+        })
+    }
+
     fn release_upload<'a>(
         &'a self,
         region: &'a Region,

@@ -364,6 +364,12 @@ pub trait Blocks: Send + Sync {
         volume: &'a VolumeId,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
+    /// The snapshots whose uploads hold on to what they wrote.
+    fn uploads<'a>(
+        &'a self,
+        region: &'a Region,
+    ) -> BoxFuture<'a, Result<Vec<SnapshotId>, BlockError>>;
+
     /// Lets go of the blocks put for a snapshot that is complete, failed or deleted: from then on
     /// they live only as long as a root reaches them. Letting go of what is gone succeeds.
     fn release_upload<'a>(

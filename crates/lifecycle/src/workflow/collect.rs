@@ -8,9 +8,9 @@ use crate::collections::{self, Figures};
 use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
 use base::{Region, Timestamp};
-use ebs::StoreKind;
 use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_root};
 use ebs::roots::live_roots;
+use ebs::{StoreKind, upload};
 use serde::{Deserialize, Serialize};
 
 /// A region to be looked at.
@@ -107,8 +107,23 @@ struct Done {
     has_more_roots: bool,
 }
 
+/// Releases uploads that ended: a block that was on its way then takes hold of its pack once more.
+async fn release_ended_uploads(services: &Services, region: &Region) -> Result<(), Trouble> {
+    // Before the rows: an upload has a row before it has a block.
+    let held = services.blocks.uploads(region).await?;
+    let (here, ids) = (region.clone(), held.clone());
+    let open = services.db.read(move |tx| upload::among(tx, &here, &ids)).await?;
+    for ended in held.iter().filter(|id| !open.contains(id)) {
+        services.blocks.release_upload(region, ended).await?;
+    }
+    Ok(())
+}
+
 async fn collect_all(services: &Services, job: &Collect) -> Result<Done, Trouble> {
     let mut done = Done::default();
+    if job.scope == Scope::Everything {
+        release_ended_uploads(services, &job.region).await?;
+    }
     for store in StoreKind::ALL {
         let collected = collect(services, job, store).await?;
         let (report, compared) = (collected.report, collected.settled.len() as u64);

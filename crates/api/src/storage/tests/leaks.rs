@@ -7,7 +7,7 @@ use base::VolumeId;
 use blockstore::check::Unwatched;
 use blockstore::snapshot::{PackScope, SnapshotChecker, SnapshotRoot};
 use ebs::{SnapshotState, StoreKind};
-use objstore::FaultPlan;
+use objstore::{Bytes, FaultPlan, ObjectStore};
 use serde_json::{Value, json};
 
 const DAY_SECONDS: i64 = 86_400;
@@ -124,6 +124,13 @@ impl Stage {
         }
     }
 
+    /// The objects by which uploads hold on to what they wrote.
+    fn held_by_uploads(&self) -> Vec<(String, Bytes)> {
+        let objects = &self.bench.objects[HERE];
+        let held = objects.list("sessions").unwrap().into_iter();
+        held.map(|meta| (meta.name.clone(), objects.get(&meta.name).unwrap())).collect()
+    }
+
     pub(super) async fn delete(&self, snapshot: &str) {
         self.ec2("DeleteSnapshot", json!({ "SnapshotId": snapshot })).await;
     }
@@ -216,6 +223,8 @@ async fn an_abandoned_upload_leaves_nothing() {
             });
             ebs("PutSnapshotBlock", put).await.unwrap();
         }
+        let held = stage.held_by_uploads();
+        assert!(!held.is_empty());
         if completes {
             let input = json!({ "SnapshotId": id, "ChangedBlocksCount": 3 });
             ebs("CompleteSnapshot", input).await.unwrap();
@@ -223,6 +232,11 @@ async fn an_abandoned_upload_leaves_nothing() {
         stage.days(1).await;
         let shown = stage.describe_snapshot(1, HERE, &id).await;
         assert_eq!(shown["State"], if completes { "completed" } else { "error" });
+        assert!(stage.held_by_uploads().is_empty());
+        // As by a block that was on its way when the upload ended.
+        for (name, bytes) in held {
+            stage.bench.objects[HERE].put(&name, bytes).unwrap();
+        }
         stage.delete(&id).await;
     }
     stage.days(9).await;
