@@ -1,11 +1,12 @@
 //! The machine's end: one link to the volume's file that outlives its connections.
 //!
 //! A request is kept until it is answered, a write until a later flush is. When the connection breaks,
-//! a new one is dialled and everything kept is sent again, in order: a server that was restarted,
+//! or nothing comes on it any more, a new one is dialled and everything kept is sent again, in order: a server that was restarted,
 //! or lost power, in between ends up with what it would have had. The link is lost for good when the
 //! fence is taken or the lease ends first.
 
 use crate::BoxFuture;
+use crate::heard::Heard;
 use crate::lease::{Held, SteadyClock};
 use crate::server::Snapshots;
 use crate::wire::{
@@ -30,6 +31,9 @@ const REDIAL: Duration = Duration::from_millis(200);
 const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Leases are extended this many times within one.
 const RENEWALS_PER_LEASE: u32 = 5;
+/// A connection on which nothing comes for so many renewals is broken: the next one was asked for since,
+/// and the server answers it before all else. Enough of the lease is left to dial twice.
+const RENEWALS_UNHEARD_MAX: u32 = 2;
 
 /// A connection's bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -410,7 +414,9 @@ impl Shared {
         self: &Arc<Self>,
         (stream, lease_ms): (Box<dyn Stream>, u32),
     ) -> Result<(), SessionEnd> {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (reader, mut writer) = tokio::io::split(stream);
+        let heard = Heard::new(Arc::clone(&self.clock));
+        let mut reader = heard.listen(reader);
         let (renewals, urgent) = mpsc::unbounded_channel();
         let (requests, frames) = mpsc::unbounded_channel();
         {
@@ -445,6 +451,9 @@ impl Shared {
             read = reading => read,
             written = writing => written,
             ended = renewing => ended,
+            () = heard.silence_of(pause * RENEWALS_UNHEARD_MAX) => {
+                Err(SessionEnd::Broken(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 

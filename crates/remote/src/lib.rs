@@ -19,6 +19,7 @@ pub mod client;
 mod codec;
 pub mod disk;
 pub mod gate;
+mod heard;
 pub mod lease;
 pub mod server;
 pub mod space;

@@ -5,9 +5,11 @@ use remote::Stream;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +20,13 @@ const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const REPLY_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a reply's head.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
+/// How long the server's machine may leave bytes unacknowledged: the shortest lease that makes sense, and
+/// the kernel's own patience is a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// How long nothing moves before the kernel asks whether the server's machine is there, and how often it
+/// asks then.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Whether HTTP without TLS may leave this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +85,7 @@ impl Endpoint {
     /// A connection, authenticated where it leaves this machine.
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         let Some(tls) = &self.tls else {
             if self.policy == HttpPolicy::Loopback && !stream.peer_addr()?.ip().is_loopback() {
                 return Err(io::Error::new(
@@ -113,6 +122,16 @@ impl Endpoint {
         // What follows the head is in the reader already, perhaps.
         Ok(if status == 101 { Ok(Box::new(stream)) } else { Err(status) })
     }
+}
+
+/// A network that drops everything ends no connection; with these, the kernel does. The channel's link
+/// listens for its server itself, and gives up sooner; the calls before it wait for their replies only.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
 }
 
 /// Reads a reply's head: its status and the length of its body.
@@ -181,6 +200,17 @@ mod tests {
         for refused in ["ftp://a", "http://", "http://a/b", "http://u@a", "http://a:x", "a:1"] {
             assert_eq!(parsed(refused), None, "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_silent_network_ends_a_connection_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
     }
 
     #[tokio::test]

@@ -4,3 +4,4 @@
 
 mod leases;
 mod sessions;
+mod silence;
