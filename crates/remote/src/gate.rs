@@ -26,12 +26,18 @@ impl Gate {
     /// Begins a session; requests of earlier ones are refused from now on. `None` once the fence
     /// is taken.
     pub fn begin(&self) -> Option<SessionId> {
+        self.begin_with(|session| session)
+    }
+
+    /// As [`Gate::begin`], with what must be done before a request of the session or the fence. Waits
+    /// for requests that have passed.
+    pub fn begin_with<T>(&self, begun: impl FnOnce(SessionId) -> T) -> Option<T> {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return None;
         }
         state.newest += 1;
-        Some(SessionId(state.newest))
+        Some(begun(SessionId(state.newest)))
     }
 
     /// Lets a request of a session pass, for as long as the passage is held.

@@ -1,4 +1,7 @@
 //! The server's end: sessions of the machine that has a volume, over the volume's file.
+//!
+//! Of the two locks of a volume, the gate is taken first, and may be held for as long as a disk takes.
+//! Whoever has the other one, of its connection, waits for nothing.
 
 use crate::gate::{Gate, SessionId};
 use crate::lease::{Granted, SteadyClock};
@@ -12,6 +15,7 @@ use blockstore::page::SourceError;
 use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX, StoreError};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender as StdSender, SyncSender, channel, sync_channel,
 };
@@ -43,7 +47,10 @@ pub struct Away {
     granted: Granted,
     clock: Arc<dyn SteadyClock>,
     lease_ms: u32,
+    said_goodbye: AtomicBool,
     present: Mutex<Present>,
+    /// One connection at a time waits for the requests of the one before.
+    beginning: Arc<Semaphore>,
 }
 
 /// The connection of the machine, while there is one.
@@ -52,7 +59,6 @@ struct Present {
     session: Option<Connected>,
     calls: BTreeMap<u64, SyncSender<Result<EngineAnswer, CallFailure>>>,
     next_call: u64,
-    said_goodbye: bool,
 }
 
 struct Connected {
@@ -93,8 +99,16 @@ impl Away {
         held_ms: u32,
     ) -> Self {
         let granted = Granted::unknown(clock.millis(), u64::from(held_ms));
-        let (gate, present) = (Gate::default(), Mutex::default());
-        Self { id, gate, granted, clock, lease_ms, present }
+        Self {
+            id,
+            gate: Gate::default(),
+            granted,
+            clock,
+            lease_ms,
+            said_goodbye: AtomicBool::default(),
+            present: Mutex::default(),
+            beginning: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Asks the machine to close the volume; `false` when it is not connected.
@@ -106,7 +120,11 @@ impl Away {
 
     /// Whether the machine has surely stopped: it said goodbye, or its lease has ended.
     pub fn has_stopped(&self) -> bool {
-        self.present().said_goodbye || self.granted.has_ended(self.clock.millis())
+        self.has_said_goodbye() || self.granted.has_ended(self.clock.millis())
+    }
+
+    fn has_said_goodbye(&self) -> bool {
+        self.said_goodbye.load(Ordering::SeqCst)
     }
 
     /// Whether the machine is connected.
@@ -124,7 +142,7 @@ impl Away {
     /// for disk calls under way.
     pub fn fence(&self) {
         self.gate.close();
-        self.dismiss(self.present());
+        self.dismiss();
     }
 
     /// Takes the fence if the machine has surely stopped; `false` when it has not, and then it goes
@@ -134,17 +152,16 @@ impl Away {
         if !self.has_stopped() {
             return false;
         }
-        let present = self.present();
-        let has_stopped = || present.said_goodbye || self.granted.has_ended(self.clock.millis());
-        let fenced = self.gate.close_if(has_stopped);
+        let fenced = self.gate.close_if(|| self.has_stopped());
         if fenced {
-            self.dismiss(present);
+            self.dismiss();
         }
         fenced
     }
 
     /// Tells the machine that the fence was taken, if it is connected.
-    fn dismiss(&self, mut present: MutexGuard<'_, Present>) {
+    fn dismiss(&self) {
+        let mut present = self.present();
         let last = || Out::Last(Reply::Fenced.encode(0));
         // A connection that takes no bytes is ended without the word; others end behind it.
         if present.session.as_ref().is_some_and(|session| session.out.try_send(last()).is_err()) {
@@ -153,21 +170,42 @@ impl Away {
         present.calls.clear();
     }
 
+    /// Begins a session and grants its lease, before the fence can be taken again. Waits for what the
+    /// session before asked of the disk.
     fn begin(
         &self,
         out: mpsc::Sender<Out>,
         urgent: mpsc::Sender<Vec<u8>>,
     ) -> Option<(SessionId, oneshot::Receiver<()>)> {
-        let mut present = self.present();
-        if present.said_goodbye {
-            return None;
-        }
-        let id = self.gate.begin()?;
-        let (end, ended) = oneshot::channel();
-        present.session = Some(Connected { id, out, urgent, _end: end });
-        present.calls.clear();
-        self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
-        Some((id, ended))
+        let begun = |id| {
+            if self.has_said_goodbye() {
+                return None;
+            }
+            let (end, ended) = oneshot::channel();
+            let mut present = self.present();
+            present.session = Some(Connected { id, out, urgent, _end: end });
+            present.calls.clear();
+            self.granted.grant(self.clock.millis(), u64::from(self.lease_ms));
+            Some((id, ended))
+        };
+        self.gate.begin_with(begun).flatten()
+    }
+
+    /// As [`Away::begin`], on a thread that may wait. Of connections that are given up and dialled
+    /// again while a disk stands still, one has such a thread.
+    async fn begin_elsewhere(
+        self: &Arc<Self>,
+        out: mpsc::Sender<Out>,
+        urgent: mpsc::Sender<Vec<u8>>,
+    ) -> io::Result<Option<(SessionId, oneshot::Receiver<()>)>> {
+        let turn = Arc::clone(&self.beginning).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
+        let away = Arc::clone(self);
+        let begun = move || {
+            let _turn = turn;
+            away.begin(out, urgent)
+        };
+        tokio::task::spawn_blocking(begun).await.map_err(io::Error::other)
     }
 
     fn end(&self, id: SessionId) {
@@ -187,7 +225,7 @@ impl Away {
 
     fn say_goodbye(&self) {
         self.granted.given_back();
-        self.present().said_goodbye = true;
+        self.said_goodbye.store(true, Ordering::SeqCst);
     }
 
     fn answered(&self, id: u64, answer: Result<EngineAnswer, CallFailure>) {
@@ -312,10 +350,17 @@ impl Served {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (out, frames) = mpsc::channel(REPLIES_WAITING_MAX);
         let (urgent, urgent_frames) = mpsc::channel(REPLIES_WAITING_MAX);
-        let Some((session, ended)) = self.away.begin(out.clone(), urgent.clone()) else {
-            // The peer learns why, if it still listens.
-            let _ = send(&mut writer, &Reply::Fenced.encode(0)).await;
-            return;
+        let (session, ended) = match self.away.begin_elsewhere(out.clone(), urgent.clone()).await {
+            Ok(Some(begun)) => begun,
+            Ok(None) => {
+                // The peer learns why, if it still listens.
+                let _ = send(&mut writer, &Reply::Fenced.encode(0)).await;
+                return;
+            }
+            Err(error) => {
+                tracing::error!(volume = %self.away.id, %error, "a channel did not begin");
+                return;
+            }
         };
         let (queue, requests) = mpsc::unbounded_channel();
         let worker = Worker { served: Arc::clone(&self), session, out };
@@ -558,3 +603,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

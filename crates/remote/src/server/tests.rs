@@ -1,0 +1,110 @@
+use super::*;
+use base::OsRng;
+use blockstore::store::{Store, StoreConfig};
+use std::sync::atomic::AtomicU64;
+
+/// A clock that is set.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl SteadyClock for SetClock {
+    fn millis(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+const LEASE_MS: u32 = 20_000;
+
+fn away(clock: &Arc<SetClock>) -> Arc<Away> {
+    let id = VolumeId::parse("vol-00000001").unwrap();
+    Arc::new(Away::new(id, Arc::clone(clock) as _, LEASE_MS))
+}
+
+/// The ends of a connection's ways out.
+type Connection = (mpsc::Receiver<Out>, mpsc::Receiver<Vec<u8>>);
+
+fn connect(away: &Away) -> Option<(SessionId, Connection)> {
+    let ((out, frames), (urgent, urgent_frames)) = (mpsc::channel(4), mpsc::channel(4));
+    away.begin(out, urgent).map(|(session, _)| (session, (frames, urgent_frames)))
+}
+
+/// Until somebody waits for the requests that have passed.
+fn await_waiter(gate: &Gate, session: SessionId) {
+    while gate.try_pass(session).is_some() {
+        std::thread::yield_now();
+    }
+}
+
+/// Whoever waits for a request of the machine to end must not have what that request needs to end.
+#[test]
+fn a_goodbye_passes_a_fence_that_waits_for_it() {
+    let clock = Arc::new(SetClock::default());
+    let away = away(&clock);
+    let (session, _connection) = connect(&away).unwrap();
+    clock.0.store(u64::from(LEASE_MS), Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let passage = away.gate.pass(session);
+        let fence = scope.spawn(|| away.fence_if_stopped());
+        await_waiter(&away.gate, session);
+        assert!(away.present.try_lock().is_ok(), "the connection is locked while the disk works");
+        away.say_goodbye();
+        drop(passage);
+        assert!(fence.join().unwrap());
+    });
+    assert!(connect(&away).is_none());
+}
+
+#[test]
+fn a_connection_that_waits_for_the_one_before_locks_nothing() {
+    let away = away(&Arc::default());
+    let (session, _connection) = connect(&away).unwrap();
+    std::thread::scope(|scope| {
+        let passage = away.gate.pass(session);
+        let next = scope.spawn(|| connect(&away).is_some());
+        await_waiter(&away.gate, session);
+        assert!(away.present.try_lock().is_ok(), "the connection is locked while the disk works");
+        drop(passage);
+        assert!(next.join().unwrap());
+    });
+}
+
+fn served(folder: &tempfile::TempDir, away: Arc<Away>) -> Arc<Served> {
+    let (rng, key) = (Arc::new(OsRng), Secret::new([9; 32]));
+    let store = Store::open(folder.path(), key, rng, StoreConfig::server()).unwrap();
+    let options =
+        blockstore::live::VolumeOptions { size_bytes: 64 << 20, key_check: None, base: None };
+    store.create_volume(&away.id, &options).unwrap();
+    let loan = store.lend(&away.id, Arc::clone(&away) as _).unwrap();
+    let snapshots = Arc::new(NoSnapshots);
+    Arc::new(Served { away, epoch: 1, loan, base: None, plain_key: None, snapshots })
+}
+
+struct NoSnapshots;
+
+impl Snapshots for NoSnapshots {
+    fn list(&self) -> SnapshotList {
+        SnapshotList::default()
+    }
+}
+
+/// Machines that dial again and again while a disk stands still leave the server to all others: here it
+/// has one thread, which is this one.
+#[tokio::test]
+async fn connections_behind_a_disk_that_stalls_hold_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = served(&folder, away(&Arc::default()));
+    let (session, _connection) = connect(&served.away).unwrap();
+    let passage = served.away.gate.pass(session);
+    let [_, _, mut newest] = [(); 3].map(|()| {
+        let (ours, theirs) = tokio::io::duplex(1 << 10);
+        tokio::spawn(Arc::clone(&served).serve(theirs));
+        ours
+    });
+    while served.away.gate.try_pass(session).is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(served.away.beginning.available_permits(), 0);
+    drop(passage);
+    let welcome = read_frame(&mut newest).await.unwrap().unwrap();
+    assert!(matches!(Reply::decode(&welcome), Some((0, Reply::Welcome(_)))));
+}
