@@ -73,8 +73,11 @@ struct Connected {
 struct Waiting {
     id: u64,
     request: Request,
-    _part: OwnedSemaphorePermit,
+    part: OwnedSemaphorePermit,
 }
+
+/// A flush that waits for the disk, with its part of what may wait.
+type Flushing = (u64, OwnedSemaphorePermit);
 
 /// A frame to send, behind those before it. What is urgent goes before all of them: renewals, and what
 /// the server asks.
@@ -421,7 +424,7 @@ impl Served {
                     let bytes = (frame.len() + REQUEST_BYTES) as u32;
                     let part = Arc::clone(&room).acquire_many_owned(bytes).await;
                     let part = part.expect("the semaphore is never closed");
-                    if queue.send(Waiting { id, request, _part: part }).is_err() {
+                    if queue.send(Waiting { id, request, part }).is_err() {
                         return Ok(());
                     }
                 }
@@ -555,10 +558,10 @@ impl Worker {
         Ok(())
     }
 
-    fn work(self, mut requests: mpsc::UnboundedReceiver<Waiting>, flushes: &StdSender<u64>) {
-        while let Some(Waiting { id, request, _part }) = requests.blocking_recv() {
+    fn work(self, mut requests: mpsc::UnboundedReceiver<Waiting>, flushes: &StdSender<Flushing>) {
+        while let Some(Waiting { id, request, part }) = requests.blocking_recv() {
             if request == Request::Flush {
-                if flushes.send(id).is_err() {
+                if flushes.send((id, part)).is_err() {
                     return;
                 }
                 continue;
@@ -572,12 +575,13 @@ impl Worker {
             {
                 return;
             }
+            drop(part);
         }
     }
 
     /// Flushes that wait for the disk together are answered together. A flush that ended after the
     /// fence was taken is not acknowledged.
-    fn flush(self, waiting: &Receiver<u64>) {
+    fn flush(self, waiting: &Receiver<Flushing>) {
         let away = &self.served.away;
         while let Ok(first) = waiting.recv() {
             let round = std::iter::once(first).chain(waiting.try_iter()).collect::<Vec<_>>();
@@ -595,7 +599,7 @@ impl Worker {
                     Reply::Failed(Failure::Storage)
                 }
             };
-            for id in round {
+            for (id, _part) in round {
                 if self.out.blocking_send(Out::Frame(reply.encode(id))).is_err() {
                     return;
                 }

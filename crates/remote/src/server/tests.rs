@@ -108,3 +108,29 @@ async fn connections_behind_a_disk_that_stalls_hold_nobody_up() {
     let welcome = read_frame(&mut newest).await.unwrap().unwrap();
     assert!(matches!(Reply::decode(&welcome), Some((0, Reply::Welcome(_)))));
 }
+
+/// A machine that asks for flush after flush is not read any further either.
+#[test]
+fn a_flush_takes_room_until_it_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = served(&folder, away(&Arc::default()));
+    let (session, (mut frames, _urgent)) = connect(&served.away).unwrap();
+    let out = served.away.present().session.as_ref().unwrap().out.clone();
+    let worker = Worker { served, session, out };
+    let room = Arc::new(Semaphore::new(3));
+    let ((queue, requests), (flushes, waiting)) = (mpsc::unbounded_channel(), channel());
+    for id in 1..=3 {
+        let part = Arc::clone(&room).try_acquire_owned().unwrap();
+        queue.send(Waiting { id, request: Request::Flush, part }).unwrap();
+    }
+    drop(queue);
+    worker.clone().work(requests, &flushes);
+    assert_eq!(room.available_permits(), 0, "what waits takes no room");
+    drop(flushes);
+    worker.flush(&waiting);
+    assert_eq!(room.available_permits(), 3);
+    for id in 1..=3 {
+        let Ok(Out::Frame(reply)) = frames.try_recv() else { panic!("flush {id} is not answered") };
+        assert!(matches!(Reply::decode(&reply[4..]), Some((found, Reply::Done)) if found == id));
+    }
+}
