@@ -520,20 +520,25 @@ impl Shared {
         let connection = self.state().connections;
         tokio::task::spawn_blocking(move || {
             let Some(handler) = shared.handler() else {
-                return shared.answer(id, Err(CallFailure::Failed));
+                return shared.answer(connection, id, Err(CallFailure::Failed));
             };
             let made = handler(call).map_err(|error| failure_of(&error));
             let ended = shared.state().connections != connection;
             if ended && handler(EngineCall::LetGo).is_err() {
                 tracing::error!("what the server had asked to hold was not given up");
             }
-            shared.answer(id, made);
+            shared.answer(connection, id, made);
         });
     }
 
-    /// A server whose connection has ended asks again.
-    fn answer(&self, id: u64, made: Result<EngineAnswer, CallFailure>) {
-        if let Some(out) = &self.state().out {
+    /// Answers on the connection that was asked on. A server whose connection has ended asks again, perhaps
+    /// as another process, whose call by that number is another.
+    fn answer(&self, connection: u64, id: u64, made: Result<EngineAnswer, CallFailure>) {
+        let state = self.state();
+        if state.connections == connection
+            && let Some(out) = &state.out
+        {
+            // As in `post`.
             let _ = out.requests.send(Arc::new(Request::Answer(made).encode(id)));
         }
     }
