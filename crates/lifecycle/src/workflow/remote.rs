@@ -271,7 +271,7 @@ pub(super) async fn take_back(
 
 /// Keeps volumes that machines had open when the server stopped for those machines, so that nobody
 /// here opens them, also those that were being detached: their machines may still write out what they
-/// have. A machine that had not reported yet begins again under a new epoch.
+/// have, and those whose machines have not reported yet: they serve before they report.
 pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
         if !is_remote(services, &attachment).await? {
@@ -283,7 +283,12 @@ pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
                 hold(services, &region, &id).await?;
             }
             AttachmentState::Attaching => {
-                services.db.write(move |tx| fence::raise(tx, &region, &id)).await?;
+                let (at, wanted) = (region.clone(), id.clone());
+                let noted = services.db.read(move |tx| fence::lease_ms(tx, &at, &wanted)).await?;
+                // With 0 no machine has opened it.
+                if noted != Some(0) {
+                    hold(services, &region, &id).await?;
+                }
             }
         }
     }

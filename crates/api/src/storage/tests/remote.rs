@@ -154,16 +154,30 @@ async fn a_restart_keeps_volumes_for_their_machines() {
     lifecycle::workflow::recover(&services).await.unwrap();
     assert!(!stage.bench.host.has(&open), "it is kept for its machine");
     stage.ask(&machine, "ResumeAttachment", at(&open)).await.unwrap();
-    // What had not been reported begins again.
-    let error = stage.ask(&machine, "ResumeAttachment", at(&begun)).await.unwrap_err();
-    assert!(error.starts_with("FencedException"), "{error}");
+    // So is what had not been reported: its machine may serve it already.
+    stage.ask(&machine, "ResumeAttachment", at(&begun)).await.unwrap();
     let input = json!({ "VolumeId": begun });
-    let again = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
-    assert_eq!(again["Epoch"], json!(3));
+    let held = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap_err();
+    assert!(held.starts_with("AttachmentHeldException"), "{held}");
+    stage.ask(&machine, "CompleteAttachment", at(&begun)).await.unwrap();
+    assert_eq!(stage.attachment(&begun).await, "attached");
+    stage.bench.host.machine_stops(&begun);
+    let again = stage.ask(&machine, "OpenAttachment", input).await.unwrap();
+    assert_eq!(again["Epoch"], json!(2));
+}
+
+#[tokio::test]
+async fn a_restart_before_a_machine_came_keeps_nothing() {
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    let input = json!({ "VolumeId": volume });
+    stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
 
     // One whose machine never comes is detached as well.
     stage.ec2("DetachVolume", input).await;
-    assert_eq!(stage.describe_volume(1, HERE, &begun).await["State"], "available");
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
 }
 
 #[tokio::test]
