@@ -126,8 +126,11 @@ struct Kept {
 }
 
 enum Waiting {
-    /// A write, a punch, or what is told of space: for the next flush.
+    /// A write, or what is told of space: for the next flush.
     Flush,
+    /// What only saves time or space. It is not sent again: what was written over it may have arrived
+    /// already, and would be gone until it is sent again itself.
+    Nothing,
     /// The flush itself, and who asked for it.
     Flushed(SyncSender<Reply>),
     /// Anything else.
@@ -248,7 +251,15 @@ impl Link {
         self.0.state().failed.map_or(Ok(()), |failure| Err(error_of(failure)))
     }
 
-    /// Sends a write or a punch and does not wait for it; its failure fails everything later.
+    /// Sends what only saves time or space, once, and does not wait for it.
+    pub(crate) fn prepare(&self, request: &Request) -> io::Result<()> {
+        if !self.holds() {
+            return Err(self.0.error());
+        }
+        self.0.post(|id| request.encode(id), Waiting::Nothing)
+    }
+
+    /// Sends a write and does not wait for it; its failure fails everything later.
     pub(crate) fn write(&self, bytes: usize, frame: impl Fn(u64) -> Vec<u8>) -> io::Result<()> {
         if self.0.state().unflushed_bytes + bytes > UNFLUSHED_BYTES_MAX {
             self.flush()?;
@@ -388,12 +399,14 @@ impl Shared {
         }
     }
 
-    /// Gives up what the server had asked to hold, before another connection can ask for more.
+    /// Drops what is not sent again, and gives up what the server had asked to hold, before another
+    /// connection can ask for more.
     async fn disconnected(self: &Arc<Self>) {
         {
             let mut state = self.state();
             state.out = None;
             state.connections += 1;
+            state.kept.retain(|_, kept| !matches!(kept.waiting, Waiting::Nothing));
         }
         let shared = Arc::clone(self);
         let let_go = tokio::task::spawn_blocking(move || {
@@ -502,6 +515,9 @@ impl Shared {
                 }
                 return;
             }
+            Waiting::Nothing => {
+                return tracing::warn!(?reply, "the server did not do what would save time or space");
+            }
             Waiting::Flushed(asker) => {
                 if matches!(reply, Reply::Done) {
                     state.forget_writes_before(id);
@@ -577,6 +593,7 @@ impl State {
         for (id, kept) in earlier {
             match kept.waiting {
                 Waiting::Flush => self.unflushed_bytes -= kept.frame.len(),
+                Waiting::Nothing => {}
                 Waiting::Flushed(_) | Waiting::Reply(_) => drop(self.kept.insert(id, kept)),
             }
         }

@@ -109,8 +109,17 @@ impl Disk for RemoteDisk {
         }
     }
 
+    fn fill_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset + length;
+        for at in (offset..end).step_by(DATA_BYTES_MAX) {
+            let length = (end - at).min(DATA_BYTES_MAX as u64) as u32;
+            self.link.prepare(&Request::FillAhead { offset: at, length })?;
+        }
+        Ok(())
+    }
+
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.link.write(0, |id| Request::Punch { offset, length }.encode(id))
+        self.link.prepare(&Request::Punch { offset, length })
     }
 
     fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {

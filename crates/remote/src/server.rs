@@ -449,6 +449,9 @@ impl Served {
                 Some(disk.read(offset, &mut data).map_or_else(failed, |()| Reply::Data(data)))
             }
             Request::Write { offset, data } => disk.write(offset, &data).map_err(failed).err(),
+            Request::FillAhead { offset, length } => {
+                disk.fill_ahead(offset, u64::from(length)).map_err(failed).err()
+            }
             Request::Punch { offset, length } => disk.punch(offset, length).map_err(failed).err(),
             Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
             Request::Base { first, count } => Some(self.read_base(first, count)),

@@ -1,4 +1,4 @@
-//! The messages of the channel, version 4.
+//! The messages of the channel, version 5.
 //!
 //! A frame is `length 4 | kind 1 | id 8 | body`; the length counts what follows it. Requests of the
 //! machine and replies of the server carry the same id; calls of the server carry ids of its own, and
@@ -20,9 +20,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version both sides speak. A welcome of another version is refused.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// What the connection is upgraded to.
-pub const PROTOCOL: &str = "strongroom-attach/4";
+pub const PROTOCOL: &str = "strongroom-attach/5";
 /// Bytes of a volume's file that one request moves.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Pages of a base that one request asks for.
@@ -59,6 +59,13 @@ pub enum Request {
     Flush,
     /// Bytes up to the end of the last write.
     Length,
+    /// Fill a range that nothing was written to with zeros. Answered only when it fails.
+    FillAhead {
+        /// First byte.
+        offset: u64,
+        /// How many, at most [`DATA_BYTES_MAX`].
+        length: u32,
+    },
     /// Give the space of a range back. Answered only when it fails.
     Punch {
         /// First byte.
@@ -291,6 +298,9 @@ impl Request {
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
             Self::ProvenPage { page } => frame(12, id, &[&page.to_le_bytes()]),
             Self::Snapshots => frame(14, id, &[]),
+            Self::FillAhead { offset, length } => {
+                frame(15, id, &[&offset.to_le_bytes(), &length.to_le_bytes()])
+            }
             Self::Space { call, need: Need { held, upkeep } } => {
                 frame(13, id, &[&[*call as u8], &held.to_le_bytes(), &upkeep.to_le_bytes()])
             }
@@ -329,10 +339,13 @@ impl Request {
                 need: Need { held: r.u64()?, upkeep: r.u64()? },
             },
             14 => Self::Snapshots,
+            15 => Self::FillAhead { offset: r.u64()?, length: bounded(r.u32()?, DATA_BYTES_MAX)? },
             _ => return None,
         };
         let in_range = match request {
-            Self::Read { offset, length } => offset.checked_add(u64::from(length)).is_some(),
+            Self::Read { offset, length } | Self::FillAhead { offset, length } => {
+                offset.checked_add(u64::from(length)).is_some()
+            }
             Self::Punch { offset, length } => offset.checked_add(length).is_some(),
             Self::Base { first, count } => first.checked_add(u64::from(count)).is_some(),
             _ => true,

@@ -86,6 +86,15 @@ pub trait Disk: Send + Sync {
     /// saves time.
     fn expect_writes(&self, _offset: u64, _length: u64) {}
 
+    /// Fills a range that nothing was written to with zeros, so that it lies there already when it is
+    /// written. It only saves time, and may come to nothing; but never after a later write of the range.
+    ///
+    /// # Errors
+    /// As [`Disk::write`].
+    fn fill_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.write(offset, &AlignedBuffer::zeroed(length as usize))
+    }
+
     /// Has chunks lie in memory that outlives the process from now on: gives the first buffer, and
     /// leaves others like it in [`Disk::start_write`], each free again when the disk has its bytes. What
     /// an earlier process left is gone. `None` where there is no such memory.
@@ -112,7 +121,8 @@ pub trait Disk: Send + Sync {
         Ok(())
     }
 
-    /// Gives the space of a range back. It reads as zeros or as before, then and after a crash.
+    /// Gives the space of a range back. It reads as zeros or as before, then and after a crash; but
+    /// nothing of it comes after a later write of the range.
     ///
     /// # Errors
     /// When the medium refuses; nothing is lost but space.

@@ -548,9 +548,9 @@ impl Log {
         if enough || self.bytes_since_flush > FLUSHED_OFTEN_BYTES {
             return Ok(());
         }
-        let zeros = AlignedBuffer::zeroed((end - start) as usize * PAGE_BYTES);
+        let at = byte_offset(ctx.geometry.start(open.index) + u64::from(start));
         ctx.disk
-            .write(byte_offset(ctx.geometry.start(open.index) + u64::from(start)), &zeros)
+            .fill_ahead(at, byte_offset(u64::from(end - start)))
             .map_err(Error::disk("write ahead of the log"))?;
         open.ahead = end;
         Ok(())

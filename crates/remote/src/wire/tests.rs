@@ -29,6 +29,7 @@ fn requests() -> Vec<Request> {
         Request::Space { call: SpaceCall::Ask, need: Need { held: 1 << 30, upkeep: 1 << 26 } },
         Request::Space { call: SpaceCall::Refused, need: Need::default() },
         Request::Snapshots,
+        Request::FillAhead { offset: 4096, length: 1 << 20 },
     ]
 }
 
@@ -103,11 +104,14 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_bytes_of_version_4_stay() {
+fn the_bytes_of_version_5_stay() {
     let write = Request::Write { offset: 0x0102, data: vec![0xaa, 0xbb] }.encode(5);
     assert_eq!(write, [19, 0, 0, 0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xaa, 0xbb]);
     let proven = Request::ProvenPage { page: 0x0304 }.encode(6);
     assert_eq!(proven, [17, 0, 0, 0, 12, 6, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]);
+    let ahead = Request::FillAhead { offset: 0x0506, length: 0x0708 }.encode(7);
+    assert_eq!(ahead[..13], [21, 0, 0, 0, 15, 7, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(ahead[13..], [6, 5, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0]);
     let need = Need { held: 5, upkeep: 0x0607 };
     let ask = Request::Space { call: SpaceCall::Tell, need }.encode(8);
     assert_eq!(ask[..14], [26, 0, 0, 0, 13, 8, 0, 0, 0, 0, 0, 0, 0, 2]);
@@ -131,6 +135,8 @@ fn limits_are_kept() {
         Request::Write { offset: u64::MAX, data: vec![0] },
         Request::Punch { offset: 2, length: u64::MAX },
         Request::Base { first: 0, count: BASE_PAGES_MAX + 1 },
+        Request::FillAhead { offset: 0, length: DATA_BYTES_MAX as u32 + 1 },
+        Request::FillAhead { offset: u64::MAX, length: 1 },
     ];
     for request in refused {
         assert_eq!(Request::decode(&request.encode(1)[4..]), None, "{request:?}");

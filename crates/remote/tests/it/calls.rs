@@ -1,41 +1,18 @@
 //! Calls of a server that is killed while a machine makes them.
 
+use crate::by_hand::{frame, link};
 use blockstore::store::{EngineAnswer, EngineCall};
-use remote::wire::{Reply, Request, Welcome, read_frame};
-use remote::{BootClock, BoxFuture, Dial, DialError, Link, SnapshotList, Stream};
+use remote::SnapshotList;
+use remote::wire::{Reply, Request};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
-
-/// Gives the server's end of each connection away.
-struct Dialler(mpsc::UnboundedSender<DuplexStream>);
-
-impl Dial for Dialler {
-    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>> {
-        Box::pin(async {
-            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
-            let welcome = Welcome {
-                epoch: 1,
-                lease_ms: 20_000,
-                structure: base::Secret::new([8; 32]),
-                base: None,
-                plain_key: None,
-            };
-            theirs.write_all(&Reply::Welcome(Box::new(welcome)).encode(0)).await.unwrap();
-            self.0.send(theirs).unwrap();
-            Ok(Box::new(ours) as Box<dyn Stream>)
-        })
-    }
-}
+use tokio::io::AsyncWriteExt;
 
 /// A new server process counts its calls from 1 again, and must not take an answer to the one before for
 /// an answer to itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_goes_to_the_server_that_asked() {
-    let (streams, mut connections) = mpsc::unbounded_channel();
-    let (link, _) =
-        Link::open(Arc::new(Dialler(streams)), Arc::new(BootClock)).await.unwrap();
+    let (link, mut connections) = link().await;
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     let (wait, made) = (Mutex::new(wait), AtomicU64::new(0));
     let handler: Arc<dyn Fn(EngineCall) -> _ + Send + Sync> = Arc::new(move |call| {
@@ -63,22 +40,12 @@ async fn an_answer_goes_to_the_server_that_asked() {
     let asking = tokio::task::spawn_blocking(move || remote::Snapshots::list(&asked));
     let (id, request) = frame(&mut next).await;
     assert_eq!(request, Request::Snapshots);
+    next.write_all(&Reply::Snapshots(SnapshotList::default()).encode(id)).await.unwrap();
+    asking.await.unwrap();
     go_on.send(()).unwrap();
     while Arc::strong_count(&handler) > 2 {
         tokio::task::yield_now().await;
     }
     next.write_all(&call).await.unwrap();
     assert_eq!(frame(&mut next).await, (1, Request::Answer(Ok(EngineAnswer::Size(1)))));
-    next.write_all(&Reply::Snapshots(SnapshotList::default()).encode(id)).await.unwrap();
-    asking.await.unwrap();
-}
-
-async fn frame(stream: &mut DuplexStream) -> (u64, Request) {
-    loop {
-        let frame = read_frame(stream).await.unwrap().unwrap();
-        match Request::decode(&frame).unwrap() {
-            (_, Request::Renew) => {}
-            request => return request,
-        }
-    }
 }

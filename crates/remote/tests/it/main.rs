@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod by_hand;
 mod calls;
 mod leases;
+mod resending;
 mod sessions;
 mod silence;
