@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use remote::wire::UNSENT_BYTES_MAX;
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,9 +104,8 @@ async fn secured(
     transport: Transport,
     (world, stop): (Arc<World>, watch::Receiver<bool>),
 ) {
-    // Replies are small and complete; waiting to fill a packet only adds latency.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%error, "cannot set options of a connection");
     }
     let secure = !matches!(transport, Transport::Plain);
     let peer = Peer { address, secure };
@@ -116,6 +117,13 @@ async fn secured(
         Ok(Err(error)) => tracing::debug!(%error, %address, "TLS did not begin"),
         Err(_) => tracing::debug!(%address, "TLS did not begin in time"),
     }
+}
+
+/// Replies are small and complete; waiting to fill a packet only adds latency. A connection that becomes a
+/// channel must not have much waiting in the kernel, where renewals overtake nothing.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 async fn connection(
@@ -257,6 +265,14 @@ mod tests {
 
     fn answer() -> Response {
         Response { status: 200, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_takes_little_that_it_cannot_send() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&client).unwrap();
+        assert_eq!(SockRef::from(&client).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 
     #[tokio::test]

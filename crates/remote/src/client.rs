@@ -17,7 +17,7 @@ use blockstore::store::{EngineAnswer, EngineCall, StoreError};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -200,12 +200,21 @@ impl Link {
 
     /// Sends a request and waits for its reply, through as many connections as it takes.
     pub(crate) fn ask(&self, request: &Request) -> io::Result<Reply> {
+        self.await_reply(&self.start(request)?)
+    }
+
+    /// Sends a request; its reply is waited for with [`Link::await_reply`].
+    pub(crate) fn start(&self, request: &Request) -> io::Result<Receiver<Reply>> {
         let (sender, reply) = sync_channel(1);
         let waiting = match request {
             Request::Flush => Waiting::Flushed(sender),
             _ => Waiting::Reply(sender),
         };
         self.0.post(|id| request.encode(id), waiting)?;
+        Ok(reply)
+    }
+
+    pub(crate) fn await_reply(&self, reply: &Receiver<Reply>) -> io::Result<Reply> {
         let reply = reply.recv().map_err(|_| self.0.error())?;
         if !self.holds() {
             return Err(self.0.error());

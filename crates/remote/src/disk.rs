@@ -1,7 +1,7 @@
 //! The volume's file and its base, as the engine of another machine sees them.
 
 use crate::client::{Link, unexpected};
-use crate::wire::{BASE_PAGES_MAX, DATA_BYTES_MAX, Reply, Request};
+use crate::wire::{BASE_PAGES_MAX, DATA_BYTES_MAX, PIECE_BYTES, Reply, Request};
 use blockstore::live::{AlignedBuffer, Disk, TailFile};
 use blockstore::page::{BasePage, BaseReader, Lba, SourceError};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +44,22 @@ impl RemoteDisk {
         free.extend(sent.drain(..arrived).map(|(_, buffer)| buffer));
     }
 
+    /// Asks for all pieces before it waits for the first.
+    fn read_pieces(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        let pieces = (offset..).step_by(PIECE_BYTES).zip(target.chunks_mut(PIECE_BYTES));
+        let asked = pieces.map(|(offset, piece)| {
+            let request = Request::Read { offset, length: piece.len() as u32 };
+            Ok((self.link.start(&request)?, piece))
+        });
+        for (reply, piece) in asked.collect::<io::Result<Vec<_>>>()? {
+            match self.link.await_reply(&reply)? {
+                Reply::Data(data) if data.len() == piece.len() => piece.copy_from_slice(&data),
+                _ => return Err(unexpected()),
+            }
+        }
+        Ok(())
+    }
+
     fn chunks(&self) -> MutexGuard<'_, Chunks> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,18 +69,14 @@ impl Disk for RemoteDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
         for (at, part) in (offset..).step_by(DATA_BYTES_MAX).zip(target.chunks_mut(DATA_BYTES_MAX))
         {
-            let request = Request::Read { offset: at, length: part.len() as u32 };
-            match self.link.ask(&request)? {
-                Reply::Data(data) if data.len() == part.len() => part.copy_from_slice(&data),
-                _ => return Err(unexpected()),
-            }
+            self.read_pieces(at, part)?;
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        for (at, part) in (offset..).step_by(DATA_BYTES_MAX).zip(source.chunks(DATA_BYTES_MAX)) {
-            self.link.write(part.len(), |id| Request::encode_write(id, at, part))?;
+        for (at, piece) in (offset..).step_by(PIECE_BYTES).zip(source.chunks(PIECE_BYTES)) {
+            self.link.write(piece.len(), |id| Request::encode_write(id, at, piece))?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 //! the machine's answers repeat them. Several requests are under way at once; the server executes those
 //! of one session in the order they come, except that a flush does not hold up what follows it.
 //! Renewals, the replies to them, and what the server asks are sent before all that waits: a lease does
-//! not end because there is much to move. They wait for one frame at most.
+//! not end because there is much to move. They wait for one frame at most, and for what the ends' sockets
+//! have taken and not sent ([`UNSENT_BYTES_MAX`]); bytes of the file therefore travel in small pieces
+//! ([`PIECE_BYTES`]).
 //!
 //! Threats: the channel runs inside TLS, or on the loopback. Whoever reads it in the clear learns the
 //! volume's structure key and the positions of its pages, not their contents. The decoder meets bytes
@@ -25,6 +27,12 @@ pub const VERSION: u8 = 5;
 pub const PROTOCOL: &str = "strongroom-attach/5";
 /// Bytes of a volume's file that one request moves.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the file in one frame, as a machine asks for them and sends them: what a renewal may have to
+/// wait for. A second of a link of 1 Mbit/s.
+pub const PIECE_BYTES: usize = 128 << 10;
+/// Bytes that the socket of either end takes before the network does. What it has taken, nothing
+/// overtakes.
+pub const UNSENT_BYTES_MAX: u32 = 64 << 10;
 /// Pages of a base that one request asks for.
 pub const BASE_PAGES_MAX: u32 = 32;
 /// Snapshots in one reply: the newest.

@@ -2,6 +2,7 @@
 
 use crate::exit::Failure;
 use remote::Stream;
+use remote::wire::UNSENT_BYTES_MAX;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -131,7 +132,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    // Renewals go before what waits to be sent, but not before what the kernel has taken.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Reads a reply's head: its status and the length of its body.
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_network_ends_a_connection_in_time() {
+    async fn sockets_have_what_a_channel_needs() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         prepare(&stream).unwrap();
@@ -211,6 +214,7 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
         assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 mod by_hand;
 mod calls;
 mod leases;
+mod pieces;
 mod resending;
 mod sessions;
 mod silence;
