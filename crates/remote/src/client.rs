@@ -525,7 +525,10 @@ impl Shared {
                 return;
             }
             Waiting::Nothing => {
-                return tracing::warn!(?reply, "the server did not do what would save time or space");
+                return tracing::warn!(
+                    ?reply,
+                    "the server did not do what would save time or space"
+                );
             }
             Waiting::Flushed(asker) => {
                 if matches!(reply, Reply::Done) {

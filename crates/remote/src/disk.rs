@@ -1,15 +1,19 @@
 //! The volume's file and its base, as the engine of another machine sees them.
 
 use crate::client::{Link, unexpected};
-use crate::wire::{BASE_PAGES_MAX, DATA_BYTES_MAX, PIECE_BYTES, Reply, Request};
+use crate::wire::{
+    BASE_BLOCKS_MAX, BASE_PAGES_MAX, BlockSet, DATA_BYTES_MAX, PIECE_BYTES, Reply, Request,
+};
 use blockstore::live::{AlignedBuffer, Disk, TailFile};
-use blockstore::page::{BasePage, BaseReader, Lba, SourceError};
+use blockstore::page::{BasePage, BaseReader, Lba, PAGES_PER_BLOCK, SourceError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Runs of base pages kept; each has [`BASE_PAGES_MAX`] pages, 128 KiB.
 const BASE_RUNS_MAX: usize = 64;
+/// Ranges of blocks kept; each is a KiB, and tells of 4 GiB.
+const BLOCK_SETS_MAX: usize = 256;
 
 /// The file at the server. Writes are on their way when they return, in order; a flush waits for all.
 ///
@@ -158,9 +162,39 @@ pub struct RemoteBase {
 
 #[derive(Default)]
 struct Cache {
-    runs: BTreeMap<Lba, Arc<Vec<BasePage>>>,
-    order: VecDeque<Lba>,
-    blocks: BTreeMap<u64, bool>,
+    pages: Recent<Vec<BasePage>>,
+    blocks: Recent<BlockSet>,
+}
+
+/// What was asked for lately, by where it begins.
+struct Recent<T> {
+    runs: BTreeMap<u64, Arc<T>>,
+    /// The oldest first.
+    order: VecDeque<u64>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { runs: BTreeMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T> Recent<T> {
+    fn get(&self, first: u64) -> Option<Arc<T>> {
+        self.runs.get(&first).cloned()
+    }
+
+    /// Forgets the oldest when there are more than `max`.
+    fn keep(&mut self, first: u64, run: &Arc<T>, max: usize) {
+        if self.runs.insert(first, Arc::clone(run)).is_none() {
+            self.order.push_back(first);
+        }
+        if self.order.len() > max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.runs.remove(&oldest);
+        }
+    }
 }
 
 impl RemoteBase {
@@ -169,9 +203,8 @@ impl RemoteBase {
         Self { link, cache: Mutex::default() }
     }
 
-    fn run(&self, first: Lba) -> Result<Arc<Vec<BasePage>>, SourceError> {
-        let cached = |cache: &Cache| cache.runs.get(&first).cloned();
-        if let Some(run) = cached(&self.cache()) {
+    fn pages(&self, first: Lba) -> Result<Arc<Vec<BasePage>>, SourceError> {
+        if let Some(run) = self.cache().pages.get(first) {
             return Ok(run);
         }
         let request = Request::Base { first, count: BASE_PAGES_MAX };
@@ -179,16 +212,26 @@ impl RemoteBase {
             Reply::Pages(pages) if pages.len() == BASE_PAGES_MAX as usize => Arc::new(pages),
             _ => return Err(source_error(unexpected(), first)),
         };
-        let mut cache = self.cache();
-        if cache.runs.insert(first, Arc::clone(&run)).is_none() {
-            cache.order.push_back(first);
-        }
-        if cache.order.len() > BASE_RUNS_MAX
-            && let Some(oldest) = cache.order.pop_front()
-        {
-            cache.runs.remove(&oldest);
-        }
+        self.cache().pages.keep(first, &run, BASE_RUNS_MAX);
         Ok(run)
+    }
+
+    /// What a base stores does not change, and who asks about one block goes on to the next ones.
+    fn blocks(&self, first: u64) -> Result<Arc<BlockSet>, SourceError> {
+        if let Some(set) = self.cache().blocks.get(first) {
+            return Ok(set);
+        }
+        let set = Arc::new(self.ask_for_blocks(first, BASE_BLOCKS_MAX)?);
+        self.cache().blocks.keep(first, &set, BLOCK_SETS_MAX);
+        Ok(set)
+    }
+
+    fn ask_for_blocks(&self, first: u64, count: u32) -> Result<BlockSet, SourceError> {
+        let failed = |error| source_error(error, first * PAGES_PER_BLOCK as u64);
+        match self.link.ask(&Request::Blocks { first, count }).map_err(failed)? {
+            Reply::Blocks(set) if set.is_of(count) => Ok(set),
+            _ => Err(failed(unexpected())),
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -198,7 +241,9 @@ impl RemoteBase {
 
 fn source_error(error: io::Error, lba: Lba) -> SourceError {
     match error.kind() {
-        io::ErrorKind::InvalidData => SourceError::Corrupt { what: "the base", block: lba / 128 },
+        io::ErrorKind::InvalidData => {
+            SourceError::Corrupt { what: "the base", block: lba / PAGES_PER_BLOCK as u64 }
+        }
         _ => SourceError::Unavailable { cause: Box::new(error) },
     }
 }
@@ -206,7 +251,7 @@ fn source_error(error: io::Error, lba: Lba) -> SourceError {
 impl BaseReader for RemoteBase {
     fn read_page(&self, lba: Lba) -> Result<BasePage, SourceError> {
         let within = lba % u64::from(BASE_PAGES_MAX);
-        Ok(self.run(lba - within)?[within as usize].clone())
+        Ok(self.pages(lba - within)?[within as usize].clone())
     }
 
     fn read_page_proven(&self, lba: Lba) -> Result<BasePage, SourceError> {
@@ -221,16 +266,12 @@ impl BaseReader for RemoteBase {
     }
 
     fn has_block(&self, block: u64) -> Result<bool, SourceError> {
-        if let Some(known) = self.cache().blocks.get(&block) {
-            return Ok(*known);
-        }
-        let reply = self.link.ask(&Request::HasBlock { block });
-        match reply.map_err(|error| source_error(error, block * 128))? {
-            Reply::Flag(has) => {
-                self.cache().blocks.insert(block, has);
-                Ok(has)
-            }
-            _ => Err(source_error(unexpected(), block * 128)),
+        let within = block % u64::from(BASE_BLOCKS_MAX);
+        match self.blocks(block - within) {
+            Ok(set) => Ok(set.has(within as u32)),
+            // Damage elsewhere in the range says nothing of this block.
+            Err(SourceError::Corrupt { .. }) => Ok(self.ask_for_blocks(block, 1)?.has(0)),
+            Err(error) => Err(error),
         }
     }
 }

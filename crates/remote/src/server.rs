@@ -6,8 +6,8 @@
 use crate::gate::{Gate, SessionId};
 use crate::lease::{Granted, SteadyClock};
 use crate::wire::{
-    BASE_PAGES_MAX, CallFailure, Failure, Reply, Request, SnapshotList, SpaceCall, VERSION,
-    Welcome, read_frame,
+    BASE_PAGES_MAX, BlockSet, CallFailure, Failure, Reply, Request, SnapshotList, SpaceCall,
+    VERSION, Welcome, read_frame,
 };
 use base::{Secret, VolumeId};
 use blockstore::live::{Base, CUTS_MAX, CutId, Error, Space};
@@ -462,12 +462,7 @@ impl Served {
                     read.map_or_else(|e| base_failed(&e), |page| Reply::Pages(vec![page]))
                 }
             }),
-            Request::HasBlock { block } => Some(match &self.base {
-                None => Reply::Flag(false),
-                Some(base) => {
-                    base.reader.has_block(block).map_or_else(|e| base_failed(&e), Reply::Flag)
-                }
-            }),
+            Request::Blocks { first, count } => Some(self.find_blocks(first, count)),
             Request::Snapshots => Some(Reply::Snapshots(self.snapshots.list())),
             Request::Space { call, need } => {
                 let space = &self.loan;
@@ -502,6 +497,11 @@ impl Served {
             }
         }
         Reply::Pages(pages)
+    }
+
+    fn find_blocks(&self, first: u64, count: u32) -> Reply {
+        let has = |block| self.base.as_ref().map_or(Ok(false), |base| base.reader.has_block(block));
+        BlockSet::of(first, count, has).map_or_else(|error| base_failed(&error), Reply::Blocks)
     }
 }
 

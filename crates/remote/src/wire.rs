@@ -35,6 +35,8 @@ pub const PIECE_BYTES: usize = 128 << 10;
 pub const UNSENT_BYTES_MAX: u32 = 64 << 10;
 /// Pages of a base that one request asks for.
 pub const BASE_PAGES_MAX: u32 = 32;
+/// Blocks of a base that one request asks about: 4 GiB, as much as one request of a client is told of.
+pub const BASE_BLOCKS_MAX: u32 = 8192;
 /// Snapshots in one reply: the newest.
 pub const SNAPSHOTS_MAX: usize = 4096;
 /// Bytes of a frame after its length.
@@ -93,10 +95,12 @@ pub enum Request {
         /// Its address.
         page: u64,
     },
-    /// Whether the base stores anything in a block.
-    HasBlock {
-        /// Which block.
-        block: u64,
+    /// In which blocks the base stores anything.
+    Blocks {
+        /// The first block.
+        first: u64,
+        /// How many, at most [`BASE_BLOCKS_MAX`].
+        count: u32,
     },
     /// What the volume takes of the server's space, and may need.
     Space {
@@ -111,6 +115,35 @@ pub enum Request {
     Goodbye,
     /// The answer to a call of the server.
     Answer(Result<EngineAnswer, CallFailure>),
+}
+
+/// A bit for each block of a range, the lowest of a byte first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockSet(Vec<u8>);
+
+impl BlockSet {
+    /// Looks for each block of a range.
+    ///
+    /// # Errors
+    /// The first that the look gives.
+    pub fn of<E>(first: u64, count: u32, has: impl Fn(u64) -> Result<bool, E>) -> Result<Self, E> {
+        let mut bits = vec![0; count.div_ceil(8) as usize];
+        for at in 0..count {
+            let has = has(first + u64::from(at))?;
+            bits[at as usize / 8] |= u8::from(has) << (at % 8);
+        }
+        Ok(Self(bits))
+    }
+
+    /// Whether it tells of so many blocks.
+    pub fn is_of(&self, count: u32) -> bool {
+        self.0.len() == count.div_ceil(8) as usize
+    }
+
+    /// Whether there is the block at this place of the range.
+    pub fn has(&self, at: u32) -> bool {
+        self.0.get(at as usize / 8).is_some_and(|bits| bits & (1 << (at % 8)) != 0)
+    }
 }
 
 /// What a server knows of a volume's snapshots.
@@ -158,8 +191,8 @@ pub enum Reply {
     Length(u64),
     /// Pages of the base.
     Pages(Vec<BasePage>),
-    /// Whether there is a block.
-    Flag(bool),
+    /// Which blocks of the base there are.
+    Blocks(BlockSet),
     /// To what was said of space.
     Space {
         /// Whether the volume may need what it asked for.
@@ -300,7 +333,9 @@ impl Request {
             Self::Base { first, count } => {
                 frame(7, id, &[&first.to_le_bytes(), &count.to_le_bytes()])
             }
-            Self::HasBlock { block } => frame(8, id, &[&block.to_le_bytes()]),
+            Self::Blocks { first, count } => {
+                frame(8, id, &[&first.to_le_bytes(), &count.to_le_bytes()])
+            }
             Self::Goodbye => frame(9, id, &[]),
             Self::Answer(Ok(answer)) => frame(10, id, &[&encode_answer(answer)]),
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
@@ -337,7 +372,10 @@ impl Request {
             5 => Self::Length,
             6 => Self::Punch { offset: r.u64()?, length: r.u64()? },
             7 => Self::Base { first: r.u64()?, count: bounded(r.u32()?, BASE_PAGES_MAX as usize)? },
-            8 => Self::HasBlock { block: r.u64()? },
+            8 => {
+                let (first, count) = (r.u64()?, r.u32()?);
+                Self::Blocks { first, count: bounded(count, BASE_BLOCKS_MAX as usize)? }
+            }
             9 => Self::Goodbye,
             10 => Self::Answer(Ok(decode_answer(&mut r)?)),
             11 => Self::Answer(Err(CallFailure::decode(r.u8()?)?)),
@@ -355,7 +393,9 @@ impl Request {
                 offset.checked_add(u64::from(length)).is_some()
             }
             Self::Punch { offset, length } => offset.checked_add(length).is_some(),
-            Self::Base { first, count } => first.checked_add(u64::from(count)).is_some(),
+            Self::Base { first, count } | Self::Blocks { first, count } => {
+                first.checked_add(u64::from(count)).is_some()
+            }
             _ => true,
         };
         r.end((id, request)).filter(|_| in_range)
@@ -377,7 +417,7 @@ impl Reply {
             Self::Data(data) => frame(131, id, &[data]),
             Self::Length(length) => frame(132, id, &[&length.to_le_bytes()]),
             Self::Pages(pages) => frame(133, id, &[&encode_pages(pages)]),
-            Self::Flag(flag) => frame(134, id, &[&[u8::from(*flag)]]),
+            Self::Blocks(BlockSet(bits)) => frame(134, id, &[bits]),
             Self::Failed(failure) => frame(135, id, &[&[*failure as u8]]),
             Self::Fenced => frame(136, id, &[]),
             Self::LetGo => frame(137, id, &[]),
@@ -404,7 +444,11 @@ impl Reply {
             }
             132 => Self::Length(r.u64()?),
             133 => Self::Pages(decode_pages(&mut r)?),
-            134 => Self::Flag(r.flag()?),
+            134 => {
+                let bits = r.rest();
+                bounded(u32::try_from(bits.len()).ok()?, BASE_BLOCKS_MAX.div_ceil(8) as usize)?;
+                Self::Blocks(BlockSet(bits.to_vec()))
+            }
             135 => Self::Failed(Failure::decode(r.u8()?)?),
             136 => Self::Fenced,
             137 => Self::LetGo,

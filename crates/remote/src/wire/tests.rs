@@ -14,7 +14,7 @@ fn requests() -> Vec<Request> {
         Request::Length,
         Request::Punch { offset: 65536, length: 1 << 26 },
         Request::Base { first: 128, count: 32 },
-        Request::HasBlock { block: 9 },
+        Request::Blocks { first: 9, count: BASE_BLOCKS_MAX },
         Request::Goodbye,
         Request::Answer(Ok(EngineAnswer::Done)),
         Request::Answer(Ok(EngineAnswer::Cut(cut))),
@@ -56,7 +56,7 @@ fn replies() -> Vec<Reply> {
         Reply::Data(vec![5; 100]),
         Reply::Length(77),
         Reply::Pages(vec![BasePage::Zero, sealed]),
-        Reply::Flag(true),
+        Reply::Blocks(BlockSet::of(8, 20, |block| Ok::<_, ()>(block % 3 == 0)).unwrap()),
         Reply::Space { granted: false, is_short: true },
         Reply::Snapshots(SnapshotList::default()),
         Reply::Snapshots(SnapshotList {
@@ -112,6 +112,12 @@ fn the_bytes_of_version_5_stay() {
     let ahead = Request::FillAhead { offset: 0x0506, length: 0x0708 }.encode(7);
     assert_eq!(ahead[..13], [21, 0, 0, 0, 15, 7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(ahead[13..], [6, 5, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0]);
+    let blocks = Request::Blocks { first: 0x090a, count: 0x0b0c }.encode(8);
+    assert_eq!(blocks[..13], [21, 0, 0, 0, 8, 8, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(blocks[13..], [10, 9, 0, 0, 0, 0, 0, 0, 12, 11, 0, 0]);
+    let there = BlockSet::of(5, 9, |block| Ok::<_, ()>(block == 5 || block == 13)).unwrap();
+    let bytes = Reply::Blocks(there).encode(9);
+    assert_eq!(bytes, [11, 0, 0, 0, 134, 9, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
     let need = Need { held: 5, upkeep: 0x0607 };
     let ask = Request::Space { call: SpaceCall::Tell, need }.encode(8);
     assert_eq!(ask[..14], [26, 0, 0, 0, 13, 8, 0, 0, 0, 0, 0, 0, 0, 2]);
@@ -135,6 +141,9 @@ fn limits_are_kept() {
         Request::Write { offset: u64::MAX, data: vec![0] },
         Request::Punch { offset: 2, length: u64::MAX },
         Request::Base { first: 0, count: BASE_PAGES_MAX + 1 },
+        Request::Blocks { first: 0, count: 0 },
+        Request::Blocks { first: 0, count: BASE_BLOCKS_MAX + 1 },
+        Request::Blocks { first: u64::MAX, count: 1 },
         Request::FillAhead { offset: 0, length: DATA_BYTES_MAX as u32 + 1 },
         Request::FillAhead { offset: u64::MAX, length: 1 },
     ];
@@ -144,6 +153,21 @@ fn limits_are_kept() {
     let mut other_version = replies().remove(0).encode(0);
     other_version[13] = VERSION + 1;
     assert!(Reply::decode(&other_version[4..]).is_none());
+}
+
+#[test]
+fn a_set_has_the_blocks_that_were_found_and_no_other() {
+    let has = |block: u64| block % 7 == 3 || block == 5000;
+    for (first, count) in [(0, 1), (3, 8), (4999, 9), (0, BASE_BLOCKS_MAX)] {
+        let set = BlockSet::of(first, count, |block| Ok::<_, ()>(has(block))).unwrap();
+        assert!(set.is_of(count) && !set.is_of(count + 8));
+        assert!((0..count).all(|at| set.has(at) == has(first + u64::from(at))));
+        assert!(!set.has(count));
+    }
+    assert_eq!(BlockSet::of(0, 9, |block| if block == 8 { Err(block) } else { Ok(true) }), Err(8));
+    let long = [&[134][..], &[0; 8], &[0; BASE_BLOCKS_MAX as usize / 8 + 1]].concat();
+    assert!(Reply::decode(&long).is_none() && Reply::decode(&long[1..]).is_none());
+    assert!(Reply::decode(&long[..long.len() - 1]).is_some());
 }
 
 #[test]

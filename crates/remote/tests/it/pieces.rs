@@ -2,8 +2,11 @@
 
 use crate::by_hand::{frame, link};
 use blockstore::live::{Disk, TailFile};
-use remote::RemoteDisk;
-use remote::wire::{DATA_BYTES_MAX, PIECE_BYTES, Reply, Request};
+use blockstore::page::BaseReader;
+use remote::wire::{
+    BASE_BLOCKS_MAX, BlockSet, DATA_BYTES_MAX, Failure, PIECE_BYTES, Reply, Request,
+};
+use remote::{RemoteBase, RemoteDisk};
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_blocking;
 
@@ -38,4 +41,45 @@ async fn bytes_travel_in_pieces_that_renewals_can_wait_for() {
         server.write_all(&Reply::Data(vec![n; PIECE_BYTES]).encode(id)).await.unwrap();
     }
     work.await.unwrap();
+}
+
+/// A machine that tells its guest what a lazily loaded volume holds stands still meanwhile: it asks once
+/// for 4 GiB, and forgets what it has not been asked about for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn which_blocks_a_base_has_is_asked_for_many_at_once() {
+    const RANGE: u64 = BASE_BLOCKS_MAX as u64;
+    let has = |block: u64| block % 5 == 2;
+    let (link, mut connections) = link().await;
+    let mut server = connections.recv().await.unwrap();
+    let base = RemoteBase::new(link);
+    let work = spawn_blocking(move || {
+        assert!((0..RANGE).all(|block| base.has_block(block).unwrap() == has(block)));
+        for range in 1..=300 {
+            assert_eq!(base.has_block(range * RANGE + 7).unwrap(), has(range * RANGE + 7));
+        }
+        assert!(base.has_block(299 * RANGE + 2).unwrap() == has(299 * RANGE + 2));
+        assert!(base.has_block(2).unwrap());
+    });
+    for range in (0..=300).chain([0]) {
+        let (id, request) = frame(&mut server).await;
+        assert_eq!(request, Request::Blocks { first: range * RANGE, count: BASE_BLOCKS_MAX });
+        let set = BlockSet::of(range * RANGE, BASE_BLOCKS_MAX, |block| Ok::<_, ()>(has(block)));
+        server.write_all(&Reply::Blocks(set.unwrap()).encode(id)).await.unwrap();
+    }
+    work.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_beside_damage_is_told_of_alone() {
+    let (link, mut connections) = link().await;
+    let mut server = connections.recv().await.unwrap();
+    let base = RemoteBase::new(link);
+    let work = spawn_blocking(move || base.has_block(70).unwrap());
+    let (id, _) = frame(&mut server).await;
+    server.write_all(&Reply::Failed(Failure::Damaged).encode(id)).await.unwrap();
+    let (id, request) = frame(&mut server).await;
+    assert_eq!(request, Request::Blocks { first: 70, count: 1 });
+    let set = BlockSet::of(70, 1, |_| Ok::<_, ()>(true)).unwrap();
+    server.write_all(&Reply::Blocks(set).encode(id)).await.unwrap();
+    assert!(work.await.unwrap());
 }
