@@ -450,9 +450,11 @@ impl Served {
             }
             Request::Write { offset, data } => disk.write(offset, &data).map_err(failed).err(),
             Request::FillAhead { offset, length } => {
-                disk.fill_ahead(offset, u64::from(length)).map_err(failed).err()
+                not_needed(&self.away.id, disk.fill_ahead(offset, u64::from(length)))
             }
-            Request::Punch { offset, length } => disk.punch(offset, length).map_err(failed).err(),
+            Request::Punch { offset, length } => {
+                not_needed(&self.away.id, disk.punch(offset, length))
+            }
             Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
             Request::Base { first, count } => Some(self.read_base(first, count)),
             Request::ProvenPage { page } => Some(match &self.base {
@@ -503,6 +505,14 @@ impl Served {
         let has = |block| self.base.as_ref().map_or(Ok(false), |base| base.reader.has_block(block));
         BlockSet::of(first, count, has).map_or_else(|error| base_failed(&error), Reply::Blocks)
     }
+}
+
+/// What only saves time or space fails nobody: a file system may know no holes, or be too full for one.
+fn not_needed(volume: &VolumeId, done: io::Result<()>) -> Option<Reply> {
+    if let Err(error) = done {
+        tracing::warn!(%volume, %error, "space of a volume was not given back, or not filled ahead");
+    }
+    None
 }
 
 fn base_failed(error: &SourceError) -> Reply {

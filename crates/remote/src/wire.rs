@@ -69,14 +69,14 @@ pub enum Request {
     Flush,
     /// Bytes up to the end of the last write.
     Length,
-    /// Fill a range that nothing was written to with zeros. Answered only when it fails.
+    /// Fill a range that nothing was written to with zeros. Not answered.
     FillAhead {
         /// First byte.
         offset: u64,
         /// How many, at most [`DATA_BYTES_MAX`].
         length: u32,
     },
-    /// Give the space of a range back. Answered only when it fails.
+    /// Give the space of a range back. Not answered.
     Punch {
         /// First byte.
         offset: u64,

@@ -1,5 +1,6 @@
 use super::*;
 use base::OsRng;
+use blockstore::live::Disk;
 use blockstore::store::{Store, StoreConfig};
 use std::sync::atomic::AtomicU64;
 
@@ -133,4 +134,42 @@ fn a_flush_takes_room_until_it_is_answered() {
         let Ok(Out::Frame(reply)) = frames.try_recv() else { panic!("flush {id} is not answered") };
         assert!(matches!(Reply::decode(&reply[4..]), Some((found, Reply::Done)) if found == id));
     }
+}
+
+/// A disk of a file system without holes.
+struct NoHoles;
+
+impl Disk for NoHoles {
+    fn read(&self, _offset: u64, target: &mut [u8]) -> io::Result<()> {
+        target.fill(0);
+        Ok(())
+    }
+
+    fn write(&self, _offset: u64, _source: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A segment's space that cannot be given back is no reason for a machine to lose its volume.
+#[test]
+fn a_file_system_without_holes_fails_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = served(&folder, away(&Arc::default()));
+    Arc::get_mut(&mut served).unwrap().loan.disk = Arc::new(NoHoles);
+    assert!(served.execute(Request::Punch { offset: 0, length: 1 << 26 }).is_none());
+    assert!(served.execute(Request::FillAhead { offset: 0, length: 4096 }).is_none());
+    let refused = served.execute(Request::Write { offset: 0, data: vec![1] });
+    assert!(matches!(refused, Some(Reply::Failed(Failure::NoSpace))));
 }
