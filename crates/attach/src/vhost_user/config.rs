@@ -65,12 +65,13 @@ const WRITEBACK_OFFSET: u32 = 32;
 const PAGE_SECTORS: u32 = 8;
 
 /// What the guest has chosen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Choice {
     /// The features in use.
     pub(crate) features: u64,
-    /// The cache mode, where the guest may choose it.
-    pub(crate) cache: Cache,
+    /// The cache mode that the guest believes in, where it may choose it. `None` while nobody has said
+    /// which that is.
+    pub(crate) cache: Option<Cache>,
 }
 
 /// The cache mode (VIRTIO `writeback`).
@@ -82,12 +83,6 @@ pub(crate) enum Cache {
     Writethrough,
 }
 
-impl Default for Choice {
-    fn default() -> Self {
-        Self { features: 0, cache: Cache::Writeback }
-    }
-}
-
 impl Choice {
     /// Whether the guest uses the feature with this bit number.
     pub(crate) fn has(&self, bit: u32) -> bool {
@@ -95,10 +90,10 @@ impl Choice {
     }
 
     /// When a write may be answered. A guest that cannot flush gets a device that needs no flush
-    /// (VIRTIO 5.2.5.2).
+    /// (VIRTIO 5.2.5.2), and so does one that may believe that none is needed.
     pub(crate) fn durability(&self) -> Durability {
         let volatile = if self.has(VIRTIO_BLK_F_CONFIG_WCE) {
-            self.cache == Cache::Writeback
+            self.cache == Some(Cache::Writeback)
         } else {
             self.has(VIRTIO_BLK_F_FLUSH)
         };
@@ -107,7 +102,7 @@ impl Choice {
 }
 
 /// The configuration space of a device of `size` bytes.
-pub(crate) fn space(size: u64, cache: Cache) -> [u8; CONFIG_BYTES] {
+pub(crate) fn space(size: u64, cache: Option<Cache>) -> [u8; CONFIG_BYTES] {
     let mut bytes = [0; CONFIG_BYTES];
     let mut put = |offset: usize, field: &[u8]| {
         bytes[offset..offset + field.len()].copy_from_slice(field);
@@ -119,7 +114,7 @@ pub(crate) fn space(size: u64, cache: Cache) -> [u8; CONFIG_BYTES] {
     // The physical block is the page: 2^3 sectors, and so is the smallest good request.
     put(24, &[PAGE_SECTORS.ilog2() as u8, 0]);
     put(26, &(PAGE_SECTORS as u16).to_le_bytes());
-    put(WRITEBACK_OFFSET as usize, &[u8::from(cache == Cache::Writeback)]);
+    put(WRITEBACK_OFFSET as usize, &[u8::from(cache == Some(Cache::Writeback))]);
     put(34, &QUEUES_MAX.to_le_bytes());
     put(36, &RANGE_SECTORS_MAX.to_le_bytes());
     put(40, &RANGES_MAX.to_le_bytes());
@@ -138,6 +133,11 @@ pub(crate) fn window(space: &[u8; CONFIG_BYTES], offset: u32, size: u32) -> Vec<
         .collect()
 }
 
+/// Whether a window of the space shows the cache mode.
+pub(crate) fn shows_cache(offset: u32, size: u32) -> bool {
+    (offset..offset.saturating_add(size)).contains(&WRITEBACK_OFFSET)
+}
+
 /// The cache mode that a guest's write to the space sets; `None` when it may not be written.
 pub(crate) fn written(offset: u32, bytes: &[u8]) -> Option<Cache> {
     match (offset, bytes) {
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_space_is_what_virtio_says() {
-        let space = space(10 << 20, Cache::Writeback);
+        let space = space(10 << 20, Some(Cache::Writeback));
         assert_eq!(window(&space, 0, 8), 20480u64.to_le_bytes());
         assert_eq!(window(&space, 20, 4), 512u32.to_le_bytes());
         assert_eq!(window(&space, 32, 1), [1]);
@@ -174,9 +174,16 @@ mod tests {
     fn a_guest_that_cannot_flush_needs_no_flush() {
         let durability = |features: u64, cache| Choice { features, cache }.durability();
         let (flush, wce) = (1 << VIRTIO_BLK_F_FLUSH, 1 << VIRTIO_BLK_F_CONFIG_WCE);
-        assert_eq!(durability(0, Cache::Writeback), Durability::Durable);
-        assert_eq!(durability(flush, Cache::Writeback), Durability::Buffered);
-        assert_eq!(durability(flush | wce, Cache::Writeback), Durability::Buffered);
-        assert_eq!(durability(flush | wce, Cache::Writethrough), Durability::Durable);
+        assert_eq!(durability(0, Some(Cache::Writeback)), Durability::Durable);
+        assert_eq!(durability(flush, None), Durability::Buffered, "it has no choice");
+        assert_eq!(durability(flush | wce, Some(Cache::Writeback)), Durability::Buffered);
+        assert_eq!(durability(flush | wce, Some(Cache::Writethrough)), Durability::Durable);
+        assert_eq!(durability(flush | wce, None), Durability::Durable, "it may have chosen");
+    }
+
+    #[test]
+    fn a_window_shows_the_cache_mode_or_not() {
+        assert!(shows_cache(0, 60) && shows_cache(32, 1) && shows_cache(31, 2));
+        assert!(!shows_cache(0, 32) && !shows_cache(33, 8) && !shows_cache(32, 0));
     }
 }

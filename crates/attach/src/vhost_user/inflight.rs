@@ -9,6 +9,9 @@
 //! The order of the steps around the used ring matters when the process dies between them: the head
 //! is noted, the ring's index moves, the entry is cleared, the index is noted. A noted index behind
 //! the ring's means that the last noted head was answered although its entry is still marked.
+//!
+//! Behind the rings, where the specification has nothing, lies the cache mode that the guest believes
+//! in: a front-end that connects again does not say it again.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +22,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
+use super::config::Cache;
 use super::memory::holds;
 use super::message::InflightArea;
 use super::{QUEUE_SIZE_MAX, QUEUES_MAX};
@@ -30,6 +34,12 @@ const ENTRY_BYTES: usize = 16;
 /// A ring's part begins at a multiple of this.
 const ALIGNMENT: usize = 64;
 const VERSION: u16 = 1;
+
+/// Bytes behind the rings, for the cache mode.
+const CACHE_BYTES: usize = ALIGNMENT;
+/// What stands there. Anything else says nothing: other programs make records too.
+const WRITEBACK: u64 = u64::from_le_bytes(*b"SRwrback");
+const WRITETHROUGH: u64 = u64::from_le_bytes(*b"SRwrthru");
 
 const VERSION_AT: usize = 8;
 const SIZE_AT: usize = 10;
@@ -65,12 +75,14 @@ pub(crate) struct Record {
     mapping: MmapRegion<()>,
     queues: u16,
     queue_size: u16,
+    /// Where the cache mode stands; `None` in a record that has no place for it.
+    cache_at: Option<usize>,
 }
 
 impl Record {
     /// Makes an empty record; the file goes to the front-end.
     pub(crate) fn create(asked: InflightArea) -> Result<(InflightArea, OwnedFd), InflightError> {
-        let size = bytes(asked.queues, asked.queue_size)?;
+        let size = bytes(asked.queues, asked.queue_size)? + CACHE_BYTES;
         let make = || {
             let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
             let file = memfd_create("vhost-user-inflight", flags)?;
@@ -86,13 +98,46 @@ impl Record {
 
     /// Uses a record, new or left by a process before.
     pub(crate) fn open(area: InflightArea, file: OwnedFd) -> Result<Self, InflightError> {
-        let size = bytes(area.queues, area.queue_size)?;
-        if area.size < size as u64 || !holds(&file, area.offset, size as u64) {
-            return Err(InflightError::TooSmall);
-        }
+        let rings = bytes(area.queues, area.queue_size)?;
+        let has = |size: usize| area.size >= size as u64 && holds(&file, area.offset, size as u64);
+        let (size, cache_at) = match (has(rings), has(rings + CACHE_BYTES)) {
+            (true, true) => (rings + CACHE_BYTES, Some(rings)),
+            (true, false) => (rings, None),
+            (false, _) => return Err(InflightError::TooSmall),
+        };
         let file = FileOffset::new(File::from(file), area.offset);
         let mapping = MmapRegion::from_file(file, size).map_err(InflightError::Map)?;
-        Ok(Self { mapping, queues: area.queues, queue_size: area.queue_size })
+        Ok(Self { mapping, queues: area.queues, queue_size: area.queue_size, cache_at })
+    }
+
+    /// The cache mode that was noted.
+    pub(crate) fn cache(&self) -> Option<Cache> {
+        match u64::from_le(self.load(self.cache_at?)) {
+            WRITEBACK => Some(Cache::Writeback),
+            WRITETHROUGH => Some(Cache::Writethrough),
+            _ => None,
+        }
+    }
+
+    /// Notes the cache mode for a process that follows.
+    pub(crate) fn note_cache(&self, cache: Cache) {
+        let mark = match cache {
+            Cache::Writeback => WRITEBACK,
+            Cache::Writethrough => WRITETHROUGH,
+        };
+        if let Some(at) = self.cache_at {
+            self.store(at, mark.to_le());
+        }
+    }
+
+    fn load<T: vm_memory::AtomicAccess>(&self, at: usize) -> T {
+        let slice = self.mapping.as_volatile_slice();
+        slice.load(at, Ordering::Acquire).expect("the record has room for its rings")
+    }
+
+    fn store<T: vm_memory::AtomicAccess>(&self, at: usize, value: T) {
+        let slice = self.mapping.as_volatile_slice();
+        slice.store(value, at, Ordering::Release).expect("the record has room for its rings");
     }
 
     /// The part of one ring; `None` when the record has none for it.
@@ -200,15 +245,11 @@ impl Tracker {
     }
 
     fn load<T: vm_memory::AtomicAccess>(&self, at: usize) -> T {
-        let slice = self.record.mapping.as_volatile_slice();
-        slice.load(self.base + at, Ordering::Acquire).expect("the record has room for its rings")
+        self.record.load(self.base + at)
     }
 
     fn store<T: vm_memory::AtomicAccess>(&self, at: usize, value: T) {
-        let slice = self.record.mapping.as_volatile_slice();
-        slice
-            .store(value, self.base + at, Ordering::Release)
-            .expect("the record has room for its rings");
+        self.record.store(self.base + at, value);
     }
 }
 
@@ -255,9 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn the_cache_mode_is_noted_where_there_is_room() {
+        let (area, file) = record();
+        let open = |area| Record::open(area, file.try_clone().unwrap()).unwrap();
+        assert_eq!(open(area).cache(), None, "nothing was noted");
+        for cache in [Cache::Writethrough, Cache::Writeback] {
+            open(area).note_cache(cache);
+            assert_eq!(open(area).cache(), Some(cache));
+        }
+        // As a server of before makes it.
+        let rings = bytes(area.queues, area.queue_size).unwrap() as u64;
+        let without = InflightArea { size: rings, ..area };
+        open(without).note_cache(Cache::Writethrough);
+        assert_eq!(open(without).cache(), None);
+        assert_eq!(open(area).cache(), Some(Cache::Writeback), "nothing was written there");
+    }
+
+    #[test]
     fn a_record_fits_its_rings() {
         let (area, file) = record();
-        let small = InflightArea { size: area.size - 1, ..area };
+        let rings = bytes(area.queues, area.queue_size).unwrap() as u64;
+        let small = InflightArea { size: rings - 1, ..area };
         let opened = Record::open(small, file.try_clone().unwrap());
         assert!(matches!(opened, Err(InflightError::TooSmall)));
         let beyond = InflightArea { offset: 4096, ..area };

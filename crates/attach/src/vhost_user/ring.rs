@@ -469,7 +469,7 @@ mod tests {
     /// is asked for nothing outside itself.
     fn serve(bytes: &[u8], entries: u16) {
         let ring = ring(bytes, entries);
-        let choice = Choice { features: FEATURES, cache: Cache::Writeback };
+        let choice = Choice { features: FEATURES, cache: Some(Cache::Writeback) };
         let view = View { size: 8192, serial: &[7; 20], choice };
         for _ in 0..40 {
             match ring.take(&view) {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
 use virtio_queue::QueueT;
 
-use super::config::{self, Choice, FEATURES, PROTOCOL_FEATURES, protocol};
+use super::config::{self, Cache, Choice, FEATURES, PROTOCOL_FEATURES, protocol};
 use super::export::{Control, Disk};
 use super::inflight::{InflightError, Record};
 use super::memory::{Memory, MemoryError};
@@ -131,6 +132,8 @@ pub(crate) struct Session<'a> {
     memory: Memory,
     record: Option<Arc<Record>>,
     slots: Vec<Slot>,
+    /// Whether a ring was started on this connection.
+    has_begun: bool,
     /// For messages of our own.
     channel: Option<OwnedFd>,
     /// The size the front-end may have read.
@@ -162,6 +165,7 @@ impl<'a> Session<'a> {
             protocol: 0,
             memory: Memory::default(),
             record: None,
+            has_begun: false,
             channel: None,
             told: disk.device.size(),
         })
@@ -282,6 +286,7 @@ impl<'a> Session<'a> {
             Ok(Reply::None) => self.acknowledge(&header, Ok(()))?,
             Err(refusal) => self.acknowledge(&header, Err(refusal))?,
         }
+        self.note_cache();
         Ok(None)
     }
 
@@ -334,7 +339,7 @@ impl<'a> Session<'a> {
             Message::GetConfig(window) => return Ok(self.read_config(window)),
             Message::SetConfig(window, bytes) => {
                 let written = config::written(window.offset, &bytes);
-                self.choice.cache = written.ok_or(Refusal::ReadOnlyConfig(window.offset))?;
+                self.set_cache(written.ok_or(Refusal::ReadOnlyConfig(window.offset))?);
             }
             Message::SetBackendChannel => {
                 let channel = one(files)?;
@@ -391,7 +396,9 @@ impl<'a> Session<'a> {
             slot.ring.reset();
             slot.enabled = false;
         }
-        self.choice = Choice::default();
+        // Not the cache mode: QEMU and Cloud Hypervisor tell a guest that begins anew what the one
+        // before it had chosen, and do not say it here again.
+        self.choice.features = 0;
     }
 
     fn spread_memory(&self) {
@@ -399,6 +406,11 @@ impl<'a> Session<'a> {
     }
 
     fn read_config(&mut self, window: ConfigWindow) -> Reply {
+        if !self.has_begun && config::shows_cache(window.offset, window.size) {
+            // Its guest does not run yet, and will be told this. Later, a front-end may read for the
+            // capacity alone, and its guest believe in what it was told on another connection.
+            self.choice.cache.get_or_insert(Cache::Writeback);
+        }
         self.told = self.disk.device.size();
         let space = config::space(self.told, self.choice.cache);
         let mut body = window.to_bytes().to_vec();
@@ -407,8 +419,45 @@ impl<'a> Session<'a> {
     }
 
     fn set_record(&mut self, area: InflightArea, file: OwnedFd) -> Result<(), Refusal> {
-        self.record = Some(Arc::new(Record::open(area, file)?));
+        let record = Record::open(area, file)?;
+        match (self.choice.cache, record.cache()) {
+            (None, noted) | (_, noted @ Some(Cache::Writethrough)) => self.choice.cache = noted,
+            (Some(_), Some(Cache::Writeback) | None) => {}
+        }
+        self.record = Some(Arc::new(record));
         Ok(())
+    }
+
+    fn set_cache(&mut self, cache: Cache) {
+        self.choice.cache = Some(cache);
+        if cache == Cache::Writethrough {
+            // Before the guest can know: [`Session::note_cache`].
+            self.note_cache();
+        }
+    }
+
+    /// Notes the cache mode for a process that follows. A front-end that is not told that its guest's
+    /// choice was taken tells the guest that it was not, so what is noted meanwhile must be good for
+    /// both: write-through is noted before the answer, write-back after it.
+    fn note_cache(&self) {
+        let (Some(record), Some(cache)) = (&self.record, self.choice.cache) else { return };
+        // Whether one that waits for no answer has chosen otherwise since is never known.
+        if cache == Cache::Writethrough || self.protocol & protocol::REPLY_ACK != 0 {
+            record.note_cache(cache);
+        }
+    }
+
+    /// A ring is started, the first of this connection.
+    fn begin(&mut self) {
+        let choice = &self.choice;
+        if choice.has(VIRTIO_BLK_F_CONFIG_WCE) && choice.cache.is_none() {
+            tracing::info!(
+                disk = self.disk.name,
+                "whether the guest flushes is not known; writes are durable when they are answered, \
+                 until it chooses"
+            );
+        }
+        self.has_begun = true;
     }
 
     fn slot(&mut self, index: u32) -> Result<&mut Slot, Refusal> {
@@ -450,6 +499,9 @@ impl<'a> Session<'a> {
     fn start_ring(&mut self, ring: RingFile, files: Vec<OwnedFd>) -> Result<(), Refusal> {
         // Without a descriptor the front-end would have us poll, which costs a processor.
         let kick = ring_file(ring, files)?.ok_or(Refusal::FileMissing)?;
+        if !self.has_begun {
+            self.begin();
+        }
         let event_idx = self.choice.has(VIRTIO_RING_F_EVENT_IDX);
         let record = self.record.clone();
         let slot = self.slot(ring.index)?;

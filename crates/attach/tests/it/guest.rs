@@ -197,10 +197,22 @@ pub(crate) struct Guest {
     pub(crate) queues: Vec<Driver>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) channel: FrontendReqHandler<Notices>,
+    features: u64,
+}
+
+/// What a front-end connects for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connects {
+    /// To begin: it reads the configuration, and its guest is told that.
+    Anew,
+    /// To go on, with a guest that runs: it reads nothing.
+    Again,
 }
 
 /// What a new front-end asks for.
+#[derive(Clone, Copy)]
 pub(crate) struct Wishes<'a> {
+    pub(crate) connects: Connects,
     pub(crate) queues: usize,
     /// Guest features left out.
     pub(crate) without: u64,
@@ -210,7 +222,7 @@ pub(crate) struct Wishes<'a> {
 
 impl Default for Wishes<'_> {
     fn default() -> Self {
-        Self { queues: 1, without: 0, record: None }
+        Self { connects: Connects::Anew, queues: 1, without: 0, record: None }
     }
 }
 
@@ -232,7 +244,8 @@ impl Guest {
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(frontend.get_queue_num().unwrap(), 16);
         // Every answer rings, so that nothing here depends on how the driver suppresses it.
-        frontend.set_features(features & !(1 << 29) & !wishes.without).unwrap();
+        let features = features & !(1 << 29) & !wishes.without;
+        frontend.set_features(features).unwrap();
         let notices = Arc::new(Notices::default());
         let channel = FrontendReqHandler::new(Arc::clone(&notices)).unwrap();
         frontend.set_backend_request_fd(&channel.get_tx_raw_fd()).unwrap();
@@ -244,7 +257,11 @@ impl Guest {
             frontend.set_inflight_fd(area, file).unwrap();
         }
         let queues = (0..wishes.queues as u64).map(|index| Driver::new(ram, index)).collect();
-        let mut guest = Self { frontend, ram: Arc::clone(ram), queues, notices, channel };
+        let ram = Arc::clone(ram);
+        let mut guest = Self { frontend, ram, queues, notices, channel, features };
+        if wishes.connects == Connects::Anew {
+            guest.config(0, 60);
+        }
         (0..wishes.queues).for_each(|index| guest.start(index));
         guest
     }
@@ -269,6 +286,13 @@ impl Guest {
         self.frontend.set_vring_err(index, &queue.error).unwrap();
         self.frontend.set_vring_kick(index, &queue.kick).unwrap();
         self.frontend.set_vring_enable(index, true).unwrap();
+    }
+
+    /// The guest resets the device, as one that reboots, and begins anew.
+    pub(crate) fn reset(&mut self) {
+        self.frontend.reset_device().unwrap();
+        self.frontend.set_features(self.features).unwrap();
+        (0..self.queues.len()).for_each(|index| self.start(index));
     }
 
     pub(crate) fn config(&mut self, offset: u32, size: u32) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! A volume as a guest's virtio disk: the protocol, the requests, and what a hostile guest gets.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +12,8 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::guest::{
-    DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, QUEUE_SIZE, Ram, WRITE,
-    WRITE_ZEROES, Wishes,
+    Connects, DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, QUEUE_SIZE, Ram,
+    WRITE, WRITE_ZEROES, Wishes,
 };
 use crate::memory::Memory;
 
@@ -53,6 +54,33 @@ impl Bench {
 
     fn guest(&self) -> Guest {
         Guest::connect(self.export.path(), &Ram::new(), &Wishes::default())
+    }
+
+    /// A record of requests under way, as a front-end has it made and keeps it.
+    fn record(&self) -> (VhostUserInflight, File) {
+        let mut frontend = Frontend::connect(self.export.path(), 16).unwrap();
+        let asked =
+            VhostUserInflight { num_queues: 1, queue_size: QUEUE_SIZE, ..Default::default() };
+        let _ = frontend.get_features().unwrap();
+        let protocol = frontend.get_protocol_features().unwrap();
+        frontend.set_protocol_features(protocol).unwrap();
+        frontend.get_inflight_fd(&asked).unwrap()
+    }
+
+    /// Another process serves the same device.
+    fn restart(self) -> Self {
+        let Self { folder, device, export } = self;
+        export.stop(Stop::Force).unwrap();
+        let export = serve(folder.path(), &device);
+        Self { folder, device, export }
+    }
+
+    /// Whether a write is answered when it is durable.
+    fn writes_are_durable(&self, guest: &mut Guest) -> bool {
+        let flushes = || self.device.inner.state.flushes.load(Ordering::SeqCst);
+        let before = flushes();
+        assert_eq!(guest.queues[0].request(OUT, 0, Data::Give(&[1; 512])).0, OK);
+        flushes() > before
     }
 }
 
@@ -133,6 +161,56 @@ fn a_guest_chooses_when_its_writes_are_durable() {
     let mut simple = Guest::connect(bench.export.path(), &Ram::new(), &wishes);
     simple.queues[0].request(OUT, 0, Data::Give(&[2; 512]));
     assert_eq!(flushes(), 2);
+}
+
+/// QEMU and Cloud Hypervisor keep what a guest chose, and do not say it again.
+#[test]
+fn a_choice_outlives_the_process_and_the_guest() {
+    let bench = Bench::start();
+    let (ram, record) = (Ram::new(), bench.record());
+    let anew = Wishes { record: Some(&record), ..Wishes::default() };
+    let again = Wishes { connects: Connects::Again, ..anew };
+    let connect = |bench: &Bench, wishes| Guest::connect(bench.export.path(), &ram, wishes);
+    let choose = |guest: &mut Guest, writeback: u8| {
+        guest.frontend.set_config(32, VhostUserConfigFlags::WRITABLE, &[writeback]).unwrap();
+    };
+
+    // One that chose nothing keeps its write cache.
+    assert!(!bench.writes_are_durable(&mut connect(&bench, &anew)));
+    let bench = bench.restart();
+    let mut guest = connect(&bench, &again);
+    assert!(!bench.writes_are_durable(&mut guest));
+    choose(&mut guest, 0);
+    assert!(bench.writes_are_durable(&mut guest));
+    drop(guest);
+
+    let bench = bench.restart();
+    let mut guest = connect(&bench, &again);
+    assert!(bench.writes_are_durable(&mut guest), "it was chosen at another process");
+    // Whatever it reads for, its guest is not told.
+    assert_eq!(guest.config(32, 1), [0]);
+    assert!(bench.writes_are_durable(&mut guest));
+    guest.reset();
+    assert!(bench.writes_are_durable(&mut guest), "the next guest is told what this one chose");
+    choose(&mut guest, 1);
+    assert!(!bench.writes_are_durable(&mut guest));
+    drop(guest);
+
+    let bench = bench.restart();
+    assert!(!bench.writes_are_durable(&mut connect(&bench, &again)));
+}
+
+#[test]
+fn a_guest_of_which_nothing_is_known_loses_nothing() {
+    let bench = Bench::start();
+    let again = Wishes { connects: Connects::Again, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &again);
+    assert!(bench.writes_are_durable(&mut guest));
+    // A front-end that reads for the capacity, as it does when it is told to.
+    assert_eq!(guest.config(0, 60)[32], 0);
+    assert!(bench.writes_are_durable(&mut guest));
+    guest.frontend.set_config(32, VhostUserConfigFlags::WRITABLE, &[1]).unwrap();
+    assert!(!bench.writes_are_durable(&mut guest));
 }
 
 #[test]
@@ -372,14 +450,7 @@ fn a_ring_is_quiet_before_it_is_handed_back() {
 fn a_new_back_end_does_what_the_old_one_left() {
     let bench = Bench::start();
     let ram = Ram::new();
-    let mut first = Frontend::connect(bench.export.path(), 16).unwrap();
-    let asked = VhostUserInflight { num_queues: 1, queue_size: QUEUE_SIZE, ..Default::default() };
-    let _ = first.get_features().unwrap();
-    let protocol = first.get_protocol_features().unwrap();
-    first.set_protocol_features(protocol).unwrap();
-    let record = first.get_inflight_fd(&asked).unwrap();
-    drop(first);
-
+    let record = bench.record();
     let wishes = Wishes { record: Some(&record), ..Wishes::default() };
     let mut guest = Guest::connect(bench.export.path(), &ram, &wishes);
     guest.queues[0].request(OUT, 0, Data::Give(&[1; 512]));
