@@ -136,8 +136,10 @@ pub(crate) struct Session<'a> {
     has_begun: bool,
     /// For messages of our own.
     channel: Option<OwnedFd>,
-    /// The size the front-end may have read.
-    told: u64,
+    /// The size the front-end has read on this connection.
+    read: Option<u64>,
+    /// The size it was told to read, while its rings ran.
+    told: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -167,7 +169,8 @@ impl<'a> Session<'a> {
             record: None,
             has_begun: false,
             channel: None,
-            told: disk.device.size(),
+            read: None,
+            told: None,
         })
     }
 
@@ -238,10 +241,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells the front-end when the device has another size than it knows.
+    /// Tells the front-end when the device may have another size than it knows. One that connects again
+    /// reads nothing by itself, and the device may have grown since it last did.
     fn report_size(&mut self) {
-        let size = self.disk.device.size();
-        if size == self.told {
+        // QEMU does not listen while its guest's rings stand still.
+        if !self.slots.iter().any(Slot::is_served) {
+            self.told = None;
+            return;
+        }
+        let size = Some(self.disk.device.size());
+        if size == self.read || size == self.told {
             return;
         }
         self.told = size;
@@ -411,8 +420,9 @@ impl<'a> Session<'a> {
             // capacity alone, and its guest believe in what it was told on another connection.
             self.choice.cache.get_or_insert(Cache::Writeback);
         }
-        self.told = self.disk.device.size();
-        let space = config::space(self.told, self.choice.cache);
+        let size = self.disk.device.size();
+        self.read = Some(size);
+        let space = config::space(size, self.choice.cache);
         let mut body = window.to_bytes().to_vec();
         body.extend(config::window(&space, window.offset, window.size));
         Reply::Body(body)

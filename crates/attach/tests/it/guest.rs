@@ -2,6 +2,7 @@
 //! which knows nothing of the code under test.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap,
     MmapRegion,
 };
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 pub(crate) const QUEUE_SIZE: u16 = 64;
@@ -209,6 +211,15 @@ pub(crate) enum Connects {
     Again,
 }
 
+/// For how many milliseconds a notice is waited for.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// It was sent already, if it was.
+    None = 0,
+    /// It comes.
+    Long = 10_000,
+}
+
 /// What a new front-end asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct Wishes<'a> {
@@ -253,7 +264,7 @@ impl Guest {
         let region = VhostUserMemoryRegionInfo::from_guest_region(region).unwrap();
         frontend.set_mem_table(&[region]).unwrap();
         if let Some((area, file)) = wishes.record {
-            let file = std::os::fd::AsRawFd::as_raw_fd(file);
+            let file = file.as_raw_fd();
             frontend.set_inflight_fd(area, file).unwrap();
         }
         let queues = (0..wishes.queues as u64).map(|index| Driver::new(ram, index)).collect();
@@ -286,6 +297,18 @@ impl Guest {
         self.frontend.set_vring_err(index, &queue.error).unwrap();
         self.frontend.set_vring_kick(index, &queue.kick).unwrap();
         self.frontend.set_vring_enable(index, true).unwrap();
+    }
+
+    /// Whether there is a notice of the back-end's own. It is taken.
+    pub(crate) fn is_told(&mut self, patience: Patience) -> bool {
+        let poll = Epoll::new().unwrap();
+        let event = EpollEvent::new(EventSet::IN, 0);
+        poll.ctl(ControlOperation::Add, self.channel.as_raw_fd(), event).unwrap();
+        let ready = poll.wait(patience as i32, &mut [EpollEvent::default()]).unwrap() > 0;
+        if ready {
+            self.channel.handle_request().unwrap();
+        }
+        ready
     }
 
     /// The guest resets the device, as one that reboots, and begins anew.

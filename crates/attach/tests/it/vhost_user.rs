@@ -12,8 +12,8 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::guest::{
-    Connects, DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, QUEUE_SIZE, Ram,
-    WRITE, WRITE_ZEROES, Wishes,
+    Connects, DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, Patience,
+    QUEUE_SIZE, Ram, WRITE, WRITE_ZEROES, Wishes,
 };
 use crate::memory::Memory;
 
@@ -136,10 +136,46 @@ fn configuration_follows_the_device() {
     assert_eq!(guest.queues[0].request(OUT, SIZE / 512, Data::Give(&[1; 512])).0, IO_ERROR);
     bench.device.size.store(2 * SIZE, Ordering::SeqCst);
     bench.export.resized();
-    guest.channel.handle_request().unwrap();
+    assert!(guest.is_told(Patience::Long));
     assert_eq!(guest.notices.0.load(Ordering::SeqCst), 1);
     assert_eq!(guest.config(0, 8), (2 * SIZE / 512).to_le_bytes());
     assert_eq!(guest.queues[0].request(OUT, SIZE / 512, Data::Give(&[1; 512])).0, OK);
+}
+
+#[test]
+fn growth_is_told_to_a_front_end_that_was_away() {
+    let bench = Bench::start();
+    let ram = Ram::new();
+    let mut guest = Guest::connect(bench.export.path(), &ram, &Wishes::default());
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
+    assert!(!guest.is_told(Patience::None), "it has just read the size");
+    drop(guest);
+    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
+
+    let again = Wishes { connects: Connects::Again, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &ram, &again);
+    assert!(guest.is_told(Patience::Long));
+    assert_eq!(guest.config(0, 8), (2 * SIZE / 512).to_le_bytes());
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
+    assert!(!guest.is_told(Patience::None), "once");
+}
+
+#[test]
+fn growth_is_told_when_the_rings_run() {
+    let bench = Bench::start();
+    let mut guest = bench.guest();
+    guest.frontend.get_vring_base(0).unwrap();
+    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
+    bench.export.resized();
+    // QEMU would not listen.
+    assert_eq!(guest.frontend.get_queue_num().unwrap(), 16);
+    assert!(!guest.is_told(Patience::None));
+    guest.start(0);
+    assert!(guest.is_told(Patience::Long));
+    // A guest that is gone before its front-end has read is told again when it is back.
+    guest.frontend.get_vring_base(0).unwrap();
+    guest.start(0);
+    assert!(guest.is_told(Patience::Long));
 }
 
 #[test]
