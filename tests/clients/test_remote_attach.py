@@ -30,9 +30,9 @@ PATTERN = PATTERN[: len(PATTERN) // 512 * 512]
 class Agent:
     """A `strongroom attach` of our own."""
 
-    def __init__(self, server, host, volume, directory, *arguments, starts=True):
+    def __init__(self, server, host, volume, directory, *arguments, starts=True, socket=None):
         # Unix socket paths are short: not below the test's own directory.
-        self.socket = server.dir / f"{time.monotonic_ns()}.sock"
+        self.socket = socket or server.dir / f"{time.monotonic_ns()}.sock"
         self.log_path = directory / f"agent-{time.monotonic_ns()}.log"
         self.log = open(self.log_path, "w")
         self.process = subprocess.Popen(
@@ -212,6 +212,28 @@ def test_a_fenced_machine_that_wakes_up_writes_nothing(server, owner, key, agent
     agents.append(last := Agent(server, first, volume, tmp_path))
     assert last.nbd.read(0, 4096) == b"\x22" * 4096
     assert last.nbd.read(8192, 4096) == b"\x23" * 4096
+    assert last.stop() == 0
+
+
+def test_an_agent_that_wakes_up_leaves_what_belongs_to_its_successor(
+    server, owner, key, agents, tmp_path
+):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    # It writes nothing, so that it has nothing to lose when it closes.
+    agents.append(old := Agent(server, host, volume, tmp_path))
+    old.process.send_signal(signal.SIGSTOP)
+    place = {"socket": old.socket}
+    agents.append(new := Agent(server, host, volume, tmp_path, "--force", **place))
+    new.nbd.write(0, b"\x37" * 65536)
+    old.process.send_signal(signal.SIGCONT)
+    assert old.ends() == 5, old.words()
+    assert Nbd(str(new.socket)).read(0, 65536) == b"\x37" * 65536
+    # What it answered and did not flush lies beside the socket, for the one that follows.
+    new.process.kill()
+    new.ends()
+    agents.append(last := Agent(server, host, volume, tmp_path, "--force", **place))
+    assert last.nbd.read(0, 65536) == b"\x37" * 65536
     assert last.stop() == 0
 
 

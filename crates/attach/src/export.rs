@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -58,7 +58,7 @@ impl Stop {
 
 /// A served device. Dropping it stops it by force.
 pub struct Export {
-    path: PathBuf,
+    socket: SocketFile,
     device: Arc<dyn BlockDevice>,
     control: Arc<Control>,
     /// Ends with whether nothing panicked.
@@ -92,7 +92,7 @@ impl Export {
         device: Arc<dyn BlockDevice>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let listener = private_listener(path)?;
+        let (listener, socket) = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control = Arc::new(Control {
             stop: Arc::new(AtomicU8::new(RUN)),
@@ -111,21 +111,20 @@ impl Export {
         let thread = thread::Builder::new()
             .name("nbd-accept".into())
             .spawn(move || acceptor.run())
-            .inspect_err(|_| drop(fs::remove_file(path)))?;
-        Ok(Self { path: path.to_owned(), device, control, thread: Some(thread) })
+            .inspect_err(|_| socket.remove())?;
+        Ok(Self { socket, device, control, thread: Some(thread) })
     }
 
     /// The socket clients connect to.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.socket.path
     }
 
     /// Removes the socket and tells all clients to finish, without waiting. The path is free for
     /// another export when this returns.
     pub fn retire(&self, how: Stop) {
         if self.control.stop.fetch_max(how.wish(), Ordering::SeqCst) == RUN {
-            // A socket that someone else removed is gone too.
-            let _ = fs::remove_file(&self.path);
+            self.socket.remove();
         }
         self.control.rouse();
     }
@@ -159,9 +158,31 @@ impl Drop for Export {
     }
 }
 
+/// A socket in the file system.
+pub(crate) struct SocketFile {
+    pub(crate) path: PathBuf,
+    /// Device and number of the file. No other has them while the listener lives.
+    number: (u64, u64),
+}
+
+impl SocketFile {
+    /// Removes the socket, unless another process has put its own in its place: one that was taken the
+    /// volume of may find out late.
+    pub(crate) fn remove(&self) {
+        if number(&self.path).is_ok_and(|number| number == self.number) {
+            // One that someone else removes now is gone too.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn number(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
 /// A socket that only this user reaches, where there is none or where one was left. The directory must
 /// be private until its mode is set.
-pub(crate) fn private_listener(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn private_listener(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -169,7 +190,8 @@ pub(crate) fn private_listener(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    let socket = SocketFile { path: path.to_owned(), number: number(path)? };
+    Ok((listener, socket))
 }
 
 /// Ends an export whose threads ended, `sound` when none panicked. Gracefully, everything that was

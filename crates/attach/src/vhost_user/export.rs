@@ -1,10 +1,9 @@
 //! One device behind one vhost-user socket.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -15,7 +14,7 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 use super::ring::signal;
 use super::session::{End, Session};
 use crate::device::{BlockDevice, SizeWatch};
-use crate::export::{FORCE, RUN, Stop, StopError, private_listener, settle};
+use crate::export::{FORCE, RUN, SocketFile, Stop, StopError, private_listener, settle};
 
 const SERIAL_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
 
@@ -61,7 +60,7 @@ impl Control {
 
 /// A device served over vhost-user-blk. Dropping it stops it by force.
 pub struct VhostExport {
-    path: PathBuf,
+    socket: SocketFile,
     device: Arc<dyn BlockDevice>,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
@@ -73,7 +72,7 @@ impl VhostExport {
     /// Serves `disk` on a new socket at `path` with mode 0600. The directory must be private: it
     /// is what keeps others out between creating the socket and setting its mode.
     pub fn start(path: &Path, disk: Disk) -> io::Result<Self> {
-        let listener = private_listener(path)?;
+        let (listener, socket) = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control =
             Arc::new(Control { stop: AtomicU8::new(RUN), wake, front_end: Mutex::new(None) });
@@ -82,16 +81,15 @@ impl VhostExport {
         let thread = thread::Builder::new()
             .name("vhost-user".into())
             .spawn(move || server.run())
-            .inspect_err(|_| drop(fs::remove_file(path)))?;
+            .inspect_err(|_| socket.remove())?;
         let watched = Arc::clone(&control);
         let watch = device.watch_size(Box::new(move |_| signal(&watched.wake)));
-        let (path, thread) = (path.to_owned(), Some(thread));
-        Ok(Self { path, device, control, thread, _watch: watch })
+        Ok(Self { socket, device, control, thread: Some(thread), _watch: watch })
     }
 
     /// The socket a front-end connects to.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.socket.path
     }
 
     /// Has the front-end told of the device's new size. Devices that can be watched do it themselves.
@@ -103,8 +101,7 @@ impl VhostExport {
     /// another export when this returns.
     pub fn retire(&self, how: Stop) {
         if self.control.stop.fetch_max(how.wish(), Ordering::SeqCst) == RUN {
-            // A socket that someone else removed is gone too.
-            let _ = fs::remove_file(&self.path);
+            self.socket.remove();
         }
         signal(&self.control.wake);
         if how == Stop::Force {

@@ -1,28 +1,49 @@
 //! The registry of exports.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use attach::client::Client;
 use attach::tls::Badge;
-use attach::{AttachError, DeviceName, Durability, Exports, Stop};
-use base::{InstanceId, ManualClock, Timestamp};
+use attach::{AttachError, Durability, Exports, Stop};
+use base::{ManualClock, Timestamp};
 
 use crate::memory::Memory;
+
+fn registry(root: &Path) -> Exports {
+    Exports::new(root.to_owned(), Arc::new(ManualClock::new(Timestamp(0))))
+}
+
+fn badge() -> Badge {
+    Badge {
+        volume: "vol-0123456789abcdef0".parse().unwrap(),
+        instance: "i-0123456789abcdef0".parse().unwrap(),
+        device: "/dev/sdf".parse().unwrap(),
+        attached: Timestamp(5),
+    }
+}
+
+#[test]
+fn who_stops_late_leaves_the_socket_of_who_came_after() {
+    let root = tempfile::tempdir().unwrap();
+    let (older, newer) = (registry(root.path()), registry(root.path()));
+    let badge = badge();
+    let path = older.attach(badge.clone(), Memory::start(1 << 20)).unwrap();
+    assert_eq!(newer.attach(badge.clone(), Memory::start(1 << 20)).unwrap(), path);
+    older.detach(&badge.instance, &badge.device, Stop::Graceful).unwrap().unwrap();
+    Client::connect(&path, "sdf").unwrap();
+    newer.detach(&badge.instance, &badge.device, Stop::Graceful).unwrap().unwrap();
+    assert!(!path.exists());
+}
 
 #[test]
 fn attach_list_detach() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("attach");
-    let exports = Exports::new(root.clone(), Arc::new(ManualClock::new(Timestamp(0))));
-    let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
-    let name: DeviceName = "/dev/sdf".parse().unwrap();
-    let badge = Badge {
-        volume: "vol-0123456789abcdef0".parse().unwrap(),
-        instance: instance.clone(),
-        device: name.clone(),
-        attached: Timestamp(5),
-    };
+    let exports = registry(&root);
+    let badge = badge();
+    let (instance, name) = (badge.instance.clone(), badge.device.clone());
     let attach = || exports.attach(badge.clone(), Memory::start(1 << 20));
     let path = attach().unwrap();
     assert_eq!(path, root.join("i-0123456789abcdef0/sdf.sock"));

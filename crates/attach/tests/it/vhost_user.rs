@@ -527,6 +527,15 @@ fn a_disk_has_one_user_at_a_time() {
 }
 
 #[test]
+fn who_stops_late_leaves_the_socket_of_who_came_after() {
+    let bench = Bench::start();
+    let newer = serve(bench.folder.path(), &bench.device);
+    bench.export.stop(Stop::Graceful).unwrap();
+    let mut guest = Guest::connect(newer.path(), &Ram::new(), &Wishes::default());
+    assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
+}
+
+#[test]
 fn a_stop_flushes_and_frees_the_path() {
     let bench = Bench::start();
     let mut guest = bench.guest();

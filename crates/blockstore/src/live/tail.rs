@@ -19,11 +19,11 @@ use crate::page::{
     StructureSealer, Tag,
 };
 use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: [u8; 4] = *b"SRTL";
 /// The format of a tail.
@@ -52,18 +52,25 @@ const _: () = assert!(
 );
 
 /// The file of a tail. The folder it lies in must be one that outlives the process.
+///
+/// A process that lost the volume and does not know it yet may live beside the one that has it now, with
+/// a tail of the same name. So a tail is ended only by who made it or has read it.
 #[derive(Clone, Debug)]
-pub struct TailFile(PathBuf);
+pub struct TailFile {
+    path: PathBuf,
+    /// What was read or made here last. Kept open: no other file gets its number.
+    known: Arc<Mutex<Option<File>>>,
+}
 
 impl TailFile {
     /// The file with this path.
     pub fn at(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, known: Arc::default() }
     }
 
     /// That of the volume in the file `path`.
     pub(crate) fn of(path: &Path) -> Self {
-        Self(path.with_extension("tail"))
+        Self::at(path.with_extension("tail"))
     }
 
     /// Makes the file anew, and gives the buffers that lie in it. It has its space from the start:
@@ -72,14 +79,15 @@ impl TailFile {
     /// # Errors
     /// What the file system says.
     pub fn begin(&self) -> io::Result<Vec<AlignedBuffer>> {
-        self.end()?;
+        self.remove()?;
         let mut options = File::options();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let made = options.open(&self.0).and_then(|file| {
-            let layout = layout(SLOTS);
-            fallocate(&file, FallocateFlags::empty(), 0, layout.length() as u64)?;
-            Region::of_file(&file, layout)
-        });
+        let file = options.open(&self.path)?;
+        let layout = layout(SLOTS);
+        let made = fallocate(&file, FallocateFlags::empty(), 0, layout.length() as u64)
+            .map_err(io::Error::from)
+            .and_then(|()| Region::of_file(&file, layout));
+        *self.known() = Some(file);
         match made {
             Ok(region) => Ok(region.take_all()),
             Err(error) => {
@@ -94,22 +102,45 @@ impl TailFile {
     /// # Errors
     /// What the file system says.
     pub fn left(&self) -> io::Result<Option<Vec<u8>>> {
-        match std::fs::read(&self.0) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        *self.known() = Some(file);
+        Ok(Some(bytes))
     }
 
-    /// Removes the file, if it is there.
+    /// Removes the file, if it is the one that was read or made here.
     ///
     /// # Errors
     /// What the file system says.
     pub fn end(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.0) {
+        let Some(known) = self.known().take() else { return Ok(()) };
+        let number = |found: Metadata| (found.dev(), found.ino());
+        let found = match std::fs::symlink_metadata(&self.path) {
+            Ok(found) => number(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if found == number(known.metadata()?) { self.remove() } else { Ok(()) }
+    }
+
+    /// Removes the file, whosever it is, if it is there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<File>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -539,5 +570,31 @@ mod tests {
         tail.end().unwrap();
         assert_eq!(tail.left().unwrap(), None);
         assert!(TailFile::at(folder.path().join("away/vol.tail")).begin().is_err());
+    }
+
+    #[test]
+    fn who_has_the_volume_no_more_leaves_the_tail_of_who_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vol.tail");
+        let (older, newer) = (TailFile::at(path.clone()), TailFile::at(path.clone()));
+        std::fs::write(&path, [7; 100]).unwrap();
+        assert!(older.left().unwrap().is_some());
+        assert!(newer.left().unwrap().is_some());
+        newer.end().unwrap();
+        assert!(!path.exists(), "what was read is ended");
+        drop(newer.begin().unwrap());
+        older.end().unwrap();
+        assert!(path.exists(), "it has read another");
+
+        let buffers = older.begin().unwrap();
+        drop(newer.begin().unwrap());
+        drop(buffers);
+        older.end().unwrap();
+        assert!(path.exists(), "it has made another");
+        newer.end().unwrap();
+        assert!(!path.exists());
+        drop(newer.begin().unwrap());
+        older.remove().unwrap();
+        assert!(!path.exists(), "with its volume");
     }
 }

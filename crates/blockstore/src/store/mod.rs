@@ -246,7 +246,9 @@ impl Store {
         let _busy = inner.registry.reserve(id)?;
         let path = inner.path(id);
         // First: without its volume nobody would know it.
-        TailFile::of(&path).end().map_err(StoreError::file("remove what a killed server left"))?;
+        TailFile::of(&path)
+            .remove()
+            .map_err(StoreError::file("remove what a killed server left"))?;
         match std::fs::remove_file(path) {
             Ok(()) => inner.sync_folder(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
