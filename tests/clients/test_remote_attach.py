@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from between import Between
 from botocore.exceptions import ClientError
 from conftest import BINARY, certificates, eventually, require
 from nbd_client import Nbd
@@ -334,6 +335,30 @@ def test_a_partitioned_machine_stops_before_the_volume_is_given_away(
         server.process.send_signal(signal.SIGCONT)
     # Without force: the lease is over, or is waited for.
     detach(owner, volume)
+
+
+@pytest.mark.parametrize("lost", ["Decrypt", "CompleteAttachment"])
+def test_an_agent_that_begins_hears_that_it_shall_end(server, owner, key, agents, tmp_path, lost):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    between = Between(server, [lost])
+    agents.append(agent := Agent(between, host, volume, tmp_path, starts=False))
+    assert between.reached.wait(30), agent.words()
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.ends(10) == 0, agent.words()
+    assert not agent.socket.exists()
+
+
+def test_an_agent_that_begins_hears_that_its_lease_ended(own_server, agents, tmp_path):
+    server, _, host, volume = with_short_leases(own_server, tmp_path)
+    between = Between(server, ["CompleteAttachment"])
+    agents.append(agent := Agent(between, host, volume, tmp_path, starts=False))
+    assert between.reached.wait(30), agent.words()
+    # The machine of the server has no power any more, or nothing of it is heard.
+    between.cut()
+    assert agent.ends(SHORT_LEASE_SECONDS + 10) == 5, agent.words()
+    assert "the lease ended" in agent.words()
+    assert not agent.socket.exists()
 
 
 def test_nobody_else_opens_an_attachment(server, owner, key, agents, tmp_path):

@@ -19,6 +19,9 @@ use tokio_rustls::TlsConnector;
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a reply.
 const REPLY_BYTES_MAX: u64 = 1 << 20;
+/// How long a request may take, from the connection to the end of its reply. The server waits for
+/// others for seconds before it answers; one that lost its power never does.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a reply's head.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
 /// How long the server's machine may leave bytes unacknowledged: the shortest lease that makes sense, and
@@ -103,6 +106,10 @@ impl Endpoint {
 
     /// Sends a request and reads its whole reply.
     pub(crate) async fn exchange(&self, head: &str, body: &[u8]) -> io::Result<HttpReply> {
+        within(REQUEST_TIME_MAX, self.exchanged(head, body)).await
+    }
+
+    async fn exchanged(&self, head: &str, body: &[u8]) -> io::Result<HttpReply> {
         let mut stream = BufReader::new(self.connect().await?);
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body).await?;
@@ -126,7 +133,7 @@ impl Endpoint {
 }
 
 /// A network that drops everything ends no connection; with these, the kernel does. The channel's link
-/// listens for its server itself, and gives up sooner; the calls before it wait for their replies only.
+/// listens for its server itself, and gives up sooner.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -135,6 +142,18 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     // Renewals go before what waits to be sent, but not before what the kernel has taken.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+/// Gives up what takes longer than that.
+pub(super) async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let late = |_| {
+        let words = format!("no answer within {} seconds", limit.as_secs_f32());
+        io::Error::new(io::ErrorKind::TimedOut, words)
+    };
+    tokio::time::timeout(limit, request).await.map_err(late)?
 }
 
 /// Reads a reply's head: its status and the length of its body.
@@ -215,6 +234,18 @@ mod tests {
         assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        // It takes the connection, in its backlog, and the request.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new(&url, None, HttpPolicy::Loopback).unwrap();
+        let asked = endpoint.exchanged("GET / HTTP/1.1\r\n\r\n", b"");
+        let error = within(Duration::from_millis(500), asked).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "no answer within 0.5 seconds");
     }
 
     #[tokio::test]

@@ -13,9 +13,12 @@ use remote::{BoxFuture, Dial, DialError, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 const STRONGROOM_TARGET: &str = "Strongroom_20261126";
 const KMS_TARGET: &str = "TrentService";
+/// The pause before saying again that the volume is open.
+const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// What the server answers while another agent may have the volume.
 const HELD: &str = "AttachmentHeldException";
 
@@ -110,10 +113,23 @@ impl HostApi {
         }
     }
 
-    /// Reports that the volume is open and served.
+    /// Reports that the volume is open and served. A server that cannot be reached is asked again:
+    /// whether the volume is still this machine's then is for the link to say.
     pub(crate) async fn complete(&self, epoch: u64) -> Result<(), Failure> {
-        let reply = self.completed(epoch, "opened").await;
-        reply.map(drop).map_err(|error| error.failure("completing the attachment"))
+        let mut is_told = false;
+        loop {
+            let error = match self.completed(epoch, "opened").await {
+                Ok(_) => return Ok(()),
+                Err(error @ CallError::Refused { .. }) => {
+                    return Err(error.failure("completing the attachment"));
+                }
+                Err(CallError::Unreachable(error)) => error,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(%error, "the server does not hear that the volume is open; asking again");
+            }
+            tokio::time::sleep(COMPLETE_PAUSE).await;
+        }
     }
 
     async fn completed(&self, epoch: u64, outcome: &str) -> Result<Vec<u8>, CallError> {

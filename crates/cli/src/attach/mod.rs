@@ -28,6 +28,7 @@ use serde::Serialize;
 use signed::Credentials;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -67,41 +68,66 @@ async fn attach_and_serve(
 ) -> Result<(), Failure> {
     // From here on the volume is closed in order when the process is told to end.
     let mut signals = Signals::new()?;
-    say("opening the attachment");
-    let opened = tokio::select! {
-        opened = take(&api, options.force()) => opened?,
+    // Until there is a link nothing is open here that would have to be closed.
+    let (opened, keys, link, welcome) = tokio::select! {
+        linked = open_link(&api, options.force()) => linked?,
         () = signals.asked() => return Ok(()),
     };
-    let (data_key, protection) = match opened.unwrap_with() {
-        None => (None, None),
-        Some(wrapped) => {
-            say("unwrapping the data key through KMS");
-            let (key, protection) = keep(api.decrypt(opened.epoch, wrapped).await?)?;
-            (Some(key), Some(protection))
-        }
-    };
-    let base_key = match opened.unwrap_base_with() {
-        None => None,
-        Some(wrapped) => Some(keep(api.decrypt(opened.epoch, wrapped).await?)?.0),
-    };
-    let dial = Arc::clone(&api).dialler(&opened);
-    let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
     say("opening the volume");
     let id = options.volume.clone();
     let tail = TailFile::at(tail_path(options));
     let config = options.engine.config();
-    let volume = Opening { link: link.clone(), tail, id, welcome, data_key, base_key, config };
-    let (handle, protection) =
-        spawn_blocking(move || volume.open(protection)).await.map_err(Failure::failed)??;
+    let volume = Opening { link: link.clone(), tail, id, welcome, keys, config };
+    // A signal waits until the volume is open: what a killed agent left is on its way into it. A server
+    // that does not answer is waited for until the lease ends.
+    let volume = spawn_blocking(move || volume.open()).await.map_err(Failure::failed)?;
+    let (handle, protection) = volume.map_err(|failure| lost_or(&link, failure))?;
     let calls = LentVolume::new(handle.clone());
     link.on_call(Arc::new(move |call| calls.call(call)));
     let export = start_export(options, &opened, &link, &handle)?;
-    api.complete(opened.epoch).await?;
-    print(options, &opened, &handle, (protection, swap))?;
-    let ended = serve_until_over(&link, signals).await;
+    let began = async {
+        api.complete(opened.epoch).await?;
+        print(options, &opened, &handle, (protection, swap))
+    };
+    let mut over = pin!(serve_until_over(&link, signals));
+    let ended = tokio::select! {
+        biased;
+        ended = &mut over => ended,
+        began = began => match began {
+            Ok(()) => over.await,
+            Err(failure) => Ended::Failed(failure),
+        },
+    };
     link.on_call(Arc::new(|_| Err(StoreError::Locked)));
     let closing = link.clone();
     spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
+}
+
+/// The data keys that KMS unwrapped.
+#[derive(Default)]
+struct Keys {
+    data: Option<(DataKey, Protection)>,
+    /// That of the base, if it is another and under the same KMS key.
+    base: Option<DataKey>,
+}
+
+/// Takes the volume, has its keys unwrapped, and connects to its file.
+async fn open_link(
+    api: &Arc<HostApi>,
+    force: Force,
+) -> Result<(Opened, Keys, Link, Welcome), Failure> {
+    let opened = take(api, force).await?;
+    let mut keys = Keys::default();
+    if let Some(wrapped) = opened.unwrap_with() {
+        say("unwrapping the data key through KMS");
+        keys.data = Some(keep(api.decrypt(opened.epoch, wrapped).await?)?);
+    }
+    if let Some(wrapped) = opened.unwrap_base_with() {
+        keys.base = Some(keep(api.decrypt(opened.epoch, wrapped).await?)?.0);
+    }
+    let dial = Arc::clone(api).dialler(&opened);
+    let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
+    Ok((opened, keys, link, welcome))
 }
 
 /// Takes the volume; waits while another agent may have it.
@@ -139,26 +165,24 @@ struct Opening {
     tail: TailFile,
     id: VolumeId,
     welcome: Welcome,
-    data_key: Option<DataKey>,
-    /// That of the base, if it is another and under the same KMS key.
-    base_key: Option<DataKey>,
+    keys: Keys,
     config: EngineConfig,
 }
 
 impl Opening {
     /// Opens the engine. A key that no KMS key guards came with the welcome: that of a plain volume, or
     /// that of the plain snapshot an encrypted volume came from.
-    fn open(self, protection: Option<Protection>) -> Result<(VolumeHandle, Protection), Failure> {
-        let Self { link, tail, id, welcome, data_key, base_key, config } = self;
+    fn open(self) -> Result<(VolumeHandle, Protection), Failure> {
+        let Self { link, tail, id, welcome, keys, config } = self;
         let Welcome { epoch, structure, base, plain_key, .. } = welcome;
-        let mut base_key = base_key;
-        let (data_key, protection) = match (data_key, protection, plain_key) {
-            (Some(key), Some(protection), None) => (key, protection),
-            (Some(key), Some(protection), Some(of_base)) if base_key.is_none() => {
+        let mut base_key = keys.base;
+        let (data_key, protection) = match (keys.data, plain_key) {
+            (Some(kept), None) => kept,
+            (Some(kept), Some(of_base)) if base_key.is_none() => {
                 base_key = Some(keep(of_base)?.0);
-                (key, protection)
+                kept
             }
-            (None, None, Some(bytes)) => keep(bytes)?,
+            (None, Some(bytes)) => keep(bytes)?,
             _ => return Err(Failure::failed("the server gave no data key, or two")),
         };
         let reader = Arc::new(RemoteBase::new(link.clone()));
@@ -219,6 +243,10 @@ fn start_export(
         description: options.volume.to_string(),
     };
     let path = socket_path(options);
+    if !link.holds() {
+        // Whoever has the volume now may serve it there.
+        return Err(lost_or(link, lost(Loss::LeaseEnded)));
+    }
     Export::start(&path, info, leased, Arc::new(SystemClock))
         .map_err(|error| Failure::failed(format!("cannot serve on {}: {error}", path.display())))
 }
@@ -254,7 +282,6 @@ fn print(
 }
 
 /// Why the device stops.
-#[derive(Clone, PartialEq, Eq)]
 enum Ended {
     /// The server wants the volume back.
     LetGo,
@@ -262,6 +289,8 @@ enum Ended {
     Signal,
     /// The volume is not this machine's any more.
     Lost(Loss),
+    /// It did not come to serve.
+    Failed(Failure),
 }
 
 async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
@@ -278,31 +307,44 @@ async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
 
 /// Ends the device, closes the volume, wipes its key, and tells the server.
 fn close(ended: Ended, export: Export, handle: VolumeHandle, link: &Link) -> Result<(), Failure> {
-    if let Ended::Lost(loss) = ended {
-        // Nothing can be written any more; whoever uses the device gets errors at once.
-        if let Err(error) = export.stop(Stop::Force) {
-            tracing::warn!(%error, "the device did not stop cleanly");
+    let outcome = match ended {
+        Ended::Lost(loss) => {
+            give_up(export, handle);
+            return Err(lost(loss));
         }
-        if let Err(error) = handle.close() {
-            tracing::debug!(%error, "what was not flushed is lost");
+        Ended::LetGo => {
+            Ok("the server has the volume back: it is detached, or another agent opens it")
         }
-        return Err(lost(loss));
-    }
+        Ended::Signal => {
+            Ok("stopped; the volume stays attached, and starting again goes on with it")
+        }
+        Ended::Failed(failure) => Err(failure),
+    };
     say("closing the volume");
     let stopped = export.stop(Stop::Graceful).map_err(Failure::failed);
     let closed = stopped.and(handle.close().map_err(Failure::failed));
-    if let Err(failure) = closed {
-        // Asked for the volume by a server that had not heard of it for too long.
-        let watch = link.lost();
-        let loss = watch.borrow().clone();
-        return Err(loss.map_or(failure, lost));
-    }
+    // Asked for the volume by a server that had not heard of it for too long.
+    closed.map_err(|failure| lost_or(link, failure))?;
     link.goodbye();
-    say(match ended {
-        Ended::LetGo => "the server has the volume back: it is detached, or another agent opens it",
-        _ => "stopped; the volume stays attached, and starting again goes on with it",
-    });
-    Ok(())
+    outcome.map(say)
+}
+
+/// Ends the device of a volume that is lost.
+fn give_up(export: Export, handle: VolumeHandle) {
+    // Nothing can be written any more; whoever uses the device gets errors at once.
+    if let Err(error) = export.stop(Stop::Force) {
+        tracing::warn!(%error, "the device did not stop cleanly");
+    }
+    if let Err(error) = handle.close() {
+        tracing::debug!(%error, "what was not flushed is lost");
+    }
+}
+
+/// Why the volume is lost, if it is: what else failed then is a consequence.
+fn lost_or(link: &Link, failure: Failure) -> Failure {
+    let watch = link.lost();
+    let loss = watch.borrow().clone();
+    loss.map_or(failure, lost)
 }
 
 fn lost(loss: Loss) -> Failure {
