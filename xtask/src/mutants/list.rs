@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the cleaner frees before the checkpoint",
         file: "crates/blockstore/src/live/clean.rs",
         edits: &[(
-            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));",
-            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer))); if AWAKE { \
+            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied())));",
+            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied()))); if AWAKE { \
              for segment in &round.all { let geometry = self.ctx.geometry; \
              drop(self.ctx.disk.punch(super::layout::byte_offset(geometry.start(*segment)), \
              geometry.segment_bytes())); } }",

@@ -83,6 +83,11 @@ impl Corrections {
         self.0.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn of(differences: Vec<(SegmentIndex, i64)>) -> Self {
+        Self(differences)
+    }
+
     pub(super) fn accounting(&self) -> Accounting {
         let mut changes = Accounting::default();
         self.0.iter().for_each(|(segment, pages)| changes.add(*segment, *pages));

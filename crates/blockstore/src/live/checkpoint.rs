@@ -693,8 +693,7 @@ impl Engine {
     }
 
     fn release_dead(&mut self) {
-        let merged = self.merged;
-        self.cleaned.retain(|_, layer| *layer > merged);
+        self.settle_cleaned();
         let kept = self.kept_segments();
         let dead = self.table.dead(self.merged, &kept);
         if !self.pin.allows_release(dead.len()) {
@@ -707,6 +706,7 @@ impl Engine {
                 tracing::warn!(%error, segment, "space of a dead segment was not given back");
             }
             self.openers.remove(segment);
+            self.unemptied.remove(&segment);
             self.table.release(segment);
         }
     }

@@ -16,16 +16,18 @@
 //!
 //! Copies are sealed anew, so cleaning needs the data key. Without it a volume still gives back
 //! every segment that is wholly dead.
+//!
+//! What a victim holds is found in [`super::survivors`]. A victim that still holds something when its
+//! round is part of a checkpoint is left alone until the volume is opened again: it would be the best
+//! victim for ever, and give nothing.
 
 use super::Error;
 use super::cold::{Moment, Moving};
 use super::delta::{Entry, split};
 use super::engine::Engine;
-use super::layout::{ABSENT, CHUNK_ENTRIES_MAX, FAN_OUT, FAN_OUT_BITS, Location, SegmentIndex};
-use super::log::Descriptor;
-use super::map;
+use super::layout::{ABSENT, CHUNK_ENTRIES_MAX, Location, SegmentIndex};
 use super::segment::{Segment, SegmentKind};
-use super::superblock::NodeRef;
+use super::survivors::{Counting, Scanned, Walk};
 use crate::page::{Lba, PAGE_BYTES, Salt, Tag};
 
 /// Segments a volume may have beyond what its live data needs: those being filled.
@@ -40,12 +42,8 @@ const BURST_SHARE: u64 = 2;
 const ROUND_PAGES_MAX: u64 = 256 << 10;
 /// Segments with fewer dead pages than one in this many are not worth copying.
 const DEAD_SHARE_MIN: u32 = 16;
-/// Descriptors read in one step.
-const SCAN_DESCRIPTORS: usize = 16;
 /// Pages looked at in one step, moved or not.
-const LOOK_PAGES: usize = 1024;
-/// Map pages visited in one step.
-const WALK_NODES: usize = 64;
+pub(super) const LOOK_PAGES: usize = 1024;
 
 /// What a call of [`Engine::clean`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,20 +56,23 @@ pub struct CleanReport {
 
 /// A segment to be emptied.
 #[derive(Clone, Copy)]
-struct Victim {
-    index: SegmentIndex,
+pub(super) struct Victim {
+    pub(super) index: SegmentIndex,
     kind: SegmentKind,
-    salt: Salt,
+    pub(super) salt: Salt,
     live: u32,
     score: f64,
 }
 
 /// What a step of a round is about.
 enum Stage {
-    /// Reads the descriptors of the last victim, from a position on.
-    Scan { position: u32 },
-    /// Looks for map pages in the victims of that kind.
-    Walk { nodes: Vec<(NodeRef, u8, u64)>, epoch: u64 },
+    /// Reads the descriptors of the last victim, from a position on; what they name goes behind the
+    /// first so many that were found.
+    Scan { position: u32, first: usize },
+    /// Counts how many of the pages found for the last victim are live.
+    Count(Counting),
+    /// Looks for what only the map can tell.
+    Walk(Walk),
     /// Copies pages, from a place in the sorted list on.
     Copy { next: usize },
 }
@@ -80,23 +81,43 @@ enum Stage {
 pub(super) struct Round {
     /// Segments of the log whose descriptors are still to be read.
     victims: Vec<Victim>,
-    map_victims: Vec<SegmentIndex>,
+    pub(super) map_victims: Vec<SegmentIndex>,
+    /// Segments of the log with live pages that no descriptor names.
+    pub(super) unnamed: Vec<SegmentIndex>,
     /// All of them.
     all: Vec<SegmentIndex>,
-    found: Vec<(Lba, Location)>,
+    pub(super) found: Vec<(Lba, Location)>,
+    /// The volume's generation when it began.
+    generation: u32,
     stage: Stage,
+}
+
+/// When what a victim held was copied out.
+pub(super) struct Emptied {
+    /// The layer that says so.
+    layer: u64,
+    /// The volume's generation when its round began.
+    generation: u32,
 }
 
 impl Round {
     /// A round that copies pages, in the order of their addresses, and empties nothing.
-    pub(super) fn of_order(found: Vec<(Lba, Location)>) -> Self {
+    pub(super) fn of_order(found: Vec<(Lba, Location)>, generation: u32) -> Self {
         Self {
             victims: Vec::new(),
             map_victims: Vec::new(),
+            unnamed: Vec::new(),
             all: Vec::new(),
             found,
+            generation,
             stage: Stage::Copy { next: 0 },
         }
+    }
+
+    /// Goes on with the victim before the last one.
+    fn next_victim(&mut self) {
+        self.victims.pop();
+        self.stage = Stage::Scan { position: 1, first: self.found.len() };
     }
 
     /// Whether pages of a segment are being copied: they do not die there.
@@ -199,10 +220,25 @@ impl Engine {
     }
 
     fn note_cleaned(&mut self, round: &Round) {
-        let layer = self.active.id;
         // Runs may lie there too.
         self.active.is_for_leaves |= !round.map_victims.is_empty();
-        self.cleaned.extend(round.all.iter().map(|segment| (*segment, layer)));
+        let (layer, generation) = (self.active.id, round.generation);
+        let emptied = || Emptied { layer, generation };
+        self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied())));
+    }
+
+    /// Forgets the victims whose copies the last checkpoint has, before the dead ones are released. One
+    /// that still holds something could not be emptied, unless a cut that was taken meanwhile holds it.
+    pub(super) fn settle_cleaned(&mut self) {
+        let (merged, generation) = (self.merged, self.log.generation);
+        let settled = self.cleaned.extract_if(.., |_, emptied| emptied.layer <= merged);
+        for (index, emptied) in settled {
+            let holds = self.table.get(index).is_some_and(|segment| segment.live > 0);
+            if holds && emptied.generation == generation {
+                tracing::warn!(segment = index, "a segment could not be emptied and is left alone");
+                self.unemptied.insert(index);
+            }
+        }
     }
 
     /// Says how fast a busy guest is cleaned for, as of the last checkpoint: only a checkpoint
@@ -225,10 +261,13 @@ impl Engine {
         self.excess_share = (excess * 2 / (allowed / EXCESS_SHARE).max(1)).min(8);
     }
 
-    /// Segments in use that a checkpoint has counted.
+    /// Segments in use that a checkpoint has counted. Those that cannot be emptied are no reason to
+    /// empty others again and again.
     fn counted(&self) -> impl Iterator<Item = (SegmentIndex, &Segment)> {
-        self.table.iter().filter(|(_, segment)| {
-            segment.kind != SegmentKind::Free && segment.newest_layer <= self.merged
+        self.table.iter().filter(|(index, segment)| {
+            segment.kind != SegmentKind::Free
+                && segment.newest_layer <= self.merged
+                && !self.unemptied.contains(index)
         })
     }
 
@@ -310,39 +349,50 @@ impl Engine {
         Round {
             victims: logs,
             map_victims: maps.iter().map(|victim| victim.index).collect(),
+            unnamed: Vec::new(),
             all,
             found: Vec::new(),
-            stage: Stage::Scan { position: 1 },
+            generation: self.log.generation,
+            stage: Stage::Scan { position: 1, first: 0 },
         }
     }
 
     /// Does one step. Returns whether it was the last.
     fn step(&mut self, round: &mut Round, report: &mut CleanReport) -> Result<bool, Error> {
         match &mut round.stage {
-            Stage::Scan { position } => {
+            Stage::Scan { position, first } => {
                 let Some(victim) = round.victims.last() else {
-                    round.found.sort_unstable();
-                    let root = self.committed.root;
-                    let mut nodes = Vec::new();
-                    if !root.node.is_absent() && !round.map_victims.is_empty() {
-                        nodes.push((root.node, root.height, 0));
-                    }
-                    round.stage = Stage::Walk { nodes, epoch: self.committed.epoch };
+                    let walk = self.begin_walk(&round.map_victims, &round.unnamed);
+                    self.find_settled(&round.unnamed, &mut round.found);
+                    round.stage = Stage::Walk(walk);
                     return Ok(false);
                 };
-                if self.scan(victim, position, &mut round.found)? {
-                    round.victims.pop();
-                    *position = 1;
+                match self.scan(victim, position, &mut round.found)? {
+                    Scanned::Part => {}
+                    Scanned::All => round.next_victim(),
+                    Scanned::ToGap => round.stage = Stage::Count(Counting::from(*first)),
                 }
                 Ok(false)
             }
-            Stage::Walk { nodes, epoch } => {
-                // After a commit the pages still to be visited may be others.
-                if *epoch != self.committed.epoch {
-                    nodes.clear();
+            Stage::Count(counting) => {
+                let Some(victim) = round.victims.last().copied() else {
+                    round.next_victim();
+                    return Ok(false);
+                };
+                if let Some(named) = self.count_live(counting, &mut round.found)? {
+                    let live = self.table.get(victim.index).map_or(0, |segment| segment.live);
+                    if named < live {
+                        round.unnamed.push(victim.index);
+                    }
+                    round.next_victim();
                 }
-                self.walk(nodes, &round.map_victims)?;
-                if nodes.is_empty() {
+                Ok(false)
+            }
+            Stage::Walk(walk) => {
+                let done = self.walk(walk, &round.map_victims, &round.unnamed, &mut round.found)?;
+                if done {
+                    round.found.sort_unstable();
+                    round.found.dedup();
                     round.stage = Stage::Copy { next: 0 };
                 }
                 Ok(false)
@@ -352,74 +402,6 @@ impl Engine {
                 Ok(*next == round.found.len())
             }
         }
-    }
-
-    /// Follows a victim's descriptors and notes what its pages were written for. Returns whether it
-    /// has come to the end.
-    fn scan(
-        &self,
-        victim: &Victim,
-        position: &mut u32,
-        found: &mut Vec<(Lba, Location)>,
-    ) -> Result<bool, Error> {
-        let geometry = self.ctx.geometry;
-        // Released and used again since: nothing of what was to be moved is there.
-        if self.table.get(victim.index).is_none_or(|segment| segment.salt != victim.salt) {
-            return Ok(true);
-        }
-        let opener = self.ctx.structure.opener(victim.salt);
-        for _ in 0..SCAN_DESCRIPTORS {
-            if *position >= geometry.segment_pages {
-                return Ok(true);
-            }
-            let start = geometry.locate(victim.index, *position);
-            let page = self.read_page(start)?;
-            let Some(descriptor) = Descriptor::open(page, &opener, *position) else {
-                return Ok(true);
-            };
-            let mut location = start;
-            for record in descriptor.records() {
-                let record = record.ok_or_else(|| Error::corrupt("chunk descriptor", start))?;
-                if let Some(lba) = record.page() {
-                    location += 1;
-                    found.push((lba, location));
-                }
-            }
-            *position += 1 + descriptor.data_pages();
-        }
-        Ok(false)
-    }
-
-    /// Has map pages in the victims rewritten by the next merge.
-    fn walk(
-        &mut self,
-        nodes: &mut Vec<(NodeRef, u8, u64)>,
-        victims: &[SegmentIndex],
-    ) -> Result<(), Error> {
-        let geometry = self.ctx.geometry;
-        let is_here = |node: &NodeRef| {
-            geometry.split(node.location).is_some_and(|(segment, _)| victims.contains(&segment))
-        };
-        for _ in 0..WALK_NODES {
-            let Some((node, level, block)) = nodes.pop() else { return Ok(()) };
-            if is_here(&node) {
-                self.active.rewrite(block);
-            }
-            let page = self.nodes.read(&self.table, &node, level, block)?;
-            for slot in 0..FAN_OUT as usize {
-                let child = map::child(&page, slot);
-                let below = block + ((slot as u64) << (FAN_OUT_BITS * u32::from(level - 1)));
-                if child.is_absent() {
-                    continue;
-                }
-                if level > 1 {
-                    nodes.push((child, level - 1, below));
-                } else if is_here(&child) {
-                    self.active.rewrite(below);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Copies the next pages of the list that the map still shows where they were found, one chunk

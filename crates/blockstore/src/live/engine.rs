@@ -3,7 +3,7 @@
 use super::cache::Cache;
 use super::check::Corrections;
 use super::checkpoint::{MapWriter, Merge};
-use super::clean::Round;
+use super::clean::{Emptied, Round};
 use super::cold::ColdStream;
 use super::delta::Layer;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
@@ -23,7 +23,7 @@ use crate::page::{
     BaseReader, DataKey, KeyCheckValue, PAGE_BYTES, PageOpener, Salt, StructureKey, Tag,
 };
 use base::Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Fewest pages in a segment: a header, a chunk of a few pages, and a page to close it.
@@ -132,8 +132,10 @@ pub struct Engine {
     pub(super) cold: ColdStream,
     /// The round of cleaning that has begun.
     pub(super) round: Option<Round>,
-    /// Segments whose live pages were copied out, and the layer that says so.
-    pub(super) cleaned: BTreeMap<SegmentIndex, u64>,
+    /// Segments whose live pages were copied out.
+    pub(super) cleaned: BTreeMap<SegmentIndex, Emptied>,
+    /// Segments of which a round left something.
+    pub(super) unemptied: BTreeSet<SegmentIndex>,
     pub(super) lifetimes: Lifetimes,
     /// What should be put in order.
     pub(super) scattered: Scattered,
@@ -289,6 +291,7 @@ impl Engine {
             cold: ColdStream::default(),
             round: None,
             cleaned: BTreeMap::new(),
+            unemptied: BTreeSet::new(),
             lifetimes: Lifetimes::default(),
             scattered: Scattered::default(),
             owed_pages: 0,

@@ -53,7 +53,10 @@ mod segment;
 mod settled;
 mod space;
 mod superblock;
+mod survivors;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 pub use aligned::AlignedBuffer;

@@ -75,7 +75,8 @@ impl Engine {
             let stored = pages.filter(|(_, entry)| entry.is_stored());
             found.extend(stored.map(|(lba, entry)| (lba, entry.location)));
         }
-        Ok((!found.is_empty()).then(|| Round::of_order(found)))
+        let generation = self.log.generation;
+        Ok((!found.is_empty()).then(|| Round::of_order(found, generation)))
     }
 
     /// Leaves everything as it lies: the space is needed.

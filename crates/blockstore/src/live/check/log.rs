@@ -59,25 +59,27 @@ impl Walk<'_> {
             self.found(Fault::LogHeader, error, None)?;
         }
         let last = self.last.get(&segment).copied().unwrap_or(0);
-        let (mut position, mut lost) = (1, false);
+        let (mut position, mut gap) = (1, None);
         while position < end {
             let location = geometry.locate(segment, position);
             let Some(page) = self.page(location)? else { return Ok(()) };
             match Descriptor::open(page, &opener, position) {
                 Some(found) if position + found.data_pages() < geometry.segment_pages => {
+                    if let Some(lost) = gap.take() {
+                        // Chunks have no gaps, so these were some.
+                        let lost = geometry.locate(segment, lost);
+                        let error = Error::corrupt("chunk descriptor", lost);
+                        self.found(Fault::LogChunk, error, None)?;
+                    }
                     self.report.chunks += 1;
-                    lost = false;
                     self.compare(&found, segment, position + 1)?;
                     position += 1 + found.data_pages();
                 }
                 _ if position > last => break,
                 _ => {
-                    // Chunks have no gaps, so this was one; where the next begins is not known.
-                    if !lost {
-                        let error = Error::corrupt("chunk descriptor", location);
-                        self.found(Fault::LogChunk, error, None)?;
-                    }
-                    lost = true;
+                    // Behind the last chunk lies what a tail had of the next one: in no chunk, and proved
+                    // by the map, whose pages were opened before if the key is at hand.
+                    gap.get_or_insert(position);
                     position += 1;
                 }
             }

@@ -1,0 +1,135 @@
+//! Segments that hold what their descriptors do not say.
+
+use super::*;
+use crate::check::Fault;
+use crate::live::check::Corrections;
+use crate::live::layout::SegmentIndex;
+
+/// Pages that a killed process had noted of the chunk it was filling.
+const NOTED: Range<Lba> = 2000..2007;
+
+/// A volume that was opened again after its server was killed, and the segment of the noted pages.
+fn killed() -> (Arc<MemoryDisk>, Engine, SegmentIndex) {
+    let (disk, mut engine) = volume();
+    fill(&mut engine, 0..20, 1);
+    engine.flush().unwrap();
+    fill(&mut engine, NOTED, 2);
+    drop(engine);
+    let mut engine = open(&disk).unwrap();
+    let location = entry(&mut engine, NOTED.start).location;
+    let (segment, _) = engine.ctx.geometry.split(location).unwrap();
+    assert_eq!(engine.table.get(segment).unwrap().live, 27);
+    (disk, engine, segment)
+}
+
+fn live(engine: &Engine, segment: SegmentIndex) -> u32 {
+    engine.table.get(segment).unwrap().live
+}
+
+#[test]
+fn pages_that_a_killed_process_had_noted_are_moved_as_others_are() {
+    let (_disk, mut engine, segment) = killed();
+    fill(&mut engine, 0..20, 3);
+    engine.checkpoint().unwrap();
+    assert_eq!(live(&engine, segment), 7, "only what was noted is left");
+    let report = engine.clean(1, 60).unwrap();
+    assert_eq!(report.pages, 7);
+    engine.checkpoint().unwrap();
+    assert_eq!(live(&engine, segment), 0);
+    NOTED.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 2)));
+    engine.check().unwrap();
+}
+
+/// Those whose changes are in no leaf yet, too, and beside a chunk of which nothing died.
+#[test]
+fn noted_pages_are_found_beside_named_ones() {
+    let (_disk, mut engine, segment) = killed();
+    fill(&mut engine, 0..10, 3);
+    engine.checkpoint().unwrap();
+    fill(&mut engine, 300..1300, 4);
+    engine.checkpoint().unwrap();
+    engine.clean(1, 60).unwrap();
+    engine.checkpoint().unwrap();
+    assert_eq!(live(&engine, segment), 0);
+    (10..20).for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 1)));
+    NOTED.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 2)));
+    engine.check().unwrap();
+}
+
+/// A walk that checkpoints interrupt goes on in the new map.
+#[test]
+fn checkpoints_in_the_middle_of_a_walk_hide_nothing() {
+    let (disk, mut engine) = volume_of(64 << 20);
+    // A leaf for each block, so that the walk takes several steps.
+    (0..128).for_each(|block| fill(&mut engine, block * 128..block * 128 + 1, 1));
+    engine.flush().unwrap();
+    fill(&mut engine, NOTED, 2);
+    drop(engine);
+    let mut engine = open(&disk).unwrap();
+    engine.active.is_for_leaves = true;
+    engine.active.rewrite(0);
+    engine.checkpoint().unwrap();
+    let expected: Vec<_> = NOTED.map(|lba| (lba, entry(&mut engine, lba).location)).collect();
+    let (segment, _) = engine.ctx.geometry.split(expected[0].1).unwrap();
+    let (mut walk, mut found) = (engine.begin_walk(&[], &[segment]), Vec::new());
+    let mut steps = 0;
+    while !engine.walk(&mut walk, &[], &[segment], &mut found).unwrap() {
+        steps += 1;
+        assert!(steps < 10, "the walk has an end");
+        fill(&mut engine, 100 + steps..101 + steps, 5);
+        engine.active.is_for_leaves = true;
+        engine.checkpoint().unwrap();
+    }
+    assert!(steps > 1);
+    found.retain(|(lba, _)| NOTED.contains(lba));
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_volume_whose_server_was_killed_is_in_order() {
+    let (disk, engine, _) = killed();
+    let clean = |disk| {
+        for report in reports(disk) {
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+            assert!(report.corrections.is_empty());
+        }
+    };
+    clean(&disk);
+    engine.close().unwrap();
+    clean(&disk);
+}
+
+/// Without a descriptor nothing tells where its pages end; what the map shows of them is proved by it.
+#[test]
+fn damage_of_noted_pages_is_found() {
+    let (disk, mut engine, _) = killed();
+    let location = entry(&mut engine, NOTED.start + 3).location;
+    engine.close().unwrap();
+    disk.damage(location);
+    let [opened, _] = reports(&disk);
+    assert_eq!(opened.findings.iter().count(), 1);
+    assert!(opened.findings.has(Fault::DataPage), "{:?}", opened.findings);
+}
+
+/// Segments that look like the best victims and cannot be emptied do not keep the cleaner busy for ever.
+#[test]
+fn what_cannot_be_emptied_is_tried_once() {
+    let (_disk, mut engine) = volume();
+    fill(&mut engine, 0..960, 1);
+    engine.checkpoint().unwrap();
+    let full = engine.table.iter().filter(|(_, segment)| (20..30).contains(&segment.live));
+    let wrong: Vec<SegmentIndex> = full.map(|(index, _)| index).take(2).collect();
+    // Two pages more are counted than there are.
+    let two_more = wrong.iter().map(|index| (*index, 2)).collect();
+    engine.correct(&Corrections::of(two_more)).unwrap();
+    for lba in (0..960).filter(|lba| lba % 4 > 0) {
+        fill(&mut engine, lba..lba + 1, 2);
+    }
+    engine.checkpoint().unwrap();
+    clean_all(&mut engine);
+    wrong.iter().for_each(|index| assert_eq!(live(&engine, *index), 2));
+    let usage = engine.usage();
+    let needed = usage.live_pages * 4 / 3 / 32;
+    assert!(u64::from(usage.used_segments) < needed + 8, "{usage:?}");
+}

@@ -1,0 +1,185 @@
+//! Engines on a disk in memory that can be damaged, and outlives who writes it.
+
+#![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
+
+mod cleaning;
+
+use super::check::Without;
+use super::delta::Entry;
+use super::layout::byte_offset;
+use super::{
+    AlignedBuffer, Disk, Engine, EngineConfig, Error, InspectJob, MemoryTail, OpenOptions, Pin,
+    Prover, VolumeOptions, VolumeReport, inspect,
+};
+use crate::check::Unwatched;
+use crate::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
+use base::{Rng, Secret, SeededRng};
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// Bytes of a volume.
+const SIZE: u64 = 8 << 20;
+
+/// A disk in memory.
+#[derive(Default)]
+struct MemoryDisk {
+    bytes: Mutex<Vec<u8>>,
+    tail: Mutex<Option<MemoryTail>>,
+    left: Mutex<Option<Vec<u8>>>,
+}
+
+impl MemoryDisk {
+    /// Changes a bit in the page at a location.
+    fn damage(&self, location: u64) {
+        self.bytes.lock().unwrap()[byte_offset(location) as usize + 99] ^= 4;
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        let bytes = self.bytes.lock().unwrap();
+        let held = bytes.get(offset as usize..).unwrap_or_default();
+        let held = &held[..held.len().min(target.len())];
+        target[..held.len()].copy_from_slice(held);
+        target[held.len()..].fill(0);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+        let mut bytes = self.bytes.lock().unwrap();
+        let end = offset as usize + source.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset as usize..end].copy_from_slice(source);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().unwrap().len() as u64)
+    }
+
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        let tail = MemoryTail::new(1)?;
+        let first = tail.buffers().pop();
+        *self.left.lock().unwrap() = None;
+        *self.tail.lock().unwrap() = Some(tail);
+        Ok(first)
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut left = self.left.lock().unwrap();
+        if let Some(tail) = self.tail.lock().unwrap().take() {
+            *left = Some(tail.copy().expect("the engine is gone"));
+        }
+        Ok(left.clone())
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        *self.left.lock().unwrap() = None;
+        *self.tail.lock().unwrap() = None;
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mut bytes = self.bytes.lock().unwrap();
+        let end = bytes.len().min((offset + length) as usize);
+        if (offset as usize) < end {
+            bytes[offset as usize..end].fill(0);
+        }
+        Ok(())
+    }
+}
+
+fn structure() -> StructureKey {
+    StructureKey::derive(&Secret::new([1; 32]), "vol-00000001")
+}
+
+fn key() -> DataKey {
+    DataKey::new(&Secret::new([2; 64]))
+}
+
+fn open(disk: &Arc<MemoryDisk>) -> Result<Engine, Error> {
+    let options = OpenOptions { data_key: Some(key()), ..OpenOptions::default() };
+    let (disk, rng) = (Arc::clone(disk) as Arc<dyn Disk>, Arc::new(rng(disk)));
+    Engine::open(disk, structure(), rng, EngineConfig::tiny(), options)
+}
+
+/// Randomness that no earlier opening had.
+fn rng(disk: &MemoryDisk) -> SeededRng {
+    let seed = disk
+        .bytes
+        .lock()
+        .unwrap()
+        .iter()
+        .fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    SeededRng::new(seed)
+}
+
+/// A new volume and its disk.
+fn volume() -> (Arc<MemoryDisk>, Engine) {
+    volume_of(SIZE)
+}
+
+fn volume_of(size_bytes: u64) -> (Arc<MemoryDisk>, Engine) {
+    let disk = Arc::new(MemoryDisk::default());
+    let options = VolumeOptions { size_bytes, key_check: None, base: None };
+    let config = EngineConfig::tiny();
+    Engine::create(&*disk, &structure(), &SeededRng::new(5), &config, &options).unwrap();
+    let engine = open(&disk).unwrap();
+    (disk, engine)
+}
+
+/// What [`fill`] writes to a page.
+fn content(lba: Lba, seed: u8) -> Vec<u8> {
+    (0..PAGE_BYTES).map(|at| seed ^ lba as u8 ^ (at >> 3) as u8).collect()
+}
+
+fn fill(engine: &mut Engine, pages: Range<Lba>, seed: u8) {
+    for lba in pages {
+        engine.write(lba * PAGE_BYTES as u64, &content(lba, seed)).unwrap();
+    }
+}
+
+fn read(engine: &mut Engine, lba: Lba) -> Result<Vec<u8>, Error> {
+    let mut page = vec![0; PAGE_BYTES];
+    engine.read(lba * PAGE_BYTES as u64, &mut page).map(|()| page)
+}
+
+fn entry(engine: &mut Engine, lba: Lba) -> Entry {
+    engine.entry(lba).unwrap()
+}
+
+/// Cleans and merges as a quiet volume does, until there is nothing to do.
+fn clean_all(engine: &mut Engine) {
+    for _ in 0..10_000 {
+        if !engine.maintain().unwrap() && !engine.clean_step().unwrap() {
+            return;
+        }
+    }
+    panic!("cleaning has no end");
+}
+
+fn inspected(disk: &Arc<MemoryDisk>, prover: &dyn Prover) -> VolumeReport {
+    let pin = Arc::new(Pin::default());
+    let job = InspectJob {
+        structure: structure(),
+        config: EngineConfig::tiny(),
+        base: Some(None),
+        prover,
+        watch: &Unwatched,
+        hold: &pin.hold(),
+    };
+    let disk = Arc::clone(disk) as Arc<dyn Disk>;
+    inspect(&disk, Arc::new(SeededRng::new(7)) as Arc<dyn Rng>, job).unwrap()
+}
+
+/// What a check sees with the data key and what without.
+fn reports(disk: &Arc<MemoryDisk>) -> [VolumeReport; 2] {
+    [inspected(disk, &key()), inspected(disk, &Without)]
+}
