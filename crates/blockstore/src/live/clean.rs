@@ -17,7 +17,7 @@
 //! Copies are sealed anew, so cleaning needs the data key. Without it a volume still gives back
 //! every segment that is wholly dead.
 //!
-//! What a victim holds is found in [`super::survivors`]. A victim that still holds something when its
+//! What a victim holds is found in [`super::survivors`]. What cannot be read stays where it is. A victim that still holds something when its
 //! round is part of a checkpoint is left alone until the volume is opened again: it would be the best
 //! victim for ever, and give nothing.
 
@@ -183,7 +183,14 @@ impl Engine {
             },
         };
         let mut report = CleanReport::default();
-        let done = self.step(&mut round, &mut report)?;
+        let done = match self.step(&mut round, &mut report) {
+            Ok(done) => done,
+            Err(error) => {
+                // It goes on where it is, when the disk is back.
+                self.round = Some(round);
+                return Err(error);
+            }
+        };
         self.owed_pages =
             self.owed_pages.saturating_sub(u64::from(report.pages).max(CHUNK_ENTRIES_MAX as u64));
         if !done {
@@ -297,7 +304,7 @@ impl Engine {
     }
 
     /// What could be cleaned, best first, and whether it should.
-    fn candidates(&self) -> Candidates {
+    pub(super) fn candidates(&self) -> Candidates {
         let pages = self.ctx.geometry.segment_pages;
         let kept = self.kept_segments();
         let fence = self.newest_cut();
@@ -405,16 +412,34 @@ impl Engine {
     }
 
     /// Copies the next pages of the list that the map still shows where they were found, one chunk
-    /// of them. Returns how many.
+    /// of them. Returns how many. What cannot be read stays where it is.
     fn copy(&mut self, found: &[(Lba, Location)], next: &mut usize) -> Result<u32, Error> {
+        let (mut moving, behind) = self.choose_moving(found, *next)?;
+        if !moving.is_empty() {
+            let bytes = self.read_moving(&mut moving)?;
+            self.mutate(|engine| engine.place(&moving, &bytes))?;
+        }
+        *next = behind;
+        Ok(moving.len() as u32)
+    }
+
+    /// The next pages to move, and the place in the list behind them.
+    fn choose_moving(
+        &mut self,
+        found: &[(Lba, Location)],
+        first: usize,
+    ) -> Result<(Vec<Moving>, usize), Error> {
         let room = self.cold.room(self.ctx.geometry.segment_pages);
         let fence = self.newest_cut();
         let mut moving: Vec<Moving> = Vec::with_capacity(room);
-        let mut looked = 0;
-        while moving.len() < room && looked < LOOK_PAGES && *next < found.len() {
-            let (lba, location) = found[*next];
-            (*next, looked) = (*next + 1, looked + 1);
-            let entry = self.entry(lba)?;
+        let mut next = first;
+        while moving.len() < room && next < found.len().min(first + LOOK_PAGES) {
+            let (lba, location) = found[next];
+            next += 1;
+            let entry = match self.entry(lba) {
+                Err(error) if self.is_local(&error) => continue,
+                entry => entry?,
+            };
             // What a cut that was taken since holds would only be doubled.
             if entry.location != location || entry.written <= fence {
                 continue;
@@ -423,21 +448,40 @@ impl Engine {
             let stamp = self.table.get(segment).map_or(0, |segment| segment.stamp);
             moving.push(Moving { lba, birth: entry.birth, stamp });
         }
-        if !moving.is_empty() {
-            let bytes = self.read_moving(&moving)?;
-            self.mutate(|engine| engine.place(&moving, &bytes))?;
-        }
-        Ok(moving.len() as u32)
+        Ok((moving, next))
     }
 
-    /// The pages, neighbours in one read.
-    fn read_moving(&mut self, moving: &[Moving]) -> Result<Vec<u8>, Error> {
+    /// The pages, neighbours in one read, and one by one where such a read fails. Those that cannot be
+    /// read are left out.
+    fn read_moving(&mut self, moving: &mut Vec<Moving>) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; moving.len() * PAGE_BYTES];
         let mut rest = &mut bytes[..];
+        let mut whole = true;
         for neighbours in moving.chunk_by(|one, other| one.lba + 1 == other.lba) {
             let (target, after) = rest.split_at_mut(neighbours.len() * PAGE_BYTES);
-            self.read_pages(neighbours[0].lba, target)?;
+            match self.read_pages(neighbours[0].lba, target) {
+                Err(error) if self.is_local(&error) => whole = false,
+                read => read?,
+            }
             rest = after;
+        }
+        if whole { Ok(bytes) } else { self.read_one_by_one(moving) }
+    }
+
+    fn read_one_by_one(&mut self, moving: &mut Vec<Moving>) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::with_capacity(moving.len() * PAGE_BYTES);
+        for moved in std::mem::take(moving) {
+            let mut page = [0; PAGE_BYTES];
+            match self.read_pages(moved.lba, &mut page) {
+                Err(error) if self.is_local(&error) => {
+                    tracing::warn!(%error, page = moved.lba, "a page cannot be moved");
+                }
+                read => {
+                    read?;
+                    bytes.extend_from_slice(&page);
+                    moving.push(moved);
+                }
+            }
         }
         Ok(bytes)
     }
@@ -467,9 +511,9 @@ impl Engine {
 }
 
 /// What could be cleaned.
-struct Candidates {
+pub(super) struct Candidates {
     /// Best first.
-    victims: Vec<Victim>,
+    pub(super) victims: Vec<Victim>,
     /// Segments in use, of those that a checkpoint has counted.
     used: u64,
     /// Segments their live pages may take.

@@ -24,6 +24,7 @@ mod clean;
 mod codec;
 mod cold;
 mod cut;
+mod damage;
 mod delta;
 mod dirty;
 mod disk;

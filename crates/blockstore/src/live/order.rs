@@ -70,7 +70,10 @@ impl Engine {
             && let Some(block) = self.scattered.0.pop_first()
         {
             let mut entries = [Entry::NOTHING; PAGES_PER_BLOCK];
-            self.resolve(block, 0, &mut entries)?;
+            match self.resolve(block, 0, &mut entries) {
+                Err(error) if self.is_local(&error) => continue,
+                resolved => resolved?,
+            }
             let pages = (block * PAGES_PER_BLOCK as u64..).zip(&entries);
             let stored = pages.filter(|(_, entry)| entry.is_stored());
             found.extend(stored.map(|(lba, entry)| (lba, entry.location)));

@@ -249,12 +249,12 @@ impl Engine {
             match self.clean_step() {
                 Ok(true) => {}
                 Ok(false) => break,
-                // Damage elsewhere must not refuse this write; it shows where it is read.
-                Err(error @ (Error::Corrupt { .. } | Error::Base { .. })) => {
+                Err(error) if self.failed => return Err(error),
+                // What cannot be read elsewhere must not refuse this write; it shows where it is read.
+                Err(error) => {
                     tracing::warn!(%error, "cleaning for a write failed");
                     break;
                 }
-                Err(error) => return Err(error),
             }
         }
         let unmerged = !self.active.is_empty() || !self.frozen.is_empty();

@@ -80,7 +80,10 @@ impl Engine {
                 return Ok(Scanned::All);
             }
             let start = geometry.locate(victim.index, *position);
-            let page = self.read_page(start)?;
+            let page = match self.read_page(start) {
+                Err(error) if self.is_local(&error) => return Ok(Scanned::ToGap),
+                page => page?,
+            };
             let Some(descriptor) = Descriptor::open(page, &opener, *position) else {
                 return Ok(Scanned::ToGap);
             };
@@ -111,8 +114,12 @@ impl Engine {
             *counting = Counting { epoch, ..Counting::from(counting.first) };
         }
         for (lba, location) in found.iter().skip(counting.next).take(LOOK_PAGES) {
+            let entry = match self.committed_entry(*lba) {
+                Err(error) if self.is_local(&error) => Entry::NOTHING,
+                entry => entry?,
+            };
             counting.next += 1;
-            counting.live += u32::from(self.committed_entry(*lba)?.location == *location);
+            counting.live += u32::from(entry.location == *location);
         }
         Ok((counting.next == found.len()).then_some(counting.live))
     }
@@ -175,7 +182,11 @@ impl Engine {
         };
         for _ in 0..WALK_NODES {
             let Some((node, level, block)) = walk.nodes.pop() else { return Ok(true) };
-            let page = self.nodes.read(&self.table, &node, level, block)?;
+            // What cannot be read cannot be written elsewhere either.
+            let page = match self.nodes.read(&self.table, &node, level, block) {
+                Err(error) if self.is_local(&error) => continue,
+                page => page?,
+            };
             if is_here(&node) {
                 self.active.rewrite(block);
             }

@@ -1,19 +1,21 @@
-//! Engines on a disk in memory that can be damaged, and outlives who writes it.
+//! Engines on a disk in memory that can be damaged, refuse to read, and outlive who writes it.
 
 #![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
 
 mod cleaning;
+mod damage;
 
 use super::check::Without;
 use super::delta::Entry;
 use super::layout::byte_offset;
 use super::{
-    AlignedBuffer, Disk, Engine, EngineConfig, Error, InspectJob, MemoryTail, OpenOptions, Pin,
-    Prover, VolumeOptions, VolumeReport, inspect,
+    AlignedBuffer, Disk, Engine, EngineConfig, Error, InspectJob, MemoryTail, Need, OpenOptions,
+    Pin, Prover, Space, VolumeOptions, VolumeReport, inspect,
 };
 use crate::check::Unwatched;
 use crate::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
 use base::{Rng, Secret, SeededRng};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -25,6 +27,8 @@ const SIZE: u64 = 8 << 20;
 #[derive(Default)]
 struct MemoryDisk {
     bytes: Mutex<Vec<u8>>,
+    /// Pages of the file that cannot be read.
+    unreadable: Mutex<BTreeSet<u64>>,
     tail: Mutex<Option<MemoryTail>>,
     left: Mutex<Option<Vec<u8>>>,
 }
@@ -34,10 +38,20 @@ impl MemoryDisk {
     fn damage(&self, location: u64) {
         self.bytes.lock().unwrap()[byte_offset(location) as usize + 99] ^= 4;
     }
+
+    /// Has the page at a location refused to whoever reads it.
+    fn refuse(&self, location: u64) {
+        self.unreadable.lock().unwrap().insert(location);
+    }
 }
 
 impl Disk for MemoryDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        let first = offset / PAGE_BYTES as u64;
+        let pages = first..(offset + target.len() as u64).div_ceil(PAGE_BYTES as u64);
+        if self.unreadable.lock().unwrap().range(pages).next().is_some() {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let bytes = self.bytes.lock().unwrap();
         let held = bytes.get(offset as usize..).unwrap_or_default();
         let held = &held[..held.len().min(target.len())];
@@ -93,6 +107,23 @@ impl Disk for MemoryDisk {
             bytes[offset as usize..end].fill(0);
         }
         Ok(())
+    }
+}
+
+/// A place with room for so many bytes.
+struct Narrow(u64);
+
+impl Space for Narrow {
+    fn ask(&self, need: Need) -> bool {
+        need.held + need.upkeep <= self.0
+    }
+
+    fn refused(&self) {}
+
+    fn tell(&self, _: Need) {}
+
+    fn is_short(&self) -> bool {
+        true
     }
 }
 
