@@ -12,7 +12,7 @@ use crate::port::blocks::{
     PinTwin, Pinned, Repack, Repacked, Reseal, ResealBase, Resealed, Root, Saved, Stored,
     VolumeBlocks, Watch,
 };
-use crate::port::host::{LendVolume, OpenVolume};
+use crate::port::host::{LendVolume, OpenVolume, Tenure};
 use crate::repacking::{pin_for_a_turn, repack_for_a_turn};
 use crate::resealing::reseal_for_a_turn;
 use crate::workflow::collect::{Schedule, Scope};
@@ -317,7 +317,13 @@ impl Cell {
         let base = request.base.as_ref();
         let base = base.map(|base| self.base(&request.volume, base, request.twin.as_ref(), None));
         let base = base.transpose()?;
-        let loan = self.live.lend(&request.volume, borrower).map_err(of_store)?;
+        let loan = match request.tenure {
+            Tenure::New => self.live.lend(&request.volume, borrower),
+            Tenure::Standing { .. } => {
+                self.live.lend_again(&request.volume, request.epoch, borrower)
+            }
+        };
+        let loan = loan.map_err(of_store)?;
         Ok((loan, base))
     }
 

@@ -79,6 +79,7 @@ pub use port::{Awaited, PORT_FILES_MAX, Port};
 pub(crate) use region::prefer_large_pages;
 pub use space::{Need, Space};
 pub use superblock::CutId;
+pub(crate) use superblock::last_writer;
 pub use tail::{MemoryTail, TailFile};
 
 use engine::Context;

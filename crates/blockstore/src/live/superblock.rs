@@ -199,6 +199,14 @@ pub(super) struct Superblock {
     pub(super) exports: Vec<([u8; 16], u32)>,
 }
 
+/// The fencing epoch of the attachment that opened a volume last.
+///
+/// # Errors
+/// When no superblock can be read.
+pub(crate) fn last_writer(disk: &dyn Disk, key: &StructureKey) -> Result<u64, Error> {
+    Superblock::load(disk, key).map(|stored| stored.writer)
+}
+
 impl Superblock {
     /// Writes both slots, each durable before the other is touched; the one this superblock was
     /// read from last, because it may be the only one that is whole.

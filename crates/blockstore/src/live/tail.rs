@@ -97,6 +97,14 @@ impl TailFile {
         }
     }
 
+    /// Whether a process left anything that was killed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn is_left(&self) -> io::Result<bool> {
+        self.path.try_exists()
+    }
+
     /// What a process left that was killed.
     ///
     /// # Errors

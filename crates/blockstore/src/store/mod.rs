@@ -46,7 +46,7 @@ use crate::snapshot::Floor;
 use base::{Rng, Secret, VolumeId};
 use crew::Crew;
 use handle::Joined;
-use registry::Registry;
+use registry::{LentSlot, Registry};
 use rustix::fs::{FlockOperation, flock};
 use space::{Account, VolumeSpace};
 use std::fs::File;
@@ -366,9 +366,36 @@ impl Store {
     /// borrower.
     ///
     /// # Errors
-    /// When it does not exist, or somebody has it open and keeps it.
+    /// When it does not exist, somebody has it open and keeps it, or what a killed server left in its
+    /// tail cannot be put back.
     pub fn lend(&self, id: &VolumeId, borrower: Arc<dyn Borrower>) -> Result<Loan, StoreError> {
         let slot = Registry::lend(&self.0, id, borrower)?;
+        if self.0.has_tail(id)? {
+            self.0.settle_tail(id)?;
+        }
+        self.loan(id, slot)
+    }
+
+    /// As [`Store::lend`], to a machine that may have opened the volume as attachment `writer` before
+    /// this process began, and goes on with it.
+    ///
+    /// # Errors
+    /// As [`Store::lend`].
+    pub fn lend_again(
+        &self,
+        id: &VolumeId,
+        writer: u64,
+        borrower: Arc<dyn Borrower>,
+    ) -> Result<Loan, StoreError> {
+        let slot = Registry::lend(&self.0, id, borrower)?;
+        // A machine that has it open knows where its log ends. Nobody else may begin an incarnation.
+        if self.0.has_tail(id)? && self.0.last_writer(id)? < writer {
+            self.0.settle_tail(id)?;
+        }
+        self.loan(id, slot)
+    }
+
+    fn loan(&self, id: &VolumeId, slot: LentSlot) -> Result<Loan, StoreError> {
         let (disk, structure) = (self.0.disk(id)?, self.0.structure(id));
         let space = VolumeSpace::new(&self.0.account, id);
         Ok(Loan { disk, structure, slot: Mutex::new(Some((space, slot))) })
@@ -490,6 +517,23 @@ impl Inner {
                 read => return Ok(read?),
             }
         }
+    }
+
+    /// Whether a killed server left anything of a volume that nobody has open here.
+    fn has_tail(&self, id: &VolumeId) -> Result<bool, StoreError> {
+        let left = TailFile::of(&self.path(id)).is_left();
+        left.map_err(StoreError::file("look for what a killed server left"))
+    }
+
+    /// Puts back what lies in a volume's tail, for who opens the volume next through a disk that has
+    /// another tail or none. Nobody may have it open.
+    fn settle_tail(&self, id: &VolumeId) -> Result<(), StoreError> {
+        Ok(self.open_engine(id, OpenOptions::default())?.close()?)
+    }
+
+    /// The fencing epoch of the attachment that opened a volume last.
+    fn last_writer(&self, id: &VolumeId) -> Result<u64, StoreError> {
+        Ok(live::last_writer(&*self.disk(id)?, &self.structure(id))?)
     }
 
     fn open_engine(&self, id: &VolumeId, options: OpenOptions) -> Result<Engine, StoreError> {

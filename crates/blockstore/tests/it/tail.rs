@@ -2,8 +2,9 @@
 
 use crate::store::{SIZE, cut_id, key, with_key};
 use base::{OsRng, Secret, VolumeId};
-use blockstore::live::{EngineConfig, IoMode, OpenOptions, VolumeOptions};
-use blockstore::store::{Store, StoreConfig};
+use blockstore::live::{Disk, Engine, EngineConfig, IoMode, OpenOptions, VolumeOptions};
+use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, Store, StoreConfig, StoreError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -148,4 +149,99 @@ fn a_tail_of_before_is_nothing() {
     let found = handle.read(0, 8 * PAGE as usize).unwrap();
     assert!(found[..4 * PAGE as usize].iter().all(|byte| *byte == 2));
     assert!(found[4 * PAGE as usize..].iter().all(|byte| *byte == 1));
+}
+
+/// A machine that is not heard of.
+struct Silent;
+
+impl Borrower for Silent {
+    fn call(&self, _: EngineCall) -> Result<EngineAnswer, StoreError> {
+        Err(StoreError::Away { id: volume() })
+    }
+}
+
+/// The lender's disk as another machine has it: what lies beside the file does not come along.
+struct Distant(Arc<dyn Disk>);
+
+impl Disk for Distant {
+    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, target)
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+        self.0.write(offset, source)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.punch(offset, length)
+    }
+}
+
+fn open_at_machine(loan: &Loan, writer: u64) -> Engine {
+    let options =
+        OpenOptions { data_key: Some(key(1)), writer: Some(writer), ..OpenOptions::default() };
+    let (disk, structure) = (Arc::new(Distant(Arc::clone(&loan.disk))), loan.structure.duplicate());
+    Engine::open(disk, structure, Arc::new(OsRng), EngineConfig::tiny(), options).unwrap()
+}
+
+fn first_byte(engine: &mut Engine) -> u8 {
+    let mut found = [0; PAGE as usize];
+    engine.read(0, &mut found).unwrap();
+    found[0]
+}
+
+/// A server's volume, written and not flushed when the server was killed.
+fn left_by_attachment(writer: u64) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), IoMode::Ring);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&volume(), &options).unwrap();
+    let options =
+        OpenOptions { data_key: Some(key(1)), writer: Some(writer), ..OpenOptions::default() };
+    let handle = store.open_volume(&volume(), options).unwrap();
+    handle.write(0, vec![7; PAGE as usize]).unwrap();
+    killed(folder.path())
+}
+
+#[test]
+fn what_a_killed_server_answered_is_there_for_the_machine_that_gets_the_volume() {
+    let left = left_by_attachment(3);
+    let store = open(left.path(), IoMode::Ring);
+    let loan = store.lend(&volume(), Arc::new(Silent)).unwrap();
+    assert!(!tail(left.path()).exists());
+    assert_eq!(first_byte(&mut open_at_machine(&loan, 4)), 7);
+
+    // Also where the server was killed again between giving the volume to the machine and lending it.
+    let left = left_by_attachment(3);
+    let store = open(left.path(), IoMode::Ring);
+    let loan = store.lend_again(&volume(), 4, Arc::new(Silent)).unwrap();
+    assert_eq!(first_byte(&mut open_at_machine(&loan, 4)), 7);
+}
+
+/// A machine that has the volume open goes on with its log when the server is back.
+#[test]
+fn a_tail_is_left_alone_once_a_machine_has_opened_the_volume() {
+    let left = left_by_attachment(3);
+    let old = std::fs::read(tail(left.path())).unwrap();
+    let store = open(left.path(), IoMode::Ring);
+    let loan = store.lend(&volume(), Arc::new(Silent)).unwrap();
+    let mut machine = open_at_machine(&loan, 4);
+    machine.write(0, &[8; PAGE as usize]).unwrap();
+    machine.flush().unwrap();
+    drop(loan);
+    // One that could not be removed.
+    std::fs::write(tail(left.path()), &old).unwrap();
+    let loan = store.lend_again(&volume(), 4, Arc::new(Silent)).unwrap();
+    machine.write(0, &[9; PAGE as usize]).unwrap();
+    machine.flush().unwrap();
+    drop(machine);
+    assert_eq!(first_byte(&mut open_at_machine(&loan, 5)), 9);
 }
