@@ -140,12 +140,12 @@ def test_virtio_blk_over_qemus_nbd_client(server, programs, tmp_path):
     power_cut(tmp_path, "", {"ext4": "/dev/vda", "xfs": "/dev/vdb"}, start)
 
 
-def vhost_user_disks(volumes):
+def vhost_user_disks(volumes, reconnect_ms=200):
     arguments = []
     for name, device in [("a", "/dev/sdf"), ("b", "/dev/sdg")]:
         path = volumes.socket(device, ".vhost")
         arguments += [
-            *("-chardev", f"socket,id={name},path={path},reconnect-ms=200"),
+            *("-chardev", f"socket,id={name},path={path},reconnect-ms={reconnect_ms}"),
             *("-device", f"vhost-user-blk-pci,chardev={name},num-queues=2"),
         ]
     return arguments
@@ -167,6 +167,38 @@ def test_vhost_user_blk_and_a_server_that_dies(own_server, programs, tmp_path):
 
     # QEMU connects again and hands over what was under way; the guest sees a pause.
     power_cut(tmp_path, "", {"ext4": "/dev/vda", "xfs": "/dev/vdb"}, start, server_dies)
+
+
+# Turns the write cache off, and says what it sees of the disk.
+LOOK = """
+echo 'write through' > /sys/block/vda/cache_type
+while true; do
+  echo "SR sees $(cat /sys/block/vda/size) $(cat /sys/block/vda/cache_type)"
+  dd if=/dev/zero of=/dev/vda bs=4k count=1 conv=notrunc 2>/dev/null
+  sleep 1
+done
+"""
+
+
+def test_vhost_user_blk_keeps_a_choice_and_grows_while_the_front_end_is_away(own_server, tmp_path):
+    server = own_server("--vhost-user")
+    volumes, gib = Volumes(server), (1 << 30) // 512
+    # Long enough for the volume to grow before QEMU is there again.
+    disks = vhost_user_disks(volumes, reconnect_ms=8000)
+    guest = Guest(tmp_path, LOOK, disks, ["virtio_blk"])
+    guest.until(f"sees {gib} write through")
+    server.kill()
+    server.start()
+    found = volumes.ec2.describe_volumes()["Volumes"]
+    grows = next(v["VolumeId"] for v in found if v["Attachments"][0]["Device"] == "/dev/sdf")
+    volumes.ec2.modify_volume(VolumeId=grows, Size=2)
+    # The guest speaks every second.
+    grown = f"sees {2 * gib} write through"
+    assert any(guest.line() == grown for _ in range(40)), guest.console()
+    guest.kill()
+    # The server that was started again knew what the guest had chosen at the other.
+    assert "whether the guest flushes is not known" not in (server.dir / "server.log").read_text()
+    shutil.rmtree(tmp_path)
 
 
 class Relay:

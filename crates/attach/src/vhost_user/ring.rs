@@ -196,16 +196,27 @@ impl Ring {
     /// Stops serving, waits until the device has answered everything, and returns the next entry to
     /// look at. `wanted` ends the wait early; then late answers are dropped.
     pub(crate) fn stop(&self, wanted: impl Fn() -> bool) -> u16 {
-        let mut state = self.state();
-        state.queue.set_ready(false);
-        while state.in_flight > 0 && wanted() {
-            let waited = self.quiet.wait_timeout(state, DRAIN_STEP);
-            state = waited.expect("no code panics while it holds a ring").0;
-        }
+        self.state().queue.set_ready(false);
+        let mut state = self.drained(wanted);
         state.cut_off = state.in_flight > 0;
         state.tracker = None;
         state.call = None;
         state.queue.next_avail()
+    }
+
+    /// Waits until the device has answered everything that was taken, or the wait is not `wanted`.
+    fn drained(&self, wanted: impl Fn() -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while state.in_flight > 0 && wanted() {
+            let waited = self.quiet.wait_timeout(state, DRAIN_STEP);
+            state = waited.expect("no code panics while it holds a ring").0;
+        }
+        state
+    }
+
+    /// As long as it is `wanted`, waits until the device has answered everything that was taken.
+    pub(crate) fn drain(&self, wanted: impl Fn() -> bool) {
+        drop(self.drained(wanted));
     }
 
     /// Back to the state of a new ring, its guest memory kept. Only when stopped.

@@ -24,6 +24,7 @@ use super::request::View;
 use super::ring::{Ring, RingError, Shared, Taken, signal};
 use super::socket::{Envelope, ReceiveError, receive, send};
 use super::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX, QUEUES_MAX};
+use crate::device::{Command, DeviceError, Durability, call};
 
 /// Batches taken off one ring before the control socket is looked at again.
 const ROUNDS_MAX: usize = 8;
@@ -79,6 +80,9 @@ pub(crate) enum Refusal {
     /// The field of the configuration space cannot be written.
     #[error("byte {0} of the configuration cannot be written so")]
     ReadOnlyConfig(u32),
+    /// What a guest wrote with a write cache is not durable, so it cannot go on without one.
+    #[error("flushing the write cache failed")]
+    Flush(#[source] DeviceError),
     /// The descriptor is none that can be used.
     #[error("a descriptor cannot be used")]
     File(#[source] io::Error),
@@ -348,7 +352,7 @@ impl<'a> Session<'a> {
             Message::GetConfig(window) => return Ok(self.read_config(window)),
             Message::SetConfig(window, bytes) => {
                 let written = config::written(window.offset, &bytes);
-                self.set_cache(written.ok_or(Refusal::ReadOnlyConfig(window.offset))?);
+                self.set_cache(written.ok_or(Refusal::ReadOnlyConfig(window.offset))?)?;
             }
             Message::SetBackendChannel => {
                 let channel = one(files)?;
@@ -438,12 +442,23 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn set_cache(&mut self, cache: Cache) {
+    fn set_cache(&mut self, cache: Cache) -> Result<(), Refusal> {
+        if cache == Cache::Writethrough && self.choice.durability() == Durability::Buffered {
+            self.flush()?;
+        }
         self.choice.cache = Some(cache);
         if cache == Cache::Writethrough {
             // Before the guest can know: [`Session::note_cache`].
             self.note_cache();
         }
+        Ok(())
+    }
+
+    /// Makes durable what was answered so far: a guest without a write cache sends no flush for what it
+    /// wrote before it had none.
+    fn flush(&self) -> Result<(), Refusal> {
+        self.slots.iter().for_each(|slot| slot.ring.drain(|| !self.control.is_forced()));
+        call(&*self.disk.device, Command::Flush).map(drop).map_err(Refusal::Flush)
     }
 
     /// Notes the cache mode for a process that follows. A front-end that is not told that its guest's
