@@ -1,10 +1,13 @@
 """`strongroom attach`: the host side of a volume in a process of its own, over the network."""
 
 import base64
+import ctypes
 import hashlib
 import hmac
 import json
 import os
+import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -31,7 +34,9 @@ PATTERN = PATTERN[: len(PATTERN) // 512 * 512]
 class Agent:
     """A `strongroom attach` of our own."""
 
-    def __init__(self, server, host, volume, directory, *arguments, starts=True, socket=None):
+    def __init__(
+        self, server, host, volume, directory, *arguments, starts=True, socket=None, prepare=None
+    ):
         # Unix socket paths are short: not below the test's own directory.
         self.socket = socket or server.dir / f"{time.monotonic_ns()}.sock"
         self.log_path = directory / f"agent-{time.monotonic_ns()}.log"
@@ -39,7 +44,7 @@ class Agent:
         self.process = subprocess.Popen(
             [BINARY, "attach", "--endpoint", server.url, "--credentials", str(host.credentials),
              "--socket", str(self.socket), "--json", *arguments, volume],
-            stdout=subprocess.PIPE, stderr=self.log, text=True,
+            stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=prepare,
         )  # fmt: skip
         if starts:
             line = self.process.stdout.readline()
@@ -305,8 +310,13 @@ def test_requests_wait_for_a_server_that_is_started_again(server, owner, key, ag
     server.kill()
     # What was not flushed is sent again.
     agent.nbd.write(131072, b"\x43" * 65536)
+    # Several times a second, and said once.
+    eventually(lambda: "dialling on" in agent.words())
+    time.sleep(1)
     server.start()
     agent.nbd.flush()
+    reasons = re.findall(r"dialling on (reason=.*)", agent.words())
+    assert reasons and len(set(reasons)) == len(reasons), agent.words()
     for place, byte in ((0, b"\x41"), (65536, b"\x42"), (131072, b"\x43")):
         assert agent.nbd.read(place, 65536) == byte * 65536
     assert attachment_state(owner, volume) == "attached"
@@ -359,6 +369,22 @@ def test_an_agent_that_begins_hears_that_its_lease_ended(own_server, agents, tmp
     assert agent.ends(SHORT_LEASE_SECONDS + 10) == 5, agent.words()
     assert "the lease ended" in agent.words()
     assert not agent.socket.exists()
+
+
+def test_an_agent_of_another_version_is_told_so(server, owner, key, agents, tmp_path):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    between = Between(server)
+    agents.append(agent := Agent(between, host, volume, tmp_path))
+    # The server is upgraded while the agent runs, and the agent started again.
+    between.version = 1
+    between.drop()
+    assert agent.ends(10) == 5, agent.words()
+    agents.append(again := Agent(between, host, volume, tmp_path, "--force", starts=False))
+    assert again.ends() == 1, again.words()
+    for words in (agent.words(), again.words()):
+        assert re.search(r"this server speaks version strongroom-attach/\d+ ", words), words
+        assert "agent and server are upgraded together" in words
 
 
 def test_nobody_else_opens_an_attachment(server, owner, key, agents, tmp_path):
@@ -515,6 +541,26 @@ def test_the_key_is_at_the_machine_alone_and_in_no_core(server, owner, key, agen
     for path in server.data.rglob("*"):
         if path.is_file() and not path.is_socket():
             assert not occurs([PATTERN[:64], *secrets], path), path
+    assert agent.stop() == 0
+
+
+def locks_little():
+    """In a new process: memory of a few pages can be locked, whoever runs it."""
+    drop_from_bounds, lock_memory = 24, 14
+    # Refused to who could not lock more anyway.
+    ctypes.CDLL(None).prctl(drop_from_bounds, lock_memory, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+
+
+def test_memory_that_may_be_swapped_out_is_warned_of(server, owner, key, agents, tmp_path):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(agent := Agent(server, host, volume, tmp_path, prepare=locks_little))
+    assert agent.serving["ProcessMemory"] == "may be swapped out"
+    assert "LimitMEMLOCK=infinity" in agent.words(), "to the one who does not read the JSON"
+    assert agent.stop() == 0
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    assert (agent.serving["ProcessMemory"] == "locked") == ("LimitMEMLOCK" not in agent.words())
     assert agent.stop() == 0
 
 

@@ -25,13 +25,34 @@ pub trait Channels: Send + Sync {
     fn redeem(&self, ticket: &str) -> Option<Arc<Served>>;
 }
 
-/// Whether a request wants its connection to become a channel.
+/// Whether a request wants its connection to become a channel, of whatever version.
 pub(crate) fn is_asked(request: &Request<Incoming>) -> bool {
-    request.headers().get(UPGRADE).is_some_and(|protocol| protocol == PROTOCOL)
+    let protocol = request.headers().get(UPGRADE).and_then(|protocol| protocol.to_str().ok());
+    protocol.is_some_and(|protocol| family(protocol) == family(PROTOCOL))
+}
+
+/// The name of a protocol without its version.
+fn family(protocol: &str) -> &str {
+    protocol.split_once('/').map_or(protocol, |(family, _version)| family)
+}
+
+/// The answer to one that speaks another version. The person who reads it has upgraded one of the two.
+fn other_version() -> Response<Full<Bytes>> {
+    let words = format!(
+        "this server speaks version {PROTOCOL} of the attachment channel, and was asked for another: \
+         agent and server are upgraded together"
+    );
+    let mut response = Response::new(Full::new(words.into()));
+    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response
 }
 
 /// Answers such a request, and serves the channel once the answer is sent.
 pub(crate) fn open(world: &World, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.headers().get(UPGRADE).is_none_or(|protocol| protocol != PROTOCOL) {
+        return other_version();
+    }
     let mut response = Response::new(Full::new(Bytes::new()));
     let ticket = request.headers().get(TICKET).and_then(|ticket| ticket.to_str().ok());
     let Some(served) = ticket.and_then(|ticket| world.channels.redeem(ticket)) else {

@@ -115,20 +115,23 @@ impl Endpoint {
         stream.write_all(body).await?;
         stream.flush().await?;
         let (status, length) = read_head(&mut stream).await?;
-        let mut body = Vec::new();
-        let length = length.unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
-        stream.take(length).read_to_end(&mut body).await?;
-        Ok(HttpReply { status, body })
+        read_body(stream, status, length).await
     }
 
     /// Sends a request and gives the connection, if the server switches protocols.
-    pub(crate) async fn upgrade(&self, head: &str) -> io::Result<Result<Box<dyn Stream>, u16>> {
+    pub(crate) async fn upgrade(
+        &self,
+        head: &str,
+    ) -> io::Result<Result<Box<dyn Stream>, HttpReply>> {
         let mut stream = BufReader::new(self.connect().await?);
         stream.write_all(head.as_bytes()).await?;
         stream.flush().await?;
-        let (status, _) = read_head(&mut stream).await?;
-        // What follows the head is in the reader already, perhaps.
-        Ok(if status == 101 { Ok(Box::new(stream)) } else { Err(status) })
+        let (status, length) = read_head(&mut stream).await?;
+        if status == 101 {
+            // What follows the head is in the reader already, perhaps.
+            return Ok(Ok(Box::new(stream)));
+        }
+        Ok(Err(read_body(stream, status, length.or(Some(0))).await?))
     }
 }
 
@@ -180,6 +183,18 @@ async fn read_head(stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<(u16, 
             length = Some(value.trim().parse().map_err(|_| malformed())?);
         }
     }
+}
+
+/// Reads the rest of a reply; without a length it ends with the connection.
+async fn read_body(
+    stream: BufReader<Box<dyn Stream>>,
+    status: u16,
+    length: Option<u64>,
+) -> io::Result<HttpReply> {
+    let mut body = Vec::new();
+    let length = length.unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+    stream.take(length).read_to_end(&mut body).await?;
+    Ok(HttpReply { status, body })
 }
 
 fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {

@@ -1,7 +1,7 @@
 //! What the host asks of the server: Strongroom's own operations, and KMS on its grant. All requests
 //! are signed with the host's credentials.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, HttpReply, within};
 use super::signed::{CallError, Credentials, SignedApi, secret};
 use crate::exit::Failure;
 use base::{Secret, VolumeId};
@@ -17,6 +17,12 @@ use std::time::Duration;
 
 const STRONGROOM_TARGET: &str = "Strongroom_20261126";
 const KMS_TARGET: &str = "TrentService";
+/// How long dialling may take: less than the link waits for it, so that it can be said what it waited for.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(4);
+/// Reasons told of one time without a connection.
+const REASONS_TOLD_MAX: usize = 8;
+/// Letters of a server's refusal that are shown.
+const REFUSAL_LETTERS_MAX: usize = 400;
 /// The pause before saying again that the volume is open.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// What the server answers while another agent may have the volume.
@@ -141,7 +147,7 @@ impl HostApi {
     /// Makes the connections of an opened attachment.
     pub(crate) fn dialler(self: Arc<Self>, opened: &Opened) -> Arc<dyn Dial> {
         let first = Mutex::new(Some(opened.ticket.clone()));
-        Arc::new(Dialler { api: self, epoch: opened.epoch, first })
+        Arc::new(Dialler { api: self, epoch: opened.epoch, first, told: Mutex::default() })
     }
 }
 
@@ -150,6 +156,8 @@ struct Dialler {
     api: Arc<HostApi>,
     epoch: u64,
     first: Mutex<Option<String>>,
+    /// Why there was no connection since the last one, each reason once.
+    told: Mutex<Vec<String>>,
 }
 
 impl Dialler {
@@ -180,21 +188,65 @@ impl Dialler {
     }
 }
 
+impl Dialler {
+    async fn connect(&self) -> Result<Box<dyn Stream>, DialError> {
+        let ticket = self.ticket().await?;
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n\
+             strongroom-ticket: {ticket}\r\n\r\n",
+            self.api.api.endpoint.authority()
+        );
+        match self.api.api.endpoint.upgrade(&head).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(reply)) => Err(not_upgraded(&reply)),
+            Err(error) => Err(DialError::Unreachable(error.to_string())),
+        }
+    }
+
+    /// Says why there is no connection. It is dialled several times a second: each reason once.
+    fn tell(&self, reason: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < REASONS_TOLD_MAX && told.iter().all(|earlier| earlier != reason) {
+            tracing::warn!(reason, "no connection to the server yet; dialling on");
+            told.push(reason.to_owned());
+        }
+    }
+}
+
+/// What a server's refusal to switch to the channel means.
+fn not_upgraded(HttpReply { status, body }: &HttpReply) -> DialError {
+    match status {
+        // It speaks another version, and says which.
+        426 => {
+            let words = String::from_utf8_lossy(body);
+            let words = words.chars().filter(|letter| !letter.is_control());
+            DialError::Refused(words.take(REFUSAL_LETTERS_MAX).collect())
+        }
+        // The ticket may have expired on the way; the next one decides.
+        403 => DialError::Unreachable("the ticket was not taken (HTTP status 403)".to_owned()),
+        // Servers before this version answer so what they do not know.
+        400..500 => DialError::Unreachable(format!(
+            "HTTP status {status}; the server may speak another version of the attachment channel than \
+             {PROTOCOL}: agent and server are upgraded together"
+        )),
+        _ => DialError::Unreachable(format!("HTTP status {status}")),
+    }
+}
+
 impl Dial for Dialler {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>> {
         Box::pin(async move {
-            let ticket = self.ticket().await?;
-            let head = format!(
-                "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n\
-                 strongroom-ticket: {ticket}\r\n\r\n",
-                self.api.api.endpoint.authority()
-            );
-            match self.api.api.endpoint.upgrade(&head).await {
-                Ok(Ok(stream)) => Ok(stream),
-                // The ticket may have expired on the way; the next one decides.
-                Ok(Err(status)) => Err(DialError::Unreachable(format!("HTTP status {status}"))),
-                Err(error) => Err(DialError::Unreachable(error.to_string())),
+            let is_first = self.first.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let dialled = within(DIAL_TIME_MAX, async { Ok(self.connect().await) }).await;
+            let dialled =
+                dialled.unwrap_or_else(|late| Err(DialError::Unreachable(late.to_string())));
+            match &dialled {
+                Ok(_) => self.told.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+                // Without a first connection the process ends, and says why.
+                Err(DialError::Unreachable(reason)) if !is_first => self.tell(reason),
+                Err(_) => {}
             }
+            dialled
         })
     }
 }
@@ -202,6 +254,20 @@ impl Dial for Dialler {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_of_another_version_is_not_dialled_again() {
+        let refused =
+            |status, body: &[u8]| not_upgraded(&HttpReply { status, body: body.to_vec() });
+        let of_another = refused(426, b"it speaks \x1b[1mstrongroom-attach/9\n");
+        let DialError::Refused(words) = of_another else { panic!("{of_another}") };
+        assert_eq!(words, "it speaks [1mstrongroom-attach/9", "no control of the terminal");
+        // One that does not know that there are versions may be another the next time.
+        let earlier = refused(404, b"");
+        assert!(matches!(&earlier, DialError::Unreachable(why) if why.contains(PROTOCOL)));
+        assert!(matches!(refused(403, b""), DialError::Unreachable(_)));
+        assert!(matches!(refused(503, b""), DialError::Unreachable(_)));
+    }
 
     fuzz::target!(
         /// What a server answers to a host that opens an attachment.

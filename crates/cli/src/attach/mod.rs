@@ -36,6 +36,10 @@ use tokio::task::spawn_blocking;
 /// The pause before asking again for a volume that another agent may have; the server has waited too.
 const HELD_PAUSE: Duration = Duration::from_millis(500);
 
+/// Said beside what is printed, in words and with `--json` alike: a program may not look at it.
+const SWAP_WARNING: &str = "memory of this process, with keys of single segments in it, may be swapped \
+    out: the limit on locked memory is too low (LimitMEMLOCK=infinity in a unit, ulimit -l unlimited)";
+
 /// What is printed when the device serves.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -271,14 +275,26 @@ fn print(
             Swap::Possible => "may be swapped out",
         },
     };
-    let mut out = std::io::stdout().lock();
-    if options.json {
-        writeln!(out, "{}", serde_json::to_string(&serving).map_err(Failure::failed)?)?;
-    } else {
-        writeln!(out, "{} serves {} on {}", serving.volume_id, serving.device, socket.display())?;
-        writeln!(out, "the data key lies in {}", serving.key_memory)?;
+    if swap == Swap::Possible {
+        say(SWAP_WARNING);
     }
+    let mut out = std::io::stdout().lock();
+    out.write_all(announcement(&serving, options.json)?.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// The lines on stdout.
+fn announcement(serving: &Serving<'_>, json: bool) -> Result<String, Failure> {
+    if json {
+        return Ok(format!("{}\n", serde_json::to_string(serving).map_err(Failure::failed)?));
+    }
+    let Serving { volume_id, device, socket, key_memory, process_memory, .. } = serving;
+    Ok(format!(
+        "{volume_id} serves {device} on {}\n\
+         the data key lies in {key_memory}; other memory of the process, with keys of single segments: \
+         {process_memory}\n",
+        socket.display()
+    ))
 }
 
 /// Why the device stops.
@@ -353,4 +369,28 @@ fn lost(loss: Loss) -> Failure {
 
 fn say(words: &str) {
     eprintln!("strongroom: {words}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_keys_lie_is_said_in_words_and_to_programs() {
+        let serving = Serving {
+            volume_id: "vol-1",
+            instance_id: "i-1",
+            device: "/dev/sdf",
+            socket: Path::new("vol.sock"),
+            size_bytes: 4096,
+            epoch: 7,
+            key_memory: "locked memory",
+            process_memory: "may be swapped out",
+        };
+        for json in [false, true] {
+            let words = announcement(&serving, json).unwrap();
+            assert!(words.contains("locked memory") && words.contains("may be swapped out"));
+            assert_eq!(words.lines().count(), if json { 1 } else { 2 });
+        }
+    }
 }
