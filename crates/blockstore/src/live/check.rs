@@ -17,7 +17,7 @@ use super::cache::NumberMap;
 use super::delta::Entry;
 use super::engine::Engine;
 use super::layout::{
-    FAN_OUT, FAN_OUT_BITS, Location, SLOT_BYTES, SLOT_COUNT, SegmentIndex, byte_offset,
+    FAN_OUT, FAN_OUT_BITS, LOST, Location, SLOT_BYTES, SLOT_COUNT, SegmentIndex, byte_offset,
 };
 use super::map::{Children, Part, child, leaf_changed, leaf_entry};
 use super::pin::Hold;
@@ -371,6 +371,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if let Part::Stored(node) = part {
+            if node.location == LOST {
+                // It refers to nothing, so what is counted is complete without it.
+                return self.found(Fault::MapPage, Error::corrupt("map page", LOST), Some(block));
+            }
             self.refer(node.location);
             self.report.pages.map_pages += 1;
         }
@@ -432,7 +436,7 @@ impl<'a> Walk<'a> {
             self.found(Fault::MapPage, Error::corrupt("map page", node.location), Some(block))?;
         }
         let fence = self.engine.merged_fence();
-        let mut pages = Vec::new();
+        let (mut pages, mut is_lost) = (Vec::new(), false);
         for at in 0..PAGES_PER_BLOCK {
             let entry = leaf_entry(&leaf, at);
             let shared = |other: &Arc<Page>| leaf_entry(other, at).location == entry.location;
@@ -440,9 +444,17 @@ impl<'a> Walk<'a> {
             let hidden = self.is_newest
                 && entry.written > fence
                 && self.engine.settled.get(block, at).is_some();
-            if !hidden && !beside.as_ref().is_some_and(shared) {
+            if hidden || beside.as_ref().is_some_and(shared) {
+                continue;
+            }
+            if entry.location == LOST {
+                is_lost = true;
+            } else {
                 self.entry(block, at, &entry, &mut pages)?;
             }
+        }
+        if is_lost {
+            self.found(Fault::MapPage, Error::corrupt("map entry", node.location), Some(block))?;
         }
         self.prove(block, pages)
     }

@@ -6,6 +6,7 @@
 //! [`Engine::commit`] has stored a superblock that names the new root, or the new run. Space is given
 //! back only after that.
 
+use super::damage::lost_page;
 use super::delta::{BlockDelta, Layer};
 use super::engine::{Context, Engine};
 use super::layout::{CHUNK_ENTRIES_MAX, Geometry, Location, SegmentIndex, byte_offset, height_for};
@@ -16,7 +17,7 @@ use super::map::{
 use super::run::RunRef;
 use super::segment::{Accounting, SegmentKind, SegmentTable};
 use super::settled::{Settled, Settling};
-use super::superblock::{CutRecord, NodeRef, Root, TableRef};
+use super::superblock::{CutRecord, NodeRef, Root, Superblock, TableRef};
 use super::{CutId, Disk, Error};
 use crate::page::{
     PAGE_BYTES, PAGES_PER_BLOCK, Page, Salt, StructureKey, StructureKind, StructureSealer, Tag,
@@ -223,6 +224,8 @@ pub(super) struct LeafMerge {
     blocks: Vec<u64>,
     next: usize,
     old: Root,
+    /// Bytes of the volume that it maps.
+    old_bytes: u64,
     height: u8,
     /// The generation written into new pages.
     generation: u32,
@@ -266,7 +269,8 @@ struct Merged {
 }
 
 impl LeafMerge {
-    fn new(layer: Arc<Layer>, settled: &Settled, old: Root, fence: u32) -> Self {
+    fn new(layer: Arc<Layer>, settled: &Settled, committed: &Superblock, fence: u32) -> Self {
+        let (old, old_bytes) = (committed.root, committed.volume_bytes);
         let end = layer.end.expect("only frozen layers are merged");
         let generation = layer.cut.map_or(end.generation, |cut| cut.generation);
         let mut blocks: Vec<u64> =
@@ -284,6 +288,7 @@ impl LeafMerge {
             blocks,
             next: 0,
             old,
+            old_bytes,
             height,
             generation,
             fence,
@@ -324,7 +329,8 @@ impl LeafMerge {
             Arc::new([0; PAGE_BYTES])
         } else {
             self.free(parts, &old);
-            parts.nodes.read(parts.table, &old, 0, block)?
+            let lost = || Arc::new(lost_page(&old, 0, block, self.old_bytes));
+            parts.read_old(&old, 0, block)?.unwrap_or_else(lost)
         };
         let page = Arc::make_mut(&mut leaf);
         let mut changed = 0;
@@ -369,7 +375,9 @@ impl LeafMerge {
             };
             let page = match part {
                 Part::Stored(node) => {
-                    Box::new(*parts.nodes.read(parts.table, &node, level, block)?)
+                    let found = parts.read_old(&node, level, block)?.map(|page| *page);
+                    let lost = || lost_page(&node, level, block, self.old_bytes);
+                    Box::new(found.unwrap_or_else(lost))
                 }
                 Part::Above(root) if root.height + 1 == level => {
                     // The old root becomes the first child as it is.
@@ -440,7 +448,7 @@ impl LeafMerge {
 
 /// The parts of an engine that a merge works with.
 pub(super) struct Parts<'a> {
-    ctx: &'a Context,
+    pub(super) ctx: &'a Context,
     pub(super) table: &'a mut SegmentTable,
     pub(super) nodes: &'a mut Nodes,
     map: &'a mut MapWriter,
@@ -612,7 +620,7 @@ impl Engine {
         if settled.admits(&layer, self.ctx.config.settled_bytes_max()) {
             Merge::Run(Settling::new(layer, root, self.committed.runs, fence))
         } else {
-            Merge::Leaves(LeafMerge::new(layer, settled, root, fence))
+            Merge::Leaves(LeafMerge::new(layer, settled, &self.committed, fence))
         }
     }
 

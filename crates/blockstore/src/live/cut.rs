@@ -120,15 +120,16 @@ impl Engine {
     /// When no such cut is retained or the disk fails.
     pub fn drop_cut(&mut self, id: CutId) -> Result<(), Error> {
         let cut = self.merged_cut(id)?;
+        self.mutate(Self::empty_settled)?;
+        let cuts = &self.committed.cuts;
+        let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;
+        let older = at.checked_sub(1).map(|at| cuts[at].root);
+        let newer = cuts.get(at + 1).map_or(self.committed.root, |cut| cut.root);
+        let mut accounting = Accounting::default();
+        // Nothing has changed when that fails.
+        self.free_exclusive(cut.root, older, newer, &mut accounting)?;
         self.mutate(|engine| {
-            engine.empty_settled()?;
-            let cuts = &mut engine.committed.cuts;
-            let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;
-            cuts.remove(at);
-            let older = at.checked_sub(1).map(|at| cuts[at].root);
-            let newer = cuts.get(at).map_or(engine.committed.root, |cut| cut.root);
-            let mut accounting = Accounting::default();
-            engine.free_exclusive(cut.root, older, newer, &mut accounting)?;
+            engine.committed.cuts.remove(at);
             engine.table.apply(&accounting)?;
             engine.commit()
         })
@@ -171,7 +172,8 @@ impl Engine {
     }
 
     /// Counts as dead what `root` refers to and neither neighbour does. What both its neighbours
-    /// lack no other map has either: a pointer that was replaced never returns.
+    /// lack no other map has either: a pointer that was replaced never returns. Below a lost map page, in
+    /// any of them, everything stays counted as it is.
     fn free_exclusive(
         &mut self,
         root: Root,
@@ -203,7 +205,10 @@ impl Engine {
         }
         let mut children = Vec::with_capacity(parts.len());
         for part in parts {
-            children.push(self.nodes.children(&self.table, part, level, block)?);
+            let found =
+                self.ctx.unless_lost(|| self.nodes.children(&self.table, part, level, block))?;
+            let Some(found) = found else { return Ok(()) };
+            children.push(found);
         }
         for slot in 0..FAN_OUT as usize {
             let below = [0, 1, 2].map(|map: usize| children[map].part(slot));
@@ -222,7 +227,10 @@ impl Engine {
         let mut leaves: [Option<Arc<Page>>; 3] = [const { None }; 3];
         for (part, leaf) in parts.iter().zip(&mut leaves) {
             if let Part::Stored(node) = part {
-                *leaf = Some(self.nodes.read(&self.table, node, 0, block)?);
+                *leaf = self.ctx.unless_lost(|| self.nodes.read(&self.table, node, 0, block))?;
+                if leaf.is_none() {
+                    return Ok(());
+                }
             }
         }
         for page in 0..PAGES_PER_BLOCK {

@@ -1,9 +1,28 @@
 //! What a volume goes on without: places of its disk that are damaged or cannot be read, while the rest
 //! answers.
+//!
+//! A page of the map that does not open costs what it mapped, and nothing else. When something below it
+//! changes, another page is written in its place, in which everything that is not known any more is
+//! marked as [`LOST`]: that reads as an error until it is written anew, never as zeros or as the base.
+//! What the lost page referred to stays counted as live until a check has counted anew.
+//!
+//! A page is lost that is not what was written there, or that the medium itself cannot give back, however
+//! often it is asked, while it gives back others. After every other error of reading the engine stops:
+//! what the disk holds may all be there when it is opened again.
 
-use super::Error;
+use super::checkpoint::Parts;
+use super::delta::Entry;
 use super::engine::Engine;
-use crate::page::PAGE_BYTES;
+use super::layout::{FAN_OUT, FAN_OUT_BITS, LOST};
+use super::map::put_leaf_entry;
+use super::superblock::{NodeRef, Root};
+use super::{Context, Error};
+use crate::page::{BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK, Page, Tag};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// How often a page of the map is read before it is lost.
+const READS_MAX: u32 = 3;
 
 impl Engine {
     /// Whether an error met while something was read says something of that place only. A disk that
@@ -11,13 +30,91 @@ impl Engine {
     pub(super) fn is_local(&self, error: &Error) -> bool {
         match error {
             Error::Corrupt { .. } => true,
-            Error::Disk { .. } => !self.failed && self.answers(),
+            Error::Disk { .. } => !self.failed && self.ctx.answers(),
+            _ => false,
+        }
+    }
+}
+
+impl Context {
+    /// Whether the disk can be read where every volume has something.
+    fn answers(&self) -> bool {
+        self.disk.read(0, &mut [0; PAGE_BYTES]).is_ok()
+    }
+
+    /// Whether what was read when this was met will not be there another time.
+    fn is_lost(&self, error: &Error) -> bool {
+        match error {
+            Error::Corrupt { .. } => true,
+            Error::Disk { cause, .. } => {
+                // What Linux says of a sector that the medium has lost.
+                cause.raw_os_error() == Some(Errno::IO.raw_os_error()) && self.answers()
+            }
             _ => false,
         }
     }
 
-    /// Whether the disk can be read where every volume has something.
-    pub(super) fn answers(&self) -> bool {
-        self.ctx.disk.read(0, &mut [0; PAGE_BYTES]).is_ok()
+    /// What `read` finds in the end; `None` when it is lost.
+    pub(super) fn unless_lost<T>(
+        &self,
+        mut read: impl FnMut() -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut reads = 1;
+        loop {
+            match read() {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) if !self.is_lost(&error) => return Err(error),
+                Err(_) if reads < READS_MAX => reads += 1,
+                Err(error) => {
+                    tracing::error!(%error, "a part of a volume's map is lost");
+                    return Ok(None);
+                }
+            }
+        }
     }
+}
+
+impl Parts<'_> {
+    /// A page of the map that is to be replaced; `None` when it is lost.
+    pub(super) fn read_old(
+        &mut self,
+        node: &NodeRef,
+        level: u8,
+        block: u64,
+    ) -> Result<Option<Arc<Page>>, Error> {
+        self.ctx.unless_lost(|| self.nodes.read(self.table, node, level, block))
+    }
+
+    /// The leaf of a block in which something is about to be hidden; `None` when there is none, or
+    /// nothing is known of it.
+    pub(super) fn read_hidden(
+        &mut self,
+        root: Root,
+        block: u64,
+    ) -> Result<Option<Arc<Page>>, Error> {
+        let leaf = self.ctx.unless_lost(|| self.nodes.leaf(self.table, root, block));
+        leaf.map(Option::flatten)
+    }
+}
+
+/// A page in the place of one that is lost, in a map of a volume of so many bytes.
+pub(super) fn lost_page(old: &NodeRef, level: u8, block: u64, volume_bytes: u64) -> Page {
+    let mut page = [0; PAGE_BYTES];
+    let (written, changed, tag) = (old.written, old.changed, Tag([0; 16]));
+    if level == 0 {
+        let lost = Entry { location: LOST, tag, birth: changed, written };
+        let first = block * PAGES_PER_BLOCK as u64;
+        let pages = (volume_bytes / PAGE_BYTES as u64).saturating_sub(first);
+        let pages = PAGES_PER_BLOCK.min(pages as usize);
+        (0..pages).for_each(|at| put_leaf_entry(&mut page, at, &lost));
+        return page;
+    }
+    let lost = NodeRef { location: LOST, tag, written, changed };
+    let below = FAN_OUT_BITS * u32::from(level - 1);
+    let first = block >> (below + FAN_OUT_BITS) << (below + FAN_OUT_BITS);
+    let end = volume_bytes.div_ceil(BLOCK_BYTES as u64);
+    for slot in (0..FAN_OUT).filter(|slot| first + (slot << below) < end) {
+        lost.encode(&mut page, slot as usize * NodeRef::BYTES);
+    }
+    page
 }

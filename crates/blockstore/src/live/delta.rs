@@ -33,7 +33,7 @@ impl Entry {
         Self { location: ZERO, tag: Tag([0; 16]), birth: generation, written: generation }
     }
 
-    /// Whether it names a stored page.
+    /// Whether it names a stored page, or one that is lost.
     pub(super) fn is_stored(&self) -> bool {
         self.location > ZERO
     }

@@ -34,13 +34,16 @@ const PAGE_ADDRESS_LIMIT: u64 = 1 << 38;
 /// Generations are stored in 26 bits; each cut uses one.
 pub(super) const GENERATION_MAX: u32 = (1 << 26) - 1;
 
-/// A page of the file, counted from its beginning. 0 and 1 never hold data (they are the first
-/// superblock slot) and mark absent and zero pages in the map.
+/// A page of the file, counted from its beginning. 0, 1 and 2 never hold data (superblock slots lie
+/// there) and mark absent, zero and lost pages in the map.
 pub(super) type Location = u64;
 /// The map's word for "never written".
 pub(super) const ABSENT: Location = 0;
 /// The map's word for "zeros were written".
 pub(super) const ZERO: Location = 1;
+/// The map's word for "what was said here is lost" ([`super::damage`]). It lies in no segment, so it is
+/// read as damage everywhere.
+pub(super) const LOST: Location = 2;
 
 /// The number of a segment.
 pub(super) type SegmentIndex = u32;

@@ -6,7 +6,7 @@
 use super::cache::Cache;
 use super::codec::{get, get_u32, get_u64, put};
 use super::delta::Entry;
-use super::layout::{FAN_OUT, FAN_OUT_BITS, Geometry, Location, SegmentIndex, byte_offset};
+use super::layout::{FAN_OUT, FAN_OUT_BITS, Geometry, LOST, Location, SegmentIndex, byte_offset};
 use super::superblock::{NodeRef, Root};
 use super::{Disk, Error};
 use crate::page::{
@@ -199,6 +199,9 @@ impl Nodes {
             && *tag == node.tag
         {
             return Ok(Arc::clone(page));
+        }
+        if node.location == LOST {
+            return Err(Error::corrupt("map page", LOST));
         }
         let mut page = Arc::new([0; PAGE_BYTES]);
         self.disk

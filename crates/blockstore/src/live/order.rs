@@ -14,6 +14,7 @@ use super::Error;
 use super::clean::Round;
 use super::delta::{Entry, split};
 use super::engine::Engine;
+use super::layout::LOST;
 use super::plan::ReadPlan;
 use crate::page::{Lba, PAGES_PER_BLOCK};
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ impl Engine {
                 resolved => resolved?,
             }
             let pages = (block * PAGES_PER_BLOCK as u64..).zip(&entries);
-            let stored = pages.filter(|(_, entry)| entry.is_stored());
+            let stored = pages.filter(|(_, entry)| entry.location > LOST);
             found.extend(stored.map(|(lba, entry)| (lba, entry.location)));
         }
         let generation = self.log.generation;

@@ -223,7 +223,7 @@ impl Settling {
                 Some(settled) => *settled,
                 None => {
                     if leaf.is_none() {
-                        leaf = Some(parts.nodes.leaf(parts.table, self.root, block)?);
+                        leaf = Some(parts.read_hidden(self.root, block)?);
                     }
                     leaf.as_ref()
                         .and_then(Option::as_ref)

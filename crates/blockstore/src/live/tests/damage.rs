@@ -1,7 +1,9 @@
 //! What is damaged costs what lies there, and nothing else.
 
 use super::*;
+use crate::check::Fault;
 use crate::live::layout::{Location, SegmentIndex};
+use crate::page::CutSource;
 
 /// Pages that were written in the beginning.
 const PAGES: Range<Lba> = 0..960;
@@ -80,14 +82,213 @@ fn a_page_that_cannot_be_read_refuses_no_write_elsewhere() {
 fn a_disk_that_answers_nowhere_ends_no_round() {
     let (disk, mut engine) = sparse();
     while !matches!(engine.clean_step(), Ok(true) if engine.round.is_none()) {
-        let pages = 0..disk.bytes.lock().unwrap().len() / PAGE_BYTES;
-        disk.unreadable.lock().unwrap().extend(pages.map(|page| page as u64));
+        disk.disconnect();
         // What is in memory may be enough for a step.
         let _ = engine.clean_step();
-        disk.unreadable.lock().unwrap().clear();
+        disk.connect();
     }
     engine.checkpoint().unwrap();
     assert!(engine.unemptied.is_empty());
     PAGES.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), written(lba)));
     engine.check().unwrap();
+}
+
+/// Where the leaf of a block lies.
+fn leaf(engine: &mut Engine, block: u64) -> Location {
+    let node = engine.nodes.leaf_ref(&engine.table, engine.committed.root, block);
+    node.unwrap().unwrap().location
+}
+
+/// How a page of the map comes to be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    Flipped,
+    Refused,
+}
+
+impl Harm {
+    const ALL: [Self; 2] = [Self::Flipped, Self::Refused];
+
+    fn befall(self, disk: &MemoryDisk, location: Location) {
+        match self {
+            Self::Flipped => disk.damage(location),
+            Self::Refused => disk.refuse(location),
+        }
+    }
+}
+
+/// Three blocks, all in leaves.
+fn mapped() -> (Arc<MemoryDisk>, Engine) {
+    let (disk, mut engine) = volume();
+    fill(&mut engine, 0..384, 1);
+    engine.close().unwrap();
+    let engine = open(&disk).unwrap();
+    (disk, engine)
+}
+
+/// Pages 0 to 2 of the second block were written anew; the others of it are lost, and no other block is.
+fn only_one_block_is_lost(engine: &mut Engine) {
+    for lba in 0..384 {
+        match lba {
+            128..131 => assert_eq!(read(engine, lba).unwrap(), content(lba, 2)),
+            131..256 => assert!(read(engine, lba).is_err(), "{lba}"),
+            _ => assert_eq!(read(engine, lba).unwrap(), content(lba, 1)),
+        }
+    }
+}
+
+#[test]
+fn a_lost_leaf_costs_what_it_mapped_and_the_volume_opens() {
+    for harm in Harm::ALL {
+        let (disk, mut engine) = mapped();
+        harm.befall(&disk, leaf(&mut engine, 1));
+        fill(&mut engine, 128..131, 2);
+        engine.flush().unwrap();
+        // Merged by the engine that is open, or killed: both find the leaf as it is.
+        if harm == Harm::Flipped {
+            engine.active.is_for_leaves = true;
+            engine.checkpoint().unwrap();
+            only_one_block_is_lost(&mut engine);
+        }
+        drop(engine);
+        let mut engine = open(&disk).unwrap();
+        only_one_block_is_lost(&mut engine);
+        engine.close().unwrap();
+        let mut engine = open(&disk).unwrap();
+        only_one_block_is_lost(&mut engine);
+        // A part of a page cannot be written where the rest of it is not known.
+        assert!(engine.write(140 * PAGE_BYTES as u64 + 512, &[1; 512]).is_err());
+        let status = engine.block_status(140 * PAGE_BYTES as u64, PAGE_BYTES as u64).unwrap();
+        assert_eq!(status[0].state, crate::live::ExtentState::Data);
+
+        let [report, _] = reports(&disk);
+        assert_eq!(report.findings.iter().filter(|found| found.block == Some(1)).count(), 1);
+        assert!(report.findings.has(Fault::MapPage) && report.findings.has(Fault::SegmentCount));
+        engine.correct(&report.corrections).unwrap();
+        fill(&mut engine, 131..200, 2);
+        engine.discard(200 * PAGE_BYTES as u64, 56 * PAGE_BYTES as u64).unwrap();
+        engine.active.is_for_leaves = true;
+        engine.checkpoint().unwrap();
+        engine.check().unwrap();
+        engine.close().unwrap();
+        reports(&disk).iter().for_each(|report| assert!(report.findings.is_empty()));
+    }
+}
+
+/// A disk that is gone has lost nothing: the engine stops, and finds everything when it is opened again.
+#[test]
+fn a_leaf_that_cannot_be_read_for_a_while_is_not_lost() {
+    let (disk, mut engine) = mapped();
+    let leaf = leaf(&mut engine, 1);
+    disk.unreadable.lock().unwrap().insert(leaf, TIMED_OUT);
+    fill(&mut engine, 128..131, 2);
+    engine.flush().unwrap();
+    engine.active.is_for_leaves = true;
+    assert!(matches!(engine.checkpoint(), Err(Error::Disk { .. })));
+    assert!(matches!(engine.flush(), Err(Error::Failed)));
+    drop(engine);
+    disk.connect();
+    let mut engine = open(&disk).unwrap();
+    for lba in 0..384 {
+        let seed = if (128..131).contains(&lba) { 2 } else { 1 };
+        assert_eq!(read(&mut engine, lba).unwrap(), content(lba, seed));
+    }
+    engine.check().unwrap();
+}
+
+/// Changes that are only settled hide what a lost leaf said, and nothing is counted that is not known.
+#[test]
+fn changes_are_settled_over_a_lost_leaf() {
+    let (disk, mut engine) = mapped();
+    disk.damage(leaf(&mut engine, 1));
+    fill(&mut engine, 128..131, 2);
+    engine.checkpoint().unwrap();
+    assert!(!engine.settled.is_empty());
+    only_one_block_is_lost(&mut engine);
+    drop(engine);
+    only_one_block_is_lost(&mut open(&disk).unwrap());
+}
+
+#[test]
+fn a_lost_inner_page_costs_what_lies_below_it() {
+    let (disk, mut engine) = volume_of(256 << 20);
+    let far = 130 * 128;
+    fill(&mut engine, 0..2, 1);
+    fill(&mut engine, far..far + 2, 1);
+    engine.close().unwrap();
+    let mut engine = open(&disk).unwrap();
+    let root = engine.committed.root;
+    assert_eq!(root.height, 2);
+    let top = engine.nodes.read(&engine.table, &root.node, 2, 0).unwrap();
+    disk.damage(crate::live::map::child(&top, 1).location);
+    fill(&mut engine, far..far + 1, 2);
+    engine.close().unwrap();
+    let mut engine = open(&disk).unwrap();
+    assert_eq!(read(&mut engine, far).unwrap(), content(far, 2));
+    assert!(matches!(read(&mut engine, far + 1), Err(Error::Corrupt { .. })));
+    assert!(matches!(read(&mut engine, far + 128), Err(Error::Corrupt { .. })));
+    assert_eq!(read(&mut engine, 1).unwrap(), content(1, 1));
+    let size = 300 << 20;
+    engine.resize(size).unwrap();
+    engine.checkpoint().unwrap();
+    let last = size / PAGE_BYTES as u64 - 1;
+    assert_eq!(read(&mut engine, last).unwrap(), [0; PAGE_BYTES], "it was not there to be lost");
+}
+
+/// A cut with a damaged leaf can be dropped, and an export of it fails where the leaf is.
+#[test]
+fn a_cut_with_a_lost_leaf_fails_there_and_can_be_dropped() {
+    for harm in Harm::ALL {
+        let (disk, mut engine) = mapped();
+        let id = crate::live::CutId::new("snap-1").unwrap();
+        let lost = leaf(&mut engine, 1);
+        engine.cut(id).unwrap();
+        fill(&mut engine, 128..131, 2);
+        engine.close().unwrap();
+        let mut engine = open(&disk).unwrap();
+        // While the disk does not answer nothing is dropped, and the volume goes on.
+        disk.unreadable.lock().unwrap().insert(lost, TIMED_OUT);
+        assert!(matches!(engine.drop_cut(id), Err(Error::Disk { .. })));
+        disk.connect();
+        harm.befall(&disk, lost);
+        let reader = engine.open_cut(id, None).unwrap();
+        let loaded = [0, 1, 2].map(|block| reader.load_block(block).is_ok());
+        assert_eq!(loaded, [true, false, true]);
+        drop(reader);
+        engine.drop_cut(id).unwrap();
+        assert!(engine.cuts().is_empty());
+        fill(&mut engine, 131..140, 2);
+        engine.flush().unwrap();
+        assert_eq!(read(&mut engine, 200).unwrap(), content(200, 1));
+        // A cut of a volume that has lost something says so, too.
+        let later = crate::live::CutId::new("snap-2").unwrap();
+        disk.connect();
+        engine.close().unwrap();
+        let mut engine = open(&disk).unwrap();
+        disk.damage(leaf(&mut engine, 1));
+        fill(&mut engine, 128..129, 3);
+        engine.cut(later).unwrap();
+        let reader = engine.open_cut(later, None).unwrap();
+        let loaded = [0, 1, 2].map(|block| reader.load_block(block).is_ok());
+        assert_eq!(loaded, [true, false, true]);
+    }
+}
+
+/// A leaf in a segment of the map that is to be emptied, too: it stays where it is.
+#[test]
+fn a_lost_leaf_in_a_victim_stops_nothing() {
+    for harm in Harm::ALL {
+        let (disk, mut engine) = mapped();
+        let lost = leaf(&mut engine, 1);
+        let (segment, _) = engine.ctx.geometry.split(lost).unwrap();
+        harm.befall(&disk, lost);
+        let (mut walk, mut found) = (engine.begin_walk(&[segment], &[]), Vec::new());
+        while !engine.walk(&mut walk, &[segment], &[], &mut found).unwrap() {}
+        let mut rewritten: Vec<u64> = engine.active.blocks.keys().copied().collect();
+        rewritten.sort_unstable();
+        assert_eq!(rewritten, [0, 2]);
+        engine.checkpoint().unwrap();
+        assert!(engine.table.get(segment).unwrap().live > 0);
+        assert_eq!(read(&mut engine, 300).unwrap(), content(300, 1));
+    }
 }

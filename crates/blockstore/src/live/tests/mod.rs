@@ -15,7 +15,7 @@ use super::{
 use crate::check::Unwatched;
 use crate::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
 use base::{Rng, Secret, SeededRng};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,17 @@ use std::sync::{Arc, Mutex};
 /// Bytes of a volume.
 const SIZE: u64 = 8 << 20;
 
+/// `EIO`
+const LOST_SECTOR: i32 = 5;
+/// `ETIMEDOUT`
+const TIMED_OUT: i32 = 110;
+
 /// A disk in memory.
 #[derive(Default)]
 struct MemoryDisk {
     bytes: Mutex<Vec<u8>>,
-    /// Pages of the file that cannot be read.
-    unreadable: Mutex<BTreeSet<u64>>,
+    /// Pages of the file that cannot be read, and what is said then.
+    unreadable: Mutex<BTreeMap<u64, i32>>,
     tail: Mutex<Option<MemoryTail>>,
     left: Mutex<Option<Vec<u8>>>,
 }
@@ -39,9 +44,20 @@ impl MemoryDisk {
         self.bytes.lock().unwrap()[byte_offset(location) as usize + 99] ^= 4;
     }
 
-    /// Has the page at a location refused to whoever reads it.
+    /// Has the medium lose the page at a location.
     fn refuse(&self, location: u64) {
-        self.unreadable.lock().unwrap().insert(location);
+        self.unreadable.lock().unwrap().insert(location, LOST_SECTOR);
+    }
+
+    /// Has every read fail for a reason that passes.
+    fn disconnect(&self) {
+        let pages = 0..self.bytes.lock().unwrap().len() / PAGE_BYTES;
+        let pages = pages.map(|page| (page as u64, TIMED_OUT));
+        self.unreadable.lock().unwrap().extend(pages);
+    }
+
+    fn connect(&self) {
+        self.unreadable.lock().unwrap().clear();
     }
 }
 
@@ -49,8 +65,8 @@ impl Disk for MemoryDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
         let first = offset / PAGE_BYTES as u64;
         let pages = first..(offset + target.len() as u64).div_ceil(PAGE_BYTES as u64);
-        if self.unreadable.lock().unwrap().range(pages).next().is_some() {
-            return Err(io::Error::from_raw_os_error(5));
+        if let Some((_, code)) = self.unreadable.lock().unwrap().range(pages).next() {
+            return Err(io::Error::from_raw_os_error(*code));
         }
         let bytes = self.bytes.lock().unwrap();
         let held = bytes.get(offset as usize..).unwrap_or_default();
