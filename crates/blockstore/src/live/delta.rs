@@ -76,6 +76,8 @@ pub(super) struct Layer {
     pub(super) accounting: Accounting,
     /// Pages that became zeros: written so, or discarded.
     pub(super) zeroed_pages: u64,
+    /// Pages that were stored, each time that one was.
+    pub(super) stored_pages: u64,
     /// Leaves are to be rewritten for it: it may not be settled only.
     pub(super) is_for_leaves: bool,
     /// The cut that froze it, if one did.
@@ -97,6 +99,7 @@ impl Layer {
             bytes: 0,
             accounting: Accounting::default(),
             zeroed_pages: 0,
+            stored_pages: 0,
             is_for_leaves: false,
             cut: None,
             end: None,
@@ -134,6 +137,7 @@ impl Layer {
             entry.is_stored().then(|| geometry.split(entry.location)).flatten()
         {
             self.accounting.add(segment, 1);
+            self.stored_pages += 1;
         }
     }
 

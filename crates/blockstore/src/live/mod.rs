@@ -34,6 +34,7 @@ mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hydrate;
+mod idle;
 mod io;
 mod layout;
 mod lifetimes;

@@ -1,7 +1,7 @@
 //! What callers hold: a use of an open volume, an attached volume, a cut that is being read.
 
 use super::crew::Crew;
-use super::owner::{Queue, Volume, Work};
+use super::owner::{IDLE, Queue, QueueLimits, Volume, Work};
 use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
 use super::still::{Calm, CutWatch, Still};
@@ -46,9 +46,8 @@ impl Lease {
             Found::Lent(borrower) => Ok(Joined::Lent(borrower)),
             Found::Reserved(reservation) => {
                 let engine = open(store)?;
-                let queue =
-                    Queue::start(id, engine, false, store.config.queue_batches, store.crew()?)
-                        .map_err(StoreError::file("start a volume's threads"))?;
+                let queue = Queue::start(id, engine, false, store.config.queue(), store.crew()?)
+                    .map_err(StoreError::file("start a volume's threads"))?;
                 reservation.fill(queue.clone());
                 Ok(Joined::Here(Self::new(store, id, queue)))
             }
@@ -142,9 +141,8 @@ impl VolumeHandle {
         let lease = match store.registry.join(id) {
             Found::Reserved(reservation) => {
                 let engine = store.open_engine(id, options)?;
-                let queue =
-                    Queue::start(id, engine, true, store.config.queue_batches, store.crew()?)
-                        .map_err(StoreError::file("start a volume's threads"))?;
+                let queue = Queue::start(id, engine, true, store.config.queue(), store.crew()?)
+                    .map_err(StoreError::file("start a volume's threads"))?;
                 reservation.fill(queue.clone());
                 Lease::new(store, id, queue)
             }
@@ -166,7 +164,8 @@ impl VolumeHandle {
     /// When its threads cannot be started.
     pub fn over(id: &VolumeId, engine: Engine, queue_batches: usize) -> Result<Self, StoreError> {
         let crew = Crew::start().map_err(StoreError::file("start a volume's threads"))?;
-        let queue = Queue::start(id, engine, true, queue_batches, &Arc::new(crew))
+        let limits = QueueLimits { batches: queue_batches, idle: IDLE };
+        let queue = Queue::start(id, engine, true, limits, &Arc::new(crew))
             .map_err(StoreError::file("start a volume's threads"))?;
         let lease = Lease { store: None, id: id.clone(), queue, ended: false };
         Ok(Self(Arc::new(lease)))

@@ -46,6 +46,7 @@ use crate::snapshot::Floor;
 use base::{Rng, Secret, VolumeId};
 use crew::Crew;
 use handle::Joined;
+use owner::{IDLE, QueueLimits};
 use registry::{LentSlot, Registry};
 use rustix::fs::{FlockOperation, flock};
 use space::{Account, VolumeSpace};
@@ -54,6 +55,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// The folder of the volumes, below the store's.
 const VOLUMES: &str = "volumes";
@@ -71,6 +73,8 @@ pub struct StoreConfig {
     pub engine: EngineConfig,
     /// Batches of work a volume's queue holds before submitting waits.
     pub queue_batches: usize,
+    /// A volume that was asked for nothing in this time gives back what it can.
+    pub idle: Duration,
     /// How files are read and written, where the system allows it.
     pub io: IoMode,
     /// How much the volumes may take together.
@@ -83,9 +87,14 @@ impl StoreConfig {
         Self {
             engine: EngineConfig::server(),
             queue_batches: 64,
+            idle: IDLE,
             io: IoMode::Ring,
             space: SpaceLimits::server(),
         }
+    }
+
+    fn queue(&self) -> QueueLimits {
+        QueueLimits { batches: self.queue_batches, idle: self.idle }
     }
 }
 

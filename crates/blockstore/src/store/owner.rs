@@ -25,6 +25,19 @@ const CLEANING_STEPS: usize = 4;
 /// between two requests of a client that waits for each, cleaning would only make the second wait.
 const QUIET: Duration = Duration::from_millis(20);
 
+/// How long a guest is silent before its volume counts as idle: longer than the pauses of one that is at
+/// work, such as those between the commits of a file system's journal.
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// Bounds of what waits for a volume, and of how long it waits.
+#[derive(Clone, Copy)]
+pub(super) struct QueueLimits {
+    /// Batches of work that wait before submitting does.
+    pub(super) batches: usize,
+    /// A volume that was asked for nothing in this time is idle.
+    pub(super) idle: Duration,
+}
+
 /// Something to do on the thread that owns a volume: a batch of requests with their reply slots.
 ///
 /// One allocation per batch; whatever the batch holds is the caller's business.
@@ -254,10 +267,10 @@ impl Queue {
         id: &VolumeId,
         engine: Engine,
         attached: bool,
-        capacity: usize,
+        limits: QueueLimits,
         crew: &Arc<Crew>,
     ) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(capacity);
+        let (sender, receiver) = mpsc::sync_channel(limits.batches);
         let sender = Arc::new(sender);
         let size = Size::new(engine.size());
         let disk = engine.disk();
@@ -274,14 +287,14 @@ impl Queue {
             size: Arc::clone(&size),
             attached,
         };
-        let chores = Chores { merging: false, cleaning: false, epoch: 0 };
+        let chores = Chores { merging: false, cleaning: false, restless: false, epoch: 0 };
         let open = Open { volume, chores, flush_asked: Arc::default(), works: 0 };
         let (open, queued) = (Mutex::new(Some(open)), AtomicUsize::new(0));
         let desk = Arc::new(Desk { disk, gate: Gate::default(), open, queued });
         let own_desk = Arc::clone(&desk);
         let own = std::thread::Builder::new()
             .name(id.to_string())
-            .spawn(move || own_volume(&own_desk, &receiver, &again))?;
+            .spawn(move || own_volume(&own_desk, &receiver, &again, limits.idle))?;
         Ok(Self { sender, desk, size, threads: Arc::new(Mutex::new(vec![own, flush])) })
     }
 
@@ -324,11 +337,11 @@ impl Queue {
             return Some(work);
         }
         let Some(open) = &mut *guard else { return Some(work) };
-        let before = open.chores.are_left();
+        let before = open.chores.left();
         let rest = open.work_with_chores(work, &self.desk.gate);
-        let left = open.chores.are_left();
+        let left = open.chores.left();
         drop(guard);
-        if left && !before {
+        if left > before {
             self.see_to_chores();
         }
         rest.finish(port);
@@ -381,16 +394,18 @@ impl Queue {
     }
 }
 
-fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
+fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, idle: Duration) {
     // However it ends, nobody waits for reads to be made again.
     let _closing = reader.close_at_the_end();
     let (mut pause, mut seen) = (Pause::Long, 0);
     loop {
         let command = match pause {
             Pause::Long => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Pause::Idle => commands.recv_timeout(idle),
             Pause::Quiet => commands.recv_timeout(QUIET),
             Pause::None => commands.recv_timeout(Duration::ZERO),
         };
+        let waited = matches!((pause, &command), (Pause::Idle, Err(RecvTimeoutError::Timeout)));
         let command = match command {
             Ok(command) => command,
             Err(RecvTimeoutError::Timeout) => Command::Chores,
@@ -410,7 +425,11 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>) {
             }
             Command::Chores => {
                 let quiet = std::mem::replace(&mut seen, open.works) == open.works;
-                let guest = if quiet { Guest::Quiet } else { Guest::Busy };
+                let guest = match quiet {
+                    true if waited => Guest::Idle,
+                    true => Guest::Quiet,
+                    false => Guest::Busy,
+                };
                 open.idle(guest, &desk.gate);
                 pause = open.chores.pause(guest, &desk.gate);
             }
@@ -433,6 +452,8 @@ struct Chores {
     merging: bool,
     /// Segments may be worth cleaning, or pages worth putting in order.
     cleaning: bool,
+    /// A checkpoint is worth it if nobody asks for anything for a while.
+    restless: bool,
     /// The checkpoint after which cleaning was last considered.
     epoch: u64,
 }
@@ -442,6 +463,16 @@ struct Chores {
 enum Guest {
     Busy,
     Quiet,
+    /// For nothing in a long time.
+    Idle,
+}
+
+/// What is left of the chores, by how soon it is done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Nothing,
+    ForIdleTimes,
+    ForPauses,
 }
 
 /// How long a volume's thread waits for commands before it goes on with chores.
@@ -449,12 +480,17 @@ enum Guest {
 enum Pause {
     None,
     Quiet,
+    Idle,
     Long,
 }
 
 impl Chores {
-    fn are_left(&self) -> bool {
-        self.merging || self.cleaning
+    fn left(&self) -> Left {
+        match self.restless {
+            _ if self.merging || self.cleaning => Left::ForPauses,
+            true => Left::ForIdleTimes,
+            false => Left::Nothing,
+        }
     }
 
     /// How long to wait before more of them are done.
@@ -462,8 +498,9 @@ impl Chores {
         match guest {
             _ if gate.is_calm() => Pause::Quiet,
             _ if self.merging => Pause::None,
+            _ if !self.cleaning && self.restless => Pause::Idle,
             _ if !self.cleaning => Pause::Long,
-            Guest::Quiet => Pause::None,
+            Guest::Quiet | Guest::Idle => Pause::None,
             Guest::Busy => Pause::Quiet,
         }
     }
@@ -473,17 +510,19 @@ impl Chores {
         if gate.is_calm() && !engine.is_flush_near() {
             return;
         }
-        self.merging = engine.maintain().unwrap_or_else(|error| {
+        let begun = if guest == Guest::Idle { engine.rest() } else { Ok(()) };
+        self.merging = begun.and_then(|()| engine.maintain()).unwrap_or_else(|error| {
             tracing::error!(%error, "a volume's checkpoint failed");
             false
         });
+        self.restless = engine.is_rest_worth();
         // Only a checkpoint changes what is dead.
         if engine.epoch() != self.epoch || engine.is_order_wanted() {
             self.epoch = engine.epoch();
             self.cleaning = true;
         }
         for step in 0..CLEANING_STEPS {
-            let turn = guest == Guest::Quiet && step == 0 || engine.is_cleaning_due();
+            let turn = guest != Guest::Busy && step == 0 || engine.is_cleaning_due();
             if !self.cleaning || self.merging || !turn {
                 return;
             }

@@ -197,6 +197,34 @@ fn discarded_space_is_given_back_while_the_volume_is_attached_and_idle() {
     assert!(handle.read(0, MIB as usize).unwrap().iter().all(|byte| *byte == 0));
 }
 
+/// With the sizes of a server: what is discarded is less than what makes a busy volume checkpoint.
+#[test]
+fn a_guest_that_discards_and_falls_silent_keeps_no_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let idle = Duration::from_millis(50);
+    let config = StoreConfig { idle, ..StoreConfig::server() };
+    let store = Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config).unwrap();
+    let id = volume(&store, "vol-0000000a", 1 << 30);
+    let handle = open(&store, &id);
+    for at in 0..200 {
+        handle.write(at * MIB, vec![7; MIB as usize]).unwrap();
+    }
+    handle.flush().unwrap();
+    assert!(allocated(folder.path()) >= 200 * MIB);
+    handle.discard(0, 200 * MIB).unwrap();
+    handle.flush().unwrap();
+    // The segment that is being filled stays.
+    let given_back = (0..200).any(|_| {
+        std::thread::sleep(idle);
+        allocated(folder.path()) < 2 * 64 * MIB
+    });
+    assert!(given_back, "{} bytes are left", allocated(folder.path()));
+    let epoch = || store.with(&id, |engine| Ok(engine.epoch())).unwrap();
+    let before = epoch();
+    std::thread::sleep(10 * idle);
+    assert_eq!(epoch(), before, "an idle volume has nothing to store");
+}
+
 /// Cleaning waits for a pause, but not for ever: what a volume takes is bounded by its live data.
 #[test]
 fn a_guest_that_never_pauses_is_cleaned_for_in_time() {

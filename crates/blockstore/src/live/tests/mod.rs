@@ -4,6 +4,7 @@
 
 mod cleaning;
 mod damage;
+mod idle;
 
 use super::check::Without;
 use super::delta::Entry;
