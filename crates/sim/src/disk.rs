@@ -120,6 +120,24 @@ impl SimDisk {
         state.visible = state.durable.clone();
     }
 
+    /// Accepts a write and cannot make it: only so many of its bytes arrive. The memory of a tail that it
+    /// comes from stays as it is until it is used again.
+    pub fn start_and_lose(&self, offset: u64, buffer: &mut AlignedBuffer, arriving: usize) {
+        let mut state = self.state();
+        if arriving > 0 {
+            let write = state.visible.write(offset, &buffer[..arriving]);
+            state.put(write);
+        }
+        if let Some(mut spare) = state.spare() {
+            spare.set_length(buffer.len());
+            let held = std::mem::replace(buffer, spare);
+            if let Some(tail) = &mut state.tail {
+                tail.free.insert(0, held);
+            }
+        }
+        buffer.fill(0xee);
+    }
+
     /// What no power cut takes.
     pub fn durable(&self) -> Image {
         self.state().durable.clone()

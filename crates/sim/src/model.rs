@@ -120,6 +120,11 @@ impl Model {
         self.answered = self.history.len();
     }
 
+    /// Records that what was answered and not flushed may be lost all the same.
+    pub fn forget_answers(&mut self) {
+        self.answered = 0;
+    }
+
     /// How many of the writes that are not known to be durable were answered.
     pub fn answered(&self) -> usize {
         self.answered

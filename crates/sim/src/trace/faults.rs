@@ -9,15 +9,19 @@ use super::Finding;
 pub use super::faulty::{Effect, Fault, Place};
 use super::faulty::{FaultyDisk, Kind};
 use super::player::{Expected, Player, Refusal};
-use super::power::recover;
+use super::power::{go_on, recover};
 use super::script::{Ask, Script};
 use crate::disk::SimDisk;
 use crate::model::{SECTORS, Violation};
+use base::SeededRng;
 use blockstore::live::{Disk, Error};
 use blockstore::page::{Lba, SourceError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Seeds that one fault takes.
+const SEEDS: u64 = 4;
 
 /// What was tried, and how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct FaultCounts {
     pub errors: u64,
     /// Errors that a request reported.
     pub reported: u64,
+    /// Writes that were answered before an error and found by the next server, not flushed.
+    pub kept: u64,
     /// Of the lies, those that a request or the opening afterwards refused.
     pub detected: u64,
     /// Pages that were refused after a lie, all else being served.
@@ -85,7 +91,7 @@ fn play(player: &mut Player, script: &Script, disk: &FaultyDisk) -> Result<End, 
     for ask in script.asks.iter().chain([&Ask::Read]) {
         let bytes = player.announce(*ask);
         match player.perform(*ask, &bytes) {
-            Ok(()) => {}
+            Ok(()) => player.expected.model.answer(),
             Err(Refusal::Error(error)) if disk.is_hit() => {
                 return Ok(End::Refused(Some(*ask), error));
             }
@@ -106,6 +112,8 @@ fn one(script: &Script, at: usize, fault: Fault, counts: &mut FaultCounts) -> Re
             Error::Disk { .. } | Error::Failed => true,
             // So says whoever reads a cut, as after a death.
             Error::Base { cause } => matches!(**cause, SourceError::Unavailable { .. }),
+            // What was accepted and did not arrive cannot be read, before anybody is told why.
+            Error::Corrupt { .. } => disk.is_broken(),
             _ => false,
         };
         if fault.is_honest() && !is_disk {
@@ -119,19 +127,11 @@ fn one(script: &Script, at: usize, fault: Fault, counts: &mut FaultCounts) -> Re
             reads_are_right_or_refused(&mut player, *ask)?;
         }
     }
-    let seed = 5000 + counts.played;
+    let seed = 5000 + SEEDS * counts.played;
     if fault.is_honest() {
         counts.errors += 1;
         counts.reported += u64::from(matches!(end, End::Refused(..)));
-        // As long as everything fails opening may fail too, but it must not make things worse.
-        if player.expected.created {
-            drop(player.open());
-        }
-        for image in [inner.image(), inner.durable()] {
-            let again = Arc::new(inner.reborn(image));
-            recover(&again, player.expected.clone(), seed)?;
-        }
-        return Ok(());
+        return after_an_error(player, &disk, &inner, seed, counts);
     }
     let refused = matches!(end, End::Refused(..));
     let mut outcome = Outcome { refused, ..Outcome::default() };
@@ -144,6 +144,39 @@ fn one(script: &Script, at: usize, fault: Fault, counts: &mut FaultCounts) -> Re
     counts.rolled_back += u64::from(outcome.rolled_back);
     counts.harmless +=
         u64::from(!outcome.refused && !outcome.rolled_back && outcome.pages_refused == 0);
+    Ok(())
+}
+
+/// What comes after a disk that said what it did not do: the server is killed, the volume is opened again
+/// at once, power is cut.
+fn after_an_error(
+    mut player: Player,
+    disk: &FaultyDisk,
+    inner: &Arc<SimDisk>,
+    seed: u64,
+    counts: &mut FaultCounts,
+) -> Result<(), Refusal> {
+    if disk.has_forgotten() {
+        player.expected.model.forget_answers();
+    }
+    player.engine = None;
+    counts.kept += player.expected.model.answered() as u64;
+    let killed = Arc::new(inner.after_kill(&SeededRng::new(seed)));
+    if let Some(next) = recover(&killed, player.expected.clone(), seed + 1)? {
+        go_on(next, &killed)?;
+    }
+    // As long as everything fails opening may fail too, but it must not make things worse.
+    disk.open_anew();
+    if player.expected.created {
+        drop(player.open());
+    }
+    player.engine = None;
+    player.expected.model.forget_answers();
+    let after_a_cut = Arc::new(inner.reborn(inner.durable()));
+    recover(&after_a_cut, player.expected.clone(), seed + 2)?;
+    if let Some(next) = recover(inner, player.expected, seed + 3)? {
+        go_on(next, inner)?;
+    }
     Ok(())
 }
 

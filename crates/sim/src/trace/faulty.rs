@@ -1,7 +1,7 @@
 //! A disk of which one operation, or every one from some point on, fails or lies.
 
 use crate::disk::SimDisk;
-use blockstore::live::Disk;
+use blockstore::live::{AlignedBuffer, Disk};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +50,9 @@ pub enum Place {
 pub(super) enum Kind {
     Read,
     Write,
+    /// A write that is only started. An error comes with the next write or flush, and stays.
+    Start,
+    HandOver,
     Flush,
     Punch,
 }
@@ -74,7 +77,7 @@ impl Fault {
                 Self::Elsewhere(4096),
                 Self::Elsewhere(-8192),
             ],
-            Kind::Write => &[
+            Kind::Write | Kind::Start => &[
                 Self::FailsOnce(Effect::Nothing),
                 Self::FailsOnce(Effect::Half),
                 Self::FailsOnce(Effect::Whole),
@@ -95,6 +98,7 @@ impl Fault {
                 Self::AllFail,
                 Self::Lost,
             ],
+            Kind::HandOver => &[Self::FailsOnce(Effect::Nothing), Self::AllFail],
             Kind::Punch => &[Self::FailsOnce(Effect::Nothing), Self::Fails, Self::Lost],
         }
     }
@@ -106,6 +110,10 @@ struct State {
     seen: Vec<Kind>,
     plan: Option<(usize, Fault)>,
     hit: bool,
+    /// A started write has failed.
+    broken: bool,
+    /// A flush has failed, and what it should have made durable is lost.
+    forgot: bool,
 }
 
 /// The disk.
@@ -134,6 +142,25 @@ impl FaultyDisk {
     /// Whether something failed or lied.
     pub(super) fn is_hit(&self) -> bool {
         self.state().hit
+    }
+
+    /// Whether a write that was accepted did not arrive, and nobody who reads it can know why.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state().broken
+    }
+
+    /// Whether what was written and not flushed is lost.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.state().forgot
+    }
+
+    /// Another process opens the disk: it knows nothing of what failed before.
+    pub(super) fn open_anew(&self) {
+        self.state().broken = false;
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.state().broken { Err(refused()) } else { Ok(()) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,6 +192,15 @@ fn refused() -> io::Error {
     io::Error::other("the disk refuses")
 }
 
+/// The bytes of a write of this length that happen.
+fn arriving(effect: Effect, length: usize) -> usize {
+    match effect {
+        Effect::Nothing => 0,
+        Effect::Half => (length / 2).next_multiple_of(512),
+        Effect::Whole => length,
+    }
+}
+
 fn flip(bytes: &mut [u8], place: Place) {
     let at = match place {
         Place::First => 0,
@@ -194,14 +230,14 @@ impl Disk for FaultyDisk {
     }
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
-        match self.judge(Kind::Write) {
+        let verdict = self.judge(Kind::Write);
+        self.check()?;
+        match verdict {
             Verdict::Pass => self.inner.write(offset, source),
             Verdict::Refuse(effect) => {
-                let half = (source.len() / 2).next_multiple_of(512);
-                match effect {
-                    Effect::Nothing => {}
-                    Effect::Half => self.inner.write(offset, &source[..half])?,
-                    Effect::Whole => self.inner.write(offset, source)?,
+                let bytes = arriving(effect, source.len());
+                if bytes > 0 {
+                    self.inner.write(offset, &source[..bytes])?;
                 }
                 Err(refused())
             }
@@ -217,12 +253,61 @@ impl Disk for FaultyDisk {
         }
     }
 
+    fn start_write(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        let verdict = self.judge(Kind::Start);
+        self.check()?;
+        match verdict {
+            Verdict::Pass => self.inner.start_write(offset, buffer),
+            Verdict::Refuse(effect) => {
+                let bytes = arriving(effect, buffer.len());
+                self.inner.start_and_lose(offset, buffer, bytes);
+                self.state().broken = true;
+                Ok(())
+            }
+            Verdict::Distort(Fault::Elsewhere(by)) => {
+                self.inner.start_write(offset.saturating_add_signed(by), buffer)
+            }
+            Verdict::Distort(Fault::Flips(place)) => {
+                flip(buffer, place);
+                self.inner.start_write(offset, buffer)
+            }
+            Verdict::Distort(_) => {
+                self.inner.start_and_lose(offset, buffer, 0);
+                Ok(())
+            }
+        }
+    }
+
+    fn hand_over(&self) -> io::Result<()> {
+        match self.judge(Kind::HandOver) {
+            Verdict::Pass => self.inner.hand_over(),
+            Verdict::Refuse(_) | Verdict::Distort(_) => Err(refused()),
+        }
+    }
+
+    fn begin_tail(&self) -> io::Result<Option<AlignedBuffer>> {
+        self.inner.begin_tail()
+    }
+
+    fn left_tail(&self) -> io::Result<Option<Vec<u8>>> {
+        self.inner.left_tail()
+    }
+
+    fn end_tail(&self) -> io::Result<()> {
+        self.inner.end_tail()
+    }
+
     fn flush(&self) -> io::Result<()> {
-        match self.judge(Kind::Flush) {
+        let verdict = self.judge(Kind::Flush);
+        self.check()?;
+        match verdict {
             Verdict::Pass => self.inner.flush(),
             Verdict::Refuse(effect) => {
                 match effect {
-                    Effect::Nothing | Effect::Half => self.inner.forget_pending(),
+                    Effect::Nothing | Effect::Half => {
+                        self.state().forgot = true;
+                        self.inner.forget_pending();
+                    }
                     Effect::Whole => self.inner.flush()?,
                 }
                 Err(refused())

@@ -60,6 +60,7 @@ fn every_operation_fails_or_lies_and_nothing_wrong_is_served() {
                 total.played += counts.played;
                 total.errors += counts.errors;
                 total.reported += counts.reported;
+                total.kept += counts.kept;
                 total.detected += counts.detected;
                 total.pages_refused += counts.pages_refused;
                 total.harmless += counts.harmless;
@@ -70,6 +71,7 @@ fn every_operation_fails_or_lies_and_nothing_wrong_is_served() {
     }
     // Every kind of end occurred, so each was looked at.
     assert!(total.errors > 1000 && total.reported * 10 > total.errors * 9, "{total:?}");
+    assert!(total.kept > 1000, "{total:?}");
     assert!(total.detected > 1000 && total.pages_refused > 100, "{total:?}");
     assert!(total.harmless > 100 && total.rolled_back > 10, "{total:?}");
 }
