@@ -27,26 +27,38 @@ const READERS: usize = 2;
 /// must not be what fills the disk.
 const FREE_FACTOR: u64 = 2;
 
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
+/// Of states that do not say which order they are of.
+const STATE_VERSION_OLDEST: u8 = 1;
 /// Blocks of the largest volume.
 const BLOCKS_MAX: u64 = VOLUME_BYTES_MAX / BLOCK_BYTES as u64;
-const STATE_BYTES: usize = 1 + 3 * 8;
+const STATE_BYTES: usize = 1 + 4 * 8;
+const OLDEST_STATE_BYTES: usize = 1 + 3 * 8;
 
-/// Where a filling stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where a filling stands. Every block below `next` is done, and so are the first `touched` of the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FillState {
     /// Blocks done out of the recorded order.
     touched: u64,
+    /// Digest of those. The end of the order is in memory alone for a while: a process that is killed
+    /// takes it along, and later touches come in its place.
+    order: u64,
     /// The next block of the walk from the front.
     next: u64,
     /// Blocks done.
     done: u64,
 }
 
+impl Default for FillState {
+    fn default() -> Self {
+        Self { touched: 0, order: digest(&[]), next: 0, done: 0 }
+    }
+}
+
 impl FillState {
     fn encode(self) -> Vec<u8> {
         let mut bytes = vec![STATE_VERSION];
-        for field in [self.touched, self.next, self.done] {
+        for field in [self.touched, self.next, self.done, self.order] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
         bytes
@@ -55,13 +67,40 @@ impl FillState {
     /// A state that cannot be read is none: the work begins again, which harms nothing.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (version, fields) = bytes.split_first()?;
-        if *version != STATE_VERSION || bytes.len() != STATE_BYTES {
+        let mut fields = fields.as_chunks::<8>().0.iter().map(|field| u64::from_le_bytes(*field));
+        let mut field = || fields.next();
+        let (touched, next, done) = (field()?, field()?, field()?);
+        // No volume has so many blocks; counting on from there could overflow.
+        if [touched, next, done].iter().any(|blocks| *blocks > BLOCKS_MAX) {
             return None;
         }
-        let fields = fields.as_chunks::<8>().0.iter().map(|field| u64::from_le_bytes(*field));
-        // No volume has so many blocks; counting on from there could overflow.
-        let mut fields = fields.filter(|blocks| *blocks <= BLOCKS_MAX);
-        Some(Self { touched: fields.next()?, next: fields.next()?, done: fields.next()? })
+        match (*version, bytes.len()) {
+            (STATE_VERSION, STATE_BYTES) => Some(Self { touched, order: field()?, next, done }),
+            (STATE_VERSION_OLDEST, OLDEST_STATE_BYTES) => {
+                Some(Self { touched, order: 0, next, done }.with_the_order_again())
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes on with the order as it is now.
+    fn following(self, order: &[u64]) -> Self {
+        let touched = usize::try_from(self.touched).unwrap_or(usize::MAX);
+        match order.get(..touched) {
+            Some(done) if digest(done) == self.order => self,
+            Some(_) | None => self.with_the_order_again(),
+        }
+    }
+
+    fn with_the_order_again(self) -> Self {
+        let done = self.done.saturating_sub(self.touched);
+        Self { next: self.next, done, ..Self::default() }
+    }
+
+    /// Notes that the first `touched` blocks of the order are done.
+    fn set_touched(&mut self, order: &[u64], touched: usize) {
+        self.touched = touched as u64;
+        self.order = digest(&order[..touched]);
     }
 
     fn percent(self, total: u64) -> u8 {
@@ -69,6 +108,14 @@ impl FillState {
         // 100 is said by who writes the end.
         u8::try_from(percent.min(99)).expect("at most 99")
     }
+}
+
+/// Tells orders apart.
+fn digest(order: &[u64]) -> u64 {
+    let bytes: Vec<u8> = order.iter().flat_map(|block| block.to_le_bytes()).collect();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    let (first, _) = digest.as_ref().split_first_chunk().expect("32 bytes begin with eight");
+    u64::from_le_bytes(*first)
 }
 
 /// One volume's filling.
@@ -86,18 +133,19 @@ impl Filling<'_> {
     /// Fills for as long as a turn lasts.
     pub(crate) fn turn(&self, resume: Option<&[u8]>) -> Result<Filled, BlockError> {
         let reader = SnapshotReader::open(&self.cell.snapshots, self.root).map_err(failed)?;
-        let mut state = resume.and_then(FillState::decode).unwrap_or_default();
         let order = merge_touches(self.first, &self.cell.snapshots.first_touches(self.root));
+        let mut state = resume.and_then(FillState::decode).unwrap_or_default().following(&order);
         let touched: HashSet<u64> = order.iter().copied().collect();
+        let mut at = usize::try_from(state.touched).expect("it is a place in the order");
         let begun = Instant::now();
         while begun.elapsed() < TURN && self.watch.is_wanted() {
-            let at = usize::try_from(state.touched).unwrap_or(usize::MAX);
-            let blocks = match order.get(at..) {
-                Some(left) if !left.is_empty() => {
+            let blocks = match &order[at..] {
+                left if !left.is_empty() => {
                     let blocks = &left[..left.len().min(READ_AHEAD_BLOCKS)];
-                    state.touched += blocks.len() as u64;
+                    at += blocks.len();
                     blocks.to_vec()
                 }
+                // All of the order is done.
                 _ => {
                     let listed = reader.list_blocks(state.next, READ_AHEAD_BLOCKS);
                     let listed = listed.map_err(failed)?;
@@ -110,6 +158,7 @@ impl Filling<'_> {
             self.fill(&reader, &blocks)?;
             state.done += blocks.len() as u64;
         }
+        state.set_touched(&order, at);
         let percent = state.percent(self.root.full_blocks());
         Ok(Filled::UpTo { resume: state.encode(), percent })
     }
@@ -153,10 +202,17 @@ mod tests {
     fuzz::target!(
         /// Whatever a volume's row holds is a state to go on from, or none; and is written as it was read.
         states,
-        vec![FillState { touched: 1, next: 2, done: 3 }.encode(), vec![0xff; STATE_BYTES]],
+        vec![
+            FillState { touched: 1, order: 4, next: 2, done: 3 }.encode(),
+            of_before(1, 2, 3),
+            vec![0xff; STATE_BYTES],
+        ],
         |bytes: &[u8]| {
             if let Some(state) = FillState::decode(bytes) {
-                assert_eq!(state.encode(), bytes);
+                match bytes[0] {
+                    STATE_VERSION => assert_eq!(state.encode(), bytes),
+                    _ => assert_eq!(FillState::decode(&state.encode()), Some(state)),
+                }
                 assert!(state.percent(state.next) <= 99);
             }
         }
@@ -164,14 +220,34 @@ mod tests {
 
     #[test]
     fn states_survive_and_strangers_begin_again() {
-        let state = FillState { touched: 3, next: 1 << 27, done: 77 };
+        let state = FillState { touched: 3, order: u64::MAX, next: 1 << 27, done: 77 };
         assert_eq!(FillState::decode(&state.encode()), Some(state));
         assert_eq!(state.percent(100), 77);
         assert_eq!(state.percent(77), 99);
         let beyond = FillState { next: BLOCKS_MAX + 1, ..state };
         assert_eq!(FillState::decode(&beyond.encode()), None);
         assert_eq!(FillState::decode(&[]), None);
-        assert_eq!(FillState::decode(&[2; STATE_BYTES]), None);
+        assert_eq!(FillState::decode(&[3; STATE_BYTES]), None);
         assert_eq!(FillState::decode(&state.encode()[..STATE_BYTES - 1]), None);
+    }
+
+    /// What the release before wrote.
+    fn of_before(touched: u64, next: u64, done: u64) -> Vec<u8> {
+        let fields = [touched, next, done].map(u64::to_le_bytes);
+        [&[STATE_VERSION_OLDEST], fields.as_flattened()].concat()
+    }
+
+    #[test]
+    fn a_state_of_another_order_begins_the_order_again_and_goes_on_with_the_walk() {
+        let mut state = FillState { next: 16, done: 18, ..FillState::default() };
+        state.set_touched(&[3, 19], 2);
+        assert_eq!(state.following(&[3, 19, 40]), state);
+        let again = FillState { next: 16, done: 16, ..FillState::default() };
+        for other in [&[][..], &[3], &[3, 17], &[19, 3]] {
+            assert_eq!(state.following(other), again, "{other:?}");
+        }
+        assert_eq!(again.following(&[3, 17]), again);
+        // Earlier states do not say which order they are of.
+        assert_eq!(FillState::decode(&of_before(2, 16, 18)), Some(again));
     }
 }

@@ -287,6 +287,29 @@ async fn what_was_written_down_is_filled_first() {
     }
 }
 
+/// A server that is killed forgets what its guests touched in the last minute; others come in its place.
+#[tokio::test]
+async fn no_block_is_left_out_when_the_order_has_become_another() {
+    let place = Place::new(&BandwidthLimits::new());
+    let stored = place.snapshot(40).await;
+    let id = VolumeId::generate(&OsRng);
+    let volume = place.blocks_of(&id, Some(stored.root.clone()));
+    let handle = place.open(&id, Some(stored.root));
+    let mut fill = FillVolume { volume, rate_mib: None, first_touches: vec![3, 19], resume: None };
+    for order in [vec![3, 19], vec![3], vec![3, 37]] {
+        fill.first_touches = order;
+        let filled = place.cells.fill_volume(&fill, &OneBatch::default()).await.unwrap();
+        let Filled::UpTo { resume, .. } = filled else { panic!("there is more") };
+        fill.resume = Some(resume);
+    }
+    place.fill(&mut fill).await.unwrap();
+    for block in 0..40 {
+        let left = place.cell().live.with(&id, move |engine| engine.hydrate(block)).unwrap();
+        assert_eq!(left, 0, "block {block} was left out");
+    }
+    drop(handle);
+}
+
 pub(super) fn damage_largest(objects: &Path) {
     let mut files = Vec::new();
     let mut folders = vec![objects.to_owned()];
