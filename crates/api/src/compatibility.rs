@@ -23,6 +23,10 @@ fails when it is out of date.
 AWS managed policies bear AWS's version numbers. Their documents are those AWS publishes, except
 `ReadOnlyAccess` and those of service-linked roles, which list only actions of the services served
 here. Those that are not offered do not exist.
+
+EC2's operations that cut volumes (`CreateSnapshot`, `CreateSnapshots`) fail with
+`InsufficientVolumeCapacity` (503) where the volumes' storage is full, and with `ServiceUnavailable` (503)
+where another machine has the volume open and does not answer. SDKs try both again.
 ";
 
 /// The document: every operation served, and of each model those that are not.

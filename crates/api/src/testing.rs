@@ -8,8 +8,11 @@ use crate::pipeline::{self, Operation};
 use crate::{Call, Caller, Enforcement, Error, Explain, ExplainIds, Parts, Regions, World};
 use awsproto::{Blob, Fields, Kind, Schema, Shape, ToWire, Value};
 use base::{AccountId, ManualClock, Region, Secret, SeededRng, Timestamp, VolumeId};
+use blockstore::live::VolumeOptions;
 use blockstore::snapshot::SnapshotStore;
-use blockstore::store::{Store, StoreConfig, VolumeHandle};
+use blockstore::store::{
+    Borrower, EngineAnswer, EngineCall, Loan, Store, StoreConfig, StoreError, VolumeHandle,
+};
 use iam::Principal;
 use kms::seal::Provider;
 use lifecycle::BandwidthLimits;
@@ -386,6 +389,24 @@ impl QuietHost {
         assert!(self.leased.send_if_modified(|leased| leased.remove(&id)), "it held no lease");
     }
 
+    /// Has a volume be at a machine that answers every call with a failure, until the loan is dropped.
+    pub(crate) fn lend_to_failing(
+        &self,
+        in_region: &str,
+        volume: &str,
+        failure: impl Fn(VolumeId) -> StoreError + Send + Sync + 'static,
+    ) -> Loan {
+        let id = VolumeId::parse(volume).expect("a volume id");
+        let cell = self.cells.get(&region(in_region)).expect("a region of the bench");
+        let options = VolumeOptions { size_bytes: 1 << 30, key_check: None, base: None };
+        match cell.live.create_volume(&id, &options) {
+            Ok(()) | Err(StoreError::Exists { .. }) => {}
+            Err(error) => panic!("the volume cannot be made: {error}"),
+        }
+        let failing = Arc::new(FailingMachine { id: id.clone(), failure: Box::new(failure) });
+        cell.live.lend(&id, failing).expect("nobody has the volume")
+    }
+
     /// Whether the volume is open.
     pub(crate) fn has(&self, volume: &str) -> bool {
         VolumeId::parse(volume).is_ok_and(|id| self.volumes().contains_key(&id))
@@ -393,6 +414,18 @@ impl QuietHost {
 
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, VolumeHandle>> {
         self.open.lock().expect("no test panics while it holds the map")
+    }
+}
+
+/// A machine that answers every call with a failure.
+struct FailingMachine {
+    id: VolumeId,
+    failure: Box<dyn Fn(VolumeId) -> StoreError + Send + Sync>,
+}
+
+impl Borrower for FailingMachine {
+    fn call(&self, _: EngineCall) -> Result<EngineAnswer, StoreError> {
+        Err((self.failure)(self.id.clone()))
     }
 }
 

@@ -166,21 +166,17 @@ pub(crate) fn of_snapshot(error: snapshot::Error) -> BlockError {
 }
 
 pub(crate) fn of_store(error: StoreError) -> BlockError {
-    let damaged = matches!(
-        error,
+    use live::Error as E;
+    let of_kind = match &error {
         StoreError::Volume(
-            live::Error::Corrupt { .. }
-                | live::Error::NoSuperblock
-                | live::Error::Version { .. }
-                | live::Error::WrongKey
-                | live::Error::WrongBase
-        )
-    );
-    if damaged {
-        BlockError::Damaged(Box::new(error))
-    } else {
-        BlockError::Unavailable(Box::new(error))
-    }
+            E::Corrupt { .. } | E::NoSuperblock | E::Version { .. } | E::WrongKey | E::WrongBase,
+        ) => BlockError::Damaged,
+        StoreError::Volume(E::Full) => BlockError::NoRoom,
+        StoreError::Volume(E::TooManyCuts { .. }) => BlockError::TooManyCuts,
+        StoreError::Away { .. } | StoreError::WentOn { .. } => BlockError::Silent,
+        _ => BlockError::Unavailable,
+    };
+    of_kind(Box::new(error))
 }
 
 pub(crate) fn stored(root: &SnapshotRoot) -> Stored {

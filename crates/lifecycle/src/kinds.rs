@@ -45,7 +45,7 @@ impl From<Trouble> for JobError {
         match trouble {
             Trouble::NotYet { .. } => Self::Waiting { cause: trouble.to_string() },
             // No number of attempts makes room.
-            Trouble::Blocks(error @ BlockError::NoRoom(_)) => {
+            Trouble::Blocks(error @ (BlockError::NoRoom(_) | BlockError::TooManyCuts(_))) => {
                 Self::Waiting { cause: error.to_string() }
             }
             trouble if trouble.is_transient() => Self::retry(trouble),

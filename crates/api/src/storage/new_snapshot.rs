@@ -10,11 +10,18 @@ use awsproto::ErrorSpec;
 use base::{SnapshotId, Timestamp};
 use ebs::tag::{self, Tag};
 use ebs::{Snapshot, SnapshotState, Volume, VolumeState, arns, snapshot, volume};
-use lifecycle::port::blocks::VolumeBlocks;
+use lifecycle::port::blocks::{BlockError, CutError, VolumeBlocks};
 use lifecycle::workflow::export_snapshot::{self, ExportSnapshot};
 
 const CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED: ErrorSpec =
     ErrorSpec::sender("ConcurrentSnapshotLimitExceeded", 400);
+/// There is no space for what a volume would have to keep. Among EC2's server errors it is the one that is
+/// about volumes, and clients try again after it, as they do after every 503.
+const INSUFFICIENT_VOLUME_CAPACITY: ErrorSpec =
+    ErrorSpec::receiver("InsufficientVolumeCapacity", 503);
+/// What EC2 calls a temporary failure. Agents are often away for seconds, which clients wait for by
+/// themselves; `IncorrectState` they would not try again.
+const SERVICE_UNAVAILABLE: ErrorSpec = ErrorSpec::receiver("ServiceUnavailable", 503);
 /// Longest description, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 255;
 
@@ -129,6 +136,35 @@ impl NewSnapshot {
         volume::set_latest_snapshot(tx, region, id, &row.id)?;
         Ok(lifecycle::kinds::enqueue_export_snapshot(tx, account, &job, *now)?)
     }
+}
+
+/// Why a volume could not be cut, with what its owner can do about it.
+pub(crate) fn not_cut(error: CutError) -> Error {
+    let id = &error.volume;
+    let (spec, message) = match &error.cause {
+        BlockError::NoRoom(_) => (
+            INSUFFICIENT_VOLUME_CAPACITY,
+            format!(
+                "There is no space left for a snapshot of volume '{id}'. Delete volumes or snapshots that \
+                 are not needed, or have space added to the server's volumes, and try again."
+            ),
+        ),
+        BlockError::TooManyCuts(_) => (
+            CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED,
+            format!(
+                "Too many snapshots of volume '{id}' are not stored yet. Try again when one of them is."
+            ),
+        ),
+        BlockError::Silent(_) => (
+            SERVICE_UNAVAILABLE,
+            format!(
+                "The machine that has volume '{id}' open did not answer in time. Start its agent \
+                 (strongroom attach) if it does not run, or detach the volume, and try again."
+            ),
+        ),
+        BlockError::Damaged(_) | BlockError::Unavailable(_) => return Error::internal(error),
+    };
+    spec.error(message).with_cause(Box::new(error)).into()
 }
 
 fn row(call: &Call, volume: &Volume, description: String) -> Snapshot {

@@ -30,15 +30,25 @@ pub enum BlockError {
     /// The storage did not answer. Trying again may help.
     #[error("the block storage is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Snapshots have no room now. Trying again helps once there is.
-    #[error("there is no room for snapshots")]
+    /// Volumes or snapshots have no room now. Trying again helps once there is.
+    #[error("there is no room for blocks")]
     NoRoom(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The volume retains as many cuts as it can. Trying again helps once one of them is exported.
+    #[error("the volume retains too many cuts")]
+    TooManyCuts(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The machine that has the volume open did not answer in time. Trying again helps once it does, or the
+    /// volume is closed.
+    #[error("the machine that has the volume open did not answer in time")]
+    Silent(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl BlockError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::NoRoom(_))
+        match self {
+            Self::Damaged(_) => false,
+            Self::Unavailable(_) | Self::NoRoom(_) | Self::TooManyCuts(_) | Self::Silent(_) => true,
+        }
     }
 }
 

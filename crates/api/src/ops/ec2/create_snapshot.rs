@@ -11,6 +11,7 @@ use awsproto::Shape;
 use base::VolumeId;
 use ebs::snapshot;
 use ebs::tag::Tag;
+use lifecycle::port::blocks::CutError;
 
 pub(crate) struct CreateSnapshot;
 
@@ -64,7 +65,8 @@ impl Operation for CreateSnapshot {
             let (region, id) = (row.region.clone(), row.id.clone());
             let undo = move |tx: &mut meta::Tx<'_>| snapshot::remove(tx, &region, &id);
             call.world.db.write(undo).await?;
-            return Err(Error::internal(error));
+            let volume = blocks.volume;
+            return Err(new_snapshot::not_cut(CutError { volume, cause: error }));
         }
         drop(gate);
         call.world.wake_jobs();

@@ -135,7 +135,7 @@ impl Operation for CreateSnapshots {
         let cuts: Vec<_> = new.iter().map(|one| (one.blocks.clone(), one.row.id.clone())).collect();
         if let Err(error) = services.blocks.cut_many(&call.region, &cuts).await {
             withdraw(call, &new).await?;
-            return Err(Error::internal(error));
+            return Err(new_snapshot::not_cut(error));
         }
         drop(gate);
         call.world.wake_jobs();

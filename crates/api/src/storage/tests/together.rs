@@ -135,3 +135,35 @@ async fn one_failure_fails_them_all() {
     let again = stage.snapshot(1, HERE, &volumes[1]).await;
     assert_eq!(stage.describe_snapshot(1, HERE, &again).await["State"], "completed");
 }
+
+#[tokio::test]
+async fn what_keeps_a_volume_from_being_cut_has_a_name_and_a_remedy() {
+    use blockstore::live::Error;
+    use blockstore::store::StoreError;
+    type Failure = fn(base::VolumeId) -> StoreError;
+    let cases: [(Failure, &str, &str); 4] = [
+        (|_| Error::Full.into(), "InsufficientVolumeCapacity: ", "Delete volumes or snapshots"),
+        (|_| Error::TooManyCuts { limit: 48 }.into(), "ConcurrentSnapshotLimitExceeded: ", "again"),
+        (|id| StoreError::Away { id }, "ServiceUnavailable: ", "Start its agent"),
+        (|id| StoreError::WentOn { id }, "ServiceUnavailable: ", "detach the volume"),
+    ];
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "a").await;
+    let volume = stage.volume(1, HERE, json!({ "Size": 1 })).await;
+    let input = json!({ "VolumeId": volume, "InstanceId": host, "Device": "/dev/sdf" });
+    stage.ec2("AttachVolume", input).await;
+    stage.bench.host.forget_all();
+    let one = json!({ "VolumeId": volume });
+    let all = json!({ "InstanceSpecification": { "InstanceId": host } });
+    for (failure, code, remedy) in cases {
+        let loan = stage.bench.host.lend_to_failing(HERE, &volume, failure);
+        for (operation, input) in [("CreateSnapshot", &one), ("CreateSnapshots", &all)] {
+            let error = stage.ec2_error(operation, input.clone()).await;
+            assert!(error.starts_with(code), "{operation}: {error}");
+            assert!(error.contains(remedy) && error.contains(&volume), "{operation}: {error}");
+        }
+        drop(loan);
+    }
+    // None of them left anything behind.
+    assert_eq!(stage.ec2("DescribeSnapshots", json!({})).await["Snapshots"], json!([]));
+}
