@@ -3,16 +3,20 @@
 use api::World;
 use lifecycle::jobs::{Config, Places, Runner, release_held};
 use lifecycle::workflow;
+use lifecycle::workflow::collect::Schedule;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 /// Jobs at a time; the others wait in the rows. More movers would only share what there is, and each takes
 /// memory: 128 MiB of packs for a copy under another key.
 const PLACES: Places = Places { turn_seconds: 10, steps: 4, movers: 3, collections: 1 };
-/// How often what is due is looked for.
+/// How often what is due is looked for, unless collections are wanted more often.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+/// No interval that can be asked for is shorter.
+const HOUSEKEEPING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Between two batches of key material on their way to a new domain key.
 const REWRAP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -98,8 +102,17 @@ async fn rewrap_materials(world: Arc<World>, woken: Arc<Notify>) {
     }
 }
 
+/// As often as the shortest interval between collections asks for.
+fn housekeeping_interval(schedule: &Schedule) -> Duration {
+    let shortest = schedule.collect_interval_seconds.min(schedule.sweep_interval_seconds);
+    let wanted = Duration::from_secs(u64::try_from(shortest).unwrap_or_default());
+    wanted.clamp(HOUSEKEEPING_INTERVAL_MIN, HOUSEKEEPING_INTERVAL)
+}
+
 async fn housekeep(world: Arc<World>) {
-    let mut due = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    let mut due = tokio::time::interval(housekeeping_interval(&world.cells.schedule()));
+    // One that took long is not followed by all that it left out.
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         if let Err(error) = world.housekeep().await {
@@ -120,5 +133,24 @@ impl Background {
         if let Err(error) = self.jobs.await {
             tracing::error!(%error, "the jobs ended badly");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_is_looked_for_as_often_as_collections_are_wanted() {
+        let every = |collect, sweep| {
+            housekeeping_interval(&Schedule {
+                collect_interval_seconds: collect,
+                sweep_interval_seconds: sweep,
+                ..Schedule::server()
+            })
+        };
+        assert_eq!(every(3, 20), Duration::from_secs(3));
+        assert_eq!(every(3600, 1), HOUSEKEEPING_INTERVAL_MIN);
+        assert_eq!(every(3600, 7 * 86_400), HOUSEKEEPING_INTERVAL);
     }
 }
