@@ -433,6 +433,16 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Shows the volumes that are still being filled from their snapshots: how much of each is done, and
+    /// what it waits for.
+    Initializations {
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// The seal: the secret that opens the root of trust.
     #[command(subcommand)]
     Seal(SealCommand),

@@ -120,6 +120,18 @@ pub fn by_volume(
     by_id(&tx.query(&sql, params![account, region])?)
 }
 
+/// The initializations of a region that have not ended, the oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn under_way(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Initialization>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND completed_ms IS NULL \
+         ORDER BY started_ms, volume_id"
+    );
+    tx.query(&sql, params![region])?.iter().map(Initialization::from_row).collect()
+}
+
 /// Keeps how far an initialization has come. Returns whether it is still wanted.
 ///
 /// # Errors

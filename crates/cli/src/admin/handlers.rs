@@ -5,7 +5,7 @@ use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
     TrailQuery, TwinLine, UsageLine,
 };
-use super::{backup, root};
+use super::{backup, initializations, root};
 use crate::serve::{Issued, Nbd};
 use api::World;
 use base::{AccountId, InstanceId, Region};
@@ -45,6 +45,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::Collections { region, limit } => collections(world, &region, limit).await,
         Request::Usage { region } => usage(world, &region).await,
         Request::Twins { region } => twins(world, &region).await,
+        Request::Initializations { region } => initializations::list(world, &region).await,
         Request::SealRotate { to } => root::rotate_seal(desk, to).await,
         Request::DomainKeyRotate { region } => root::rotate_domain_keys(desk, region).await,
         Request::BackupCreate { to, recovery } => backup::create(desk, to, recovery).await,
@@ -54,7 +55,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
     answer.map_or_else(Reply::Error, Reply::Ok)
 }
 
-fn sentence(error: impl Display) -> String {
+pub(super) fn sentence(error: impl Display) -> String {
     error.to_string()
 }
 

@@ -6,6 +6,7 @@
 mod backup;
 pub(crate) mod check;
 pub(crate) mod handlers;
+mod initializations;
 mod nbd;
 mod root;
 pub(crate) mod socket;
@@ -61,6 +62,9 @@ pub(crate) enum Request {
         region: String,
     },
     Twins {
+        region: String,
+    },
+    Initializations {
         region: String,
     },
     SealRotate {
@@ -237,6 +241,10 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Twins { region, json } => {
             let request = Request::Twins { region: region.to_string() };
             show(&mut out, ask(dir, &request)?, (!json).then_some(print_twins))?;
+        }
+        AdminCommand::Initializations { region, json } => {
+            let request = Request::Initializations { region: region.to_string() };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(initializations::print))?;
         }
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
         AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,

@@ -1,0 +1,72 @@
+//! `admin initializations`: how far volumes are filled from their snapshots. AWS's API says only whether
+//! they are.
+
+use super::handlers::sentence;
+use super::read;
+use crate::exit::Failure;
+use api::World;
+use base::{Region, Timestamp};
+use ebs::{Initialization, foreign_base, initialization};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io::Write;
+use std::sync::Arc;
+
+/// A line of `initializations --json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InitializationLine {
+    account_id: String,
+    volume_id: String,
+    /// Percent of the snapshot's blocks.
+    progress: u32,
+    /// The `VolumeInitializationRate` that was asked for, in MiB/s.
+    rate_mib: Option<u32>,
+    started_ms: i64,
+    /// Why the key of a snapshot under another key cannot be used at present.
+    waits_for: Option<String>,
+}
+
+/// Answers the request.
+pub(super) async fn list(world: &Arc<World>, region: &str) -> Result<Value, String> {
+    let region = Region::parse(region).map_err(sentence)?;
+    let found = world.db.read(move |tx| {
+        let under_way = initialization::under_way(tx, &region)?.into_iter();
+        let lines = under_way.map(|row| {
+            let foreign = foreign_base::get(tx, &region, &row.volume)?;
+            Ok::<_, ebs::Error>(line(row, foreign.and_then(|foreign| foreign.waits_for)))
+        });
+        lines.collect::<Result<Vec<_>, _>>()
+    });
+    serde_json::to_value(found.await.map_err(sentence)?).map_err(sentence)
+}
+
+fn line(row: Initialization, waits_for: Option<String>) -> InitializationLine {
+    InitializationLine {
+        account_id: row.account.to_string(),
+        volume_id: row.volume.to_string(),
+        progress: row.progress,
+        rate_mib: row.rate_mib,
+        started_ms: row.started.0,
+        waits_for,
+    }
+}
+
+/// Prints an answer, a line for each volume.
+pub(super) fn print(out: &mut dyn Write, value: Value) -> Result<(), Failure> {
+    let lines: Vec<InitializationLine> = read(value)?;
+    for InitializationLine { account_id, volume_id, progress, rate_mib, started_ms, waits_for } in
+        &lines
+    {
+        let since = Timestamp(*started_ms).iso_millis();
+        write!(out, "{since}  {account_id}  {volume_id:21}  {progress:3} %")?;
+        if let Some(rate) = rate_mib {
+            write!(out, "  at {rate} MiB/s")?;
+        }
+        if let Some(cause) = waits_for {
+            write!(out, "  waits: {cause}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
