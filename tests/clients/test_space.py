@@ -1,8 +1,10 @@
-"""A server whose volumes have used up their space, as its clients see it."""
+"""A server whose volumes have used up their space, as its clients and its operator see it."""
 
 import errno
+import json
 
 import pytest
+from conftest import eventually
 from nbd_client import Nbd
 from steps import attach, create_volume
 
@@ -22,7 +24,7 @@ def fill(server, host):
     return taken
 
 
-def test_snapshots_say_that_there_is_no_space(own_server):
+def test_full_volumes_are_told_about_and_snapshots_say_so(own_server):
     server = own_server("--volume-capacity-gib", "1")
     account = server.account("owner")
     volume = create_volume(account, "--size", "2")
@@ -38,3 +40,13 @@ def test_snapshots_say_that_there_is_no_space(own_server):
     # Its operator finds what happened, to the last cause.
     log = (server.dir / "server.log").read_text()
     assert "there is no room for blocks: there is no space for what" in log, log[-2000:]
+
+    def told():
+        events = json.loads(server.admin("events", "--account", account.id, "--json"))
+        space = [one["detail"] for one in events if one["detail"]["event"] == "storageSpace"]
+        return [detail["result"] for detail in space if detail["result"] == "full"]
+
+    assert eventually(told)
+    shown = server.admin("events")
+    assert "storageSpace full" in shown and "Writes to its volumes are refused." in shown, shown
+    assert len(json.loads(server.admin("events", "--limit", "1", "--json"))) == 1

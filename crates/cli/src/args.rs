@@ -443,6 +443,22 @@ pub(crate) enum AdminCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what the services told the accounts' event buses, among it that space for volumes runs out;
+    /// oldest first.
+    Events {
+        /// The account whose events to show; all accounts without it.
+        #[arg(long, value_parser = parse_account)]
+        account: Option<base::AccountId>,
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+        /// How many to show, the newest.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// The seal: the secret that opens the root of trust.
     #[command(subcommand)]
     Seal(SealCommand),

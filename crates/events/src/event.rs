@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::trail::Cursor;
 use base::{AccountId, Region, Timestamp};
-use meta::{Migration, Tx, params};
+use meta::{Migration, Row, Tx, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -163,12 +163,31 @@ pub fn list_events(
          ORDER BY time_ms, event_id LIMIT $5",
         params![account, region, time, id, limit.clamp(1, EVENTS_PAGE_MAX)],
     )?;
-    rows.iter()
-        .map(|row| {
-            let (time, event_id) = (row.get(0)?, row.get::<String>(1)?);
-            let event: ServiceEvent = serde_json::from_str(&row.get::<String>(2)?)
-                .map_err(|source| Error::Damaged { what: "event", id: event_id.clone(), source })?;
-            Ok((Cursor { time, event_id }, ServiceEvent { time, ..event }))
-        })
-        .collect()
+    rows.iter().map(from_row).collect()
+}
+
+/// The newest events of a bus, oldest of them first, at most [`EVENTS_PAGE_MAX`].
+///
+/// # Errors
+/// When the rows cannot be read.
+pub fn latest_events(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    region: &Region,
+    limit: u32,
+) -> Result<Vec<ServiceEvent>> {
+    let rows = tx.query(
+        "SELECT time_ms, event_id, event FROM event_log
+         WHERE account_id = $1 AND region = $2
+         ORDER BY time_ms DESC, event_id DESC LIMIT $3",
+        params![account, region, limit.clamp(1, EVENTS_PAGE_MAX)],
+    )?;
+    rows.iter().rev().map(|row| from_row(row).map(|(_, event)| event)).collect()
+}
+
+fn from_row(row: &Row) -> Result<(Cursor, ServiceEvent)> {
+    let (time, event_id) = (row.get(0)?, row.get::<String>(1)?);
+    let event: ServiceEvent = serde_json::from_str(&row.get::<String>(2)?)
+        .map_err(|source| Error::Damaged { what: "event", id: event_id.clone(), source })?;
+    Ok((Cursor { time, event_id }, ServiceEvent { time, ..event }))
 }

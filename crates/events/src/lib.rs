@@ -19,7 +19,7 @@ pub mod scrub;
 pub mod trail;
 
 pub use error::{Error, Result};
-pub use event::{ServiceEvent, list_events, put_event};
+pub use event::{ServiceEvent, latest_events, list_events, put_event};
 pub use identity::{SessionIssuer, UserIdentity};
 pub use kept::{REQUEST_SCAN_MAX, decided, of_request, stored};
 pub use record::{Call, Category, Record, Resource};

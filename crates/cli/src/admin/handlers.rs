@@ -5,13 +5,13 @@ use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
     TrailQuery, TwinLine, UsageLine,
 };
-use super::{backup, initializations, root};
+use super::{backup, events, initializations, root};
 use crate::serve::{Issued, Nbd};
+use ::events::{Filter, Found, Lookup};
 use api::World;
 use base::{AccountId, InstanceId, Region};
 use ebs::instance::{self, Instance};
 use ebs::tag;
-use events::{Filter, Found, Lookup};
 use identity::access_key::{self, Owner};
 use identity::account;
 use identity::oidc;
@@ -46,6 +46,9 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::Usage { region } => usage(world, &region).await,
         Request::Twins { region } => twins(world, &region).await,
         Request::Initializations { region } => initializations::list(world, &region).await,
+        Request::Events { account, region, limit } => {
+            events::list(world, account.as_deref(), &region, limit).await
+        }
         Request::SealRotate { to } => root::rotate_seal(desk, to).await,
         Request::DomainKeyRotate { region } => root::rotate_domain_keys(desk, region).await,
         Request::BackupCreate { to, recovery } => backup::create(desk, to, recovery).await,
@@ -288,17 +291,25 @@ async fn env(world: &Arc<World>, endpoint: &str, account: &str) -> Result<Value,
     serde_json::to_value(env).map_err(sentence)
 }
 
-/// The newest records that fit, oldest of them first.
-async fn trail(world: &Arc<World>, query: TrailQuery) -> Result<Value, String> {
-    let accounts = match &query.account {
-        Some(id) if *id == api::operator().to_string() => vec![api::operator()],
-        Some(id) => vec![known_account(world, id).await?],
+/// The account that is asked about, or all of them with the operator's.
+pub(super) async fn accounts(
+    world: &Arc<World>,
+    wanted: Option<&str>,
+) -> Result<Vec<AccountId>, String> {
+    match wanted {
+        Some(id) if *id == *api::operator().to_string() => Ok(vec![api::operator()]),
+        Some(id) => Ok(vec![known_account(world, id).await?]),
         None => {
             let all = world.db.read(account::list).await.map_err(sentence)?;
             let tenants = all.into_iter().map(|account| account.id);
-            tenants.chain([api::operator()]).collect()
+            Ok(tenants.chain([api::operator()]).collect())
         }
-    };
+    }
+}
+
+/// The newest records that fit, oldest of them first.
+async fn trail(world: &Arc<World>, query: TrailQuery) -> Result<Value, String> {
+    let accounts = accounts(world, query.account.as_deref()).await?;
     let regions: Vec<Region> = match &query.region {
         Some(name) => vec![Region::parse(name).map_err(sentence)?],
         None => world.regions.iter().cloned().collect(),
@@ -331,14 +342,14 @@ async fn newest(
         start: None,
         end: None,
         now: world.clock.now(),
-        max: events::trail::PAGE_MAX,
+        max: ::events::trail::PAGE_MAX,
         after: None,
     };
     let mut found = Vec::new();
     world.settle_trail().await;
     for _ in 0..TRAIL_PAGES_MAX {
         let asked = lookup.clone();
-        let page = world.db.read(move |tx| events::lookup(tx, &asked)).await.map_err(sentence)?;
+        let page = world.db.read(move |tx| ::events::lookup(tx, &asked)).await.map_err(sentence)?;
         let fits = |found: &Found| !query.failed || found.record.contains("\"errorCode\":");
         found.extend(page.records.into_iter().filter(fits));
         match page.next {

@@ -5,6 +5,7 @@
 
 mod backup;
 pub(crate) mod check;
+mod events;
 pub(crate) mod handlers;
 mod initializations;
 mod nbd;
@@ -66,6 +67,11 @@ pub(crate) enum Request {
     },
     Initializations {
         region: String,
+    },
+    Events {
+        account: Option<String>,
+        region: String,
+        limit: u32,
     },
     SealRotate {
         to: SealSource,
@@ -245,6 +251,11 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Initializations { region, json } => {
             let request = Request::Initializations { region: region.to_string() };
             show(&mut out, ask(dir, &request)?, (!json).then_some(initializations::print))?;
+        }
+        AdminCommand::Events { account, region, limit, json } => {
+            let (account, region) = (account.as_ref().map(ToString::to_string), region.to_string());
+            let request = Request::Events { account, region, limit: *limit };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(events::print))?;
         }
         AdminCommand::Seal(command) => root::seal(&mut out, dir, command)?,
         AdminCommand::Backup(command) => backup::run(&mut out, dir, command)?,

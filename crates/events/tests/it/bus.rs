@@ -7,7 +7,7 @@ use events::notification::{
     ArnForm, Attachment, Copied, KeyProblem, Outcome, Span, attach_failed, copy_snapshot,
     create_snapshot, create_volume, delete_volume, share_snapshot,
 };
-use events::{MIGRATIONS, ServiceEvent, list_events, put_event};
+use events::{MIGRATIONS, ServiceEvent, latest_events, list_events, put_event};
 use meta::testing::engines;
 use serde_json::{Value, json};
 
@@ -147,5 +147,7 @@ fn the_bus_keeps_events_in_order_once_each_and_apart() {
         let expected: Vec<String> = (0..10).map(|n| format!("e-{n}")).collect();
         assert_eq!(ids, expected, "{}", db.name);
         assert_eq!(seen[9].time(), base::Timestamp(NOW.0 + 4));
+        let latest = db.read_blocking(|tx| latest_events(tx, &account('1'), &region(), 3)).unwrap();
+        assert_eq!(latest, seen[7..], "{}", db.name);
     }
 }
