@@ -20,13 +20,17 @@ fn volume() -> VolumeId {
     VolumeId::parse("vol-000000000000000aa").unwrap()
 }
 
-/// The files as they are at this moment: what there would be if the process ended now.
+/// The files as they are at this moment: what there would be if the process ended now. The tail first: what
+/// leaves it while the files are copied is in the log by then.
 fn killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("volumes")).unwrap();
-    for entry in std::fs::read_dir(folder.join("volumes")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.path().join("volumes").join(entry.file_name())).unwrap();
+    let entries = std::fs::read_dir(folder.join("volumes")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort_by_key(|name| Path::new(name).extension().is_none_or(|kind| kind != "tail"));
+    for name in names {
+        let path = Path::new("volumes").join(name);
+        std::fs::copy(folder.join(&path), copy.path().join(&path)).unwrap();
     }
     copy
 }
