@@ -64,7 +64,9 @@ class Agent:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.ends()
+        code = self.ends()
+        assert " ERROR " not in self.words(), self.words()
+        return code
 
 
 class Host:

@@ -18,7 +18,9 @@ use ::attach::{Export, Lease, LeasedDevice, Protection, Stop, Swap, Vault, Volum
 use base::{OsRng, SystemClock, VolumeId};
 use blockstore::live::{Base, Engine, EngineConfig, OpenOptions, TailFile};
 use blockstore::page::{DataKey, KeyCell, StructureKey};
-use blockstore::store::{LentVolume, StoreConfig, StoreError, VolumeHandle};
+use blockstore::store::{
+    EngineAnswer, EngineCall, LentVolume, StoreConfig, StoreError, VolumeHandle,
+};
 pub(crate) use endpoint::{Endpoint, HttpPolicy};
 use host_api::{HostApi, Opened};
 use lifecycle::port::host::Force;
@@ -102,7 +104,11 @@ async fn attach_and_serve(
             Err(failure) => Ended::Failed(failure),
         },
     };
-    link.on_call(Arc::new(|_| Err(StoreError::Locked)));
+    // What is being closed stands still for nobody.
+    link.on_call(Arc::new(|call| match call {
+        EngineCall::LetGo => Ok(EngineAnswer::Done),
+        _ => Err(StoreError::Locked),
+    }));
     let closing = link.clone();
     spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
 }
