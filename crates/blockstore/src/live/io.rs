@@ -314,12 +314,16 @@ impl Engine {
         })
     }
 
-    /// Whether the volume itself, not its base, has anything recorded for a block.
+    /// Whether the volume itself, not its base, has anything recorded for a block, or may have had before
+    /// that was lost: what is lost can be overwritten with zeros, too.
     fn has_block(&mut self, block: u64) -> Result<bool, Error> {
         if self.unmerged().any(|blocks| blocks.contains_key(&block)) {
             return Ok(true);
         }
-        Ok(self.nodes.leaf_ref(&self.table, self.committed.root, block)?.is_some())
+        match self.nodes.leaf_ref(&self.table, self.committed.root, block) {
+            Err(error) if self.is_local(&error) => Ok(true),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Whether something may shine through where the volume itself has nothing. Zeros are recorded

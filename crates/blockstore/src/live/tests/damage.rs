@@ -222,8 +222,13 @@ fn a_lost_inner_page_costs_what_lies_below_it() {
     let top = engine.nodes.read(&engine.table, &root.node, 2, 0).unwrap();
     disk.damage(crate::live::map::child(&top, 1).location);
     fill(&mut engine, far..far + 1, 2);
+    engine.write_zeroes((far + 256) * PAGE_BYTES as u64, PAGE_BYTES as u64).unwrap();
     engine.close().unwrap();
     let mut engine = open(&disk).unwrap();
+    engine.discard((far + 300) * PAGE_BYTES as u64, PAGE_BYTES as u64).unwrap();
+    for zeros in [far + 256, far + 300] {
+        assert_eq!(read(&mut engine, zeros).unwrap(), [0; PAGE_BYTES]);
+    }
     assert_eq!(read(&mut engine, far).unwrap(), content(far, 2));
     assert!(matches!(read(&mut engine, far + 1), Err(Error::Corrupt { .. })));
     assert!(matches!(read(&mut engine, far + 128), Err(Error::Corrupt { .. })));
