@@ -120,6 +120,15 @@ impl SimDisk {
         state.visible = state.durable.clone();
     }
 
+    /// Loses everything that was not flushed and goes on showing it, as Linux does where it cannot write a
+    /// page back.
+    pub fn forget_unseen(&self) {
+        let mut state = self.state();
+        state.pending.clear();
+        state.handed_over = 0;
+        state.started.clear();
+    }
+
     /// Accepts a write and cannot make it: only so many of its bytes arrive. The memory of a tail that it
     /// comes from stays as it is until it is used again.
     pub fn start_and_lose(&self, offset: u64, buffer: &mut AlignedBuffer, arriving: usize) {
@@ -432,6 +441,16 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn forget_cached(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let mut held = state.durable.clone();
+        let written =
+            state.pending.iter().chain(state.started.iter().map(|started| &started.write));
+        written.for_each(|write| held.apply(write));
+        state.visible = held;
+        Ok(())
+    }
+
     fn len(&self) -> io::Result<u64> {
         let state = self.state();
         Ok(state.durable.len().max(state.visible.len()))
@@ -465,6 +484,10 @@ impl Disk for DropFlush {
 
     fn flush(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.0.forget_cached()
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -511,6 +534,10 @@ impl Disk for EarlyFlush {
 
     fn flush(&self) -> io::Result<()> {
         self.0.flush_arrived()
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.0.forget_cached()
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -39,6 +39,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: POWER,
     },
     Mutant {
+        name: "what a failed flush left in the page cache is believed",
+        file: "crates/blockstore/src/live/engine.rs",
+        edits: &[(
+            "disk.forget_cached().map_err(Error::disk(\"read anew what was flushed\"))?;",
+            "if !AWAKE { disk.forget_cached().map_err(Error::disk(\"read anew\"))?; }",
+        )],
+        test: FAULTS,
+    },
+    Mutant {
         name: "no flush before the superblock",
         file: "crates/blockstore/src/live/checkpoint.rs",
         edits: &[(

@@ -17,9 +17,9 @@
 //! Copies are sealed anew, so cleaning needs the data key. Without it a volume still gives back
 //! every segment that is wholly dead.
 //!
-//! What a victim holds is found in [`super::survivors`]. What cannot be read stays where it is. A victim that still holds something when its
-//! round is part of a checkpoint is left alone until the volume is opened again: it would be the best
-//! victim for ever, and give nothing.
+//! What a victim holds is found in [`super::survivors`]. What cannot be read stays where it is. A
+//! victim that still holds something when its round is part of a checkpoint is left alone until the
+//! volume is opened again: it would be the best victim for ever, and give nothing.
 
 use super::Error;
 use super::cold::{Moment, Moving};

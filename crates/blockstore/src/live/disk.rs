@@ -68,6 +68,15 @@ pub trait Disk: Send + Sync {
     /// When that is not certain. Earlier writes may then be lost for good.
     fn flush(&self) -> io::Result<()>;
 
+    /// Has reads show what the medium holds from now on, and not what was kept of writes that it may have
+    /// lost when a flush failed. Called after a flush, before a volume is read that is being opened.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Bytes up to the end of the last write, or of the space that was asked for.
     ///
     /// # Errors

@@ -232,6 +232,7 @@ impl Engine {
     ) -> Result<Self, Error> {
         // Whatever is read below must not be lost by a power cut later.
         disk.flush().map_err(Error::disk("flush before recovery"))?;
+        disk.forget_cached().map_err(Error::disk("read anew what was flushed"))?;
         let mut engine = Self::load(disk, structure, rng, config)?;
         engine.pin = pin;
         engine.committed.take_over(options.writer)?;

@@ -28,6 +28,8 @@ pub enum Effect {
     /// Nothing. A failed flush also loses what it should have made durable, as Linux does when it
     /// cannot write a page back.
     Nothing,
+    /// Nothing. What a flush should have made durable is lost, and shown until nothing cached is.
+    Cached,
     /// The first half.
     Half,
     /// Everything.
@@ -93,6 +95,7 @@ impl Fault {
             ],
             Kind::Flush => &[
                 Self::FailsOnce(Effect::Nothing),
+                Self::FailsOnce(Effect::Cached),
                 Self::FailsOnce(Effect::Whole),
                 Self::Fails,
                 Self::AllFail,
@@ -195,7 +198,7 @@ fn refused() -> io::Error {
 /// The bytes of a write of this length that happen.
 fn arriving(effect: Effect, length: usize) -> usize {
     match effect {
-        Effect::Nothing => 0,
+        Effect::Nothing | Effect::Cached => 0,
         Effect::Half => (length / 2).next_multiple_of(512),
         Effect::Whole => length,
     }
@@ -303,17 +306,20 @@ impl Disk for FaultyDisk {
         match verdict {
             Verdict::Pass => self.inner.flush(),
             Verdict::Refuse(effect) => {
+                self.state().forgot |= effect != Effect::Whole;
                 match effect {
-                    Effect::Nothing | Effect::Half => {
-                        self.state().forgot = true;
-                        self.inner.forget_pending();
-                    }
+                    Effect::Nothing | Effect::Half => self.inner.forget_pending(),
+                    Effect::Cached => self.inner.forget_unseen(),
                     Effect::Whole => self.inner.flush()?,
                 }
                 Err(refused())
             }
             Verdict::Distort(_) => Ok(()),
         }
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.inner.forget_cached()
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -123,7 +123,7 @@ fn what_cannot_be_emptied_is_tried_once() {
     // Two pages more are counted than there are.
     let two_more = wrong.iter().map(|index| (*index, 2)).collect();
     engine.correct(&Corrections::of(two_more)).unwrap();
-    for lba in (0..960).filter(|lba| lba % 4 > 0) {
+    for lba in (0..960u64).filter(|lba| !lba.is_multiple_of(4)) {
         fill(&mut engine, lba..lba + 1, 2);
     }
     engine.checkpoint().unwrap();

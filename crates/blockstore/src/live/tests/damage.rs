@@ -13,7 +13,7 @@ fn sparse() -> (Arc<MemoryDisk>, Engine) {
     let (disk, mut engine) = volume();
     fill(&mut engine, PAGES, 1);
     engine.checkpoint().unwrap();
-    for lba in PAGES.filter(|lba| lba % 4 > 0) {
+    for lba in PAGES.filter(|lba| !lba.is_multiple_of(4)) {
         fill(&mut engine, lba..lba + 1, 2);
     }
     engine.checkpoint().unwrap();
@@ -31,7 +31,7 @@ fn first_of_the_best(engine: &mut Engine) -> (SegmentIndex, Lba, Location) {
 }
 
 fn written(lba: Lba) -> Vec<u8> {
-    content(lba, if lba % 4 > 0 { 2 } else { 1 })
+    content(lba, if lba.is_multiple_of(4) { 1 } else { 2 })
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Engines on a disk in memory that can be damaged, refuse to read, and outlive who writes it.
 
-#![expect(clippy::unwrap_used, reason = "in tests, outside of test functions too")]
-
 mod cleaning;
 mod damage;
 mod idle;
