@@ -77,6 +77,21 @@ fn a_page_that_cannot_be_read_refuses_no_write_elsewhere() {
     (1000..1040).for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 4)));
 }
 
+/// Nor does a disk that cannot be read at all for a while: there is no space, and nothing is broken.
+#[test]
+fn an_error_of_cleaning_is_not_the_error_of_a_write() {
+    let (disk, mut engine) = sparse();
+    let need = engine.need(1, 100);
+    let bytes = need.held + need.upkeep - 3 * engine.ctx.geometry.segment_bytes();
+    engine.limit_space(Arc::new(Narrow(bytes)));
+    disk.disconnect();
+    let page = 1000 * PAGE_BYTES as u64;
+    assert!(matches!(engine.write(page, &content(1000, 4)), Err(Error::Full)));
+    disk.connect();
+    fill(&mut engine, 1000..1040, 4);
+    engine.flush().unwrap();
+}
+
 /// When nothing can be read nothing is damaged: cleaning goes on where it was.
 #[test]
 fn a_disk_that_answers_nowhere_ends_no_round() {
