@@ -382,7 +382,11 @@ impl Store {
         if self.0.has_tail(id)? {
             self.0.settle_tail(id)?;
         }
-        self.loan(id, slot)
+        let loan = self.loan(id, slot)?;
+        // The machine reads what it has to put back: from the disk, whatever an earlier flush failed to write.
+        let flushed = loan.disk.flush().and_then(|()| loan.disk.forget_cached());
+        flushed.map_err(live::Error::disk("read anew what was flushed"))?;
+        Ok(loan)
     }
 
     /// As [`Store::lend`], to a machine that may have opened the volume as attachment `writer` before
