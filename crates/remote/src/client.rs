@@ -105,6 +105,8 @@ struct State {
     /// Connections so far. What the server asked to hold ends with the connection it asked on.
     connections: u64,
     lost: Option<Loss>,
+    /// The last request is the goodbye.
+    leaves: bool,
     /// What the volume was last told to need: a server that was started again does not know.
     told: Option<Need>,
     /// A write failed at the server; nothing later can be trusted to lie on top of it.
@@ -193,6 +195,7 @@ impl Link {
     /// Tells the server that the volume is closed here, and ends the link. Waits for the server's
     /// answer at most as long as the lease lasts.
     pub fn goodbye(&self) {
+        self.0.state().leaves = true;
         // A server that does not answer finds out when the lease ends.
         let _ = self.ask(&Request::Goodbye);
         self.0.lose(Loss::Closed);
@@ -383,8 +386,10 @@ impl Shared {
     ) -> Loss {
         loop {
             match self.session(connection).await {
-                Ok(()) => tracing::warn!("the connection ended; dialling again"),
                 Err(SessionEnd::Lost(loss)) => return loss,
+                // The server ends it when it has answered.
+                _ if self.has_left() => return Loss::Closed,
+                Ok(()) => tracing::warn!("the connection ended; dialling again"),
                 Err(SessionEnd::Broken(error)) => {
                     tracing::warn!(%error, "the connection broke; dialling again");
                 }
@@ -406,6 +411,13 @@ impl Shared {
             };
             tracing::info!("connected again");
         }
+    }
+
+    /// Whether the goodbye was answered.
+    fn has_left(&self) -> bool {
+        let state = self.state();
+        let waits = |kept: &Kept| matches!(kept.waiting, Waiting::Reply(_));
+        state.leaves && !state.kept.values().any(waits)
     }
 
     /// Drops what is not sent again, and gives up what the server had asked to hold, before another

@@ -184,7 +184,7 @@ impl Tracker {
     pub(crate) fn taken(&mut self, head: u16) {
         let entry = entry(head);
         self.put64(entry + COUNTER_IN_ENTRY, self.counter);
-        self.counter += 1;
+        self.counter = self.counter.wrapping_add(1);
         self.put8(entry, 1);
     }
 
@@ -260,6 +260,8 @@ fn entry(head: u16) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::FileExt;
 
     fn record() -> (InflightArea, OwnedFd) {
         let asked = InflightArea { size: 0, offset: 0, queues: 2, queue_size: 8, body_bytes: 24 };
@@ -326,4 +328,38 @@ mod tests {
             assert!(matches!(Record::create(asked), Err(InflightError::BadShape { .. })));
         }
     }
+
+    /// What a new process makes of a ring's part of a record that holds anything.
+    fn serve(queue_size: u16, used: u16, memory: &[u8]) {
+        let asked = InflightArea { size: 0, offset: 0, queues: 1, queue_size, body_bytes: 24 };
+        let (area, file) = Record::create(asked).unwrap();
+        let held = &memory[..memory.len().min(area.size as usize)];
+        File::from(file.try_clone().unwrap()).write_all_at(held, 0).unwrap();
+        let ring = || Arc::new(Record::open(area, file.try_clone().unwrap()).unwrap()).ring(0);
+        let mut tracker = ring().unwrap();
+        let open = tracker.recover(used);
+        let heads: BTreeSet<u16> = open.iter().copied().collect();
+        assert!(heads.len() == open.len() && heads.iter().all(|head| *head < queue_size));
+        assert_eq!(ring().unwrap().recover(used), open, "the next one finds the same");
+        let mut used = used;
+        let fresh = (0..queue_size).find(|head| !heads.contains(head));
+        fresh.into_iter().for_each(|head| tracker.taken(head));
+        for head in open.into_iter().chain(fresh) {
+            used = used.wrapping_add(1);
+            tracker.answering(head);
+            tracker.answered(head, used);
+        }
+        assert!(ring().unwrap().recover(used).is_empty(), "all were answered");
+    }
+
+    fuzz::target!(
+        /// Any record: the first byte says how long its ring is, the next two where the used ring is.
+        records,
+        vec![vec![1; 300], [&[9, 4, 0][..], &[0; 250]].concat()],
+        |bytes: &[u8]| {
+            if let [size, low, high, memory @ ..] = bytes {
+                serve(1 + u16::from(*size) % 16, u16::from_le_bytes([*low, *high]), memory);
+            }
+        }
+    );
 }
