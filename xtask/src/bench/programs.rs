@@ -74,7 +74,7 @@ pub(super) const PROGRAMS: [Program; 10] = [
             "--budget-percent",
             "72",
             "--live-percent",
-            "81",
+            "80",
         ],
     ),
     of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]),

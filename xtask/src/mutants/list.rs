@@ -190,10 +190,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the cleaner frees before the checkpoint",
         file: "crates/blockstore/src/live/clean.rs",
         edits: &[(
-            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied())));",
-            "self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied()))); if AWAKE { \
-             for segment in &round.all { let geometry = self.ctx.geometry; \
-             drop(self.ctx.disk.punch(super::layout::byte_offset(geometry.start(*segment)), \
+            "self.cleaned.extend(round.all.iter().map(emptied));",
+            "self.cleaned.extend(round.all.iter().map(emptied)); if AWAKE { \
+             for victim in &round.all { let geometry = self.ctx.geometry; \
+             drop(self.ctx.disk.punch(super::layout::byte_offset(geometry.start(victim.index)), \
              geometry.segment_bytes())); } }",
         )],
         test: POWER,

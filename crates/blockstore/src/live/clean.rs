@@ -85,7 +85,7 @@ pub(super) struct Round {
     /// Segments of the log with live pages that no descriptor names.
     pub(super) unnamed: Vec<SegmentIndex>,
     /// All of them.
-    all: Vec<SegmentIndex>,
+    pub(super) all: Vec<Victim>,
     pub(super) found: Vec<(Lba, Location)>,
     /// The volume's generation when it began.
     generation: u32,
@@ -94,6 +94,8 @@ pub(super) struct Round {
 
 /// When what a victim held was copied out.
 pub(super) struct Emptied {
+    /// The victim's salt: one that died meanwhile may be in use again.
+    salt: Salt,
     /// The layer that says so.
     layer: u64,
     /// The volume's generation when its round began.
@@ -122,7 +124,7 @@ impl Round {
 
     /// Whether pages of a segment are being copied: they do not die there.
     pub(super) fn copies_from(&self, segment: SegmentIndex) -> bool {
-        self.frees_nothing() || self.all.contains(&segment)
+        self.frees_nothing() || self.all.iter().any(|victim| victim.index == segment)
     }
 
     pub(super) fn frees_nothing(&self) -> bool {
@@ -230,8 +232,9 @@ impl Engine {
         // Runs may lie there too.
         self.active.is_for_leaves |= !round.map_victims.is_empty();
         let (layer, generation) = (self.active.id, round.generation);
-        let emptied = || Emptied { layer, generation };
-        self.cleaned.extend(round.all.iter().map(|segment| (*segment, emptied())));
+        let emptied =
+            |victim: &Victim| (victim.index, Emptied { salt: victim.salt, layer, generation });
+        self.cleaned.extend(round.all.iter().map(emptied));
     }
 
     /// Forgets the victims whose copies the last checkpoint has, before the dead ones are released. One
@@ -240,7 +243,8 @@ impl Engine {
         let (merged, generation) = (self.merged, self.log.generation);
         let settled = self.cleaned.extract_if(.., |_, emptied| emptied.layer <= merged);
         for (index, emptied) in settled {
-            let holds = self.table.get(index).is_some_and(|segment| segment.live > 0);
+            let is_it = |segment: &&Segment| segment.salt == emptied.salt;
+            let holds = self.table.get(index).filter(is_it).is_some_and(|segment| segment.live > 0);
             if holds && emptied.generation == generation {
                 tracing::warn!(segment = index, "a segment could not be emptied and is left alone");
                 self.unemptied.insert(index);
@@ -350,7 +354,7 @@ impl Engine {
     }
 
     fn begin(&self, victims: Vec<Victim>) -> Round {
-        let all = victims.iter().map(|victim| victim.index).collect();
+        let all = victims.clone();
         let (logs, maps): (Vec<_>, Vec<_>) =
             victims.into_iter().partition(|victim| victim.kind == SegmentKind::Log);
         Round {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::check::Fault;
 use crate::live::check::Corrections;
+use crate::live::clean::Victim;
 use crate::live::layout::SegmentIndex;
 
 /// Pages that a killed process had noted of the chunk it was filling.
@@ -145,4 +146,31 @@ fn what_cannot_be_emptied_is_tried_once() {
         assert_eq!(wrong.len(), 2);
         wrong.iter().for_each(|index| assert_eq!(live(&engine, *index), 1, "{pages}"));
     }
+}
+
+/// A segment that died during its round, was released and is in use again is not what was cleaned.
+#[test]
+fn a_segment_that_is_in_use_again_was_emptied() {
+    let (_disk, mut engine) = volume();
+    fill(&mut engine, 0..300, 1);
+    (0..300).filter(|lba| lba % 3 > 0).for_each(|lba| fill(&mut engine, lba..lba + 1, 2));
+    engine.checkpoint().unwrap();
+    engine.limit_space(Arc::new(Narrow(u64::MAX)));
+    assert!(engine.clean_step().unwrap());
+    let victims = engine.round.as_ref().unwrap().all.clone();
+    // What the victims hold dies, what was written instead takes their place, and the round goes on.
+    fill(&mut engine, 0..300, 3);
+    engine.checkpoint().unwrap();
+    fill(&mut engine, 300..900, 4);
+    let is_used_again = |victim: &Victim| {
+        engine.table.get(victim.index).is_some_and(|segment| segment.salt != victim.salt)
+    };
+    assert!(victims.iter().any(is_used_again));
+    while engine.round.is_some() {
+        engine.clean_step().unwrap();
+    }
+    assert!(!engine.cleaned.is_empty());
+    engine.checkpoint().unwrap();
+    assert!(engine.cleaned.is_empty());
+    assert!(engine.unemptied.is_empty());
 }
