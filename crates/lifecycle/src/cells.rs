@@ -156,7 +156,9 @@ pub(crate) fn of_snapshot(error: snapshot::Error) -> BlockError {
     // Work that was interrupted, or whose progress could not be written down, goes on later.
     let postponed =
         matches!(error, snapshot::Error::Cancelled | snapshot::Error::Checkpoint { .. });
-    if error.is_out_of_space() {
+    if matches!(error, snapshot::Error::TurnOver) {
+        BlockError::TurnOver
+    } else if error.is_out_of_space() {
         BlockError::NoRoom(Box::new(error))
     } else if postponed || error.is_transient() {
         BlockError::Unavailable(Box::new(error))

@@ -48,6 +48,7 @@ impl From<Trouble> for JobError {
             Trouble::Blocks(error @ (BlockError::NoRoom(_) | BlockError::TooManyCuts(_))) => {
                 Self::Waiting { cause: error.to_string() }
             }
+            Trouble::Blocks(BlockError::TurnOver) => Self::Yielded,
             trouble if trouble.is_transient() => Self::retry(trouble),
             trouble => Self::permanent(trouble),
         }
@@ -80,8 +81,6 @@ async fn unless_interrupted<T>(
         outcome = work => outcome.map_err(|trouble| match ctx.check() {
             // Work on threads of its own fails because it is interrupted.
             Err(reason) => reason,
-            // So does work that stops at a checkpoint for others.
-            Ok(()) if ctx.gives_way() && trouble.is_transient() => JobError::Yielded,
             Ok(()) => trouble.into(),
         }),
         reason = ctx.interrupted() => Err(reason),

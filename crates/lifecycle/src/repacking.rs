@@ -82,7 +82,7 @@ impl Between<'_> {
         let turn = Turn::begin(watched);
         Ok(match snapshot::repack(from, to, &job, &turn) {
             Ok(repacked) => Ok(Repacked::Wholly(stored(&repacked))),
-            Err(snapshot::Error::Cancelled) if turn.was_over() => Ok(Repacked::InPart),
+            Err(snapshot::Error::TurnOver) => Ok(Repacked::InPart),
             Err(error) => Err(error),
         })
     }

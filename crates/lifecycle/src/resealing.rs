@@ -30,7 +30,7 @@ pub(crate) fn reseal_for_a_turn(
     let turn = Turn::begin(watched);
     match snapshot::copy(store, store, &job, &turn) {
         Ok(copy) => Ok(Resealed::Wholly(stored(&copy))),
-        Err(snapshot::Error::Cancelled) if turn.was_over() => {
+        Err(snapshot::Error::TurnOver) => {
             Ok(Resealed::UpTo { percent: turn.percent_of(root.full_blocks()) })
         }
         Err(error) => Err(of_snapshot(error)),

@@ -3,7 +3,7 @@
 use crate::cells::Watched;
 use blockstore::page::BLOCK_BYTES;
 use blockstore::snapshot::{Checkpoint, Observer};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,7 +16,6 @@ pub(crate) const CHECKPOINT_BLOCKS: u64 = 256;
 pub(crate) struct Turn<'a> {
     watched: &'a Watched<'a>,
     begun: Instant,
-    is_over: AtomicBool,
     /// Blocks in the last checkpoint.
     done: AtomicU64,
 }
@@ -24,17 +23,7 @@ pub(crate) struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// A turn that begins now.
     pub(crate) fn begin(watched: &'a Watched<'a>) -> Self {
-        Self {
-            watched,
-            begun: Instant::now(),
-            is_over: AtomicBool::new(false),
-            done: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether the work was told that its time is over.
-    pub(crate) fn was_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+        Self { watched, begun: Instant::now(), done: AtomicU64::new(0) }
     }
 
     /// Percent of `total` blocks that the last checkpoint has; 100 is said by who writes the end.
@@ -64,9 +53,7 @@ impl Observer for Turn<'_> {
     }
 
     fn is_turn_over(&self) -> bool {
-        let is_over = self.begun.elapsed() >= TURN;
-        self.is_over.fetch_or(is_over, Ordering::SeqCst);
-        is_over
+        self.begun.elapsed() >= TURN
     }
 
     /// A rate counts whole blocks, as it does where a volume is filled.

@@ -118,6 +118,7 @@ pub(crate) fn of_blocks(error: snapshot::Error) -> Error {
         | E::Checkpoint { .. }
         | E::Roots { .. }
         | E::Cancelled
+        | E::TurnOver
         | E::Unrelated
         | E::SessionName { .. } => Error::internal(error),
     }

@@ -162,7 +162,9 @@ pub(crate) fn not_cut(error: CutError) -> Error {
                  (strongroom attach) if it does not run, or detach the volume, and try again."
             ),
         ),
-        BlockError::Damaged(_) | BlockError::Unavailable(_) => return Error::internal(error),
+        BlockError::Damaged(_) | BlockError::Unavailable(_) | BlockError::TurnOver => {
+            return Error::internal(error);
+        }
     };
     spec.error(message).with_cause(Box::new(error)).into()
 }

@@ -38,7 +38,7 @@ pub struct RepackJob<'a> {
 ///
 /// # Errors
 /// What copying and reading give; [`Error::Corrupt`] when what was written is not what was read;
-/// [`Error::Cancelled`], also at the end of a turn. The source is untouched in every case, and
+/// [`Error::Cancelled`] or [`Error::TurnOver`]. The source is untouched in every case, and
 /// repeating with the last checkpoint goes on from there.
 pub fn repack(
     from: &SnapshotStore,
@@ -95,7 +95,7 @@ fn prove(
         if is_due || is_over {
             pace.checkpoint(root, BLOCKS_MAX + block + 1)?;
         }
-        if is_over { Err(Error::Cancelled) } else { Ok(()) }
+        if is_over { Err(Error::TurnOver) } else { Ok(()) }
     };
     differences(&store, None, Some(&record), next..BLOCKS_MAX, &mut |block, _, pointer| {
         match pointer.map_or(Ok(()), |pointer| step(block, pointer)) {

@@ -63,7 +63,7 @@ pub struct CopyJob<'a> {
 ///
 /// # Errors
 /// [`Error::WrongKey`], [`Error::Unrelated`] when the earlier copy is of another series,
-/// [`Error::Cancelled`], also at the end of a turn, or what reading and writing give. Repeating with the last checkpoint
+/// [`Error::Cancelled`], [`Error::TurnOver`], or what reading and writing give. Repeating with the last checkpoint
 /// goes on from there.
 pub fn copy(
     source: &SnapshotStore,
@@ -112,7 +112,7 @@ pub fn copy(
         }
         if stops {
             pace.checkpoint(writer.commit()?, next)?;
-            return Err(Error::Cancelled);
+            return Err(Error::TurnOver);
         }
         let root = writer.commit()?;
         if root.full_blocks() == job.source.full_blocks() {

@@ -68,6 +68,9 @@ pub enum Error {
     /// The observer asked to stop. The last checkpoint stands.
     #[error("cancelled")]
     Cancelled,
+    /// The observer said that the turn is over. The last checkpoint has everything that was done.
+    #[error("the turn is over")]
+    TurnOver,
     /// The two snapshots do not descend from one another.
     #[error("the snapshots are of different series")]
     Unrelated,

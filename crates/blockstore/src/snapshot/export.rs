@@ -34,7 +34,7 @@ pub struct Export<'a> {
 /// The parent's root, or the checkpoint's, must stay among the live roots until the new root is.
 ///
 /// # Errors
-/// [`Error::Cancelled`] when the observer says so, also at the end of a turn; otherwise what reading the source or writing
+/// [`Error::Cancelled`] and [`Error::TurnOver`] when the observer says so; otherwise what reading the source or writing
 /// the store gives. Repeating with the last checkpoint goes on from there.
 pub fn export(
     store: &SnapshotStore,
@@ -63,7 +63,7 @@ pub fn export(
             pace.checkpoint(writer.commit()?, block + 1)?;
         }
         if stops {
-            return Err(Error::Cancelled);
+            return Err(Error::TurnOver);
         }
     }
     writer.commit()

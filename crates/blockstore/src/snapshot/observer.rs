@@ -22,8 +22,8 @@ pub trait Observer: Sync {
     /// Whether the work should stop. Asked after every block.
     fn is_cancelled(&self) -> bool;
 
-    /// Whether the work should begin nothing more, store a checkpoint of all it has begun, and then stop as
-    /// if cancelled: nothing of it is done twice.
+    /// Whether the work should begin nothing more, store a checkpoint of all it has begun, and then stop with
+    /// [`Error::TurnOver`]: nothing of it is done twice.
     fn is_turn_over(&self) -> bool {
         false
     }

@@ -314,7 +314,7 @@ fn a_turn_of_a_copy_ends_with_all_it_began() {
         let turn = OneTurn(std::sync::Mutex::default());
         match copy(&house.snapshots, &house.snapshots, &job, &turn) {
             Ok(root) => break root,
-            Err(snapshot::Error::Cancelled) => {}
+            Err(snapshot::Error::TurnOver) => {}
             Err(error) => panic!("{error}"),
         }
         let reached = turn.0.into_inner().unwrap().pop().unwrap();

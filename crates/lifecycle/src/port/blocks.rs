@@ -40,6 +40,9 @@ pub enum BlockError {
     /// volume is closed.
     #[error("the machine that has the volume open did not answer in time")]
     Silent(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The work stopped at a checkpoint because others wait ([`Watch::is_turn_over`]). It goes on from there.
+    #[error("others wait for the place of this work")]
+    TurnOver,
 }
 
 impl BlockError {
@@ -47,7 +50,11 @@ impl BlockError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Damaged(_) => false,
-            Self::Unavailable(_) | Self::NoRoom(_) | Self::TooManyCuts(_) | Self::Silent(_) => true,
+            Self::Unavailable(_)
+            | Self::NoRoom(_)
+            | Self::TooManyCuts(_)
+            | Self::Silent(_)
+            | Self::TurnOver => true,
         }
     }
 }
@@ -234,7 +241,8 @@ pub trait Watch: Send + Sync {
     /// Whether the work should go on. Cheap.
     fn is_wanted(&self) -> bool;
 
-    /// Whether others wait, so that the work should stop at a checkpoint, of which nothing is done twice.
+    /// Whether others wait, so that the work should stop at a checkpoint, of which nothing is done twice, with
+    /// [`BlockError::TurnOver`].
     fn is_turn_over(&self) -> bool {
         false
     }

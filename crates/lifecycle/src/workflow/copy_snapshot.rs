@@ -8,9 +8,9 @@
 use super::export_snapshot::remove_if_deleted;
 use super::keys::{FRONT_END, Keys, OpenGrant, copier};
 use super::open_keys::{self, Opened};
-use super::progress::{Target, gives_way, reported, resume};
+use super::progress::{Target, reported, resume};
 use crate::jobs;
-use crate::port::blocks::{EarlierReseal, Reseal, Stored};
+use crate::port::blocks::{BlockError, EarlierReseal, Reseal, Stored};
 use crate::port::kms::{
     CapturedIdentity, GrantConstraint, GrantOperation, KEY_NOT_ACCESSIBLE, KmsFailure, KmsPort,
     Probe, VolumeKey,
@@ -75,6 +75,8 @@ pub async fn run(
     open_keys: &OpenKeys,
     job: &CopySnapshot,
 ) -> Result<(), Trouble> {
+    // However this turn ends, it has them alone.
+    let open = open_keys.take(&job.snapshot);
     let (region, id) = (job.region.clone(), job.snapshot.clone());
     let row = services.db.read(move |tx| snapshot::get(tx, &region, &id)).await?;
     let Some(row) = row.filter(|row| matches!(row.state, SnapshotState::Pending(_))) else {
@@ -82,8 +84,12 @@ pub async fn run(
     };
     let outcome = match find_source(services, &row).await? {
         Err(refused) => Err(refused),
-        Ok(source) => match make(services, open_keys, job, &row, &source).await {
-            Ok(copied) => Ok(copied),
+        Ok(source) => match make(services, job, &row, &source, open).await {
+            Ok(Made::Whole(copied)) => Ok(copied),
+            Ok(Made::UpToNow(open)) => {
+                open_keys.keep(&row.id, open);
+                return Err(BlockError::TurnOver.into());
+            }
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
                 tracing::info!(snapshot = %row.id, %trouble, "a copy could not be made");
@@ -222,33 +228,37 @@ fn visible_source(
     Ok(Ok(source))
 }
 
+/// What came of a turn.
+enum Made {
+    Whole(Copied),
+    /// Others wait; the next turn takes the keys.
+    UpToNow(Opened<ResealKeys>),
+}
+
 async fn make(
     services: &Services,
-    open_keys: &OpenKeys,
     job: &CopySnapshot,
     row: &Snapshot,
     source: &Snapshot,
-) -> Result<Copied, Trouble> {
-    let now = services.clock.now();
-    let (data_key, open, earlier) = match (open_keys.take(&row.id, now), &row.data_key) {
+    open: Option<Opened<ResealKeys>>,
+) -> Result<Made, Trouble> {
+    let (data_key, open, earlier) = match (open, &row.data_key) {
         // Another turn of what has begun.
         (Some(open), Some(data_key)) => {
             (data_key.clone(), open, chosen_before(services, row).await?)
         }
         _ => match prepare(&keys(services, &*services.kms, job), row, source).await? {
-            Prepared::AsItIs(copied) => return Ok(copied),
-            Prepared::Reseal { data_key, keys, earlier } => {
-                (data_key, Opened::new(keys, now), earlier)
-            }
+            Prepared::AsItIs(copied) => return Ok(Made::Whole(copied)),
+            Prepared::Reseal { data_key, keys, earlier } => (data_key, Opened::new(keys), earlier),
         },
     };
     remember(services, row, source, &data_key, earlier.as_ref()).await?;
     let incremental = earlier.is_some();
-    let stored = reseal(services, row, source, &open.keys, earlier).await;
-    if stored.is_err() && gives_way() {
-        open_keys.keep(&row.id, open);
+    match reseal(services, row, source, &open.keys, earlier).await {
+        Ok(stored) => Ok(Made::Whole(Copied { data_key, stored, incremental })),
+        Err(Trouble::Blocks(BlockError::TurnOver)) => Ok(Made::UpToNow(open)),
+        Err(trouble) => Err(trouble),
     }
-    Ok(Copied { data_key, stored: stored?, incremental })
 }
 
 fn keys<'a>(services: &'a Services, kms: &'a dyn KmsPort, job: &'a CopySnapshot) -> Keys<'a> {

@@ -70,6 +70,8 @@ pub async fn run(
     open_keys: &OpenKeys,
     job: &InitializeVolume,
 ) -> Result<Turn, Trouble> {
+    // However this turn ends, it has them alone.
+    let open = open_keys.take(&job.volume);
     let (region, id) = (job.region.clone(), job.volume.clone());
     let found = services
         .db
@@ -89,7 +91,7 @@ pub async fn run(
         None => fill(services, job, &row, filling).await,
         Some(foreign) if foreign.is_under_its_key() => {
             let sealing = Sealing { services, job, row: &row, foreign: &foreign };
-            sealing.turn(open_keys, &filling).await
+            sealing.turn(open, open_keys, &filling).await
         }
         Some(foreign) => Sealing { services, job, row: &row, foreign: &foreign }.end().await,
     }
@@ -157,14 +159,18 @@ struct Sealing<'a> {
 }
 
 impl Sealing<'_> {
-    async fn turn(&self, open_keys: &OpenKeys, filling: &Initialization) -> Result<Turn, Trouble> {
-        let now = self.services.clock.now();
-        let open = match open_keys.take(&self.job.volume, now) {
+    async fn turn(
+        &self,
+        open: Option<Opened<KeyPair>>,
+        open_keys: &OpenKeys,
+        filling: &Initialization,
+    ) -> Result<Turn, Trouble> {
+        let open = match open {
             Some(open) => open,
             None => match self.open_keys().await {
-                Ok(keys) => Opened::new(keys, now),
+                Ok(keys) => Opened::new(keys),
                 Err(Trouble::Kms(failure)) if !failure.is_transient() => {
-                    return self.wait(failure.to_string(), now).await;
+                    return self.wait(failure.to_string()).await;
                 }
                 Err(trouble) => return Err(trouble),
             },
@@ -218,10 +224,10 @@ impl Sealing<'_> {
     }
 
     /// The volume stays usable where its own attachment has its keys; only this work waits.
-    async fn wait(&self, cause: String, now: Timestamp) -> Result<Turn, Trouble> {
+    async fn wait(&self, cause: String) -> Result<Turn, Trouble> {
         tracing::warn!(volume = %self.job.volume, cause, "the base of a volume waits for its key");
         self.say(Some(cause)).await?;
-        Ok(Turn::Waits(now.plus_seconds(LOOK_AGAIN_SECONDS)))
+        Ok(Turn::Waits(self.services.clock.now().plus_seconds(LOOK_AGAIN_SECONDS)))
     }
 
     async fn say(&self, cause: Option<String>) -> Result<(), Trouble> {

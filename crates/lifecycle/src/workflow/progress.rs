@@ -40,11 +40,6 @@ pub(crate) async fn interruptible<F: Future>(interruption: Interruption, work: F
     INTERRUPTION.scope(interruption, work).await
 }
 
-/// Whether others wait for the place of the job that this task runs.
-pub(crate) fn gives_way() -> bool {
-    INTERRUPTION.try_with(Interruption::gives_way).unwrap_or_default()
-}
-
 /// Watches work that keeps its own checkpoints.
 pub(crate) struct Wanted(Option<Interruption>);
 

@@ -210,7 +210,7 @@ async fn a_turn_is_long_enough_to_move_something() {
     let mut export = export;
     for turn in 0..20 {
         let stopped = cells.export(&export, &crowded).await;
-        assert!(matches!(stopped, Err(BlockError::Unavailable(_))), "turn {turn}");
+        assert!(matches!(stopped, Err(BlockError::TurnOver)), "turn {turn}");
         export.resume = crowded.0.lock().unwrap().take().map(|saved| saved.state);
     }
     let stored = cells.export(&export, &crowded).await.unwrap();

@@ -127,7 +127,7 @@ impl From<Violation> for Refused {
 fn refused(action: &'static str) -> impl Fn(snapshot::Error) -> Refused {
     move |error| match error {
         snapshot::Error::Store { source } if source.is_transient() => Refused::Store,
-        snapshot::Error::Cancelled => Refused::Store,
+        snapshot::Error::Cancelled | snapshot::Error::TurnOver => Refused::Store,
         snapshot::Error::Source { source: SourceError::Unavailable { .. } } => Refused::Store,
         other => Violation::Failed { action, error: format!("{other:?}") }.into(),
     }

@@ -161,7 +161,7 @@ fn turns_of_any_length_lead_to_the_end_and_nothing_is_done_twice() {
             resume = turn.last.into_inner().unwrap().or(resume);
             match repacked {
                 Ok(archived) => break archived,
-                Err(Error::Cancelled) => assert!(turns < 3 * blocks, "it goes on"),
+                Err(Error::TurnOver) => assert!(turns < 3 * blocks, "it goes on"),
                 Err(error) => panic!("{error}"),
             }
             // Only the checkpoint keeps alive what is there so far.

@@ -283,7 +283,7 @@ fn an_export_in_turns_moves_every_block_once() {
         let resume = *turns.last.lock().unwrap();
         let job = Export { resume: resume.as_ref(), ..job(&volume, None) };
         match export(&store, &cut, &job, &turns) {
-            Err(Error::Cancelled) => assert!(turn < 9),
+            Err(Error::TurnOver) => assert!(turn < 9),
             ended => {
                 assert_holds(&store, &ended.unwrap(), &volume.model, &volume.key);
                 break;
