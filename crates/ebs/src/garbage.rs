@@ -9,9 +9,6 @@ use crate::roots::StoreKind;
 use base::{Region, SnapshotId, VolumeId};
 use meta::{Param, Tx, params};
 
-/// The most roots of one look.
-pub const ROOTS_AT_ONCE_MAX: u32 = 64;
-
 /// What noting a root does that is noted already.
 const ONCE_MORE: &str =
     "ON CONFLICT (region, root) DO UPDATE SET times = ebs_deleted_roots.times + 1";
@@ -28,7 +25,20 @@ pub struct DeletedRoot {
 /// Notes what a snapshot's row names, before it goes or stops naming it.
 pub(crate) fn note_snapshot(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     note(tx, "ebs_snapshots", "snapshot_id", "root", params![region, id])?;
-    note(tx, "ebs_snapshots", "snapshot_id", "checkpoint_root", params![region, id])
+    note(tx, "ebs_snapshots", "snapshot_id", "checkpoint_root", params![region, id])?;
+    // What the work on it read may have been deleted meanwhile.
+    tx.execute(
+        &format!(
+            "INSERT INTO ebs_deleted_roots (region, root) \
+             SELECT COALESCE(source_region, region), pinned_root FROM ebs_snapshots AS ended \
+             WHERE region = $1 AND snapshot_id = $2 AND pinned_root IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM ebs_snapshots AS owner \
+             WHERE owner.region = COALESCE(ended.source_region, ended.region) \
+             AND owner.root = ended.pinned_root) {ONCE_MORE}"
+        ),
+        params![region, id],
+    )?;
+    Ok(())
 }
 
 /// Notes what a volume's row names, before it goes or stops naming it.
@@ -104,7 +114,7 @@ fn note(tx: &mut Tx<'_>, table: &str, id_column: &str, column: &str, row: &[Para
     Ok(())
 }
 
-/// The roots in a store of a region that were noted, at most `limit` of them.
+/// The roots in a store of a region that were noted.
 ///
 /// # Errors
 /// When the database fails.
@@ -112,12 +122,10 @@ pub fn deleted_roots(
     tx: &mut Tx<'_>,
     region: &Region,
     store: impl Into<StoreKind>,
-    limit: u32,
 ) -> Result<Vec<DeletedRoot>> {
     let rows = tx.query(
-        "SELECT root, times FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root \
-         LIMIT $3",
-        params![region, store.into().as_str(), limit],
+        "SELECT root, times FROM ebs_deleted_roots WHERE region = $1 AND tier = $2 ORDER BY root",
+        params![region, store.into().as_str()],
     )?;
     rows.iter().map(|row| Ok(DeletedRoot { root: row.get(0)?, times: row.get(1)? })).collect()
 }

@@ -120,13 +120,15 @@ pub fn by_volume(
     by_id(&tx.query(&sql, params![account, region])?)
 }
 
-/// The initializations of a region that have not ended, the oldest first.
+/// The initializations of a region that have not ended, the oldest first: also of volumes that are whole, while
+/// they have a base under another key.
 ///
 /// # Errors
 /// When the database fails.
 pub fn under_way(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<Initialization>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND completed_ms IS NULL \
+        "SELECT {COLUMNS} FROM {TABLE} WHERE region = $1 AND (completed_ms IS NULL \
+         OR volume_id IN (SELECT volume_id FROM ebs_foreign_bases WHERE region = $1)) \
          ORDER BY started_ms, volume_id"
     );
     tx.query(&sql, params![region])?.iter().map(Initialization::from_row).collect()

@@ -18,6 +18,7 @@ pub const MIGRATIONS: &[Migration] = &[
     COPY_BASES,
     LEASES,
     NOTED_AGAIN,
+    KIN_OF_SNAPSHOTS,
 ];
 
 const TABLES: Migration = Migration {
@@ -379,5 +380,14 @@ const NOTED_AGAIN: Migration = Migration {
     name: "ebs-0014-noted-again",
     sql: "
 ALTER TABLE ebs_deleted_roots ADD COLUMN times BIGINT NOT NULL DEFAULT 1;
+",
+};
+
+const KIN_OF_SNAPSHOTS: Migration = Migration {
+    name: "ebs-0015-kin-of-snapshots",
+    sql: "
+CREATE INDEX ebs_snapshots_by_source ON ebs_snapshots (source_region, source_snapshot_id);
+CREATE INDEX ebs_snapshots_by_parent ON ebs_snapshots (region, parent_id);
+CREATE INDEX ebs_volumes_by_latest_snapshot ON ebs_volumes (region, latest_snapshot_id);
 ",
 };

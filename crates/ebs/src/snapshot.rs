@@ -467,7 +467,27 @@ pub fn checkpoint(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<O
 /// Notes what a row names before it stops naming it, and lets go of what the work on it read.
 fn note_and_unpin(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     crate::garbage::note_snapshot(tx, region, id)?;
-    crate::copy_base::remove(tx, region, id)
+    crate::copy_base::remove(tx, region, id)?;
+    release_source(tx, region, id)
+}
+
+/// Removes what a copy was made from, if its deletion waits for this copy alone.
+fn release_source(tx: &mut Tx<'_>, region: &Region, copy: &SnapshotId) -> Result<()> {
+    let waiting = tx.query_opt(
+        "SELECT source.region, source.snapshot_id FROM ebs_snapshots AS ended \
+         JOIN ebs_snapshots AS source ON source.region = ended.source_region \
+         AND source.snapshot_id = ended.source_snapshot_id \
+         WHERE ended.region = $1 AND ended.snapshot_id = $2 \
+         AND source.delete_requested = 1 AND source.state <> 'pending' \
+         AND NOT EXISTS (SELECT 1 FROM ebs_snapshots AS reader \
+         WHERE reader.source_region = source.region \
+         AND reader.source_snapshot_id = source.snapshot_id AND reader.state = 'pending' \
+         AND reader.wrapped_key IS NOT NULL \
+         AND (reader.region <> $1 OR reader.snapshot_id <> $2))",
+        params![region, copy],
+    )?;
+    let Some(row) = waiting else { return Ok(()) };
+    remove(tx, &row.get(0)?, &row.get(1)?)
 }
 
 /// `pending` → `completed`: the root becomes the snapshot's own and nothing is pinned any more.
@@ -539,7 +559,7 @@ pub fn fail_with_set(
 pub enum Deletion {
     /// The row is gone.
     Removed,
-    /// The snapshot is pending: it is hidden and goes when its work ends.
+    /// The snapshot is pending, or a copy that has begun reads it: it is hidden and goes when that ends.
     Deferred,
 }
 
@@ -552,7 +572,9 @@ pub fn delete(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<Deletion> {
     crate::permission::clear(tx, snapshot)?;
     let deferred = tx.execute(
         "UPDATE ebs_snapshots SET delete_requested = 1 WHERE region = $1 AND snapshot_id = $2 \
-         AND state = 'pending'",
+         AND (state = 'pending' OR EXISTS (SELECT 1 FROM ebs_snapshots AS reader \
+         WHERE reader.source_region = $1 AND reader.source_snapshot_id = $2 \
+         AND reader.state = 'pending' AND reader.wrapped_key IS NOT NULL))",
         params![region, id],
     )?;
     if deferred == 1 {
@@ -562,12 +584,28 @@ pub fn delete(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Result<Deletion> {
     Ok(Deletion::Removed)
 }
 
-/// Removes the row of a snapshot whose deletion was asked for while it was pending.
+/// Removes the row of a snapshot. The next one of its volume is incremental to the one before it.
 ///
 /// # Errors
 /// When the database fails.
 pub fn remove(tx: &mut Tx<'_>, region: &Region, id: &SnapshotId) -> Result<()> {
     note_and_unpin(tx, region, id)?;
+    const PARENT: &str =
+        "(SELECT parent_id FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2)";
+    tx.execute(
+        &format!(
+            "UPDATE ebs_snapshots SET parent_id = {PARENT} WHERE region = $1 AND parent_id = $2 \
+             AND volume_id <> $3"
+        ),
+        params![region, id, NO_VOLUME],
+    )?;
+    tx.execute(
+        &format!(
+            "UPDATE ebs_volumes SET latest_snapshot_id = {PARENT} \
+             WHERE region = $1 AND latest_snapshot_id = $2"
+        ),
+        params![region, id],
+    )?;
     tx.execute(
         "DELETE FROM ebs_snapshots WHERE region = $1 AND snapshot_id = $2",
         params![region, id],

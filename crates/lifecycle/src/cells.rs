@@ -35,6 +35,8 @@ use tokio::time::Instant;
 pub(crate) const RESEAL_THREADS: usize = 2;
 /// How long work moves bytes before it makes room for others: what it does before is not for nothing.
 const SHORTEST_TURN: Duration = Duration::from_secs(5);
+/// Deleted roots that are compared with the others in one look.
+pub(crate) const ROOTS_AT_ONCE_MAX: usize = 64;
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
@@ -249,7 +251,8 @@ impl Cell {
         let report = match collection.scope {
             Scope::Everything => snapshot::collect(store, live, &roots, policy),
             Scope::Nominated => {
-                let nominated = snapshot::collect_nominated(store, &roots, live, policy);
+                let roots_max = ROOTS_AT_ONCE_MAX;
+                let nominated = snapshot::collect_nominated(store, &roots, roots_max, live, policy);
                 nominated.map(|Nominated { report, settled: at }| {
                     settled.extend(at.iter().map(|at| of_roots[*at].clone()));
                     report

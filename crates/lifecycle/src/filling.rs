@@ -27,13 +27,11 @@ const READERS: usize = 2;
 /// must not be what fills the disk.
 const FREE_FACTOR: u64 = 2;
 
+/// Version 1 did not say which order it was of, and may have left blocks out below `next`.
 const STATE_VERSION: u8 = 2;
-/// Of states that do not say which order they are of.
-const STATE_VERSION_OLDEST: u8 = 1;
 /// Blocks of the largest volume.
 const BLOCKS_MAX: u64 = VOLUME_BYTES_MAX / BLOCK_BYTES as u64;
 const STATE_BYTES: usize = 1 + 4 * 8;
-const OLDEST_STATE_BYTES: usize = 1 + 3 * 8;
 
 /// Where a filling stands. Every block below `next` is done, and so are the first `touched` of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +72,8 @@ impl FillState {
         if [touched, next, done].iter().any(|blocks| *blocks > BLOCKS_MAX) {
             return None;
         }
-        match (*version, bytes.len()) {
-            (STATE_VERSION, STATE_BYTES) => Some(Self { touched, order: field()?, next, done }),
-            (STATE_VERSION_OLDEST, OLDEST_STATE_BYTES) => {
-                Some(Self { touched, order: 0, next, done }.with_the_order_again())
-            }
-            _ => None,
-        }
+        let is_known = *version == STATE_VERSION && bytes.len() == STATE_BYTES;
+        if is_known { Some(Self { touched, order: field()?, next, done }) } else { None }
     }
 
     /// Goes on with the order as it is now.
@@ -204,15 +197,11 @@ mod tests {
         states,
         vec![
             FillState { touched: 1, order: 4, next: 2, done: 3 }.encode(),
-            of_before(1, 2, 3),
             vec![0xff; STATE_BYTES],
         ],
         |bytes: &[u8]| {
             if let Some(state) = FillState::decode(bytes) {
-                match bytes[0] {
-                    STATE_VERSION => assert_eq!(state.encode(), bytes),
-                    _ => assert_eq!(FillState::decode(&state.encode()), Some(state)),
-                }
+                assert_eq!(state.encode(), bytes);
                 assert!(state.percent(state.next) <= 99);
             }
         }
@@ -229,12 +218,9 @@ mod tests {
         assert_eq!(FillState::decode(&[]), None);
         assert_eq!(FillState::decode(&[3; STATE_BYTES]), None);
         assert_eq!(FillState::decode(&state.encode()[..STATE_BYTES - 1]), None);
-    }
-
-    /// What the release before wrote.
-    fn of_before(touched: u64, next: u64, done: u64) -> Vec<u8> {
-        let fields = [touched, next, done].map(u64::to_le_bytes);
-        [&[STATE_VERSION_OLDEST], fields.as_flattened()].concat()
+        // What the release before wrote.
+        let fields = [2_u64, 16, 18].map(u64::to_le_bytes);
+        assert_eq!(FillState::decode(&[&[1], fields.as_flattened()].concat()), None);
     }
 
     #[test]
@@ -247,7 +233,5 @@ mod tests {
             assert_eq!(state.following(other), again, "{other:?}");
         }
         assert_eq!(again.following(&[3, 17]), again);
-        // Earlier states do not say which order they are of.
-        assert_eq!(FillState::decode(&of_before(2, 16, 18)), Some(again));
     }
 }

@@ -32,8 +32,9 @@ pub struct Nominated {
     pub settled: Vec<usize>,
 }
 
-/// Nominates what the `deleted` roots alone had, and gives back what was nominated before and is
-/// still unused after its grace period. One collection at a time may run on a store.
+/// Nominates what the first `roots_max` of the `deleted` roots alone had, and gives back what was nominated
+/// before and is still unused after its grace period. What those roots have that were not looked at is
+/// used: their grace has not begun. One collection at a time may run on a store.
 ///
 /// `live_roots` are as for [`collect`](super::collect()).
 ///
@@ -43,6 +44,7 @@ pub struct Nominated {
 pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     store: &SnapshotStore,
     deleted: &[SnapshotRoot],
+    roots_max: usize,
     live_roots: impl IntoIterator<Item = Result<SnapshotRoot, E>>,
     policy: &CollectPolicy,
 ) -> Result<Nominated, Error> {
@@ -56,7 +58,9 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     let mut settled = Vec::new();
     let mut entries = ledger.entries.clone();
     let mut pass = Pass::new(store, policy);
-    for (at, root) in deleted.iter().enumerate() {
+    let (now, later) = deleted.split_at(roots_max.min(deleted.len()));
+    let mut unseen = later.to_vec();
+    for (at, root) in now.iter().enumerate() {
         let roots = live.get(&root.series()).map_or(&[][..], Vec::as_slice);
         match exclusive(store, root, roots) {
             Ok(items) => {
@@ -64,7 +68,10 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
                 settled.push(at);
             }
             // The next one tries again.
-            Err(error) if error.is_transient() => pass.report.roots_postponed += 1,
+            Err(error) if error.is_transient() => {
+                pass.report.roots_postponed += 1;
+                unseen.push(*root);
+            }
             // A live root that is damaged stops this; a deleted one that is gone or damaged has
             // nothing to nominate. Either way a sweep is what finds the rest.
             Err(error) => {
@@ -72,6 +79,9 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
                 settled.push(at);
             }
         }
+    }
+    for root in unseen {
+        live.entry(root.series()).or_default().push(root);
     }
     let mut ripe: BTreeMap<Series, Vec<(PackId, Condemned)>> = BTreeMap::new();
     for (pack, condemned) in &entries {

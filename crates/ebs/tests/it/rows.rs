@@ -88,7 +88,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn noted(tx: &mut Tx<'_>, store: StorageTier) -> ebs::Result<Vec<Vec<u8>>> {
-    let noted = garbage::deleted_roots(tx, &region(), store, 9)?;
+    let noted = garbage::deleted_roots(tx, &region(), store)?;
     Ok(noted.into_iter().map(|noted| noted.root).collect())
 }
 
@@ -180,6 +180,103 @@ async fn deleting_a_pending_snapshot_hides_it_until_its_work_ends() {
     .await;
 }
 
+/// A completed snapshot and a pending copy of it, which has a key once it has begun.
+fn source_and_copy(copy: &str, has_begun: bool) -> (Snapshot, Snapshot) {
+    let state = SnapshotState::Completed { at: Timestamp(1) };
+    let source = SnapshotId::parse("snap-000000aa").unwrap();
+    let from = CopySource { snapshot: source.clone(), region: region(), account: Some(owner()) };
+    let alone = Snapshot { copied_from: None, pinned_root: None, parent: None, ..snapshot() };
+    let data_key = has_begun.then(|| key(copy));
+    let id = SnapshotId::parse(copy).unwrap();
+    let copy = Snapshot {
+        id,
+        data_key,
+        copied_from: Some(from),
+        pinned_root: Some(vec![3]),
+        ..alone.clone()
+    };
+    (Snapshot { id: source, state, root: Some(vec![3]), ..alone }, copy)
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_when_the_last_copy_that_reads_it_ends() {
+    with_rows(|tx| {
+        let (source, first) = source_and_copy("snap-000000b1", true);
+        let (_, second) = source_and_copy("snap-000000b2", true);
+        let (_, waiting) = source_and_copy("snap-000000b3", false);
+        for row in [&source, &first, &second, &waiting] {
+            snapshot::insert(tx, row)?;
+        }
+        assert_eq!(snapshot::delete(tx, &source)?, Deletion::Deferred);
+        let hidden = snapshot::get(tx, &region(), &source.id)?.unwrap();
+        assert_eq!(permission::visibility_for(tx, &hidden, &owner())?, Visibility::Hidden);
+        assert!(snapshot::set_completed(tx, &region(), &first.id, &[4], 0, Timestamp(2))?);
+        assert!(snapshot::get(tx, &region(), &source.id)?.is_some(), "the other reads it");
+        assert!(snapshot::set_failed(tx, &region(), &second.id, "why")?);
+        assert_eq!(snapshot::get(tx, &region(), &source.id)?, None);
+        assert_eq!(noted(tx, StorageTier::Standard)?, [[3]]);
+
+        // One that has not begun reads nothing.
+        snapshot::insert(tx, &source)?;
+        assert_eq!(snapshot::delete(tx, &source)?, Deletion::Removed);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_work_read_is_looked_at_when_it_ends_if_nobody_owns_it_any_more() {
+    with_rows(|tx| {
+        let (source, copy) = source_and_copy("snap-000000b1", false);
+        snapshot::insert(tx, &source)?;
+        snapshot::insert(tx, &copy)?;
+        snapshot::set_failed(tx, &region(), &copy.id, "why")?;
+        assert_eq!(noted(tx, StorageTier::Standard)?, Vec::<Vec<u8>>::new());
+        let (_, copy) = source_and_copy("snap-000000b2", false);
+        snapshot::insert(tx, &copy)?;
+        snapshot::delete(tx, &source)?;
+        let looked_at = garbage::deleted_roots(tx, &region(), StorageTier::Standard)?;
+        garbage::forget_root(tx, &region(), &looked_at[0])?;
+        snapshot::set_failed(tx, &region(), &copy.id, "why")?;
+        assert_eq!(noted(tx, StorageTier::Standard)?, [[3]]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_next_snapshot_adds_to_the_latest_that_is_still_there() {
+    with_rows(|tx| {
+        let volume = volume();
+        volume::insert(tx, &volume)?;
+        let mut before = None;
+        let ids = ["snap-00000001", "snap-00000002", "snap-00000003"];
+        let ids = ids.map(|id| SnapshotId::parse(id).unwrap());
+        for id in &ids {
+            let parent = before.replace(id.clone());
+            let row = Snapshot { id: id.clone(), volume_id: volume.id.clone(), ..snapshot() };
+            let (copied_from, pinned_root) = (None, None);
+            snapshot::insert(tx, &Snapshot { parent, copied_from, pinned_root, ..row })?;
+            volume::set_latest_snapshot(tx, &region(), &volume.id, id)?;
+        }
+        let [first, second, third] = &ids;
+        let latest = |tx: &mut Tx<'_>| {
+            let row = volume::get(tx, &region(), &volume.id)?;
+            Ok::<_, ebs::Error>(row.unwrap().latest_snapshot_id)
+        };
+        snapshot::remove(tx, &region(), second)?;
+        assert_eq!(latest(tx)?.as_ref(), Some(third));
+        let parent = snapshot::get(tx, &region(), third)?.unwrap().parent;
+        assert_eq!(parent.as_ref(), Some(first));
+        snapshot::remove(tx, &region(), third)?;
+        assert_eq!(latest(tx)?.as_ref(), Some(first));
+        snapshot::remove(tx, &region(), first)?;
+        assert_eq!(latest(tx)?, None);
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn roots_stay_alive_while_any_row_needs_them() {
     with_rows(|tx| {
@@ -218,10 +315,10 @@ async fn what_is_noted_while_it_is_looked_at_is_looked_at_again() {
         snapshot::insert(tx, &row)?;
         snapshot::insert(tx, &Snapshot { id: copy.clone(), ..row.clone() })?;
         snapshot::remove(tx, &region(), &row.id)?;
-        let looked_at = garbage::deleted_roots(tx, &region(), StorageTier::Standard, 9)?;
+        let looked_at = garbage::deleted_roots(tx, &region(), StorageTier::Standard)?;
         snapshot::remove(tx, &region(), &copy)?;
         garbage::forget_root(tx, &region(), &looked_at[0])?;
-        let again = garbage::deleted_roots(tx, &region(), StorageTier::Standard, 9)?;
+        let again = garbage::deleted_roots(tx, &region(), StorageTier::Standard)?;
         assert_eq!(again.iter().map(|noted| &noted.root[..]).collect::<Vec<_>>(), [[7]]);
         garbage::forget_root(tx, &region(), &again[0])?;
         assert_eq!(noted(tx, StorageTier::Standard)?, Vec::<Vec<u8>>::new());

@@ -4,11 +4,12 @@
 //! nobody asked about: the remains of work that failed or was cancelled. Nothing is removed on the
 //! strength of a request: what is live is read from the rows when the work runs.
 
+use crate::cells::ROOTS_AT_ONCE_MAX;
 use crate::collections::{self, Figures};
 use crate::port::blocks::{Collected, Collection};
 use crate::services::{Services, Trouble};
 use base::{Region, Timestamp};
-use ebs::garbage::{ROOTS_AT_ONCE_MAX, deleted_roots, forget_root};
+use ebs::garbage::{deleted_roots, forget_root};
 use ebs::roots::live_roots;
 use ebs::{StoreKind, upload};
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ async fn collect_all(services: &Services, job: &Collect) -> Result<Done, Trouble
         let collected = collect(services, job, store).await?;
         let (report, compared) = (collected.report, collected.settled.len() as u64);
         done.packs_unnominated += report.packs_unnominated;
-        done.has_more_roots |= compared == u64::from(ROOTS_AT_ONCE_MAX);
+        done.has_more_roots |= compared >= ROOTS_AT_ONCE_MAX as u64;
         let figures = &mut done.figures;
         figures.roots_compared += compared;
         figures.packs_nominated += report.packs_nominated;
@@ -147,12 +148,8 @@ async fn collect(
     store: StoreKind,
 ) -> Result<Collected, Trouble> {
     let (region, scope) = (job.region.clone(), job.scope);
-    let limit = match scope {
-        Scope::Nominated => ROOTS_AT_ONCE_MAX,
-        Scope::Everything => u32::MAX,
-    };
     let read = move |tx: &mut meta::Tx<'_>| {
-        let deleted = deleted_roots(tx, &region, store, limit)?;
+        let deleted = deleted_roots(tx, &region, store)?;
         Ok::<_, ebs::Error>((deleted, live_roots(tx, &region, store)?))
     };
     let (noted, live_roots) = services.db.read(read).await?;

@@ -277,14 +277,21 @@ async fn parent_root(services: &Services, row: &Snapshot) -> Result<Option<Root>
     services
         .db
         .write(move |tx| {
-            let Some(parent) = snapshot::get(tx, &row.region, &parent)? else { return Ok(None) };
-            if let SnapshotState::Pending(_) = parent.state {
-                return Err(Trouble::NotYet { what: "the snapshot before it" });
+            let mut next = Some(parent.clone());
+            while let Some(id) = next.take()
+                && let Some(parent) = snapshot::get(tx, &row.region, &id)?
+            {
+                if let SnapshotState::Pending(_) = parent.state {
+                    return Err(Trouble::NotYet { what: "the snapshot before it" });
+                }
+                if let Some(root) = parent.root {
+                    snapshot::pin_root(tx, &row.region, &row.id, &root)?;
+                    return Ok(Some(root));
+                }
+                // One that failed, or lies in the archive, is passed over.
+                next = parent.parent;
             }
-            if let Some(root) = &parent.root {
-                snapshot::pin_root(tx, &row.region, &row.id, root)?;
-            }
-            Ok(parent.root)
+            Ok(None)
         })
         .await
 }

@@ -106,3 +106,16 @@ async fn an_interrupted_copy_goes_on_when_what_it_began_with_is_deleted() {
     stage.days(3).await;
     begun.goes_on().await;
 }
+
+/// So does what it is made from: hidden from then on, and gone when the copy has ended.
+#[tokio::test]
+async fn an_interrupted_copy_goes_on_when_its_source_is_deleted() {
+    let mut begun = Interrupted::new().await;
+    let Interrupted { stage, snapshots, .. } = &mut begun;
+    let source = snapshots[2].clone();
+    stage.delete(&source).await;
+    let again = stage.ec2_error("DeleteSnapshot", json!({ "SnapshotId": source })).await;
+    assert!(again.starts_with("InvalidSnapshot.NotFound"), "{again}");
+    stage.days(3).await;
+    begun.goes_on().await;
+}

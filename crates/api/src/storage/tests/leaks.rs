@@ -96,7 +96,7 @@ impl Stage {
                 let snapshots = ebs::snapshot::list_all(tx, &here)?;
                 let mut noted = Vec::new();
                 for store in StoreKind::ALL {
-                    noted.extend(ebs::garbage::deleted_roots(tx, &here, store, 1)?);
+                    noted.extend(ebs::garbage::deleted_roots(tx, &here, store)?);
                 }
                 Ok::<_, ebs::Error>((volumes, snapshots, noted))
             });

@@ -11,7 +11,7 @@ fn nominated(
     days: i64,
 ) -> Nominated {
     let live = live.iter().map(|root| Ok::<_, Error>(*root));
-    collect_nominated(store, deleted, live, &policy(days)).unwrap()
+    collect_nominated(store, deleted, deleted.len(), live, &policy(days)).unwrap()
 }
 
 fn write_blocks(volume: &mut Volume, blocks: Range<u64>, stamp: u64) {
@@ -40,6 +40,29 @@ fn a_deleted_snapshot_leaves_only_what_others_need() {
     // A sweep has nothing to add.
     assert_eq!(sweep(&store, &live, 2), CollectReport::default());
     assert_eq!(sweep(&store, &live, 4), CollectReport::default());
+}
+
+/// What a deleted root had that was not looked at yet is given back after its own grace alone.
+#[test]
+fn what_was_not_looked_at_yet_is_in_use() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let root = snapshot(&store, &mut volume, None);
+    let mut other = Volume::new(GIB, 2, 2);
+    write_blocks(&mut other, 0..4, 1);
+    let first = snapshot(&store, &mut other, None);
+    assert_eq!(nominated(&store, &[root], &[first], 0).report.packs_nominated, 2);
+    let look = |looked_at: &[SnapshotRoot], roots_max, day| {
+        let live = std::iter::empty::<Result<_, Error>>();
+        collect_nominated(&store, looked_at, roots_max, live, &policy(day)).unwrap()
+    };
+    // Noted once more, and behind others.
+    let later = look(&[first, root], 1, 2);
+    assert_eq!((later.settled, later.report.packs_deleted), (vec![0], 0));
+    assert_holds(&store, &root, &volume.model, &volume.key);
+    assert_eq!(look(&[root], 1, 3).settled, [0]);
+    assert_eq!(look(&[], 1, 4).report.packs_deleted, 2);
 }
 
 #[test]
@@ -117,7 +140,7 @@ fn what_cannot_be_read_keeps_everything_of_its_series() {
     assert_eq!((report.packs_deleted, report.packs_postponed, report.packs_condemned), (2, 2, 2));
     objects.tamper(&node, bytes);
     let unknown = [Ok(kept), Err("the database is away")];
-    let refused = collect_nominated(&store, &[], unknown, &policy(3));
+    let refused = collect_nominated(&store, &[], 0, unknown, &policy(3));
     assert!(matches!(refused, Err(Error::Roots { .. })));
     let report = nominated(&snapshots(objects, 3), &[], &[kept], 3).report;
     assert_eq!((report.packs_deleted, report.packs_postponed), (2, 0));
