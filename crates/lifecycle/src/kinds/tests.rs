@@ -111,3 +111,15 @@ fuzz::target!(
     FROZEN.map(|(_, text)| text.as_bytes().to_vec()).into(),
     |bytes: &[u8]| drop(takers(bytes))
 );
+
+/// Only the end of a turn puts a job back as if nothing had happened.
+#[test]
+fn a_failure_counts_while_others_wait() {
+    let of = |error: BlockError| JobError::from(Trouble::Blocks(error));
+    assert_eq!(of(BlockError::TurnOver), JobError::Yielded);
+    let cause = || "a disk that stands still".into();
+    for failure in [BlockError::Silent(cause()), BlockError::Unavailable(cause())] {
+        assert!(matches!(of(failure), JobError::Retry { .. }));
+    }
+    assert!(matches!(of(BlockError::Damaged(cause())), JobError::Permanent { .. }));
+}
