@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 const TABLE: &str = "ebs_volume_initializations";
 const COLUMNS: &str = "account_id, region, volume_id, rate_mib, progress, checkpoint, started_ms, \
-    completed_ms";
+    completed_ms, given_up";
 
 /// The rates that may be asked for, in MiB/s (CreateVolume, `VolumeInitializationRate`).
 pub const RATE_MIB: RangeInclusive<u32> = 100..=300;
@@ -37,6 +37,8 @@ pub struct Initialization {
     pub started: Timestamp,
     /// When it was done.
     pub completed: Option<Timestamp>,
+    /// Why it will never be: the volume goes on reading what it came from.
+    pub given_up: Option<String>,
 }
 
 impl Initialization {
@@ -51,6 +53,7 @@ impl Initialization {
             checkpoint: columns.take()?,
             started: columns.take()?,
             completed: columns.take()?,
+            given_up: columns.take()?,
         })
     }
 }
@@ -61,7 +64,7 @@ impl Initialization {
 /// When the volume has one or the database fails.
 pub fn insert(tx: &mut Tx<'_>, row: &Initialization) -> Result<()> {
     tx.execute(
-        &format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+        &format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
         params![
             &row.account,
             &row.region,
@@ -71,6 +74,7 @@ pub fn insert(tx: &mut Tx<'_>, row: &Initialization) -> Result<()> {
             row.checkpoint.clone(),
             row.started,
             row.completed,
+            row.given_up.clone(),
         ],
     )?;
     Ok(())
@@ -169,6 +173,19 @@ pub fn complete(
         params![region, volume, now],
     )?;
     Ok(changed == 1)
+}
+
+/// Says that an initialization will never end, and why.
+///
+/// # Errors
+/// When the database fails.
+pub fn give_up(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId, cause: &str) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volume_initializations SET given_up = $3 \
+         WHERE region = $1 AND volume_id = $2 AND completed_ms IS NULL",
+        params![region, volume, cause],
+    )?;
+    Ok(())
 }
 
 /// Forgets a volume that is gone.

@@ -19,6 +19,7 @@ pub const MIGRATIONS: &[Migration] = &[
     LEASES,
     NOTED_AGAIN,
     KIN_OF_SNAPSHOTS,
+    GIVEN_UP,
 ];
 
 const TABLES: Migration = Migration {
@@ -389,5 +390,12 @@ const KIN_OF_SNAPSHOTS: Migration = Migration {
 CREATE INDEX ebs_snapshots_by_source ON ebs_snapshots (source_region, source_snapshot_id);
 CREATE INDEX ebs_snapshots_by_parent ON ebs_snapshots (region, parent_id);
 CREATE INDEX ebs_volumes_by_latest_snapshot ON ebs_volumes (region, latest_snapshot_id);
+",
+};
+
+const GIVEN_UP: Migration = Migration {
+    name: "ebs-0016-given-up",
+    sql: "
+ALTER TABLE ebs_volume_initializations ADD COLUMN given_up TEXT;
 ",
 };

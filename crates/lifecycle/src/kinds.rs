@@ -460,7 +460,9 @@ impl JobKind for InitializeVolumeKind {
     ) -> meta::Result<()> {
         // The volume goes on reading through to its base; what is damaged there fails its reads.
         tracing::error!(volume = %payload.volume, cause, "a volume is not filled any further");
-        ebs::foreign_base::give_up(tx, &payload.region, &payload.volume, cause).map_err(rows_error)
+        let InitializeVolume { region, volume, .. } = payload;
+        ebs::initialization::give_up(tx, region, volume, cause).map_err(rows_error)?;
+        ebs::foreign_base::give_up(tx, region, volume, cause).map_err(rows_error)
     }
 }
 

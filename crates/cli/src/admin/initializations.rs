@@ -6,7 +6,8 @@ use super::read;
 use crate::exit::Failure;
 use api::World;
 use base::{Region, Timestamp};
-use ebs::{Initialization, foreign_base, initialization};
+use ebs::foreign_base::{self, ForeignBase};
+use ebs::{Initialization, initialization};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::Write;
@@ -25,6 +26,8 @@ struct InitializationLine {
     started_ms: i64,
     /// Why the key of a snapshot under another key cannot be used at present.
     waits_for: Option<String>,
+    /// Why it will never be filled.
+    given_up: Option<String>,
 }
 
 /// Answers the request.
@@ -34,14 +37,19 @@ pub(super) async fn list(world: &Arc<World>, region: &str) -> Result<Value, Stri
         let under_way = initialization::under_way(tx, &region)?.into_iter();
         let lines = under_way.map(|row| {
             let foreign = foreign_base::get(tx, &region, &row.volume)?;
-            Ok::<_, ebs::Error>(line(row, foreign.and_then(|foreign| foreign.waits_for)))
+            Ok::<_, ebs::Error>(line(row, foreign))
         });
         lines.collect::<Result<Vec<_>, _>>()
     });
     serde_json::to_value(found.await.map_err(sentence)?).map_err(sentence)
 }
 
-fn line(row: Initialization, waits_for: Option<String>) -> InitializationLine {
+fn line(row: Initialization, foreign: Option<ForeignBase>) -> InitializationLine {
+    let (waits_for, given_up) = match foreign {
+        Some(base) if base.given_up => (None, base.waits_for),
+        Some(base) => (base.waits_for, None),
+        None => (None, None),
+    };
     InitializationLine {
         account_id: row.account.to_string(),
         volume_id: row.volume.to_string(),
@@ -49,22 +57,25 @@ fn line(row: Initialization, waits_for: Option<String>) -> InitializationLine {
         rate_mib: row.rate_mib,
         started_ms: row.started.0,
         waits_for,
+        given_up: row.given_up.or(given_up),
     }
 }
 
 /// Prints an answer, a line for each volume.
 pub(super) fn print(out: &mut dyn Write, value: Value) -> Result<(), Failure> {
     let lines: Vec<InitializationLine> = read(value)?;
-    for InitializationLine { account_id, volume_id, progress, rate_mib, started_ms, waits_for } in
-        &lines
-    {
-        let since = Timestamp(*started_ms).iso_millis();
+    for line in &lines {
+        let InitializationLine { account_id, volume_id, progress, rate_mib, .. } = line;
+        let since = Timestamp(line.started_ms).iso_millis();
         write!(out, "{since}  {account_id}  {volume_id:21}  {progress:3} %")?;
         if let Some(rate) = rate_mib {
             write!(out, "  at {rate} MiB/s")?;
         }
-        if let Some(cause) = waits_for {
+        if let Some(cause) = &line.waits_for {
             write!(out, "  waits: {cause}")?;
+        }
+        if let Some(cause) = &line.given_up {
+            write!(out, "  given up: {cause}")?;
         }
         writeln!(out)?;
     }

@@ -6,9 +6,9 @@ use ebs::tag::{self, TagRemoval};
 use ebs::visibility::{PublicAccessBlock, Visibility};
 use ebs::volume::{self, Created};
 use ebs::{
-    Attachment, AttachmentState, Settings, Snapshot, SnapshotState, StorageTier, TieringOperation,
-    Volume, VolumeState, VolumeType, WrappedKey, deletion, garbage, instance, permission, roots,
-    settings, tiering,
+    Attachment, AttachmentState, Initialization, Settings, Snapshot, SnapshotState, StorageTier,
+    TieringOperation, Volume, VolumeState, VolumeType, WrappedKey, deletion, garbage,
+    initialization, instance, permission, roots, settings, tiering,
 };
 use meta::{Db, Tx};
 
@@ -588,6 +588,32 @@ async fn uploads_end_once_and_expire_when_idle() {
         assert!(!ebs::upload::remove(tx, &upload)?);
         assert!(!ebs::upload::touch(tx, &upload, later)?);
         assert_eq!(get(tx)?, None);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_listed_with_its_cause_until_the_volume_goes() {
+    with_rows(|tx| {
+        let volume = volume();
+        let begun = Initialization {
+            account: owner(),
+            region: region(),
+            volume: volume.id.clone(),
+            rate_mib: None,
+            progress: 7,
+            checkpoint: None,
+            started: Timestamp(1),
+            completed: None,
+            given_up: None,
+        };
+        initialization::insert(tx, &begun)?;
+        initialization::give_up(tx, &region(), &volume.id, "why")?;
+        let given_up = Initialization { given_up: Some("why".into()), ..begun };
+        assert_eq!(initialization::under_way(tx, &region())?, [given_up]);
+        assert!(initialization::complete(tx, &region(), &volume.id, Timestamp(2))?);
+        assert_eq!(initialization::under_way(tx, &region())?, []);
         Ok(())
     })
     .await;

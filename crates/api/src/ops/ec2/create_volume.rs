@@ -283,6 +283,7 @@ fn initialization(
         checkpoint: None,
         started: volume.created,
         completed,
+        given_up: None,
     })
 }
 
