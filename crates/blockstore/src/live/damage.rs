@@ -7,8 +7,9 @@
 //! What the lost page referred to stays counted as live until a check has counted anew.
 //!
 //! A page is lost that is not what was written there, or that the medium itself cannot give back, however
-//! often it is asked, while it gives back others. After every other error of reading the engine stops:
-//! what the disk holds may all be there when it is opened again.
+//! often it is asked, while it gives back others. Each time it is the medium that is asked, and not what
+//! memory keeps of it. After every other error of reading the engine stops: what the disk holds may all be
+//! there when it is opened again.
 
 use super::checkpoint::Parts;
 use super::delta::Entry;
@@ -37,9 +38,9 @@ impl Engine {
 }
 
 impl Context {
-    /// Whether the disk can be read where every volume has something.
+    /// Whether the disk can be read where every volume has something. What is cached is no answer of it.
     fn answers(&self) -> bool {
-        self.disk.read(0, &mut [0; PAGE_BYTES]).is_ok()
+        self.disk.forget_cached().is_ok() && self.disk.read(0, &mut [0; PAGE_BYTES]).is_ok()
     }
 
     /// Whether what was read when this was met will not be there another time.
@@ -64,10 +65,16 @@ impl Context {
             match read() {
                 Ok(found) => return Ok(Some(found)),
                 Err(error) if !self.is_lost(&error) => return Err(error),
-                Err(_) if reads < READS_MAX => reads += 1,
-                Err(error) => {
+                Err(error) if reads == READS_MAX => {
                     tracing::error!(%error, "a part of a volume's map is lost");
                     return Ok(None);
+                }
+                Err(error) => {
+                    self.disk.pause();
+                    if self.disk.forget_cached().is_err() {
+                        return Err(error);
+                    }
+                    reads += 1;
                 }
             }
         }

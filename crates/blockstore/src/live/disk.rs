@@ -68,14 +68,19 @@ pub trait Disk: Send + Sync {
     /// When that is not certain. Earlier writes may then be lost for good.
     fn flush(&self) -> io::Result<()>;
 
-    /// Has reads show what the medium holds from now on, and not what was kept of writes that it may have
-    /// lost when a flush failed. Called after a flush, before a volume is read that is being opened.
+    /// Has reads show what the medium holds from now on, and not what was kept of it before: neither of
+    /// writes that it may have lost when a flush failed, nor of reads. Writes since the last flush are
+    /// still seen. Called before a volume is read that is being opened, and before something is read
+    /// again that was not what it should be.
     ///
     /// # Errors
     /// When that is not certain.
     fn forget_cached(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Waits a moment before a read that failed is tried again. Nothing that is simulated takes time.
+    fn pause(&self) {}
 
     /// Bytes up to the end of the last write, or of the space that was asked for.
     ///

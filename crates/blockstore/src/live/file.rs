@@ -21,12 +21,15 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Bytes that go through a buffer of our own at once where a caller's is not aligned.
 const BOUNCE_BYTES: usize = 1 << 20;
 /// A write up to this long waits for the next flush or write: whoever flushes after every small
 /// write then does both itself, without waking another thread.
 const SHORT_BYTES: usize = 64 << 10;
+/// How long a read that failed waits to be tried again.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// How a volume's file is read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -328,10 +331,15 @@ impl Disk for FileDisk {
     /// next flush succeeds. What is clean by now is dropped; nothing else reads the file through the cache.
     fn forget_cached(&self) -> io::Result<()> {
         use rustix::fs::{Advice, fadvise};
+        self.ahead.forget(&(0..u64::MAX));
         if self.mode == IoMode::Buffered {
             fadvise(&*self.file, 0, None, Advice::DontNeed)?;
         }
         Ok(())
+    }
+
+    fn pause(&self) {
+        std::thread::sleep(PAUSE);
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -451,6 +459,26 @@ mod tests {
             disk.read(0, &mut bytes).unwrap();
             assert!(bytes[..8192].iter().all(|byte| *byte == 7));
             assert!(bytes[8192..].iter().all(|byte| *byte == 9));
+        });
+    }
+
+    /// What was read ahead is not what is read again.
+    #[test]
+    fn forgetting_what_is_cached_forgets_what_was_read_ahead() {
+        each_mode(|disk| {
+            disk.write(0, &[7; 16384]).unwrap();
+            let first_byte = |offset| {
+                // Memory that is not aligned.
+                let mut bytes = [0; 4097];
+                disk.read(offset, &mut bytes[1..]).unwrap();
+                bytes[1]
+            };
+            assert_eq!(first_byte(0), 7);
+            let mut other = AlignedBuffer::zeroed(4096);
+            other.fill(8);
+            disk.file.write_all_at(&other, 8192).unwrap();
+            disk.forget_cached().unwrap();
+            assert_eq!(first_byte(8192), 8);
         });
     }
 

@@ -17,6 +17,7 @@ use base::{Rng, Secret, SeededRng};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a volume.
@@ -33,6 +34,10 @@ struct MemoryDisk {
     bytes: Mutex<Vec<u8>>,
     /// Pages of the file that cannot be read, and what is said then.
     unreadable: Mutex<BTreeMap<u64, i32>>,
+    /// Pages of the file that are read from memory, whatever the medium has.
+    cached: Mutex<BTreeMap<u64, Vec<u8>>>,
+    /// Whether everything can be read after a moment.
+    is_passing: AtomicBool,
     tail: Mutex<Option<MemoryTail>>,
     left: Mutex<Option<Vec<u8>>>,
 }
@@ -50,9 +55,20 @@ impl MemoryDisk {
 
     /// Has every read fail for a reason that passes.
     fn disconnect(&self) {
+        self.fail_everywhere(TIMED_OUT);
+    }
+
+    /// Has the medium say this of every page.
+    fn fail_everywhere(&self, code: i32) {
         let pages = 0..self.bytes.lock().unwrap().len() / PAGE_BYTES;
-        let pages = pages.map(|page| (page as u64, TIMED_OUT));
-        self.unreadable.lock().unwrap().extend(pages);
+        self.unreadable.lock().unwrap().extend(pages.map(|page| (page as u64, code)));
+    }
+
+    /// Reads the page at a location through a cache that keeps it.
+    fn cache(&self, location: u64) {
+        let mut page = vec![0; PAGE_BYTES];
+        self.read(byte_offset(location), &mut page).unwrap();
+        self.cached.lock().unwrap().insert(location, page);
     }
 
     fn connect(&self) {
@@ -64,6 +80,12 @@ impl Disk for MemoryDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
         let first = offset / PAGE_BYTES as u64;
         let pages = first..(offset + target.len() as u64).div_ceil(PAGE_BYTES as u64);
+        if let Some(page) = self.cached.lock().unwrap().get(&first)
+            && target.len() == PAGE_BYTES
+        {
+            target.copy_from_slice(page);
+            return Ok(());
+        }
         if let Some((_, code)) = self.unreadable.lock().unwrap().range(pages).next() {
             return Err(io::Error::from_raw_os_error(*code));
         }
@@ -82,11 +104,24 @@ impl Disk for MemoryDisk {
             bytes.resize(end, 0);
         }
         bytes[offset as usize..end].copy_from_slice(source);
+        let pages = offset / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES) as u64;
+        self.cached.lock().unwrap().retain(|page, _| !pages.contains(page));
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.cached.lock().unwrap().clear();
+        Ok(())
+    }
+
+    fn pause(&self) {
+        if self.is_passing.swap(false, Ordering::Relaxed) {
+            self.connect();
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
