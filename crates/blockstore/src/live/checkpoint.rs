@@ -715,6 +715,7 @@ impl Engine {
             }
             self.openers.remove(segment);
             self.unemptied.remove(&segment);
+            self.put_off.take_if(|round| !round.outlives(segment));
             self.table.release(segment);
         }
     }

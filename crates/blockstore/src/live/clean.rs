@@ -17,7 +17,8 @@
 //! Copies are sealed anew, so cleaning needs the data key. Without it a volume still gives back
 //! every segment that is wholly dead.
 //!
-//! What a victim holds is found in [`super::survivors`]. What cannot be read stays where it is. A
+//! What a victim holds is found in [`super::survivors`]. Where only a walk of the whole map tells, that
+//! is put off while a write waits for space ([`super::space`]). What cannot be read stays where it is. A
 //! victim that still holds something when its round is part of a checkpoint is left alone until the
 //! volume is opened again: it would be the best victim for ever, and give nothing.
 
@@ -25,7 +26,7 @@ use super::Error;
 use super::cold::{Moment, Moving};
 use super::delta::{Entry, split};
 use super::engine::Engine;
-use super::layout::{ABSENT, CHUNK_ENTRIES_MAX, Location, SegmentIndex};
+use super::layout::{ABSENT, CHUNK_ENTRIES_MAX, Geometry, Location, SegmentIndex};
 use super::segment::{Segment, SegmentKind};
 use super::survivors::{Counting, Scanned, Walk};
 use crate::page::{Lba, PAGE_BYTES, Salt, Tag};
@@ -77,8 +78,20 @@ enum Stage {
     Copy { next: usize },
 }
 
+/// What a round is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Space that nobody waits for.
+    Upkeep,
+    /// Space for a write that waits.
+    Write,
+    /// Nothing but the order of pages.
+    Order,
+}
+
 /// Segments on their way out.
 pub(super) struct Round {
+    purpose: Purpose,
     /// Segments of the log whose descriptors are still to be read.
     victims: Vec<Victim>,
     pub(super) map_victims: Vec<SegmentIndex>,
@@ -106,6 +119,7 @@ impl Round {
     /// A round that copies pages, in the order of their addresses, and empties nothing.
     pub(super) fn of_order(found: Vec<(Lba, Location)>, generation: u32) -> Self {
         Self {
+            purpose: Purpose::Order,
             victims: Vec::new(),
             map_victims: Vec::new(),
             unnamed: Vec::new(),
@@ -122,13 +136,46 @@ impl Round {
         self.stage = Stage::Scan { position: 1, first: self.found.len() };
     }
 
+    /// Whether a segment is one of the victims.
+    fn has(&self, segment: SegmentIndex) -> bool {
+        self.all.iter().any(|victim| victim.index == segment)
+    }
+
+    /// Forgets a victim that has died. Returns whether there are others.
+    pub(super) fn outlives(&mut self, dead: SegmentIndex) -> bool {
+        self.all.retain(|victim| victim.index != dead);
+        self.unnamed.retain(|index| *index != dead);
+        !self.all.is_empty()
+    }
+
     /// Whether pages of a segment are being copied: they do not die there.
     pub(super) fn copies_from(&self, segment: SegmentIndex) -> bool {
-        self.frees_nothing() || self.all.iter().any(|victim| victim.index == segment)
+        self.frees_nothing() || self.has(segment)
     }
 
     pub(super) fn frees_nothing(&self) -> bool {
-        self.all.is_empty()
+        self.purpose == Purpose::Order
+    }
+
+    /// Takes out the segments of which only a walk of the whole map tells what they hold, as a round of
+    /// their own.
+    fn split_unnamed(&mut self, geometry: Geometry, walk: Walk) -> Round {
+        let unnamed = std::mem::take(&mut self.unnamed);
+        let is_there = |location| {
+            geometry.split(location).is_some_and(|(segment, _)| unnamed.contains(&segment))
+        };
+        let found = self.found.extract_if(.., |(_, location)| is_there(*location)).collect();
+        let all = self.all.extract_if(.., |victim| unnamed.contains(&victim.index)).collect();
+        Round {
+            purpose: Purpose::Upkeep,
+            victims: Vec::new(),
+            map_victims: Vec::new(),
+            unnamed,
+            all,
+            found,
+            generation: self.generation,
+            stage: Stage::Walk(walk),
+        }
     }
 }
 
@@ -154,7 +201,7 @@ impl Engine {
         victims.retain(|victim| u64::from(victim.live) * 100 <= limit);
         victims.truncate(segments_max);
         let mut report = CleanReport { segments: victims.len() as u32, ..CleanReport::default() };
-        let mut round = self.begin(victims);
+        let mut round = self.begin(victims, Purpose::Upkeep);
         while !self.step(&mut round, &mut report)? {}
         self.note_cleaned(&round);
         Ok(report)
@@ -166,14 +213,24 @@ impl Engine {
     /// # Errors
     /// As [`Engine::clean`].
     pub fn clean_step(&mut self) -> Result<bool, Error> {
+        self.clean_for(Purpose::Upkeep)
+    }
+
+    /// As [`Engine::clean_step`]; while a write waits, what takes long is put off.
+    pub(super) fn clean_for(&mut self, purpose: Purpose) -> Result<bool, Error> {
         if self.failed || self.ctx.data.is_none() {
             return Ok(false);
         }
         self.set_pace();
-        let mut round = match self.round.take() {
+        let put_off = self.put_off.take_if(|_| self.round.is_none() && purpose != Purpose::Write);
+        let mut round = match self.round.take().or(put_off) {
+            Some(mut round) if purpose == Purpose::Write => {
+                self.hurry(&mut round);
+                round
+            }
             Some(round) => round,
             None if !self.cleaned.is_empty() => return self.finish_round(),
-            None => match self.plan() {
+            None => match self.plan(purpose) {
                 Some(round) => round,
                 None => {
                     self.owed_pages = 0;
@@ -204,6 +261,35 @@ impl Engine {
             self.note_cleaned(&round);
         }
         Ok(true)
+    }
+
+    /// Whether there is something to clean that was put off.
+    pub fn is_cleaning_put_off(&self) -> bool {
+        self.put_off.is_some()
+    }
+
+    /// A write waits for a round that was begun at leisure.
+    fn hurry(&mut self, round: &mut Round) {
+        round.purpose = Purpose::Write;
+        if !round.unnamed.is_empty()
+            && let Stage::Walk(begun) = &mut round.stage
+        {
+            let begun = std::mem::replace(begun, self.begin_walk(&round.map_victims, &[]));
+            self.put_off(round.split_unnamed(self.ctx.geometry, begun));
+        }
+    }
+
+    /// Leaves a round that walks the whole map to when no write waits.
+    fn put_off(&mut self, mut round: Round) {
+        if let Some(before) = self.put_off.take() {
+            round.unnamed.extend(before.unnamed);
+            round.all.extend(before.all);
+            round.found.extend(before.found);
+            round.generation = before.generation;
+            // From the beginning, for all of them.
+            round.stage = Stage::Walk(self.begin_walk(&[], &round.unnamed));
+        }
+        self.put_off = Some(round);
     }
 
     /// Whether the guest has written so much since the last step that another one is due even
@@ -283,7 +369,7 @@ impl Engine {
     }
 
     /// Chooses victims, if the volume takes more space than its live data should need.
-    fn plan(&mut self) -> Option<Round> {
+    fn plan(&mut self, purpose: Purpose) -> Option<Round> {
         let candidates = self.candidates();
         let excess = candidates.used.saturating_sub(candidates.allowed);
         let step = (candidates.allowed / EXCESS_SHARE).max(1);
@@ -304,7 +390,7 @@ impl Engine {
         });
         let count = count.count();
         victims.truncate(count);
-        (count > 0).then(|| self.begin(victims))
+        (count > 0).then(|| self.begin(victims, purpose))
     }
 
     /// What could be cleaned, best first, and whether it should.
@@ -324,7 +410,8 @@ impl Engine {
             let is_held =
                 fence > 0 && (segment.kind == SegmentKind::Map || segment.generation <= fence);
             let is_full = (pages - segment.live) < pages / DEAD_SHARE_MIN;
-            if is_free_soon || is_held || is_full || kept.contains(&index) {
+            let is_put_off = self.put_off.as_ref().is_some_and(|round| round.has(index));
+            if is_free_soon || is_held || is_full || is_put_off || kept.contains(&index) {
                 continue;
             }
             // To empty one of the map, leaves are rewritten, and all that is settled with them.
@@ -353,11 +440,12 @@ impl Engine {
         merged.chain(pending).max().unwrap_or(0)
     }
 
-    fn begin(&self, victims: Vec<Victim>) -> Round {
+    fn begin(&self, victims: Vec<Victim>, purpose: Purpose) -> Round {
         let all = victims.clone();
         let (logs, maps): (Vec<_>, Vec<_>) =
             victims.into_iter().partition(|victim| victim.kind == SegmentKind::Log);
         Round {
+            purpose,
             victims: logs,
             map_victims: maps.iter().map(|victim| victim.index).collect(),
             unnamed: Vec::new(),
@@ -373,6 +461,12 @@ impl Engine {
         match &mut round.stage {
             Stage::Scan { position, first } => {
                 let Some(victim) = round.victims.last() else {
+                    if round.purpose == Purpose::Write && !round.unnamed.is_empty() {
+                        let walk = self.begin_walk(&[], &round.unnamed);
+                        let mut unnamed = round.split_unnamed(self.ctx.geometry, walk);
+                        self.find_settled(&unnamed.unnamed, &mut unnamed.found);
+                        self.put_off(unnamed);
+                    }
                     let walk = self.begin_walk(&round.map_victims, &round.unnamed);
                     self.find_settled(&round.unnamed, &mut round.found);
                     round.stage = Stage::Walk(walk);

@@ -132,6 +132,8 @@ pub struct Engine {
     pub(super) cold: ColdStream,
     /// The round of cleaning that has begun.
     pub(super) round: Option<Round>,
+    /// One that was put off because a write waited.
+    pub(super) put_off: Option<Round>,
     /// Segments whose live pages were copied out.
     pub(super) cleaned: BTreeMap<SegmentIndex, Emptied>,
     /// Segments of which a round left something.
@@ -291,6 +293,7 @@ impl Engine {
             pages: None,
             cold: ColdStream::default(),
             round: None,
+            put_off: None,
             cleaned: BTreeMap::new(),
             unemptied: BTreeSet::new(),
             lifetimes: Lifetimes::default(),
@@ -369,7 +372,7 @@ impl Engine {
         self.pages = None;
         self.log.forget_key();
         self.cold.close();
-        self.round = None;
+        (self.round, self.put_off) = (None, None);
         self.openers.clear();
         self.base_openers.clear();
     }

@@ -7,6 +7,7 @@
 //! do not. Discards and zeros ask for no more than merging them takes, cuts as writes do.
 
 use super::Error;
+use super::clean::Purpose;
 use super::delta::{Entry, Layer};
 use super::engine::Engine;
 use super::layout::{CHUNK_ENTRIES_MAX, FAN_OUT, height_for};
@@ -241,12 +242,15 @@ impl Engine {
     }
 
     /// Cleans what is worth it, merges, and so gives space back at once. Returns whether
-    /// anything of that happened.
+    /// anything of that happened. What takes as long as reading the whole map is left to quiet times.
     fn make_space(&mut self) -> Result<bool, Error> {
         let before = self.committed.epoch;
         self.forget_order();
+        // A layer that is half settled hides what the last checkpoint counted: everything of it would
+        // seem to lie where no descriptor says.
+        self.mutate(Self::merge_all)?;
         while self.cleaned.is_empty() || self.round.is_some() {
-            match self.clean_step() {
+            match self.clean_for(Purpose::Write) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) if self.failed => return Err(error),

@@ -517,7 +517,8 @@ impl Chores {
         });
         self.restless = engine.is_rest_worth();
         // Only a checkpoint changes what is dead.
-        if engine.epoch() != self.epoch || engine.is_order_wanted() {
+        let is_wanted = engine.is_order_wanted() || engine.is_cleaning_put_off();
+        if engine.epoch() != self.epoch || is_wanted {
             self.epoch = engine.epoch();
             self.cleaning = true;
         }

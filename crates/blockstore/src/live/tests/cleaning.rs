@@ -174,3 +174,93 @@ fn a_segment_that_is_in_use_again_was_emptied() {
     assert!(engine.cleaned.is_empty());
     assert!(engine.unemptied.is_empty());
 }
+
+/// A volume of many blocks whose server was killed, with several segments that are worth cleaning, as it
+/// is opened again; and the segment that holds noted pages and nothing else.
+fn killed_and_wide() -> (Arc<MemoryDisk>, Engine, SegmentIndex) {
+    let (disk, mut engine) = volume_of(64 << 20);
+    // A leaf for each block.
+    (0..128).for_each(|block| fill(&mut engine, block * 128..block * 128 + 1, 1));
+    engine.flush().unwrap();
+    fill(&mut engine, NOTED, 2);
+    drop(engine);
+    let mut engine = open(&disk).unwrap();
+    let location = entry(&mut engine, NOTED.start).location;
+    let (segment, _) = engine.ctx.geometry.split(location).unwrap();
+    (0..128).for_each(|block| fill(&mut engine, block * 128..block * 128 + 1, 3));
+    fill(&mut engine, 4000..5000, 4);
+    (4000..5000).filter(|lba| lba % 4 > 0).for_each(|lba| fill(&mut engine, lba..lba + 1, 4));
+    engine.close().unwrap();
+    let engine = open(&disk).unwrap();
+    assert_eq!(live(&engine, segment), 7);
+    (disk, engine, segment)
+}
+
+/// Leaves room for a write only once something was cleaned.
+fn make_scarce(engine: &mut Engine) {
+    let need = engine.need(1, 100);
+    let bytes = need.held + need.upkeep - 3 * engine.ctx.geometry.segment_bytes();
+    engine.limit_space(Arc::new(Narrow(bytes)));
+}
+
+/// Writes that wait for space are not kept waiting by a walk of the map, begun for them or at leisure.
+/// What only that finds is moved afterwards.
+#[test]
+fn no_write_waits_for_a_walk_of_the_map() {
+    for is_walking in [false, true] {
+        let (disk, mut engine, segment) = killed_and_wide();
+        if is_walking {
+            engine.limit_space(Arc::new(Narrow(u64::MAX)));
+            while engine.round.as_ref().is_none_or(|round| round.unnamed.is_empty()) {
+                assert!(engine.clean_step().unwrap());
+            }
+            // The walk begins, and visits a part of the map.
+            (0..2).for_each(|_| assert!(engine.clean_step().unwrap()));
+        }
+        make_scarce(&mut engine);
+        let before = disk.reads.load(Ordering::Relaxed);
+        fill(&mut engine, 6000..6040, 5);
+        let reads = disk.reads.load(Ordering::Relaxed) - before;
+        assert!(reads < 100, "{reads} reads");
+        assert!(engine.is_cleaning_put_off());
+        assert_eq!(live(&engine, segment), 7);
+        assert!(!engine.cleaned.contains_key(&segment) && !engine.unemptied.contains(&segment));
+
+        engine.limit_space(Arc::new(Narrow(u64::MAX)));
+        clean_all(&mut engine);
+        engine.checkpoint().unwrap();
+        assert!(!engine.is_cleaning_put_off());
+        let place = |engine: &mut Engine, lba| {
+            let location = entry(engine, lba).location;
+            engine.ctx.geometry.split(location).unwrap().0
+        };
+        NOTED.for_each(|lba| assert_ne!(place(&mut engine, lba), segment));
+        NOTED.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 2)));
+        (4000..5000).for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 4)));
+        (6000..6040).for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 5)));
+        engine.check().unwrap();
+    }
+}
+
+/// While a layer is half settled, pages that it replaced are not looked for in the whole map.
+#[test]
+fn what_is_half_settled_is_not_taken_for_unnamed() {
+    let (disk, mut engine, segment) = killed();
+    fill(&mut engine, NOTED, 3);
+    fill(&mut engine, 0..15, 3);
+    fill(&mut engine, 300..1300, 4);
+    (300..1300).filter(|lba| lba % 4 > 0).for_each(|lba| fill(&mut engine, lba..lba + 1, 4));
+    engine.close().unwrap();
+    let mut engine = open(&disk).unwrap();
+    assert_eq!(live(&engine, segment), 5, "only what is named is left");
+    fill(&mut engine, 15..16, 5);
+    fill(&mut engine, 1500..1501, 5);
+    engine.freeze(None).unwrap();
+    engine.merge_steps(1).unwrap();
+    assert!(engine.merge.is_some() && !engine.settled.is_empty());
+    make_scarce(&mut engine);
+    fill(&mut engine, 1600..1640, 5);
+    assert!(!engine.is_cleaning_put_off());
+    engine.checkpoint().unwrap();
+    engine.check().unwrap();
+}

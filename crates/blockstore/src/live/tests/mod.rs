@@ -17,7 +17,7 @@ use base::{Rng, Secret, SeededRng};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a volume.
@@ -38,6 +38,8 @@ struct MemoryDisk {
     cached: Mutex<BTreeMap<u64, Vec<u8>>>,
     /// Whether everything can be read after a moment.
     is_passing: AtomicBool,
+    /// How often something was read.
+    reads: AtomicU64,
     tail: Mutex<Option<MemoryTail>>,
     left: Mutex<Option<Vec<u8>>>,
 }
@@ -78,6 +80,7 @@ impl MemoryDisk {
 
 impl Disk for MemoryDisk {
     fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let first = offset / PAGE_BYTES as u64;
         let pages = first..(offset + target.len() as u64).div_ceil(PAGE_BYTES as u64);
         if let Some(page) = self.cached.lock().unwrap().get(&first)
