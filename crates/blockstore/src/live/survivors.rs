@@ -181,12 +181,15 @@ impl Engine {
             geometry.split(node.location).is_some_and(|(segment, _)| maps.contains(&segment))
         };
         for _ in 0..WALK_NODES {
-            let Some((node, level, block)) = walk.nodes.pop() else { return Ok(true) };
-            // What cannot be read cannot be written elsewhere either.
+            let Some((node, level, block)) = walk.nodes.last().copied() else { return Ok(true) };
             let page = match self.nodes.read(&self.table, &node, level, block) {
-                Err(error) if self.is_local(&error) => continue,
-                page => page?,
+                // What cannot be read cannot be written elsewhere either.
+                Err(error) if self.is_local(&error) => None,
+                page => Some(page?),
             };
+            // After any other error it is read when the walk goes on.
+            walk.nodes.pop();
+            let Some(page) = page else { continue };
             if is_here(&node) {
                 self.active.rewrite(block);
             }

@@ -356,3 +356,21 @@ fn a_lost_leaf_in_a_victim_stops_nothing() {
         assert_eq!(read(&mut engine, 300).unwrap(), content(300, 1));
     }
 }
+
+/// What a walk could not read because the disk was away is read when it goes on.
+#[test]
+fn a_walk_of_a_disk_that_was_away_leaves_nothing_out() {
+    let (disk, mut engine) = mapped();
+    let (segment, _) = engine.ctx.geometry.split(leaf(&mut engine, 0)).unwrap();
+    drop(engine);
+    // Nothing of the map is in memory.
+    let mut engine = open(&disk).unwrap();
+    let (mut walk, mut found) = (engine.begin_walk(&[segment], &[]), Vec::new());
+    disk.disconnect();
+    assert!(engine.walk(&mut walk, &[segment], &[], &mut found).is_err());
+    disk.connect();
+    while !engine.walk(&mut walk, &[segment], &[], &mut found).unwrap() {}
+    let mut rewritten: Vec<u64> = engine.active.blocks.keys().copied().collect();
+    rewritten.sort_unstable();
+    assert_eq!(rewritten, [0, 1, 2]);
+}
