@@ -64,7 +64,12 @@ impl Walk<'_> {
             let location = geometry.locate(segment, position);
             let Some(page) = self.page(location)? else { return Ok(()) };
             match Descriptor::open(page, &opener, position) {
-                Some(found) if position + found.data_pages() < geometry.segment_pages => {
+                // What is found behind the last page in use, after what is in no chunk, is of a chunk that
+                // a power cut left, and the tail had the one before it.
+                Some(found)
+                    if position + found.data_pages() < geometry.segment_pages
+                        && (gap.is_none() || position <= last) =>
+                {
                     if let Some(lost) = gap.take() {
                         // Chunks have no gaps, so these were some.
                         let lost = geometry.locate(segment, lost);

@@ -5,6 +5,7 @@ use crate::check::Fault;
 use crate::live::check::Corrections;
 use crate::live::clean::Victim;
 use crate::live::layout::SegmentIndex;
+use crate::live::log::{ChunkEnd, Descriptor};
 
 /// Pages that a killed process had noted of the chunk it was filling.
 const NOTED: Range<Lba> = 2000..2007;
@@ -99,6 +100,46 @@ fn a_volume_whose_server_was_killed_is_in_order() {
     clean(&disk);
     engine.close().unwrap();
     clean(&disk);
+}
+
+/// Also where a power cut took a chunk that the tail had noted all of, and left the one behind it.
+#[test]
+fn a_chunk_behind_noted_pages_is_no_damage() {
+    let noting = || {
+        let (disk, mut engine) = volume();
+        fill(&mut engine, 0..10, 1);
+        engine.flush().unwrap();
+        fill(&mut engine, NOTED, 2);
+        (disk, engine)
+    };
+    // One whose server was killed has the notes, and the same one that goes on has the chunks.
+    let (killed, engine) = noting();
+    drop(engine);
+    let noted = killed.left_tail().unwrap();
+    let (disk, mut engine) = noting();
+    let write_chunk = |engine: &mut Engine| {
+        let (ctx, layer) = (&engine.ctx, engine.active.id);
+        engine.log.write_chunk(ctx, &mut engine.table, layer, ChunkEnd::Plain).unwrap();
+    };
+    write_chunk(&mut engine);
+    fill(&mut engine, 100..105, 3);
+    write_chunk(&mut engine);
+    let descriptor = entry(&mut engine, NOTED.start).location - 1;
+    drop(engine);
+    disk.punch(byte_offset(descriptor), PAGE_BYTES as u64).unwrap();
+    *disk.tail.lock().unwrap() = None;
+    *disk.left.lock().unwrap() = noted;
+    let mut engine = open(&disk).unwrap();
+    NOTED.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), content(lba, 2)));
+    assert_eq!(read(&mut engine, 100).unwrap(), [0; PAGE_BYTES]);
+    let (segment, position) = engine.ctx.geometry.split(descriptor).unwrap();
+    let opener = engine.ctx.structure.opener(engine.table.get(segment).unwrap().salt);
+    let behind = position + 1 + (NOTED.end - NOTED.start) as u32;
+    let page = engine.read_page(engine.ctx.geometry.locate(segment, behind)).unwrap();
+    assert!(Descriptor::open(page, &opener, behind).is_some());
+    for report in reports(&disk) {
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
 }
 
 /// Without a descriptor nothing tells where its pages end; what the map shows of them is proved by it.
