@@ -513,8 +513,9 @@ impl Engine {
     /// of them. Returns how many. What cannot be read stays where it is.
     fn copy(&mut self, found: &[(Lba, Location)], next: &mut usize) -> Result<u32, Error> {
         let (mut moving, behind) = self.choose_moving(found, *next)?;
+        let bytes = self.read_moving(&mut moving)?;
+        // Perhaps none of them could be read.
         if !moving.is_empty() {
-            let bytes = self.read_moving(&mut moving)?;
             self.mutate(|engine| engine.place(&moving, &bytes))?;
         }
         *next = behind;

@@ -64,6 +64,22 @@ fn a_damaged_page_keeps_its_segment_and_no_other() {
     }
 }
 
+/// Where nothing can be moved nothing is written.
+#[test]
+fn a_victim_of_which_nothing_can_be_read_takes_no_space() {
+    let (disk, mut engine) = sparse();
+    let (best, _, _) = first_of_the_best(&mut engine);
+    for lba in PAGES {
+        let location = entry(&mut engine, lba).location;
+        if engine.ctx.geometry.split(location).unwrap().0 == best {
+            disk.refuse(location);
+        }
+    }
+    let report = engine.clean(1, 100).unwrap();
+    assert_eq!(report.pages, 0);
+    assert!(engine.cold.segment().is_none());
+}
+
 #[test]
 fn a_page_that_cannot_be_read_refuses_no_write_elsewhere() {
     let (disk, mut engine) = sparse();
