@@ -379,14 +379,11 @@ impl Store {
     /// tail cannot be put back.
     pub fn lend(&self, id: &VolumeId, borrower: Arc<dyn Borrower>) -> Result<Loan, StoreError> {
         let slot = Registry::lend(&self.0, id, borrower)?;
+        let disk = self.0.disk_anew(id)?;
         if self.0.has_tail(id)? {
             self.0.settle_tail(id)?;
         }
-        let loan = self.loan(id, slot)?;
-        // The machine reads what it has to put back: from the disk, whatever an earlier flush failed to write.
-        let flushed = loan.disk.flush().and_then(|()| loan.disk.forget_cached());
-        flushed.map_err(live::Error::disk("read anew what was flushed"))?;
-        Ok(loan)
+        Ok(self.loan(id, slot, disk))
     }
 
     /// As [`Store::lend`], to a machine that may have opened the volume as attachment `writer` before
@@ -401,17 +398,18 @@ impl Store {
         borrower: Arc<dyn Borrower>,
     ) -> Result<Loan, StoreError> {
         let slot = Registry::lend(&self.0, id, borrower)?;
+        let disk = self.0.disk_anew(id)?;
         // A machine that has it open knows where its log ends. Nobody else may begin an incarnation.
         if self.0.has_tail(id)? && self.0.last_writer(id)? < writer {
             self.0.settle_tail(id)?;
         }
-        self.loan(id, slot)
+        Ok(self.loan(id, slot, disk))
     }
 
-    fn loan(&self, id: &VolumeId, slot: LentSlot) -> Result<Loan, StoreError> {
-        let (disk, structure) = (self.0.disk(id)?, self.0.structure(id));
+    fn loan(&self, id: &VolumeId, slot: LentSlot, disk: Arc<dyn Disk>) -> Loan {
+        let structure = self.0.structure(id);
         let space = VolumeSpace::new(&self.0.account, id);
-        Ok(Loan { disk, structure, slot: Mutex::new(Some((space, slot))) })
+        Loan { disk, structure, slot: Mutex::new(Some((space, slot))) }
     }
 
     /// Makes a call on a volume, wherever it is open.
@@ -512,6 +510,16 @@ impl Inner {
             }
             Err(error) => Err(StoreError::file("open a volume")(error)),
         }
+    }
+
+    /// A volume's disk for another machine, which is shown what the medium has, whatever an earlier flush
+    /// failed to write. One that goes on with the volume writes that again: it was never told that it was
+    /// flushed.
+    fn disk_anew(&self, id: &VolumeId) -> Result<Arc<dyn Disk>, StoreError> {
+        let disk = self.disk(id)?;
+        let flushed = disk.flush().and_then(|()| disk.forget_cached());
+        flushed.map_err(live::Error::disk("read anew what was flushed"))?;
+        Ok(disk)
     }
 
     /// Reads a cut beside the machine that writes the volume. What it changes while the way to the

@@ -4,6 +4,9 @@ use crate::store::{SIZE, cut_id, key, with_key};
 use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{Disk, Engine, EngineConfig, IoMode, OpenOptions, VolumeOptions};
 use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, Store, StoreConfig, StoreError};
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -248,4 +251,48 @@ fn a_tail_is_left_alone_once_a_machine_has_opened_the_volume() {
     machine.flush().unwrap();
     drop(machine);
     assert_eq!(first_byte(&mut open_at_machine(&loan, 5)), 9);
+}
+
+/// Whether the file's first mebibyte is in the page cache; `None` where that cannot be told.
+fn is_cached(file: &File) -> Option<bool> {
+    let mut bytes = vec![0; 1 << 20];
+    let buffers = &mut [io::IoSliceMut::new(&mut bytes)];
+    match preadv2(file, buffers, 0, ReadWriteFlags::NOWAIT) {
+        Ok(count) => Some(count == 1 << 20),
+        Err(Errno::AGAIN) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// A failed flush leaves pages in the cache that the disk does not have. No machine gets to see those,
+/// whether it gets the volume for the first time or goes on with it.
+#[test]
+fn a_machine_reads_the_disk_and_not_what_is_cached() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), IoMode::Buffered);
+    let options = VolumeOptions { size_bytes: SIZE, key_check: None, base: None };
+    store.create_volume(&volume(), &options).unwrap();
+    let handle = store.open_volume(&volume(), with_key(1)).unwrap();
+    handle.write(0, vec![1; 3 << 20]).unwrap();
+    handle.close().unwrap();
+    let path = folder.path().join("volumes").join(format!("{}.log", volume()));
+    let file = File::open(&path).unwrap();
+    let cache = || {
+        std::fs::read(&path).unwrap();
+        is_cached(&file) == Some(true)
+    };
+    // A file system that keeps its files in memory, or does not tell.
+    let is_known = cache();
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    if !is_known || is_cached(&file) != Some(false) {
+        return;
+    }
+    assert!(cache());
+    let loan = store.lend(&volume(), Arc::new(Silent)).unwrap();
+    assert_eq!(is_cached(&file), Some(false));
+    drop(loan);
+    assert!(cache());
+    let loan = store.lend_again(&volume(), 4, Arc::new(Silent)).unwrap();
+    assert_eq!(is_cached(&file), Some(false));
+    drop(loan);
 }
