@@ -266,6 +266,8 @@ struct Merged {
     root: Root,
     runs: RunRef,
     accounting: Accounting,
+    /// Whether the map has lost something that only a merge into leaves replaces.
+    met_loss: bool,
 }
 
 impl LeafMerge {
@@ -603,11 +605,13 @@ impl Engine {
         let merged = match merge {
             Merge::Run(mut settling) => {
                 let (root, runs) = (self.committed.root, settling.finish(&mut parts)?);
-                Merged { layer: settling.layer, root, runs, accounting: settling.accounting }
+                let Settling { layer, accounting, met_loss, .. } = settling;
+                Merged { layer, root, runs, accounting, met_loss }
             }
             Merge::Leaves(mut merge) => {
                 let (root, runs) = (merge.finish(&mut parts)?, RunRef::NONE);
-                Merged { layer: merge.layer, root, runs, accounting: merge.accounting }
+                let LeafMerge { layer, accounting, .. } = merge;
+                Merged { layer, root, runs, accounting, met_loss: false }
             }
         };
         self.adopt(merged)?;
@@ -641,7 +645,8 @@ impl Engine {
     }
 
     fn adopt(&mut self, merged: Merged) -> Result<(), Error> {
-        let Merged { layer, root, runs, mut accounting } = merged;
+        let Merged { layer, root, runs, mut accounting, met_loss } = merged;
+        self.active.is_for_leaves |= met_loss;
         accounting.absorb(&layer.accounting);
         if runs == RunRef::NONE {
             // Their changes are in leaves now.

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use std::sync::Arc;
 
 /// How often a page of the map is read before it is lost.
-const READS_MAX: u32 = 3;
+pub(super) const READS_MAX: u32 = 3;
 
 impl Engine {
     /// Whether an error met while something was read says something of that place only. A disk that
@@ -58,6 +58,15 @@ impl Context {
     /// What `read` finds in the end; `None` when it is lost.
     pub(super) fn unless_lost<T>(
         &self,
+        read: impl FnMut() -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        self.unless_refused(READS_MAX, read)
+    }
+
+    /// What `read` finds when it is tried so often; `None` when it would not be there another time either.
+    fn unless_refused<T>(
+        &self,
+        reads_max: u32,
         mut read: impl FnMut() -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let mut reads = 1;
@@ -65,8 +74,8 @@ impl Context {
             match read() {
                 Ok(found) => return Ok(Some(found)),
                 Err(error) if !self.is_lost(&error) => return Err(error),
-                Err(error) if reads == READS_MAX => {
-                    tracing::error!(%error, "a part of a volume's map is lost");
+                Err(error) if reads == reads_max => {
+                    tracing::error!(%error, "a part of a volume's map cannot be read");
                     return Ok(None);
                 }
                 Err(error) => {
@@ -92,20 +101,21 @@ impl Parts<'_> {
         self.ctx.unless_lost(|| self.nodes.read(self.table, node, level, block))
     }
 
-    /// The leaf of a block in which something is about to be hidden; `None` when there is none, or
-    /// nothing is known of it.
+    /// The leaf, if there is one, of a block in which something is about to be hidden; `None` when
+    /// nothing is known of it after so many reads.
     pub(super) fn read_hidden(
         &mut self,
         root: Root,
         block: u64,
-    ) -> Result<Option<Arc<Page>>, Error> {
-        let leaf = self.ctx.unless_lost(|| self.nodes.leaf(self.table, root, block));
-        leaf.map(Option::flatten)
+        reads_max: u32,
+    ) -> Result<Option<Option<Arc<Page>>>, Error> {
+        self.ctx.unless_refused(reads_max, || self.nodes.leaf(self.table, root, block))
     }
 }
 
 /// A page in the place of one that is lost, in a map of a volume of so many bytes.
 pub(super) fn lost_page(old: &NodeRef, level: u8, block: u64, volume_bytes: u64) -> Page {
+    tracing::error!(location = old.location, "what a page of a volume's map said is lost");
     let mut page = [0; PAGE_BYTES];
     let (written, changed, tag) = (old.written, old.changed, Tag([0; 16]));
     if level == 0 {

@@ -16,6 +16,7 @@
 
 use super::cache::NumberMap;
 use super::checkpoint::Parts;
+use super::damage::READS_MAX;
 use super::delta::{BLOCK_BYTES, BlockDelta, Entry, Layer, split};
 use super::layout::{Location, SegmentIndex, byte_offset};
 use super::map::leaf_entry;
@@ -178,6 +179,9 @@ pub(super) struct Settling {
     page: RunPage,
     placed: Vec<Location>,
     pub(super) accounting: Accounting,
+    /// Whether something of the map is lost that the changes hide. It is found again with each layer,
+    /// until merging into leaves has put something in its place.
+    pub(super) met_loss: bool,
 }
 
 impl Settling {
@@ -185,7 +189,17 @@ impl Settling {
         let mut blocks: Vec<u64> = layer.blocks.keys().copied().collect();
         blocks.sort_unstable();
         let (page, accounting) = (RunPage::after(runs), Accounting::default());
-        Self { layer, blocks, next: 0, root, fence, page, placed: Vec::new(), accounting }
+        Self {
+            layer,
+            blocks,
+            next: 0,
+            root,
+            fence,
+            page,
+            placed: Vec::new(),
+            accounting,
+            met_loss: false,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -223,7 +237,12 @@ impl Settling {
                 Some(settled) => *settled,
                 None => {
                     if leaf.is_none() {
-                        leaf = Some(parts.read_hidden(self.root, block)?);
+                        // One lost page may be above many blocks. What is not counted as dead for that
+                        // stays where it is.
+                        let reads_max = if self.met_loss { 1 } else { READS_MAX };
+                        let found = parts.read_hidden(self.root, block, reads_max)?;
+                        self.met_loss |= found.is_none();
+                        leaf = Some(found.flatten());
                     }
                     leaf.as_ref()
                         .and_then(Option::as_ref)

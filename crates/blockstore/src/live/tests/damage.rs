@@ -284,6 +284,23 @@ fn changes_are_settled_over_a_lost_leaf() {
     only_one_block_is_lost(&mut open(&disk).unwrap());
 }
 
+/// The next checkpoint puts a page in its place, and it is not read again.
+#[test]
+fn a_lost_leaf_under_settled_changes_is_replaced_once() {
+    let (disk, mut engine) = mapped();
+    disk.refuse(leaf(&mut engine, 1));
+    let refused = |engine: &mut Engine, lba| {
+        let before = disk.refusals.load(Ordering::Relaxed);
+        // As many blocks as checkpoints: none of them would be merged into leaves yet.
+        [lba - 128, lba, lba + 128].iter().for_each(|lba| fill(engine, *lba..lba + 1, 2));
+        engine.checkpoint().unwrap();
+        disk.refusals.load(Ordering::Relaxed) - before
+    };
+    assert_eq!([128, 129, 130, 131].map(|lba| refused(&mut engine, lba)), [3, 3, 0, 0]);
+    fill(&mut engine, 131..132, 1);
+    assert!(read(&mut engine, 132).is_err());
+}
+
 #[test]
 fn a_lost_inner_page_costs_what_lies_below_it() {
     let (disk, mut engine) = volume_of(256 << 20);

@@ -38,8 +38,9 @@ struct MemoryDisk {
     cached: Mutex<BTreeMap<u64, Vec<u8>>>,
     /// Whether everything can be read after a moment.
     is_passing: AtomicBool,
-    /// How often something was read.
+    /// How often something was read, and how often that was refused.
     reads: AtomicU64,
+    refusals: AtomicU64,
     tail: Mutex<Option<MemoryTail>>,
     left: Mutex<Option<Vec<u8>>>,
 }
@@ -90,6 +91,7 @@ impl Disk for MemoryDisk {
             return Ok(());
         }
         if let Some((_, code)) = self.unreadable.lock().unwrap().range(pages).next() {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(*code));
         }
         let bytes = self.bytes.lock().unwrap();
