@@ -27,19 +27,21 @@ struct State {
     held: Option<(u64, AlignedBuffer)>,
     /// The end of the last read.
     last: u64,
+    /// Where more than a page could not be read at once: pages are read by themselves.
+    refused: Range<u64>,
     /// Grows with everything that may change the file.
     changes: u64,
 }
 
 impl ReadAhead {
     /// Fills a page from what is held, or reads more than that if reads follow one another. `false`
-    /// when the page must be read by itself.
+    /// when the page must be read by itself, also when what lies behind it cannot be read.
     pub(super) fn read(
         &self,
         offset: u64,
         target: &mut [u8],
         read: impl FnOnce(&mut AlignedBuffer) -> io::Result<Keep>,
-    ) -> io::Result<bool> {
+    ) -> bool {
         let mut state = self.state();
         let end = offset + target.len() as u64;
         let near = (state.last..state.last + AHEAD_BYTES as u64).contains(&offset);
@@ -49,23 +51,27 @@ impl ReadAhead {
             && end <= start + bytes.len() as u64
         {
             target.copy_from_slice(&bytes[(offset - start) as usize..][..target.len()]);
-            return Ok(true);
+            return true;
         }
-        if !near || target.len() != PAGE_BYTES || !offset.is_multiple_of(PAGE_BYTES as u64) {
-            return Ok(false);
+        let is_page = target.len() == PAGE_BYTES && offset.is_multiple_of(PAGE_BYTES as u64);
+        if !near || !is_page || state.refused.contains(&offset) {
+            return false;
         }
         let buffer = state.held.take().map(|(_, buffer)| buffer);
         let changes = state.changes;
         drop(state);
         let mut buffer = buffer.unwrap_or_else(|| AlignedBuffer::zeroed(AHEAD_BYTES));
-        let keep = read(&mut buffer)?;
+        let Ok(keep) = read(&mut buffer) else {
+            self.state().refused = offset..offset + AHEAD_BYTES as u64;
+            return false;
+        };
         target.copy_from_slice(&buffer[..target.len()]);
         let mut state = self.state();
         // What was written meanwhile may or may not be in what was read.
         if state.changes == changes && keep == Keep::Yes {
             state.held = Some((offset, buffer));
         }
-        Ok(true)
+        true
     }
 
     /// Forgets a range that was changed, or whose change was accepted.
@@ -101,7 +107,7 @@ mod tests {
                 buffer.fill(stamp.get());
                 Ok(Keep::Yes)
             });
-            filled.unwrap().then_some(target[0])
+            filled.then_some(target[0])
         };
         // Far from the last read, which was at the beginning.
         assert_eq!(read(1000), None);
@@ -120,6 +126,23 @@ mod tests {
         assert_eq!(read(50), None);
     }
 
+    /// Each page is read by itself, and reading ahead is tried once for all of them.
+    #[test]
+    fn a_page_is_not_refused_for_what_lies_behind_it() {
+        let ahead = ReadAhead::default();
+        let mut target = [0; PAGE_BYTES];
+        let pages = (AHEAD_BYTES / PAGE_BYTES) as u64;
+        let mut reads = 0;
+        for page in 0..2 * pages {
+            let filled = ahead.read(page * PAGE_BYTES as u64, &mut target, |_| {
+                reads += 1;
+                if page < pages { Err(io::ErrorKind::Other.into()) } else { Ok(Keep::Yes) }
+            });
+            assert_eq!(filled, page >= pages);
+        }
+        assert_eq!(reads, 2);
+    }
+
     #[test]
     fn what_was_read_while_something_changed_is_not_kept() {
         let ahead = ReadAhead::default();
@@ -131,7 +154,7 @@ mod tests {
                 ahead.forget(&(1 << 30..1 << 31));
                 Ok(Keep::Yes)
             });
-            assert!(filled.unwrap());
+            assert!(filled);
         }
         assert_eq!(reads, 3);
     }

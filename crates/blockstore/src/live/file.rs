@@ -157,7 +157,7 @@ impl FileDisk {
             let keep = if touched { Keep::No } else { Keep::Yes };
             read_whole(&self.file, offset, buffer).map(|()| keep)
         };
-        if self.ahead.read(offset, target, read_more)? {
+        if self.ahead.read(offset, target, read_more) {
             return Ok(());
         }
         let first = offset - offset % PAGE_BYTES as u64;
