@@ -20,7 +20,7 @@ use lifecycle::cells::{Cell, Cells};
 use lifecycle::jobs::{Config, Kinds, Places, Runner};
 use lifecycle::port::BoxFuture;
 use lifecycle::port::host::{
-    AttachHost, CloseVolume, Force, HostError, LendVolume, OpenVolume, Tenure,
+    AttachHost, CloseVolume, Force, HostError, KeepVolume, LendVolume, OpenVolume, Tenure,
 };
 use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
@@ -102,6 +102,7 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         open: Mutex::default(),
         lent: Mutex::default(),
         leased: watch::Sender::default(),
+        damaged: Mutex::default(),
         lease_ms: AtomicU32::new(20_000),
         held_ms: AtomicU32::default(),
     });
@@ -344,6 +345,8 @@ pub(crate) struct QuietHost {
     lent: Mutex<BTreeMap<(Region, VolumeId), u64>>,
     /// Those whose machines may hold a lease.
     leased: watch::Sender<BTreeSet<VolumeId>>,
+    /// Those that cannot be lent.
+    pub(crate) damaged: Mutex<BTreeSet<VolumeId>>,
     /// How long their leases are.
     pub(crate) lease_ms: AtomicU32,
     /// The longest lease the last volume that was kept over a restart may have.
@@ -450,6 +453,14 @@ impl AttachHost for QuietHost {
     }
 
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        if self
+            .damaged
+            .lock()
+            .expect("no test panics while it holds the set")
+            .contains(&request.volume)
+        {
+            return Box::pin(async { Err(HostError::Storage("damaged".into())) });
+        }
         if let Tenure::Standing { lease_ms } = request.tenure {
             self.held_ms.store(lease_ms, Ordering::SeqCst);
             self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
@@ -459,14 +470,25 @@ impl AttachHost for QuietHost {
         Box::pin(async { Ok(()) })
     }
 
+    fn keep(&self, request: KeepVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        self.held_ms.store(request.lease_ms, Ordering::SeqCst);
+        self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
+        Box::pin(async { Ok(()) })
+    }
+
     fn lease_ms(&self) -> u32 {
         self.lease_ms.load(Ordering::SeqCst)
     }
 
-    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
+    fn ticket(
+        &self,
+        region: &Region,
+        volume: &VolumeId,
+        epoch: u64,
+    ) -> Result<Option<Secret<String>>, HostError> {
         let lent = self.lent.lock().expect("no test panics while it holds the map");
         let current = lent.get(&(region.clone(), volume.clone())) == Some(&epoch);
-        current.then(|| Secret::new(format!("ticket {epoch}")))
+        Ok(current.then(|| Secret::new(format!("ticket {epoch}"))))
     }
 
     fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {

@@ -141,6 +141,18 @@ impl Loan {
     }
 }
 
+/// The mark of a volume that is not lent, but away all the same: nobody opens it here.
+pub struct Kept {
+    pub(super) slot: Mutex<Option<LentSlot>>,
+}
+
+impl Kept {
+    /// Gives the volume free, as dropping this does.
+    pub fn end(&self) {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// What the borrower's engine asks and tells of the place that the file lies in. A loan that has ended
 /// gets nothing.
 impl Space for Loan {

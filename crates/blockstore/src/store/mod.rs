@@ -24,7 +24,7 @@ mod space;
 mod still;
 mod together;
 
-pub use calls::{Borrower, EngineAnswer, EngineCall, Loan};
+pub use calls::{Borrower, EngineAnswer, EngineCall, Kept, Loan};
 pub use check::CheckError;
 pub use error::StoreError;
 pub use flusher::FlushDone;
@@ -404,6 +404,16 @@ impl Store {
             self.0.settle_tail(id)?;
         }
         Ok(self.loan(id, slot, disk))
+    }
+
+    /// Keeps a volume away that cannot be lent, whatever is wrong with it: its machine may have it open.
+    /// Calls on the volume go to `borrower` until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When somebody has it open and keeps it.
+    pub fn keep(&self, id: &VolumeId, borrower: Arc<dyn Borrower>) -> Result<Kept, StoreError> {
+        let slot = Registry::lend(&self.0, id, borrower)?;
+        Ok(Kept { slot: Mutex::new(Some(slot)) })
     }
 
     fn loan(&self, id: &VolumeId, slot: LentSlot, disk: Arc<dyn Disk>) -> Loan {

@@ -10,7 +10,9 @@ use base::{Clock, InstanceId, Region, Secret, VolumeId};
 use blockstore::store::VolumeHandle;
 use lifecycle::cells::Cells;
 use lifecycle::port::BoxFuture;
-use lifecycle::port::host::{AttachHost, CloseVolume, Force, HostError, LendVolume, OpenVolume};
+use lifecycle::port::host::{
+    AttachHost, CloseVolume, Force, HostError, KeepVolume, LendVolume, OpenVolume,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -181,11 +183,23 @@ impl AttachHost for Host {
         })
     }
 
+    fn keep(&self, request: KeepVolume) -> BoxFuture<'_, Result<(), HostError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            spawn_blocking(move || inner.lending.keep(request)).await.unwrap_or_else(panicked)
+        })
+    }
+
     fn lease_ms(&self) -> u32 {
         self.0.lending.lease_ms()
     }
 
-    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>> {
+    fn ticket(
+        &self,
+        region: &Region,
+        volume: &VolumeId,
+        epoch: u64,
+    ) -> Result<Option<Secret<String>>, HostError> {
         self.0.lending.ticket(region, volume, epoch)
     }
 

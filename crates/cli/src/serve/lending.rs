@@ -4,7 +4,7 @@ use crate::history::SnapshotRows;
 use api::channel::Channels;
 use base::{OsRng, Region, Rng, Secret, VolumeId};
 use lifecycle::cells::Cells;
-use lifecycle::port::host::{CloseVolume, Force, HostError, LendVolume, Tenure};
+use lifecycle::port::host::{CloseVolume, Force, HostError, KeepVolume, LendVolume, Tenure};
 use remote::{Away, BootClock, Served, SteadyClock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -22,13 +22,70 @@ const LOOKS_PER_ASKING: u32 = 20;
 
 type Place = (Region, VolumeId);
 
+/// A volume that is away.
+#[derive(Clone)]
+enum Lent {
+    /// Its machine may connect.
+    Served(Arc<Served>),
+    /// It could not be lent again after a start of the server.
+    Kept(Arc<Kept>),
+}
+
+struct Kept {
+    away: Arc<Away>,
+    epoch: u64,
+    mark: blockstore::store::Kept,
+}
+
+impl Lent {
+    fn away(&self) -> &Away {
+        match self {
+            Self::Served(served) => &served.away,
+            Self::Kept(kept) => &kept.away,
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        match self {
+            Self::Served(served) => served.epoch,
+            Self::Kept(kept) => kept.epoch,
+        }
+    }
+
+    /// Takes the fence, then gives the volume free.
+    fn end(&self) {
+        self.away().fence();
+        self.give_free();
+    }
+
+    /// The same if its machine has surely stopped; `false` when it has not.
+    fn end_if_stopped(&self) -> bool {
+        let fenced = self.away().fence_if_stopped();
+        if fenced {
+            self.give_free();
+        }
+        fenced
+    }
+
+    fn give_free(&self) {
+        match self {
+            Self::Served(served) => served.loan.end(),
+            Self::Kept(kept) => kept.mark.end(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.away(), other.away())
+    }
+}
+
 /// The volumes that are lent.
 pub(crate) struct Lending {
     cells: Arc<Cells>,
     db: meta::Db,
     clock: BootClock,
     lease_ms: u32,
-    lent: Mutex<BTreeMap<Place, Arc<Served>>>,
+    lent: Mutex<BTreeMap<Place, Lent>>,
     tickets: Mutex<BTreeMap<String, Ticket>>,
     /// The volumes that are being lent right now.
     turns: Mutex<BTreeSet<Place>>,
@@ -62,12 +119,12 @@ impl Lending {
         let earlier = self.lent().get(&place).cloned();
         if let Some(earlier) = earlier {
             // Two openings at once: the rows gave the later epoch to one of them, and it came first.
-            if earlier.epoch > request.epoch {
+            if earlier.epoch() > request.epoch {
                 return Err(HostError::Superseded);
             }
             match request.force {
-                Force::Yes => end(&earlier),
-                Force::No if end_if_stopped(&earlier) => {}
+                Force::Yes => earlier.end(),
+                Force::No if earlier.end_if_stopped() => {}
                 Force::No => return Err(HostError::Held),
             }
             self.forget(&place, &earlier);
@@ -88,7 +145,26 @@ impl Lending {
         let LendVolume { region, volume, epoch, plain_key, .. } = request;
         let snapshots = Arc::new(SnapshotRows { db: self.db.clone(), region, volume });
         let served = Arc::new(Served { away, epoch, loan, base, plain_key, snapshots });
-        self.lent().insert(place, served);
+        self.lent().insert(place, Lent::Served(served));
+        Ok(())
+    }
+
+    /// Keeps a volume from being opened here that could not be lent again, as if it had been: its machine
+    /// may have it open. Blocks while somebody uses it.
+    pub(crate) fn keep(&self, request: KeepVolume) -> Result<(), HostError> {
+        let KeepVolume { region, volume, epoch, lease_ms } = request;
+        let place = (region, volume);
+        let _turn = self.turn(&place);
+        if self.lent().contains_key(&place) {
+            return Ok(());
+        }
+        // Nobody opens what is not served.
+        let Some(cell) = self.cells.get(&place.0) else { return Ok(()) };
+        let clock = Arc::new(self.clock);
+        let away = Arc::new(Away::standing(place.1.clone(), clock, self.lease_ms, lease_ms));
+        let mark = cell.live.keep(&place.1, Arc::clone(&away) as _);
+        let mark = mark.map_err(|error| HostError::Storage(Box::new(error)))?;
+        self.lent().insert(place, Lent::Kept(Arc::new(Kept { away, epoch, mark })));
         Ok(())
     }
 
@@ -101,9 +177,15 @@ impl Lending {
         region: &Region,
         volume: &VolumeId,
         epoch: u64,
-    ) -> Option<Secret<String>> {
-        let served = self.lent().get(&(region.clone(), volume.clone())).cloned();
-        let served = served.filter(|served| served.epoch == epoch)?;
+    ) -> Result<Option<Secret<String>>, HostError> {
+        let lent = self.lent().get(&(region.clone(), volume.clone())).cloned();
+        let served = match lent.filter(|lent| lent.epoch() == epoch) {
+            Some(Lent::Served(served)) => served,
+            Some(Lent::Kept(_)) => {
+                return Err(HostError::Storage("the volume could not be lent again".into()));
+            }
+            None => return Ok(None),
+        };
         let mut random = [0; 32];
         OsRng.fill(&mut random);
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -116,28 +198,28 @@ impl Lending {
             tickets.remove(&oldest);
         }
         tickets.insert(text.clone(), Ticket { served, until_ms: now + TICKET_TIME_MS });
-        Some(Secret::new(text))
+        Ok(Some(Secret::new(text)))
     }
 
     /// Takes a volume back: asks its machine unless forced, waits until it has surely stopped, and
     /// takes the fence.
     pub(crate) async fn take_back(&self, request: &CloseVolume) -> Result<(), HostError> {
         let place = (request.region.clone(), request.volume.clone());
-        let Some(served) = self.lent().get(&place).cloned() else { return Ok(()) };
+        let Some(lent) = self.lent().get(&place).cloned() else { return Ok(()) };
         if request.force == Force::Yes {
-            blocking(&served, end).await?;
+            blocking(&lent, Lent::end).await?;
         } else {
             let mut looks = 0;
             // What stopped and is not fenced yet could still be granted a lease.
-            while !(served.away.has_stopped() && blocking(&served, end_if_stopped).await?) {
+            while !(lent.away().has_stopped() && blocking(&lent, Lent::end_if_stopped).await?) {
                 if looks % LOOKS_PER_ASKING == 0 {
-                    served.away.ask_to_let_go();
+                    lent.away().ask_to_let_go();
                 }
                 looks += 1;
                 tokio::time::sleep(LET_GO_POLL).await;
             }
         }
-        self.forget(&place, &served);
+        self.forget(&place, &lent);
         Ok(())
     }
 
@@ -153,14 +235,14 @@ impl Lending {
     }
 
     /// Removes a volume that was given free, unless it was lent again.
-    fn forget(&self, place: &Place, ended: &Arc<Served>) {
+    fn forget(&self, place: &Place, ended: &Lent) {
         let mut lent = self.lent();
-        if lent.get(place).is_some_and(|current| Arc::ptr_eq(current, ended)) {
+        if lent.get(place).is_some_and(|current| current.is(ended)) {
             lent.remove(place);
         }
     }
 
-    fn lent(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Served>>> {
+    fn lent(&self) -> MutexGuard<'_, BTreeMap<Place, Lent>> {
         self.lent.lock().expect("no code panics while it holds the map")
     }
 
@@ -169,28 +251,13 @@ impl Lending {
     }
 }
 
-/// Takes the fence, then gives the volume free.
-fn end(served: &Served) {
-    served.away.fence();
-    served.loan.end();
-}
-
-/// The same if its machine has surely stopped; `false` when it has not.
-fn end_if_stopped(served: &Served) -> bool {
-    let fenced = served.away.fence_if_stopped();
-    if fenced {
-        served.loan.end();
-    }
-    fenced
-}
-
 /// Waits for disks elsewhere.
 async fn blocking<T: Send + 'static>(
-    served: &Arc<Served>,
-    work: impl FnOnce(&Served) -> T + Send + 'static,
+    lent: &Lent,
+    work: impl FnOnce(&Lent) -> T + Send + 'static,
 ) -> Result<T, HostError> {
-    let served = Arc::clone(served);
-    spawn_blocking(move || work(&served)).await.map_err(|error| HostError::Device(Box::new(error)))
+    let lent = lent.clone();
+    spawn_blocking(move || work(&lent)).await.map_err(|error| HostError::Device(Box::new(error)))
 }
 
 /// The right to lend a volume; given back when dropped.
@@ -220,7 +287,7 @@ mod tests {
     use super::*;
     use base::{Clock, SystemClock};
     use blockstore::snapshot::SnapshotStore;
-    use blockstore::store::{Store, StoreConfig};
+    use blockstore::store::{Store, StoreConfig, StoreError};
     use lifecycle::BandwidthLimits;
     use lifecycle::cells::Cell;
     use objstore::MemoryStore;
@@ -234,7 +301,7 @@ mod tests {
         /// Every connection is broken, and no other comes about.
         is_down: AtomicBool,
         connections: Mutex<Vec<AbortHandle>>,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     /// A machine's way to the server, under its epoch.
@@ -249,7 +316,8 @@ mod tests {
                 }
                 let (region, volume) = place();
                 let refused = || DialError::Refused("fenced".to_owned());
-                let ticket = bench.lending.ticket(&region, &volume, *epoch).ok_or_else(refused)?;
+                let ticket = bench.lending.ticket(&region, &volume, *epoch);
+                let ticket = ticket.ok().flatten().ok_or_else(refused)?;
                 let served = bench.lending.redeem(ticket.expose()).ok_or_else(refused)?;
                 let (ours, theirs) = tokio::io::duplex(64 << 10);
                 let task = tokio::spawn(served.serve(theirs));
@@ -261,6 +329,21 @@ mod tests {
 
     fn place() -> Place {
         (Region::parse("us-east-1").unwrap(), VolumeId::parse("vol-00000001").unwrap())
+    }
+
+    fn request(epoch: u64, force: Force) -> LendVolume {
+        let (region, volume) = place();
+        LendVolume {
+            region,
+            volume,
+            size_bytes: 1 << 30,
+            base: None,
+            twin: None,
+            epoch,
+            tenure: Tenure::New,
+            force,
+            plain_key: None,
+        }
     }
 
     impl Bench {
@@ -281,23 +364,20 @@ mod tests {
                 lending: Arc::new(Lending::new(Arc::new(cells), db, lease_seconds)),
                 is_down: AtomicBool::default(),
                 connections: Mutex::default(),
-                _folder: folder,
+                folder,
             })
         }
 
         async fn lend(&self, epoch: u64, force: Force) -> Result<(), HostError> {
-            let (region, volume) = place();
-            let request = LendVolume {
-                region,
-                volume,
-                size_bytes: 1 << 30,
-                base: None,
-                twin: None,
-                epoch,
-                tenure: Tenure::New,
-                force,
-                plain_key: None,
-            };
+            let request = request(epoch, force);
+            let lending = Arc::clone(&self.lending);
+            spawn_blocking(move || lending.lend(request)).await.unwrap()
+        }
+
+        /// As after a start of the server, when a machine may hold a lease.
+        async fn lend_again(&self, epoch: u64, lease_ms: u32) -> Result<(), HostError> {
+            let tenure = Tenure::Standing { lease_ms };
+            let request = LendVolume { tenure, ..request(epoch, Force::No) };
             let lending = Arc::clone(&self.lending);
             spawn_blocking(move || lending.lend(request)).await.unwrap()
         }
@@ -354,8 +434,43 @@ mod tests {
             assert!(matches!(overtaken, Err(HostError::Superseded)), "{overtaken:?}");
         }
         let (region, volume) = place();
-        assert!(bench.lending.ticket(&region, &volume, 6).is_some());
-        assert!(bench.lending.ticket(&region, &volume, 5).is_none());
+        assert!(bench.lending.ticket(&region, &volume, 6).unwrap().is_some());
+        assert!(bench.lending.ticket(&region, &volume, 5).unwrap().is_none());
         assert!(newer.holds() && newer.lost().borrow().is_none());
+    }
+
+    /// A volume whose file is damaged beside what a killed server left of it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_volume_that_cannot_be_lent_again_is_kept_from_everybody() {
+        let bench = Bench::new(1);
+        let (region, volume) = place();
+        bench.lend(5, Force::No).await.unwrap();
+        bench.take_back().await;
+        let file = bench.folder.path().join("volumes").join(format!("{volume}.log"));
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, vec![0xee; whole.len()]).unwrap();
+        std::fs::write(file.with_extension("tail"), [1; 64]).unwrap();
+        let failed = bench.lend_again(6, 1000).await;
+        assert!(matches!(failed, Err(HostError::Storage(_))), "{failed:?}");
+
+        let request =
+            KeepVolume { region: region.clone(), volume: volume.clone(), epoch: 6, lease_ms: 1000 };
+        bench.lending.keep(request.clone()).unwrap();
+        bench.lending.keep(request).unwrap();
+        let live = &bench.lending.cells.get(&region).unwrap().live;
+        let refused = live.size(&volume);
+        assert!(matches!(refused, Err(StoreError::Away { .. })), "{refused:?}");
+        // Its machine is not told that it was fenced.
+        let refused = bench.lending.ticket(&region, &volume, 6);
+        assert!(matches!(refused, Err(HostError::Storage(_))));
+        let refused = bench.lend(7, Force::No).await;
+        assert!(matches!(refused, Err(HostError::Held)), "{refused:?}");
+
+        // When its lease has ended it can be lent, if what was wrong is mended.
+        std::fs::write(&file, &whole).unwrap();
+        std::fs::remove_file(file.with_extension("tail")).unwrap();
+        bench.take_back().await;
+        bench.lend(7, Force::No).await.unwrap();
+        bench.machine(7).await;
     }
 }

@@ -73,6 +73,19 @@ pub struct LendVolume {
     pub plain_key: Option<VolumeKey>,
 }
 
+/// A volume to be kept for a machine that opened it under an earlier run of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepVolume {
+    /// Where it is.
+    pub region: Region,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The attachment's fencing epoch.
+    pub epoch: u64,
+    /// The longest lease that its machine may have been granted, in milliseconds.
+    pub lease_ms: u32,
+}
+
 /// A device to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseVolume {
@@ -132,12 +145,22 @@ pub trait AttachHost: Send + Sync {
     /// ([`HostError::Superseded`]).
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>>;
 
+    /// Keeps a volume away that could not be lent again: nobody opens it here, and its machine is waited
+    /// for, before the volume is taken back or lent anew, as one that has it. What is lent stays so.
+    fn keep(&self, request: KeepVolume) -> BoxFuture<'_, Result<(), HostError>>;
+
     /// How long the leases are that machines are granted, in milliseconds.
     fn lease_ms(&self) -> u32;
 
     /// A ticket for one connection of the machine that the volume is lent to under this epoch;
-    /// `None` when it is not. It is good once, and for a short time.
-    fn ticket(&self, region: &Region, volume: &VolumeId, epoch: u64) -> Option<Secret<String>>;
+    /// `None` when it is not. It is good once, and for a short time. A volume that is kept, but could not
+    /// be lent, has none ([`HostError::Storage`]).
+    fn ticket(
+        &self,
+        region: &Region,
+        volume: &VolumeId,
+        epoch: u64,
+    ) -> Result<Option<Secret<String>>, HostError>;
 
     /// Takes a lent volume back, fence and all. Without force the machine is asked first, and the fence
     /// is taken when it has closed the volume or its lease has surely ended. Taking back what is not

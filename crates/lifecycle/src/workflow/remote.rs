@@ -10,10 +10,12 @@ use super::attach::{
 };
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
-use crate::port::host::{CloseVolume, Force, HostError, LEASE_SECONDS_MAX, LendVolume, Tenure};
+use crate::port::host::{
+    CloseVolume, Force, HostError, KeepVolume, LEASE_SECONDS_MAX, LendVolume, Tenure,
+};
 use crate::port::kms::{Authority, KmsCall, KmsFailure, Probe, Wrapped};
 use crate::services::Services;
-use base::{GIB, Region, Secret, VolumeId};
+use base::{GIB, Secret};
 use ebs::foreign_base::Guard;
 use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
 use events::notification::Attachment as AttachEvent;
@@ -108,7 +110,7 @@ pub async fn open(
         }
     })?;
     switch_if_resealed(services, volume).await?;
-    let ticket = services.host.ticket(&volume.region, &volume.id, epoch);
+    let ticket = services.host.ticket(&volume.region, &volume.id, epoch)?;
     let by_kms = foreign.as_ref().filter(|foreign| foreign.guard == Guard::Kms);
     let base_key = by_kms.map(|foreign| foreign.key.clone());
     Ok(Opened { epoch, ticket: ticket.ok_or(AttachFailure::NotAvailable)?, base_key })
@@ -118,7 +120,8 @@ pub async fn open(
 ///
 /// # Errors
 /// [`AttachFailure::NotAvailable`] when the epoch was fenced. An attachment that is being ended may
-/// still connect, to write out what it has.
+/// still connect, to write out what it has. [`AttachFailure::Host`] when the volume is kept for its
+/// machine, but cannot be lent.
 pub async fn resume(
     services: &Services,
     attachment: &Attachment,
@@ -129,7 +132,7 @@ pub async fn resume(
     if current != epoch {
         return Err(AttachFailure::NotAvailable);
     }
-    let ticket = services.host.ticket(&attachment.region, &attachment.volume, epoch);
+    let ticket = services.host.ticket(&attachment.region, &attachment.volume, epoch)?;
     ticket.ok_or(AttachFailure::NotAvailable)
 }
 
@@ -271,32 +274,31 @@ pub(super) async fn take_back(
 
 /// Keeps volumes that machines had open when the server stopped for those machines, so that nobody
 /// here opens them, also those that were being detached: their machines may still write out what they
-/// have, and those whose machines have not reported yet: they serve before they report.
+/// have, and those whose machines have not reported yet: they serve before they report. One that cannot
+/// be lent again is impaired, and kept from everybody.
 pub(super) async fn recover(services: &Services) -> Result<(), AttachFailure> {
     for attachment in services.db.read(attachment::list_all).await? {
         if !is_remote(services, &attachment).await? {
             continue;
         }
-        let (region, id) = (attachment.region.clone(), attachment.volume.clone());
-        match attachment.state {
-            AttachmentState::Attached | AttachmentState::Detaching => {
-                hold(services, &region, &id).await?;
-            }
+        let is_open = match attachment.state {
+            AttachmentState::Attached | AttachmentState::Detaching => true,
             AttachmentState::Attaching => {
-                let (at, wanted) = (region.clone(), id.clone());
-                let noted = services.db.read(move |tx| fence::lease_ms(tx, &at, &wanted)).await?;
+                let (at, id) = (attachment.region.clone(), attachment.volume.clone());
+                let noted = services.db.read(move |tx| fence::lease_ms(tx, &at, &id)).await?;
                 // With 0 no machine has opened it.
-                if noted != Some(0) {
-                    hold(services, &region, &id).await?;
-                }
+                noted != Some(0)
             }
+        };
+        if is_open {
+            hold(services, &attachment).await?;
         }
     }
     Ok(())
 }
 
-async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(), AttachFailure> {
-    let (at, wanted) = (region.clone(), id.clone());
+async fn hold(services: &Services, attachment: &Attachment) -> Result<(), AttachFailure> {
+    let (at, wanted) = (attachment.region.clone(), attachment.volume.clone());
     let present_ms = services.host.lease_ms();
     let found = services
         .db
@@ -310,11 +312,26 @@ async fn hold(services: &Services, region: &Region, id: &VolumeId) -> Result<(),
             Ok::<_, ebs::Error>((volume, fence::current(tx, &at, &wanted)?, lease_ms))
         })
         .await?;
-    if let (Some(volume), epoch, lease_ms) = found {
-        let opened = opened_with(services, &volume).await?;
-        let request = lend(services, &opened, (epoch, Tenure::Standing { lease_ms }), Force::No)?;
-        services.host.lend(request).await?;
-        switch_if_resealed(services, &opened.volume).await?;
-    }
-    Ok(())
+    let (Some(volume), epoch, lease_ms) = found else { return Ok(()) };
+    let Err(failure) = lend_again(services, &volume, epoch, lease_ms).await else { return Ok(()) };
+    // One volume stops no server. Its machine may have it open all the same.
+    tracing::error!(volume = %volume.id, %failure, "not lent again");
+    let Volume { region, id, .. } = volume;
+    services.host.keep(KeepVolume { region, volume: id, epoch, lease_ms }).await?;
+    let (row, why) = (attachment.clone(), cause(&failure));
+    let impair =
+        move |tx: &mut meta::Tx<'_>| attachment::set_impaired(tx, key_of(&row), Some(&why));
+    Ok(services.db.write(impair).await?)
+}
+
+async fn lend_again(
+    services: &Services,
+    volume: &Volume,
+    epoch: u64,
+    lease_ms: u32,
+) -> Result<(), AttachFailure> {
+    let opened = opened_with(services, volume).await?;
+    let request = lend(services, &opened, (epoch, Tenure::Standing { lease_ms }), Force::No)?;
+    services.host.lend(request).await?;
+    switch_if_resealed(services, &opened.volume).await
 }

@@ -180,6 +180,43 @@ async fn a_restart_before_a_machine_came_keeps_nothing() {
     assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
 }
 
+/// One tenant's damaged volume is no reason to serve nobody.
+#[tokio::test]
+async fn a_restart_goes_on_without_a_volume_that_cannot_be_lent() {
+    let (mut stage, key, machine, damaged) = attached_to_a_machine().await;
+    let whole = stage.encrypted(&key).await;
+    let input =
+        json!({ "VolumeId": whole, "InstanceId": instance(&machine), "Device": "/dev/sdg" });
+    stage.ec2("AttachVolume", input).await;
+    for volume in [&damaged, &whole] {
+        stage.ask(&machine, "OpenAttachment", json!({ "VolumeId": volume })).await.unwrap();
+    }
+    let id = VolumeId::parse(&damaged).unwrap();
+    stage.bench.host.damaged.lock().unwrap().insert(id.clone());
+
+    stage.bench.host.forget_all();
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    lifecycle::workflow::recover(&services).await.unwrap();
+    let at = |volume: &str| json!({ "VolumeId": volume, "Epoch": 1 });
+    stage.ask(&machine, "ResumeAttachment", at(&whole)).await.unwrap();
+    let rows = |id: VolumeId| {
+        move |tx: &mut meta::Tx<'_>| ebs::attachment::of_volume(tx, &account(1), &region(HERE), &id)
+    };
+    let row = stage.bench.world.db.read(rows(id.clone())).await.unwrap().remove(0);
+    assert!(row.impaired.is_some(), "nobody is told");
+    // Its machine may have it: another opening waits as it would for one that is lent.
+    let input = json!({ "VolumeId": damaged });
+    let held = stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap_err();
+    assert!(held.starts_with("AttachmentHeldException"), "{held}");
+    stage.bench.host.damaged.lock().unwrap().clear();
+    stage.bench.host.machine_stops(&damaged);
+    stage.ask(&machine, "OpenAttachment", input).await.unwrap();
+    let opened = json!({ "VolumeId": damaged, "Epoch": 2 });
+    stage.ask(&machine, "CompleteAttachment", opened).await.unwrap();
+    let row = stage.bench.world.db.read(rows(id)).await.unwrap().remove(0);
+    assert!(row.impaired.is_none());
+}
+
 #[tokio::test]
 async fn a_restart_in_a_detachment_waits_for_the_machine_as_before() {
     let (stage, key, machine, volume) = attached_to_a_machine().await;
