@@ -3,6 +3,8 @@
 //! Of the two locks of a volume, the gate is taken first, and may be held for as long as a disk takes.
 //! Whoever has the other one, of its connection, waits for nothing.
 
+mod need;
+
 use crate::gate::{Gate, SessionId};
 use crate::lease::{Granted, SteadyClock};
 use crate::wire::{
@@ -13,9 +15,10 @@ use base::{Secret, VolumeId};
 use blockstore::live::{Base, CUTS_MAX, CutId, Error, Space};
 use blockstore::page::SourceError;
 use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX, StoreError};
+use need::bounded;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender as StdSender, SyncSender, channel, sync_channel,
 };
@@ -48,6 +51,8 @@ pub struct Away {
     clock: Arc<dyn SteadyClock>,
     lease_ms: u32,
     said_goodbye: AtomicBool,
+    /// The largest size it was asked to grow to.
+    grown_bytes: AtomicU64,
     present: Mutex<Present>,
     /// One connection at a time waits for the requests of the one before.
     beginning: Arc<Semaphore>,
@@ -109,6 +114,7 @@ impl Away {
             clock,
             lease_ms,
             said_goodbye: AtomicBool::default(),
+            grown_bytes: AtomicU64::default(),
             present: Mutex::default(),
             beginning: Arc::new(Semaphore::new(1)),
         }
@@ -271,6 +277,9 @@ impl Away {
 impl Borrower for Away {
     fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
         let away = || StoreError::Away { id: self.id.clone() };
+        if let EngineCall::Resize { size_bytes } = call {
+            self.grown_bytes.fetch_max(size_bytes, Ordering::Relaxed);
+        }
         let (sender, answer) = sync_channel(1);
         let id = {
             let mut present = self.present();
@@ -337,6 +346,8 @@ pub struct Served {
     pub away: Arc<Away>,
     /// The attachment's fencing epoch.
     pub epoch: u64,
+    /// Bytes in the volume when it was lent.
+    pub size_bytes: u64,
     /// Its file and structure key.
     pub loan: Loan,
     /// The snapshot it falls through to.
@@ -468,6 +479,8 @@ impl Served {
             Request::Snapshots => Some(Reply::Snapshots(self.snapshots.list())),
             Request::Space { call, need } => {
                 let space = &self.loan;
+                let size_bytes = self.size_bytes.max(self.away.grown_bytes.load(Ordering::Relaxed));
+                let need = bounded(need, size_bytes, space.stored_bytes());
                 let granted = match call {
                     SpaceCall::Ask => space.ask(need),
                     SpaceCall::Tell => {

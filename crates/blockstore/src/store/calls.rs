@@ -10,6 +10,7 @@ use crate::live::{CutId, CutInfo, Error, Need, Space};
 #[cfg(doc)]
 use crate::live::{Engine, Hold, Pin};
 use crate::page::StructureKey;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One call.
@@ -127,6 +128,8 @@ pub struct Loan {
     pub structure: StructureKey,
     /// Its line in the books of space goes before it may be opened, and have another, elsewhere.
     pub(super) slot: Mutex<Option<(VolumeSpace, LentSlot)>>,
+    /// The last question for space was answered with no.
+    pub(super) is_denied: AtomicBool,
 }
 
 impl Loan {
@@ -134,6 +137,11 @@ impl Loan {
     /// any more: it may be opened elsewhere when this returns.
     pub fn end(&self) {
         self.slot().take();
+    }
+
+    /// Bytes that the volume's file takes on its file system; `None` when that does not say.
+    pub fn stored_bytes(&self) -> Option<u64> {
+        self.slot().as_ref().and_then(|(space, _)| space.stored_bytes())
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<(VolumeSpace, LentSlot)>> {
@@ -157,11 +165,16 @@ impl Kept {
 /// gets nothing.
 impl Space for Loan {
     fn ask(&self, need: Need) -> bool {
-        self.slot().as_ref().is_some_and(|(space, _)| space.ask(need))
+        let granted = self.slot().as_ref().is_some_and(|(space, _)| space.ask(need));
+        self.is_denied.store(!granted, Ordering::Relaxed);
+        granted
     }
 
+    /// A machine is not taken at its word: only who was told no here has refused its guest.
     fn refused(&self) {
-        self.slot().iter().for_each(|(space, _)| space.refused());
+        if self.is_denied.swap(false, Ordering::Relaxed) {
+            self.slot().iter().for_each(|(space, _)| space.refused());
+        }
     }
 
     fn tell(&self, need: Need) {

@@ -53,7 +53,7 @@ use space::{Account, VolumeSpace};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -419,7 +419,8 @@ impl Store {
     fn loan(&self, id: &VolumeId, slot: LentSlot, disk: Arc<dyn Disk>) -> Loan {
         let structure = self.0.structure(id);
         let space = VolumeSpace::new(&self.0.account, id);
-        Loan { disk, structure, slot: Mutex::new(Some((space, slot))) }
+        let slot = Mutex::new(Some((space, slot)));
+        Loan { disk, structure, slot, is_denied: AtomicBool::default() }
     }
 
     /// Makes a call on a volume, wherever it is open.

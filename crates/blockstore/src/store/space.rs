@@ -172,7 +172,7 @@ impl Account {
     fn settle(&self, id: Option<&VolumeId>, need: Need, asked: Asked) -> bool {
         let mut books = self.books();
         let others = books.volumes.iter().filter(|(other, _)| Some(*other) != id);
-        let others: u64 = others.map(|(_, need)| total(*need)).sum();
+        let others = sum(others.map(|(_, need)| total(*need)));
         let measured = match self.measure(&books) {
             Ok(measured) => measured,
             Err(error) => {
@@ -188,7 +188,7 @@ impl Account {
             books.note(id, need, asked);
         }
         // What the guests hold is what they are warned of; what upkeep may need varies.
-        let held: u64 = books.volumes.values().map(|need| need.held).sum();
+        let held = sum(books.volumes.values().map(|need| need.held));
         let free = measured.room.saturating_sub(held);
         let low = measured.capacity / 100 * u64::from(self.limits.low_percent);
         let level = match (asked, books.level) {
@@ -242,7 +242,7 @@ impl Account {
 
 impl Floor for Account {
     fn bytes(&self) -> u64 {
-        let upkeep: u64 = self.books().volumes.values().map(|need| need.upkeep).sum();
+        let upkeep = sum(self.books().volumes.values().map(|need| need.upkeep));
         self.limits.reserve_bytes.saturating_add(upkeep)
     }
 
@@ -273,6 +273,11 @@ fn total(need: Need) -> u64 {
     need.held.saturating_add(need.upkeep)
 }
 
+/// What volumes at other machines say is theirs to make up.
+fn sum(parts: impl Iterator<Item = u64>) -> u64 {
+    parts.fold(0, u64::saturating_add)
+}
+
 fn is_open(path: &Path, books: &Books) -> bool {
     let name = path.file_stem().and_then(|name| name.to_str());
     name.and_then(|name| VolumeId::parse(name).ok())
@@ -288,6 +293,12 @@ pub(super) struct VolumeSpace {
 impl VolumeSpace {
     pub(super) fn new(account: &Arc<Account>, id: &VolumeId) -> Self {
         Self { account: Arc::clone(account), id: id.clone() }
+    }
+
+    /// Bytes that the volume's log takes; `None` when the file system does not say.
+    pub(super) fn stored_bytes(&self) -> Option<u64> {
+        let path = self.account.folder.join(format!("{}.{LOG}", self.id));
+        Some(path.metadata().ok()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
     }
 }
 
@@ -402,5 +413,20 @@ mod tests {
         floor.admitted();
         floor.admitted();
         assert_eq!(*levels.0.lock().unwrap(), [SpaceLevel::Full, SpaceLevel::Ample]);
+    }
+
+    #[test]
+    fn needs_without_end_leave_the_sums_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig { engine: EngineConfig::tiny(), ..StoreConfig::server() };
+        let key = Secret::new([9; 32]);
+        let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+        let account = &store.0.account;
+        let spaces = ["vol-0000000a", "vol-0000000b", "vol-0000000c"]
+            .map(|name| VolumeSpace::new(account, &VolumeId::parse(name).unwrap()));
+        let half = Need { held: 1 << 63, upkeep: 1 << 63 };
+        spaces[..2].iter().for_each(|space| space.tell(half));
+        assert!(!spaces[2].ask(Need { held: 1, upkeep: 0 }), "the sum begins anew");
+        assert_eq!(account.bytes(), u64::MAX);
     }
 }

@@ -142,9 +142,10 @@ impl Lending {
         let (loan, base) = cell
             .lend(&request, Arc::clone(&away) as _)
             .map_err(|error| HostError::Storage(Box::new(error)))?;
-        let LendVolume { region, volume, epoch, plain_key, .. } = request;
+        let LendVolume { region, volume, size_bytes, epoch, plain_key, .. } = request;
         let snapshots = Arc::new(SnapshotRows { db: self.db.clone(), region, volume });
-        let served = Arc::new(Served { away, epoch, loan, base, plain_key, snapshots });
+        let served = Served { away, epoch, size_bytes, loan, base, plain_key, snapshots };
+        let served = Arc::new(served);
         self.lent().insert(place, Lent::Served(served));
         Ok(())
     }

@@ -1,7 +1,7 @@
 use super::*;
 use base::OsRng;
-use blockstore::live::Disk;
-use blockstore::store::{Store, StoreConfig};
+use blockstore::live::{Disk, Need};
+use blockstore::store::{SpaceLevel, SpaceLimits, SpaceReport, SpaceWatcher, Store, StoreConfig};
 use std::sync::atomic::AtomicU64;
 
 /// A clock that is set.
@@ -69,15 +69,23 @@ fn a_connection_that_waits_for_the_one_before_locks_nothing() {
     });
 }
 
-fn served(folder: &tempfile::TempDir, away: Arc<Away>) -> Arc<Served> {
+fn store(folder: &tempfile::TempDir) -> Store {
     let (rng, key) = (Arc::new(OsRng), Secret::new([9; 32]));
-    let store = Store::open(folder.path(), key, rng, StoreConfig::server()).unwrap();
+    Store::open(folder.path(), key, rng, StoreConfig::server()).unwrap()
+}
+
+fn served(folder: &tempfile::TempDir, away: Arc<Away>) -> Arc<Served> {
+    served_from(&store(folder), away)
+}
+
+fn served_from(store: &Store, away: Arc<Away>) -> Arc<Served> {
     let options =
         blockstore::live::VolumeOptions { size_bytes: 64 << 20, key_check: None, base: None };
     store.create_volume(&away.id, &options).unwrap();
     let loan = store.lend(&away.id, Arc::clone(&away) as _).unwrap();
     let snapshots = Arc::new(NoSnapshots);
-    Arc::new(Served { away, epoch: 1, loan, base: None, plain_key: None, snapshots })
+    let size_bytes = options.size_bytes;
+    Arc::new(Served { away, epoch: 1, size_bytes, loan, base: None, plain_key: None, snapshots })
 }
 
 struct NoSnapshots;
@@ -172,4 +180,44 @@ fn a_file_system_without_holes_fails_nobody() {
     assert!(served.execute(Request::FillAhead { offset: 0, length: 4096 }).is_none());
     let refused = served.execute(Request::Write { offset: 0, data: vec![1] });
     assert!(matches!(refused, Some(Reply::Failed(Failure::NoSpace))));
+}
+
+/// The levels of space that were told.
+#[derive(Default)]
+struct Levels(Mutex<Vec<SpaceLevel>>);
+
+impl SpaceWatcher for Levels {
+    fn space_changed(&self, report: SpaceReport) {
+        self.0.lock().unwrap().push(report.level);
+    }
+}
+
+/// A machine that was tampered with is not believed what its volume cannot need, nor that its guest was
+/// refused.
+#[test]
+fn a_need_that_is_made_up_leaves_space_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = SpaceLimits { reserve_bytes: 0, low_percent: 0, ..SpaceLimits::server() };
+    let config = StoreConfig { space, ..StoreConfig::server() };
+    let key = Secret::new([9; 32]);
+    let store = Store::open(folder.path(), key, Arc::new(OsRng), config).unwrap();
+    let levels = Arc::new(Levels::default());
+    store.watch_space(Arc::clone(&levels) as Arc<dyn SpaceWatcher>);
+    let floor = store.floor(folder.path()).unwrap().unwrap();
+    let hostile = served_from(&store, away(&Arc::default()));
+    let id = VolumeId::parse("vol-00000002").unwrap();
+    let clock: Arc<SetClock> = Arc::default();
+    let honest = served_from(&store, Arc::new(Away::new(id, clock, LEASE_MS)));
+    let asked = |served: &Served, call, need| {
+        let reply = served.execute(Request::Space { call, need });
+        let Some(Reply::Space { granted, .. }) = reply else { panic!("no answer") };
+        granted
+    };
+    let made_up = Need { held: 1 << 62, upkeep: 1 << 62 };
+    asked(&hostile, SpaceCall::Tell, made_up);
+    asked(&hostile, SpaceCall::Refused, Need::default());
+    let need = Need { held: 64 << 20, upkeep: 64 << 20 };
+    assert!(asked(&honest, SpaceCall::Ask, need), "another volume is refused");
+    assert!(floor.bytes() < 2 << 30, "snapshots wait for {} bytes", floor.bytes());
+    assert!(levels.0.lock().unwrap().is_empty());
 }

@@ -79,6 +79,7 @@ impl Bench {
         let served = Arc::new(Served {
             away,
             epoch,
+            size_bytes: SIZE,
             loan,
             base,
             plain_key: None,
@@ -483,6 +484,7 @@ async fn a_disk_that_stalls_for_longer_than_a_lease_does_not_end_it() {
     let served = Arc::new(Served {
         away,
         epoch: 1,
+        size_bytes: SIZE,
         loan,
         base: None,
         plain_key: None,
