@@ -185,15 +185,20 @@ async fn read_head(stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<(u16, 
     }
 }
 
-/// Reads the rest of a reply; without a length it ends with the connection.
+/// Reads the rest of a reply; without a length it ends with the connection. One that ends before its
+/// length is not believed.
 async fn read_body(
     stream: BufReader<Box<dyn Stream>>,
     status: u16,
     length: Option<u64>,
 ) -> io::Result<HttpReply> {
     let mut body = Vec::new();
-    let length = length.unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
-    stream.take(length).read_to_end(&mut body).await?;
+    let wanted = length.unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+    stream.take(wanted).read_to_end(&mut body).await?;
+    if length.is_some_and(|length| length != body.len() as u64) {
+        let words = "the reply is shorter than it says, or too long";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, words));
+    }
     Ok(HttpReply { status, body })
 }
 

@@ -27,6 +27,10 @@ const REFUSAL_LETTERS_MAX: usize = 400;
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// What the server answers while another agent may have the volume.
 const HELD: &str = "AttachmentHeldException";
+/// What it answers when a newer opening has the volume, or it is being detached.
+const FENCED: &str = "FencedException";
+/// What it answers when the volume is not attached here any more.
+const NOT_ATTACHED: &str = "AttachmentNotFoundException";
 
 /// An attachment the server has opened for this host.
 #[derive(Deserialize)]
@@ -174,17 +178,26 @@ impl Dialler {
         let input = json!({ "VolumeId": self.api.volume.as_str(), "Epoch": self.epoch });
         let reply =
             self.api.api.call("strongroom", STRONGROOM_TARGET, "ResumeAttachment", &input).await;
-        let reply = reply.map_err(|error| match error {
-            CallError::Unreachable(error) => DialError::Unreachable(error.to_string()),
-            // The server's own trouble passes.
-            CallError::Refused { status: 500.., message, .. } => DialError::Unreachable(message),
-            CallError::Refused { code, .. } if code == "FencedException" => DialError::Fenced,
-            CallError::Refused { code, message, .. } => {
-                DialError::Refused(format!("{code}: {message}"))
-            }
-        })?;
-        let resumed: Result<Resumed, _> = serde_json::from_slice(&reply);
-        resumed.map(|resumed| resumed.ticket).map_err(|error| DialError::Refused(error.to_string()))
+        let resumed: Result<Resumed, _> = serde_json::from_slice(&reply.map_err(not_resumed)?);
+        // It was cut off, or is of something in between.
+        resumed
+            .map(|resumed| resumed.ticket)
+            .map_err(|error| DialError::Unreachable(format!("no reply to the call: {error}")))
+    }
+}
+
+/// What a refusal of a ticket means. Only what says that the volume is another's is final: everything else
+/// may come from something in between, or pass as a clock that is not set yet does, while the lease runs.
+fn not_resumed(error: CallError) -> DialError {
+    match error {
+        CallError::Unreachable(error) => DialError::Unreachable(error.to_string()),
+        CallError::Refused { code, .. } if code == FENCED => DialError::Fenced,
+        CallError::Refused { code, message, .. } if code == NOT_ATTACHED => {
+            DialError::Refused(format!("{code}: {message}"))
+        }
+        CallError::Refused { code, message, status } => {
+            DialError::Unreachable(format!("HTTP status {status} {code}: {message}"))
+        }
     }
 }
 
@@ -254,6 +267,8 @@ impl Dial for Dialler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attach::HttpPolicy;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
     #[test]
     fn a_server_of_another_version_is_not_dialled_again() {
@@ -267,6 +282,57 @@ mod tests {
         assert!(matches!(&earlier, DialError::Unreachable(why) if why.contains(PROTOCOL)));
         assert!(matches!(refused(403, b""), DialError::Unreachable(_)));
         assert!(matches!(refused(503, b""), DialError::Unreachable(_)));
+    }
+
+    /// A server that gives each call the next of some replies, and ends the connection.
+    async fn api(replies: &'static [&'static str]) -> Arc<HostApi> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for reply in replies {
+                let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await.unwrap();
+                    match line.trim_end().split_once(": ") {
+                        Some(("content-length", value)) => length = value.parse().unwrap(),
+                        None if line.trim_end().is_empty() => break,
+                        _ => {}
+                    }
+                }
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        let endpoint = Endpoint::new(&url, None, HttpPolicy::Loopback).unwrap();
+        let credentials = r#"{"AccessKeyId":"AK","SecretAccessKey":"s","Region":"us-east-1"}"#;
+        let credentials = serde_json::from_str(credentials).unwrap();
+        Arc::new(HostApi::new(endpoint, credentials, VolumeId::parse("vol-00000001").unwrap()))
+    }
+
+    #[tokio::test]
+    async fn only_what_says_so_takes_a_volume_away() {
+        let replies = &[
+            "HTTP/1.1 407 Proxy\r\ncontent-length: 5\r\n\r\nlogin",
+            "HTTP/1.1 404 None\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad\r\n\r\n{\"__type\":\"InvalidSignatureException\",\"message\":\"late\"}",
+            "HTTP/1.1 500 Own\r\n\r\n{\"__type\":\"InternalFailure\"}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"Ticket\":",
+            "HTTP/1.1 200 OK\r\n\r\n<html>",
+            "HTTP/1.1 409 No\r\n\r\n{\"__type\":\"FencedException\"}",
+            "HTTP/1.1 404 No\r\n\r\n{\"__type\":\"AttachmentNotFoundException\"}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"Ticket\":\"t\"}",
+        ];
+        let first = Mutex::new(None);
+        let dialler = Dialler { api: api(replies).await, epoch: 1, first, told: Mutex::default() };
+        for reply in &replies[..6] {
+            let passing = dialler.ticket().await;
+            assert!(matches!(passing, Err(DialError::Unreachable(_))), "{reply}: {passing:?}");
+        }
+        assert!(matches!(dialler.ticket().await, Err(DialError::Fenced)));
+        assert!(matches!(dialler.ticket().await, Err(DialError::Refused(_))));
+        assert_eq!(dialler.ticket().await.unwrap(), "t");
     }
 
     fuzz::target!(
