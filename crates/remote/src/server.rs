@@ -51,6 +51,7 @@ pub struct Away {
     clock: Arc<dyn SteadyClock>,
     lease_ms: u32,
     said_goodbye: AtomicBool,
+    is_stopping: AtomicBool,
     /// The largest size it was asked to grow to.
     grown_bytes: AtomicU64,
     present: Mutex<Present>,
@@ -114,6 +115,7 @@ impl Away {
             clock,
             lease_ms,
             said_goodbye: AtomicBool::default(),
+            is_stopping: AtomicBool::default(),
             grown_bytes: AtomicU64::default(),
             present: Mutex::default(),
             beginning: Arc::new(Semaphore::new(1)),
@@ -166,6 +168,16 @@ impl Away {
             self.dismiss();
         }
         fenced
+    }
+
+    /// Ends the machine's connection, and lets none begin: when this returns, nothing of it reaches the file
+    /// through this process any more. It is not told that it was fenced, and dials whoever serves next.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.gate.close();
+        let mut present = self.present();
+        present.session = None;
+        present.calls.clear();
     }
 
     /// Tells the machine that the fence was taken, if it is connected.
@@ -366,6 +378,8 @@ impl Served {
         let (urgent, urgent_frames) = mpsc::channel(REPLIES_WAITING_MAX);
         let (session, ended) = match self.away.begin_elsewhere(out.clone(), urgent.clone()).await {
             Ok(Some(begun)) => begun,
+            // Whoever serves next tells it where it stands.
+            Ok(None) if self.away.is_stopping.load(Ordering::SeqCst) => return,
             Ok(None) => {
                 // The peer learns why, if it still listens.
                 let _ = send(&mut writer, &Reply::Fenced.encode(0)).await;

@@ -56,8 +56,10 @@ impl Host {
     }
 
     /// Closes everything when the server stops: accepted writes become durable, keys are wiped.
-    /// The rows still say attached, so the next start opens the volumes again.
+    /// The rows still say attached, so the next start opens the volumes again. What machines have open is not
+    /// written any more when this returns.
     pub(crate) async fn close_all(&self) {
+        self.0.lending.stop().await;
         let places: Vec<Place> = self.0.open().keys().cloned().collect();
         for place in places {
             let inner = Arc::clone(&self.0);

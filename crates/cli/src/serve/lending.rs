@@ -224,6 +224,17 @@ impl Lending {
         Ok(())
     }
 
+    /// Ends all channels when the server stops: the next one may have the volumes as soon as this returns.
+    /// The rows still say who has which, and machines dial on.
+    pub(crate) async fn stop(&self) {
+        let lent: Vec<_> = self.lent().values().cloned().collect();
+        for lent in lent {
+            if let Err(error) = blocking(&lent, |lent| lent.away().stop()).await {
+                tracing::error!(%error, "a channel did not end");
+            }
+        }
+    }
+
     /// Waits until nobody else lends the volume.
     fn turn(&self, place: &Place) -> Turn<'_> {
         let taken = self.turns.lock().expect("no code panics while it holds the set");
@@ -286,6 +297,8 @@ impl Channels for Lending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::host::Host;
+    use crate::serve::local::Offers;
     use base::{Clock, SystemClock};
     use blockstore::snapshot::SnapshotStore;
     use blockstore::store::{Store, StoreConfig, StoreError};
@@ -473,5 +486,33 @@ mod tests {
         bench.take_back().await;
         bench.lend(7, Force::No).await.unwrap();
         bench.machine(7).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_that_stops_leaves_lent_volumes_to_the_next() {
+        let bench = Bench::new(20);
+        bench.lend(1, Force::No).await.unwrap();
+        let machine = bench.machine(1).await;
+        let Some(Lent::Served(served)) = bench.lending.lent().get(&place()).cloned() else {
+            panic!("it is not lent")
+        };
+        assert!(served.away.is_connected());
+        let host = Host::new(
+            (
+                Arc::clone(&bench.lending.cells),
+                bench.lending.db.clone(),
+                Arc::clone(&bench.lending),
+            ),
+            bench.folder.path().join("attachments"),
+            Arc::new(SystemClock),
+            Offers { vhost_user: false, ublk: false },
+        );
+        host.close_all().await;
+        assert!(!served.away.is_connected(), "the channel goes on");
+        // Its machine goes on, and dials.
+        assert!(machine.holds() && machine.lost().borrow().is_none());
+        let (ours, theirs) = tokio::io::duplex(1 << 10);
+        served.serve(theirs).await;
+        drop(ours);
     }
 }

@@ -144,6 +144,26 @@ fn a_flush_takes_room_until_it_is_answered() {
     }
 }
 
+/// A process that gives the volumes up to another writes nothing more, whatever waits, and takes no volume
+/// from its machine.
+#[tokio::test]
+async fn a_server_that_stops_ends_connections_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = served(&folder, away(&Arc::default()));
+    let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+    let serving = tokio::spawn(Arc::clone(&served).serve(theirs));
+    read_frame(&mut ours).await.unwrap().unwrap();
+    let session = served.away.present().session.as_ref().unwrap().id;
+    served.away.stop();
+    assert!(served.away.gate.pass(session).is_none(), "what waits is written");
+    assert!(read_frame(&mut ours).await.unwrap().is_none());
+    serving.await.unwrap();
+    // One that was on its way.
+    let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+    served.serve(theirs).await;
+    assert!(read_frame(&mut ours).await.unwrap().is_none());
+}
+
 /// A disk of a file system without holes.
 struct NoHoles;
 
