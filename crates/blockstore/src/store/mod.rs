@@ -51,6 +51,7 @@ use registry::{LentSlot, Registry};
 use rustix::fs::{FlockOperation, flock};
 use space::{Account, VolumeSpace};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -211,7 +212,7 @@ impl Store {
         // The name appears when the volume is whole: a crash leaves no half volume behind.
         let draft = path.with_extension("new");
         match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::file("remove an unfinished volume")(error));
             }
             _ => {}
@@ -260,7 +261,7 @@ impl Store {
             .map_err(StoreError::file("remove what a killed server left"))?;
         match std::fs::remove_file(path) {
             Ok(()) => inner.sync_folder(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StoreError::NotFound { id: id.clone() })
             }
             Err(error) => Err(StoreError::file("delete a volume")(error)),
@@ -516,7 +517,7 @@ impl Inner {
     fn disk(&self, id: &VolumeId) -> Result<Arc<dyn Disk>, StoreError> {
         match FileDisk::open(&self.path(id), self.io) {
             Ok(disk) => Ok(Arc::new(disk)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StoreError::NotFound { id: id.clone() })
             }
             Err(error) => Err(StoreError::file("open a volume")(error)),
@@ -560,7 +561,18 @@ impl Inner {
     /// Puts back what lies in a volume's tail, for who opens the volume next through a disk that has
     /// another tail or none. Nobody may have it open.
     fn settle_tail(&self, id: &VolumeId) -> Result<(), StoreError> {
-        Ok(self.open_engine(id, OpenOptions::default())?.close()?)
+        self.open_engine(id, OpenOptions::default())?.close()?;
+        self.check_settled(id)
+    }
+
+    /// Nobody may be given a volume beside whose file a tail lies: put back once more, it would end what was
+    /// written since. One that could not be removed stops no engine.
+    fn check_settled(&self, id: &VolumeId) -> Result<(), StoreError> {
+        if self.has_tail(id)? {
+            let stays = io::Error::other("it is still there");
+            return Err(StoreError::file("remove what a killed server left")(stays));
+        }
+        Ok(())
     }
 
     /// The fencing epoch of the attachment that opened a volume last.

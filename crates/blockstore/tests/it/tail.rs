@@ -233,6 +233,26 @@ fn what_a_killed_server_answered_is_there_for_the_machine_that_gets_the_volume()
     assert_eq!(first_byte(&mut open_at_machine(&loan, 4)), 7);
 }
 
+/// A tail that cannot be removed would be put back under the machine.
+#[test]
+fn a_volume_whose_tail_stays_is_not_lent() {
+    let left = left_by_attachment(3);
+    // A link is no file that the engine made.
+    let elsewhere = left.path().join("elsewhere");
+    std::fs::rename(tail(left.path()), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, tail(left.path())).unwrap();
+    let store = open(left.path(), IoMode::Ring);
+    for lent in [
+        store.lend(&volume(), Arc::new(Silent)).err(),
+        store.lend_again(&volume(), 4, Arc::new(Silent)).err(),
+    ] {
+        assert!(matches!(lent, Some(StoreError::File { .. })), "{lent:?}");
+    }
+    std::fs::remove_file(tail(left.path())).unwrap();
+    let loan = store.lend(&volume(), Arc::new(Silent)).unwrap();
+    assert_eq!(first_byte(&mut open_at_machine(&loan, 4)), 7);
+}
+
 /// A machine that has the volume open goes on with its log when the server is back.
 #[test]
 fn a_tail_is_left_alone_once_a_machine_has_opened_the_volume() {
