@@ -392,6 +392,11 @@ impl QuietHost {
         assert!(self.leased.send_if_modified(|leased| leased.remove(&id)), "it held no lease");
     }
 
+    /// Whether anybody waits for machines to stop.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.leased.receiver_count() > 0
+    }
+
     /// Has a volume be at a machine that answers every call with a failure, until the loan is dropped.
     pub(crate) fn lend_to_failing(
         &self,

@@ -71,8 +71,8 @@ pub(super) async fn is_away(
 /// and waited for until it has surely stopped; with force it is fenced at once.
 ///
 /// # Errors
-/// [`AttachFailure::Held`] when whoever has it goes on for longer than [`STOP_TIME`]: the caller may ask
-/// again. [`AttachFailure::NotAvailable`] when the attachment is being ended, or another opening came
+/// [`AttachFailure::Held`] when whoever has it goes on for longer than [`STOP_TIME`], or another opening
+/// came first: the caller may ask again. [`AttachFailure::NotAvailable`] when the attachment is being ended, or another opening came
 /// between.
 pub async fn open(
     services: &Services,
@@ -81,9 +81,11 @@ pub async fn open(
     force: Force,
 ) -> Result<Opened, AttachFailure> {
     let row = attachment.clone();
-    if !services.db.read(move |tx| is_standing(tx, &row)).await? {
-        return Err(AttachFailure::NotAvailable);
-    }
+    let standing = move |tx: &mut meta::Tx<'_>| {
+        let epoch = fence::current(tx, &row.region, &row.volume)?;
+        Ok::<_, ebs::Error>(is_standing(tx, &row)?.then_some(epoch))
+    };
+    let before = services.db.read(standing).await?.ok_or(AttachFailure::NotAvailable)?;
     // The epoch is raised after: until then, whoever has the volume may connect and write out.
     let stopped = tokio::time::timeout(STOP_TIME, take_back(services, attachment, force)).await;
     stopped.map_err(|_| AttachFailure::Held)??;
@@ -93,6 +95,11 @@ pub async fn open(
         .write(move |tx| {
             if !is_standing(tx, &row)? {
                 return Err(AttachFailure::NotAvailable);
+            }
+            // Whoever opened it meanwhile was not asked to stop. A higher epoch would fence it, and be of no
+            // use to this opening, which cannot have the volume.
+            if force == Force::No && fence::current(tx, &row.region, &row.volume)? != before {
+                return Err(AttachFailure::Held);
             }
             let epoch = fence::raise(tx, &row.region, &row.volume)?;
             fence::note_lease(tx, &row.region, &row.volume, lease_ms)?;

@@ -132,6 +132,37 @@ async fn an_opening_waits_until_the_one_before_has_stopped_unless_forced() {
     assert!(fenced.starts_with("FencedException"), "{fenced}");
 }
 
+/// Of two openings at once the later one leaves the earlier one its epoch.
+#[tokio::test]
+async fn an_opening_that_is_overtaken_fences_nobody() {
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
+    let open = json!({ "VolumeId": volume });
+    stage.ask(&machine, "OpenAttachment", open.clone()).await.unwrap();
+    let id = VolumeId::parse(&volume).unwrap();
+    let (db, host) = (&stage.bench.world.db, &stage.bench.host);
+    let overtaken = async |input: Value| {
+        host.machine_connects(&volume);
+        let overtakes = async {
+            while !host.is_waited_for() {
+                tokio::task::yield_now().await;
+            }
+            let id = id.clone();
+            let raise = move |tx: &mut meta::Tx<'_>| ebs::fence::raise(tx, &region(HERE), &id);
+            let epoch = db.write(raise).await.unwrap();
+            host.machine_stops(&volume);
+            epoch
+        };
+        tokio::join!(stage.ask(&machine, "OpenAttachment", input), overtakes)
+    };
+    let (held, epoch) = overtaken(open.clone()).await;
+    let held = held.unwrap_err();
+    assert!(held.starts_with("AttachmentHeldException"), "{held}");
+    let current = move |tx: &mut meta::Tx<'_>| ebs::fence::current(tx, &region(HERE), &id);
+    assert_eq!(db.read(current).await.unwrap(), epoch, "the other one is fenced");
+    let opened = stage.ask(&machine, "OpenAttachment", open).await.unwrap();
+    assert_eq!(opened["Epoch"], json!(epoch + 1));
+}
+
 #[tokio::test]
 async fn a_restart_keeps_volumes_for_their_machines() {
     let mut stage = Stage::new().await;
