@@ -25,6 +25,8 @@ const REASONS_TOLD_MAX: usize = 8;
 const REFUSAL_LETTERS_MAX: usize = 400;
 /// The pause before saying again that the volume is open.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
+/// How often it is said to a server that answers, and does not take it: for half a minute.
+const COMPLETE_REFUSALS_MAX: u32 = 60;
 /// What the server answers while another agent may have the volume.
 const HELD: &str = "AttachmentHeldException";
 /// What it answers when a newer opening has the volume, or it is being detached.
@@ -45,6 +47,13 @@ pub(crate) struct Opened {
     kms_key_id: Option<String>,
     wrapped_key: Option<String>,
     base_wrapped_key: Option<String>,
+}
+
+impl CallError {
+    /// Whether the server says that the volume is not this machine's.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == FENCED || code == NOT_ATTACHED)
+    }
 }
 
 impl Opened {
@@ -123,17 +132,23 @@ impl HostApi {
         }
     }
 
-    /// Reports that the volume is open and served. A server that cannot be reached is asked again:
-    /// whether the volume is still this machine's then is for the link to say.
+    /// Reports that the volume is open and served. A server that cannot be reached is asked again, one that
+    /// refuses without saying that the volume is another's for a while: whether it is still this machine's
+    /// then is for the link to say.
     pub(crate) async fn complete(&self, epoch: u64) -> Result<(), Failure> {
+        let mut refusals = 0;
         let mut is_told = false;
         loop {
             let error = match self.completed(epoch, "opened").await {
                 Ok(_) => return Ok(()),
+                Err(CallError::Unreachable(error)) => error.to_string(),
                 Err(error @ CallError::Refused { .. }) => {
-                    return Err(error.failure("completing the attachment"));
+                    refusals += 1;
+                    if error.is_final() || refusals > COMPLETE_REFUSALS_MAX {
+                        return Err(error.failure("completing the attachment"));
+                    }
+                    error.failure("completing the attachment").to_string()
                 }
-                Err(CallError::Unreachable(error)) => error,
             };
             if !std::mem::replace(&mut is_told, true) {
                 tracing::warn!(%error, "the server does not hear that the volume is open; asking again");
@@ -333,6 +348,18 @@ mod tests {
         assert!(matches!(dialler.ticket().await, Err(DialError::Fenced)));
         assert!(matches!(dialler.ticket().await, Err(DialError::Refused(_))));
         assert_eq!(dialler.ticket().await.unwrap(), "t");
+    }
+
+    #[tokio::test]
+    async fn a_server_in_trouble_is_told_again_that_a_volume_is_open() {
+        let replies = &[
+            "HTTP/1.1 500 Own\r\n\r\n{\"__type\":\"InternalFailure\"}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 409 No\r\n\r\n{\"__type\":\"FencedException\"}",
+        ];
+        let api = api(replies).await;
+        assert!(api.complete(1).await.is_ok(), "its device is closed");
+        assert!(api.complete(1).await.is_err());
     }
 
     fuzz::target!(
