@@ -90,6 +90,7 @@ struct Shared {
     state: Mutex<State>,
     calls: Mutex<Option<CallHandler>>,
     lost: watch::Sender<Option<Loss>>,
+    failed: watch::Sender<Option<Failure>>,
     let_go: watch::Sender<bool>,
     is_space_short: AtomicBool,
 }
@@ -109,7 +110,7 @@ struct State {
     leaves: bool,
     /// What the volume was last told to need: a server that was started again does not know.
     told: Option<Need>,
-    /// A write failed at the server; nothing later can be trusted to lie on top of it.
+    /// A write or a flush failed at the server; nothing later can be trusted to lie on top of it.
     failed: Option<Failure>,
 }
 
@@ -156,6 +157,7 @@ impl Link {
             state: Mutex::default(),
             calls: Mutex::default(),
             lost,
+            failed: watch::Sender::new(None),
             let_go,
             is_space_short: AtomicBool::default(),
         });
@@ -185,6 +187,12 @@ impl Link {
     /// Turns to the reason when the link is lost.
     pub fn lost(&self) -> watch::Receiver<Option<Loss>> {
         self.0.lost.subscribe()
+    }
+
+    /// Turns to the reason when a write or a flush failed at the server: nothing is taken any more, and
+    /// only another link may be.
+    pub fn failed(&self) -> watch::Receiver<Option<Failure>> {
+        self.0.failed.subscribe()
     }
 
     /// Turns true when the server wants the volume back.
@@ -306,7 +314,10 @@ impl Shared {
         if let Some(loss) = &state.lost {
             return Err(io::Error::other(loss.clone()));
         }
-        if let Some(failure) = state.failed {
+        // A goodbye writes nothing.
+        if let Some(failure) = state.failed
+            && !state.leaves
+        {
             return Err(error_of(failure));
         }
         state.next_id += 1;
@@ -532,7 +543,7 @@ impl Shared {
             Waiting::Flush => {
                 state.unflushed_bytes -= kept.frame.len();
                 if let Reply::Failed(failure) = reply {
-                    state.failed = Some(failure);
+                    self.fail(&mut state, failure);
                 }
                 return;
             }
@@ -543,8 +554,10 @@ impl Shared {
                 );
             }
             Waiting::Flushed(asker) => {
-                if matches!(reply, Reply::Done) {
-                    state.forget_writes_before(id);
+                match reply {
+                    Reply::Done => state.forget_writes_before(id),
+                    Reply::Failed(failure) => self.fail(&mut state, failure),
+                    _ => {}
                 }
                 asker
             }
@@ -552,6 +565,11 @@ impl Shared {
         };
         // Whoever asked and is gone needs no answer.
         let _ = asker.try_send(reply);
+    }
+
+    fn fail(&self, state: &mut State, failure: Failure) {
+        state.failed = Some(failure);
+        self.failed.send_replace(Some(failure));
     }
 
     /// Makes a call beside the connection, whose requests the engine may need for it.

@@ -228,16 +228,20 @@ pub struct Welcome {
 }
 
 /// Why the server could not do what the machine asked of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
 pub enum Failure {
     /// The storage failed.
+    #[error("the server's storage failed")]
     Storage = 1,
     /// No space is left.
+    #[error("the server has no space left")]
     NoSpace = 2,
     /// The base does not answer; asking again may help.
+    #[error("the base does not answer")]
     Unavailable = 3,
     /// What is stored is damaged.
+    #[error("what is stored is damaged")]
     Damaged = 4,
 }
 

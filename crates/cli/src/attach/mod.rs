@@ -313,14 +313,20 @@ enum Ended {
     Lost(Loss),
     /// It did not come to serve.
     Failed(Failure),
+    /// The server could not store what it was sent, and no write is taken any more.
+    Broken(remote::wire::Failure),
 }
 
 async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
-    let (mut let_go, mut lost) = (link.let_go(), link.lost());
+    let (mut let_go, mut lost, mut failed) = (link.let_go(), link.lost(), link.failed());
     tokio::select! {
         biased;
         loss = async { lost.wait_for(Option::is_some).await.map(|loss| loss.clone()) } => {
             Ended::Lost(loss.ok().flatten().unwrap_or(Loss::Closed))
+        }
+        // A device that fails for ever helps nobody: whoever starts the process again has one that may work.
+        failure = async { failed.wait_for(Option::is_some).await.map(|failure| *failure) } => {
+            Ended::Broken(failure.ok().flatten().unwrap_or(remote::wire::Failure::Storage))
         }
         _ = async { let_go.wait_for(|wanted| *wanted).await.map(|_| ()) } => Ended::LetGo,
         () = signals.asked() => Ended::Signal,
@@ -333,6 +339,12 @@ fn close(ended: Ended, export: Export, handle: VolumeHandle, link: &Link) -> Res
         Ended::Lost(loss) => {
             give_up(export, handle);
             return Err(lost(loss));
+        }
+        Ended::Broken(failure) => {
+            give_up(export, handle);
+            link.goodbye();
+            let words = "the device has ended, and what it had not flushed may be lost";
+            return Err(Failure::failed(format!("{failure}: {words}; start again to go on")));
         }
         Ended::LetGo => {
             Ok("the server has the volume back: it is detached, or another agent opens it")
@@ -380,6 +392,45 @@ fn say(words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blockstore::live::Disk;
+    use remote::wire::{Reply, Request, read_frame};
+    use remote::{BoxFuture, Dial, DialError, Stream};
+    use tokio::io::AsyncWriteExt;
+
+    /// A server without space.
+    struct FullServer;
+
+    impl Dial for FullServer {
+        fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, DialError>> {
+            Box::pin(async {
+                let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+                let structure = base::Secret::new([8; 32]);
+                let welcome =
+                    Welcome { epoch: 1, lease_ms: 20_000, structure, base: None, plain_key: None };
+                theirs.write_all(&Reply::Welcome(Box::new(welcome)).encode(0)).await.unwrap();
+                tokio::spawn(async move {
+                    while let Ok(Some(frame)) = read_frame(&mut theirs).await {
+                        if let Some((id, Request::Write { .. })) = Request::decode(&frame) {
+                            let failed = Reply::Failed(remote::wire::Failure::NoSpace);
+                            theirs.write_all(&failed.encode(id)).await.unwrap();
+                        }
+                    }
+                });
+                Ok(Box::new(ours) as Box<dyn Stream>)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_can_only_fail_ends() {
+        let (link, _) = Link::open(Arc::new(FullServer), Arc::new(BootClock)).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RemoteDisk::new(link.clone(), TailFile::at(folder.path().join("tail")));
+        disk.write(0, &[7]).unwrap();
+        let over = serve_until_over(&link, Signals::new().unwrap());
+        let over = tokio::time::timeout(Duration::from_secs(10), over).await;
+        assert!(matches!(over, Ok(Ended::Broken(remote::wire::Failure::NoSpace))));
+    }
 
     #[test]
     fn where_keys_lie_is_said_in_words_and_to_programs() {

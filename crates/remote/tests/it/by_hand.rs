@@ -1,7 +1,8 @@
 //! A server whose every frame a test reads and writes itself.
 
-use remote::wire::{Reply, Request, Welcome, read_frame};
-use remote::{BootClock, BoxFuture, Dial, DialError, Link, Stream};
+use blockstore::live::{Disk, TailFile};
+use remote::wire::{Failure, Reply, Request, Welcome, read_frame};
+use remote::{BootClock, BoxFuture, Dial, DialError, Link, RemoteDisk, Stream};
 use std::sync::Arc;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -42,5 +43,41 @@ pub(crate) async fn frame(stream: &mut DuplexStream) -> (u64, Request) {
             (_, Request::Renew) => {}
             request => return request,
         }
+    }
+}
+
+/// Whoever runs the machine must learn of it, and the server that the volume is closed all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_failed_says_so_and_goodbye() {
+    for fails_at in [Request::Flush, Request::Write { offset: 0, data: vec![7] }] {
+        let (link, mut connections) = link().await;
+        let mut server = connections.recv().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RemoteDisk::new(link.clone(), TailFile::at(folder.path().join("tail")));
+        let writing = tokio::task::spawn_blocking(move || {
+            disk.write(0, &[7]).unwrap();
+            disk.flush()
+        });
+        for asked in [Request::Write { offset: 0, data: vec![7] }, Request::Flush] {
+            let (id, request) = frame(&mut server).await;
+            assert_eq!(request, asked);
+            let reply = match (request == fails_at, &request) {
+                (true, _) => Reply::Failed(Failure::NoSpace),
+                (false, Request::Flush) => Reply::Done,
+                (false, _) => continue,
+            };
+            server.write_all(&reply.encode(id)).await.unwrap();
+        }
+        assert!(writing.await.unwrap().is_err());
+        let mut failed = link.failed();
+        let failed = *failed.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(failed, Some(Failure::NoSpace));
+        assert!(link.lost().borrow().is_none());
+        let closing = link.clone();
+        let closed = tokio::task::spawn_blocking(move || closing.goodbye());
+        let (id, request) = frame(&mut server).await;
+        assert_eq!(request, Request::Goodbye);
+        server.write_all(&Reply::Done.encode(id)).await.unwrap();
+        closed.await.unwrap();
     }
 }
