@@ -24,7 +24,7 @@ use super::request::View;
 use super::ring::{Ring, RingError, Shared, Taken, signal};
 use super::socket::{Envelope, ReceiveError, receive, send};
 use super::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX, QUEUES_MAX};
-use crate::device::{Command, DeviceError, Durability, call};
+use crate::device::{Command, DeviceError, call};
 
 /// Batches taken off one ring before the control socket is looked at again.
 const ROUNDS_MAX: usize = 8;
@@ -443,7 +443,8 @@ impl<'a> Session<'a> {
     }
 
     fn set_cache(&mut self, cache: Cache) -> Result<(), Refusal> {
-        if cache == Cache::Writethrough && self.choice.durability() == Durability::Buffered {
+        // Also where nothing is known of the guest: what an earlier connection answered may not be durable.
+        if cache == Cache::Writethrough && self.choice.cache != Some(Cache::Writethrough) {
             self.flush()?;
         }
         self.choice.cache = Some(cache);

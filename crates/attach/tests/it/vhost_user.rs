@@ -200,6 +200,23 @@ fn a_guest_chooses_when_its_writes_are_durable() {
     assert_eq!(flushes(), 3);
 }
 
+/// Its front-end connects anew, and what the guest had chosen is not known here.
+#[test]
+fn a_guest_without_a_cache_has_durable_what_it_wrote_before_it_was_connected_again() {
+    let bench = Bench::start();
+    let flushes = || bench.device.inner.state.flushes.load(Ordering::SeqCst);
+    let mut guest = bench.guest();
+    guest.queues[0].request(OUT, 0, Data::Give(&[1; 512]));
+    drop(guest);
+    let again = Wishes { connects: Connects::Again, ..Wishes::default() };
+    let mut guest = Guest::connect(bench.export.path(), &Ram::new(), &again);
+    for _ in 0..2 {
+        guest.frontend.set_config(32, VhostUserConfigFlags::WRITABLE, &[0]).unwrap();
+        assert_eq!(guest.config(32, 1), [0]);
+        assert_eq!(flushes(), 1, "once is enough, and needed");
+    }
+}
+
 /// QEMU and Cloud Hypervisor keep what a guest chose, and do not say it again.
 #[test]
 fn a_choice_outlives_the_process_and_the_guest() {
