@@ -384,7 +384,8 @@ async fn close(
     attachment: &Attachment,
     force: Force,
 ) -> Result<(), AttachFailure> {
-    if remote::is_remote(services, attachment).await? {
+    let is_remote = remote::is_remote(services, attachment).await?;
+    if is_remote {
         remote::take_back(services, attachment, force).await?;
     } else {
         let request = CloseVolume {
@@ -413,6 +414,10 @@ async fn close(
             };
             if !rows.iter().any(ours) {
                 return Ok(());
+            }
+            if is_remote {
+                // It has stopped: the next attachment waits for nobody.
+                fence::note_lease(tx, &row.region, &row.volume, 0)?;
             }
             attachment::remove(tx, key_of(&row))?;
             let left = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;

@@ -206,6 +206,13 @@ async fn a_restart_before_a_machine_came_keeps_nothing() {
     let input = json!({ "VolumeId": volume });
     stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
 
+    // Nor where the volume was opened at an attachment before.
+    stage.ec2("DetachVolume", input.clone()).await;
+    stage.attach(1, HERE, &volume, instance(&machine)).await;
+    stage.bench.host.forget_all();
+    lifecycle::workflow::recover(&services).await.unwrap();
+    stage.ask(&machine, "OpenAttachment", input.clone()).await.unwrap();
+
     // One whose machine never comes is detached as well.
     stage.ec2("DetachVolume", input).await;
     assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
