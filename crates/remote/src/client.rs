@@ -203,9 +203,17 @@ impl Link {
     /// Tells the server that the volume is closed here, and ends the link. Waits for the server's
     /// answer at most as long as the lease lasts.
     pub fn goodbye(&self) {
-        self.0.state().leaves = true;
-        // A server that does not answer finds out when the lease ends.
-        let _ = self.ask(&Request::Goodbye);
+        let (sender, reply) = sync_channel(1);
+        let posted = {
+            let mut state = self.0.state();
+            // Together: a connection that breaks now is no answer to it.
+            state.leaves = true;
+            state.post(|id| Request::Goodbye.encode(id), Waiting::Reply(sender))
+        };
+        if posted.is_ok() {
+            // A server that does not answer finds out when the lease ends.
+            let _ = self.await_reply(&reply);
+        }
         self.0.lose(Loss::Closed);
     }
 
@@ -310,28 +318,7 @@ impl Shared {
     }
 
     fn post(&self, frame: impl Fn(u64) -> Vec<u8>, waiting: Waiting) -> io::Result<()> {
-        let mut state = self.state();
-        if let Some(loss) = &state.lost {
-            return Err(io::Error::other(loss.clone()));
-        }
-        // A goodbye writes nothing.
-        if let Some(failure) = state.failed
-            && !state.leaves
-        {
-            return Err(error_of(failure));
-        }
-        state.next_id += 1;
-        let id = state.next_id;
-        let frame = Arc::new(frame(id));
-        if matches!(waiting, Waiting::Flush) {
-            state.unflushed_bytes += frame.len();
-        }
-        if let Some(out) = &state.out {
-            // A connection that has ended is replaced, and the request sent then.
-            let _ = out.requests.send(Arc::clone(&frame));
-        }
-        state.kept.insert(id, Kept { frame, waiting });
-        Ok(())
+        self.state().post(frame, waiting)
     }
 
     fn error(&self) -> io::Error {
@@ -628,6 +615,31 @@ async fn write_frames(
 }
 
 impl State {
+    /// Sends a request, or has it sent on the next connection.
+    fn post(&mut self, frame: impl Fn(u64) -> Vec<u8>, waiting: Waiting) -> io::Result<()> {
+        if let Some(loss) = &self.lost {
+            return Err(io::Error::other(loss.clone()));
+        }
+        // A goodbye writes nothing.
+        if let Some(failure) = self.failed
+            && !self.leaves
+        {
+            return Err(error_of(failure));
+        }
+        self.next_id += 1;
+        let id = self.next_id;
+        let frame = Arc::new(frame(id));
+        if matches!(waiting, Waiting::Flush) {
+            self.unflushed_bytes += frame.len();
+        }
+        if let Some(out) = &self.out {
+            // A connection that has ended is replaced, and the request sent then.
+            let _ = out.requests.send(Arc::clone(&frame));
+        }
+        self.kept.insert(id, Kept { frame, waiting });
+        Ok(())
+    }
+
     /// What came before a flush is durable.
     fn forget_writes_before(&mut self, flush: u64) {
         let later = self.kept.split_off(&flush);

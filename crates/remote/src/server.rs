@@ -18,7 +18,7 @@ use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX
 use need::bounded;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender as StdSender, SyncSender, channel, sync_channel,
 };
@@ -40,6 +40,8 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(30);
 const STILL_CALL_TIME_MAX: Duration = STILL_TIME_MAX;
 /// How often is looked whether a machine that owes an answer is heard of at all.
 const SILENCE_LOOK: Duration = Duration::from_millis(100);
+/// Failures of one attachment's requests that are told.
+const FAILURES_TOLD_MAX: u32 = 100;
 /// How long a peer may take to accept bytes.
 const SEND_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,8 @@ pub struct Away {
     lease_ms: u32,
     said_goodbye: AtomicBool,
     is_stopping: AtomicBool,
+    /// Failures of its requests that were told.
+    told: AtomicU32,
     /// The largest size it was asked to grow to.
     grown_bytes: AtomicU64,
     present: Mutex<Present>,
@@ -116,6 +120,7 @@ impl Away {
             lease_ms,
             said_goodbye: AtomicBool::default(),
             is_stopping: AtomicBool::default(),
+            told: AtomicU32::default(),
             grown_bytes: AtomicU64::default(),
             present: Mutex::default(),
             beginning: Arc::new(Semaphore::new(1)),
@@ -278,6 +283,13 @@ impl Away {
             if self.is_silent() || self.clock.millis() >= until {
                 return None;
             }
+        }
+    }
+
+    /// Tells of a request that failed. Who asks for more and more of them fills no log.
+    fn tell(&self, error: &io::Error, what: &'static str) {
+        if self.told.fetch_add(1, Ordering::Relaxed) < FAILURES_TOLD_MAX {
+            tracing::warn!(volume = %self.id, %error, what, "a request of a volume's machine failed");
         }
     }
 
@@ -462,7 +474,7 @@ impl Served {
     fn execute(&self, request: Request) -> Option<Reply> {
         let disk = &self.loan.disk;
         let failed = |error: io::Error| {
-            tracing::warn!(volume = %self.away.id, %error, "a volume's file failed");
+            self.away.tell(&error, "its file failed");
             Reply::Failed(match error.kind() {
                 io::ErrorKind::StorageFull => Failure::NoSpace,
                 _ => Failure::Storage,
@@ -475,11 +487,9 @@ impl Served {
             }
             Request::Write { offset, data } => disk.write(offset, &data).map_err(failed).err(),
             Request::FillAhead { offset, length } => {
-                not_needed(&self.away.id, disk.fill_ahead(offset, u64::from(length)))
+                self.not_needed(disk.fill_ahead(offset, u64::from(length)))
             }
-            Request::Punch { offset, length } => {
-                not_needed(&self.away.id, disk.punch(offset, length))
-            }
+            Request::Punch { offset, length } => self.not_needed(disk.punch(offset, length)),
             Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
             Request::Base { first, count } => Some(self.read_base(first, count)),
             Request::ProvenPage { page } => Some(match &self.base {
@@ -516,6 +526,14 @@ impl Served {
         }
     }
 
+    /// What only saves time or space fails nobody: a file system may know no holes, or be too full for one.
+    fn not_needed(&self, done: io::Result<()>) -> Option<Reply> {
+        if let Err(error) = done {
+            self.away.tell(&error, "space was not given back, or not filled ahead");
+        }
+        None
+    }
+
     fn read_base(&self, first: u64, count: u32) -> Reply {
         let Some(base) = &self.base else { return Reply::Failed(Failure::Storage) };
         let mut pages = Vec::with_capacity(count.min(BASE_PAGES_MAX) as usize);
@@ -532,14 +550,6 @@ impl Served {
         let has = |block| self.base.as_ref().map_or(Ok(false), |base| base.reader.has_block(block));
         BlockSet::of(first, count, has).map_or_else(|error| base_failed(&error), Reply::Blocks)
     }
-}
-
-/// What only saves time or space fails nobody: a file system may know no holes, or be too full for one.
-fn not_needed(volume: &VolumeId, done: io::Result<()>) -> Option<Reply> {
-    if let Err(error) = done {
-        tracing::warn!(%volume, %error, "space of a volume was not given back, or not filled ahead");
-    }
-    None
 }
 
 fn base_failed(error: &SourceError) -> Reply {
