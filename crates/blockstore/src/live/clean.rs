@@ -222,7 +222,9 @@ impl Engine {
             return Ok(false);
         }
         self.set_pace();
-        let put_off = self.put_off.take_if(|_| self.round.is_none() && purpose != Purpose::Write);
+        // What was emptied comes first: a walk may take hours.
+        let is_free = self.round.is_none() && self.cleaned.is_empty();
+        let put_off = self.put_off.take_if(|_| is_free && purpose != Purpose::Write);
         let mut round = match self.round.take().or(put_off) {
             Some(mut round) if purpose == Purpose::Write => {
                 self.hurry(&mut round);

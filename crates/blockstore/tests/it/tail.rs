@@ -23,9 +23,16 @@ fn volume() -> VolumeId {
     VolumeId::parse("vol-000000000000000aa").unwrap()
 }
 
-/// The files as they are at this moment: what there would be if the process ended now. The tail first: what
-/// leaves it while the files are copied is in the log by then.
-fn killed(folder: &Path) -> TempDir {
+/// What there would be if the process that has the volume open ended now. Its thread waits meanwhile: it
+/// would clean, and give back and write anew what was copied before.
+fn killed(store: &Store, folder: &Path) -> TempDir {
+    let folder = folder.to_owned();
+    store.with_open(&volume(), move |_| Ok(copied(&folder))).unwrap().unwrap()
+}
+
+/// The files as they are, while nobody begins to change them. The tail first: what leaves it while the files
+/// are copied is in the log by then.
+fn copied(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("volumes")).unwrap();
     let entries = std::fs::read_dir(folder.join("volumes")).unwrap();
@@ -66,12 +73,12 @@ fn a_killed_server_loses_nothing_it_answered() {
         let expected = handle.read(0, 16 << 20).unwrap();
 
         // Twice: the next server may be killed as well, before it has flushed anything.
-        let copy = killed(folder.path());
+        let copy = killed(&store, folder.path());
         let next = open(copy.path(), io);
         let again = next.open_volume(&volume(), with_key(1)).unwrap();
         assert!(again.read(0, 16 << 20).unwrap() == expected, "{io}");
         again.write(9 * PAGE, vec![0xcd; PAGE as usize]).unwrap();
-        let last = killed(copy.path());
+        let last = killed(&next, copy.path());
         let next = open(last.path(), io);
         // The tail is used by whoever opens the volume first, with its key or without.
         next.cut(&volume(), cut_id("snap-1")).unwrap();
@@ -101,7 +108,7 @@ fn a_tail_lives_as_long_as_the_volume_is_open_with_its_key() {
     assert!(!tail(folder.path()).exists());
     // What a killed server left goes with its volume.
     let handle = store.open_volume(&volume(), with_key(1)).unwrap();
-    let copy = killed(folder.path());
+    let copy = killed(&store, folder.path());
     drop(handle);
     let next = open(copy.path(), IoMode::Ring);
     assert!(tail(copy.path()).exists());
@@ -124,7 +131,7 @@ fn zeros_from_before_the_key_are_noted_with_what_follows() {
         engine.discard(0, 4 * PAGE)?;
         engine.unlock(key(1))?;
         engine.write(6 * PAGE, &[2; PAGE as usize])?;
-        Ok(killed(&at))
+        Ok(copied(&at))
     });
     let copy = changed.unwrap();
     let next = open(copy.path(), IoMode::Ring);
@@ -215,7 +222,7 @@ fn left_by_attachment(writer: u64) -> TempDir {
         OpenOptions { data_key: Some(key(1)), writer: Some(writer), ..OpenOptions::default() };
     let handle = store.open_volume(&volume(), options).unwrap();
     handle.write(0, vec![7; PAGE as usize]).unwrap();
-    killed(folder.path())
+    killed(&store, folder.path())
 }
 
 #[test]
