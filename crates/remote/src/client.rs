@@ -14,6 +14,7 @@ use crate::wire::{
 };
 use blockstore::live::{Error, Need};
 use blockstore::store::{EngineAnswer, EngineCall, StoreError};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -675,6 +676,8 @@ fn error_of(failure: Failure) -> io::Error {
     match failure {
         Failure::NoSpace => io::ErrorKind::StorageFull.into(),
         Failure::Storage => io::Error::other("the server's storage failed"),
+        // As the server's system said.
+        Failure::Unreadable => Errno::IO.into(),
         Failure::Unavailable => io::ErrorKind::NotConnected.into(),
         Failure::Damaged => io::ErrorKind::InvalidData.into(),
     }

@@ -9,11 +9,16 @@ use blockstore::page::{BasePage, BaseReader, Lba, PAGES_PER_BLOCK, SourceError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Runs of base pages kept; each has [`BASE_PAGES_MAX`] pages, 128 KiB.
 const BASE_RUNS_MAX: usize = 64;
-/// Ranges of blocks kept; each is a KiB, and tells of 4 GiB.
+/// Ranges of blocks kept, of each length; the longest is a KiB, and tells of 4 GiB.
 const BLOCK_SETS_MAX: usize = 256;
+/// Blocks asked about at once, and at once where something in so many is damaged.
+const BLOCKS_AT_ONCE: [u32; 2] = [BASE_BLOCKS_MAX, 64];
+/// How long a read that failed waits to be tried again.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// The file at the server. Writes are on their way when they return, in order; a flush waits for all.
 ///
@@ -118,6 +123,18 @@ impl Disk for RemoteDisk {
         Ok(())
     }
 
+    /// The server keeps more of the file than the machine does.
+    fn forget_cached(&self) -> io::Result<()> {
+        match self.link.ask(&Request::ForgetCached)? {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn pause(&self) {
+        std::thread::sleep(PAUSE);
+    }
+
     fn len(&self) -> io::Result<u64> {
         match self.link.ask(&Request::Length)? {
             Reply::Length(length) => Ok(length),
@@ -163,7 +180,8 @@ pub struct RemoteBase {
 #[derive(Default)]
 struct Cache {
     pages: Recent<Vec<BasePage>>,
-    blocks: Recent<BlockSet>,
+    /// Ranges of each length, `None` where something is damaged.
+    blocks: [Recent<Option<BlockSet>>; BLOCKS_AT_ONCE.len()],
 }
 
 /// What was asked for lately, by where it begins.
@@ -216,14 +234,20 @@ impl RemoteBase {
         Ok(run)
     }
 
-    /// What a base stores does not change, and who asks about one block goes on to the next ones.
-    fn blocks(&self, first: u64) -> Result<Arc<BlockSet>, SourceError> {
-        if let Some(set) = self.cache().blocks.get(first) {
-            return Ok(set);
+    /// What a base stores does not change, and who asks about one block goes on to the next ones. `None`
+    /// when something in the range is damaged.
+    fn blocks(&self, first: u64, length: usize) -> Result<Arc<Option<BlockSet>>, SourceError> {
+        if let Some(known) = self.cache().blocks[length].get(first) {
+            return Ok(known);
         }
-        let set = Arc::new(self.ask_for_blocks(first, BASE_BLOCKS_MAX)?);
-        self.cache().blocks.keep(first, &set, BLOCK_SETS_MAX);
-        Ok(set)
+        let found = match self.ask_for_blocks(first, BLOCKS_AT_ONCE[length]) {
+            Ok(set) => Some(set),
+            Err(SourceError::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let found = Arc::new(found);
+        self.cache().blocks[length].keep(first, &found, BLOCK_SETS_MAX);
+        Ok(found)
     }
 
     fn ask_for_blocks(&self, first: u64, count: u32) -> Result<BlockSet, SourceError> {
@@ -266,12 +290,13 @@ impl BaseReader for RemoteBase {
     }
 
     fn has_block(&self, block: u64) -> Result<bool, SourceError> {
-        let within = block % u64::from(BASE_BLOCKS_MAX);
-        match self.blocks(block - within) {
-            Ok(set) => Ok(set.has(within as u32)),
-            // Damage elsewhere in the range says nothing of this block.
-            Err(SourceError::Corrupt { .. }) => Ok(self.ask_for_blocks(block, 1)?.has(0)),
-            Err(error) => Err(error),
+        // Damage elsewhere in a range says nothing of this block.
+        for (length, count) in BLOCKS_AT_ONCE.into_iter().enumerate() {
+            let within = block % u64::from(count);
+            if let Some(set) = self.blocks(block - within, length)?.as_ref() {
+                return Ok(set.has(within as u32));
+            }
         }
+        Ok(self.ask_for_blocks(block, 1)?.has(0))
     }
 }

@@ -16,6 +16,7 @@ use blockstore::live::{Base, CUTS_MAX, CutId, Error, Space};
 use blockstore::page::SourceError;
 use blockstore::store::{Borrower, EngineAnswer, EngineCall, Loan, STILL_TIME_MAX, StoreError};
 use need::bounded;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -480,10 +481,17 @@ impl Served {
                 _ => Failure::Storage,
             })
         };
+        let unread = |error: io::Error| match error.raw_os_error() {
+            Some(code) if code == Errno::IO.raw_os_error() => {
+                self.away.tell(&error, "a place of its file cannot be read");
+                Reply::Failed(Failure::Unreadable)
+            }
+            _ => failed(error),
+        };
         match request {
             Request::Read { offset, length } => {
                 let mut data = vec![0; length as usize];
-                Some(disk.read(offset, &mut data).map_or_else(failed, |()| Reply::Data(data)))
+                Some(disk.read(offset, &mut data).map_or_else(unread, |()| Reply::Data(data)))
             }
             Request::Write { offset, data } => disk.write(offset, &data).map_err(failed).err(),
             Request::FillAhead { offset, length } => {
@@ -491,6 +499,9 @@ impl Served {
             }
             Request::Punch { offset, length } => self.not_needed(disk.punch(offset, length)),
             Request::Length => Some(disk.len().map_or_else(failed, Reply::Length)),
+            Request::ForgetCached => {
+                Some(disk.forget_cached().map_or_else(failed, |()| Reply::Done))
+            }
             Request::Base { first, count } => Some(self.read_base(first, count)),
             Request::ProvenPage { page } => Some(match &self.base {
                 None => Reply::Failed(Failure::Storage),

@@ -69,6 +69,8 @@ pub enum Request {
     Flush,
     /// Bytes up to the end of the last write.
     Length,
+    /// Read what the disk holds from now on, and not what is kept of it.
+    ForgetCached,
     /// Fill a range that nothing was written to with zeros. Not answered.
     FillAhead {
         /// First byte.
@@ -243,10 +245,14 @@ pub enum Failure {
     /// What is stored is damaged.
     #[error("what is stored is damaged")]
     Damaged = 4,
+    /// The disk cannot read what was asked for. Other places may be well.
+    #[error("a place of the server's disk cannot be read")]
+    Unreadable = 5,
 }
 
 impl Failure {
-    const ALL: [Self; 4] = [Self::Storage, Self::NoSpace, Self::Unavailable, Self::Damaged];
+    const ALL: [Self; 5] =
+        [Self::Storage, Self::NoSpace, Self::Unavailable, Self::Damaged, Self::Unreadable];
 
     fn decode(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|failure| *failure as u8 == byte)
@@ -345,6 +351,7 @@ impl Request {
             Self::Answer(Err(failure)) => frame(11, id, &[&[*failure as u8]]),
             Self::ProvenPage { page } => frame(12, id, &[&page.to_le_bytes()]),
             Self::Snapshots => frame(14, id, &[]),
+            Self::ForgetCached => frame(16, id, &[]),
             Self::FillAhead { offset, length } => {
                 frame(15, id, &[&offset.to_le_bytes(), &length.to_le_bytes()])
             }
@@ -390,6 +397,7 @@ impl Request {
             },
             14 => Self::Snapshots,
             15 => Self::FillAhead { offset: r.u64()?, length: bounded(r.u32()?, DATA_BYTES_MAX)? },
+            16 => Self::ForgetCached,
             _ => return None,
         };
         let in_range = match request {

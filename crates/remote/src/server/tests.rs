@@ -164,17 +164,20 @@ async fn a_server_that_stops_ends_connections_without_a_word() {
     assert!(read_frame(&mut ours).await.unwrap().is_none());
 }
 
-/// A disk of a file system without holes.
-struct NoHoles;
+/// A disk on which everything fails, each in its own way, and which is full and knows no holes.
+struct Failing;
 
-impl Disk for NoHoles {
-    fn read(&self, _offset: u64, target: &mut [u8]) -> io::Result<()> {
-        target.fill(0);
-        Ok(())
+impl Disk for Failing {
+    fn read(&self, offset: u64, _target: &mut [u8]) -> io::Result<()> {
+        Err(if offset == 0 { Errno::TIMEDOUT.into() } else { Errno::IO.into() })
     }
 
     fn write(&self, _offset: u64, _source: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -195,11 +198,28 @@ impl Disk for NoHoles {
 fn a_file_system_without_holes_fails_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let mut served = served(&folder, away(&Arc::default()));
-    Arc::get_mut(&mut served).unwrap().loan.disk = Arc::new(NoHoles);
+    Arc::get_mut(&mut served).unwrap().loan.disk = Arc::new(Failing);
     assert!(served.execute(Request::Punch { offset: 0, length: 1 << 26 }).is_none());
     assert!(served.execute(Request::FillAhead { offset: 0, length: 4096 }).is_none());
     let refused = served.execute(Request::Write { offset: 0, data: vec![1] });
     assert!(matches!(refused, Some(Reply::Failed(Failure::NoSpace))));
+}
+
+/// A lost sector is told as one: the machine's engine goes on without what it held, and stops at all else.
+#[test]
+fn a_place_that_cannot_be_read_is_no_failure_of_the_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = served(&folder, away(&Arc::default()));
+    let forgotten = served.execute(Request::ForgetCached);
+    assert!(matches!(forgotten, Some(Reply::Done)));
+    Arc::get_mut(&mut served).unwrap().loan.disk = Arc::new(Failing);
+    let failure = |request| match served.execute(request) {
+        Some(Reply::Failed(failure)) => failure,
+        reply => panic!("{reply:?}"),
+    };
+    assert_eq!(failure(Request::Read { offset: 4096, length: 4096 }), Failure::Unreadable);
+    assert_eq!(failure(Request::Read { offset: 0, length: 4096 }), Failure::Storage);
+    assert_eq!(failure(Request::ForgetCached), Failure::Storage);
 }
 
 /// The levels of space that were told.

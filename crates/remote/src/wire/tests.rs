@@ -29,6 +29,7 @@ fn requests() -> Vec<Request> {
         Request::Space { call: SpaceCall::Ask, need: Need { held: 1 << 30, upkeep: 1 << 26 } },
         Request::Space { call: SpaceCall::Refused, need: Need::default() },
         Request::Snapshots,
+        Request::ForgetCached,
         Request::FillAhead { offset: 4096, length: 1 << 20 },
     ]
 }

@@ -7,6 +7,7 @@ use remote::wire::{
     BASE_BLOCKS_MAX, BlockSet, DATA_BYTES_MAX, Failure, PIECE_BYTES, Reply, Request,
 };
 use remote::{RemoteBase, RemoteDisk};
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_blocking;
 
@@ -70,16 +71,56 @@ async fn which_blocks_a_base_has_is_asked_for_many_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_block_beside_damage_is_told_of_alone() {
+async fn damage_in_a_base_is_looked_around_once() {
+    const DAMAGED: u64 = 75;
+    let has = |block: u64| block.is_multiple_of(5);
     let (link, mut connections) = link().await;
     let mut server = connections.recv().await.unwrap();
     let base = RemoteBase::new(link);
-    let work = spawn_blocking(move || base.has_block(70).unwrap());
-    let (id, _) = frame(&mut server).await;
-    server.write_all(&Reply::Failed(Failure::Damaged).encode(id)).await.unwrap();
-    let (id, request) = frame(&mut server).await;
-    assert_eq!(request, Request::Blocks { first: 70, count: 1 });
-    let set = BlockSet::of(70, 1, |_| Ok::<_, ()>(true)).unwrap();
-    server.write_all(&Reply::Blocks(set).encode(id)).await.unwrap();
-    assert!(work.await.unwrap());
+    let work = spawn_blocking(move || {
+        for block in [70, 71, 200, 201] {
+            assert_eq!(base.has_block(block).unwrap(), has(block));
+        }
+        assert!(base.has_block(DAMAGED).is_err());
+    });
+    for asked in [(0, BASE_BLOCKS_MAX), (64, 64), (70, 1), (71, 1), (192, 64), (DAMAGED, 1)] {
+        let (id, request) = frame(&mut server).await;
+        let (first, count) = asked;
+        assert_eq!(request, Request::Blocks { first, count });
+        let set = BlockSet::of(first, count, |block| match block {
+            DAMAGED => Err(Failure::Damaged),
+            block => Ok(has(block)),
+        });
+        let reply = set.map_or_else(Reply::Failed, Reply::Blocks);
+        server.write_all(&reply.encode(id)).await.unwrap();
+    }
+    work.await.unwrap();
+}
+
+/// A place of the file that the server's disk has lost is one place, and what the server keeps in memory
+/// is no answer of its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_cannot_be_read_is_told_as_the_server_met_it() {
+    let (link, mut connections) = link().await;
+    let mut server = connections.recv().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RemoteDisk::new(link, TailFile::at(folder.path().join("tail")));
+    let work = spawn_blocking(move || {
+        let lost = disk.read(8192, &mut [0; 4096]).unwrap_err();
+        assert_eq!(lost.raw_os_error(), Some(Errno::IO.raw_os_error()));
+        disk.forget_cached().unwrap();
+        disk.read(0, &mut [0; 4096]).unwrap();
+    });
+    let read = |offset| Request::Read { offset, length: 4096 };
+    let replies = [
+        (read(8192), Reply::Failed(Failure::Unreadable)),
+        (Request::ForgetCached, Reply::Done),
+        (read(0), Reply::Data(vec![1; 4096])),
+    ];
+    for (expected, reply) in replies {
+        let (id, request) = frame(&mut server).await;
+        assert_eq!(request, expected);
+        server.write_all(&reply.encode(id)).await.unwrap();
+    }
+    work.await.unwrap();
 }
