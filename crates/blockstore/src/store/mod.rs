@@ -490,9 +490,14 @@ impl Store {
     }
 }
 
+/// Where a volume's log lies.
+fn log_path(folder: &Path, id: &VolumeId) -> PathBuf {
+    folder.join(format!("{id}.{LOG}"))
+}
+
 impl Inner {
     fn path(&self, id: &VolumeId) -> PathBuf {
-        self.folder.join(format!("{id}.{LOG}"))
+        log_path(&self.folder, id)
     }
 
     fn structure(&self, id: &VolumeId) -> StructureKey {

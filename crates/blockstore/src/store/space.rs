@@ -5,7 +5,7 @@
 //! ([`crate::live::Space`]), and is refused while a reserve is left that checkpoints, flushes and
 //! cleaning can still use. Long before that somebody is told.
 
-use super::LOG;
+use super::{LOG, log_path};
 use crate::live::{Need, Space};
 use crate::snapshot::Floor;
 use base::VolumeId;
@@ -144,8 +144,8 @@ impl Account {
         let mut taken = Taken::default();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let bytes = match std::fs::metadata(&path) {
-                Ok(file) => file.blocks() * STAT_BLOCK_BYTES,
+            let bytes = match stored_bytes(&path) {
+                Ok(bytes) => bytes,
                 // It was deleted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
@@ -278,6 +278,11 @@ fn sum(parts: impl Iterator<Item = u64>) -> u64 {
     parts.fold(0, u64::saturating_add)
 }
 
+/// Bytes that a file takes on its file system.
+fn stored_bytes(path: &Path) -> io::Result<u64> {
+    Ok(path.metadata()?.blocks() * STAT_BLOCK_BYTES)
+}
+
 fn is_open(path: &Path, books: &Books) -> bool {
     let name = path.file_stem().and_then(|name| name.to_str());
     name.and_then(|name| VolumeId::parse(name).ok())
@@ -297,8 +302,7 @@ impl VolumeSpace {
 
     /// Bytes that the volume's log takes; `None` when the file system does not say.
     pub(super) fn stored_bytes(&self) -> Option<u64> {
-        let path = self.account.folder.join(format!("{}.{LOG}", self.id));
-        Some(path.metadata().ok()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
+        stored_bytes(&log_path(&self.account.folder, &self.id)).ok()
     }
 }
 

@@ -72,8 +72,8 @@ pub(super) async fn is_away(
 ///
 /// # Errors
 /// [`AttachFailure::Held`] when whoever has it goes on for longer than [`STOP_TIME`], or another opening
-/// came first: the caller may ask again. [`AttachFailure::NotAvailable`] when the attachment is being ended, or another opening came
-/// between.
+/// came first: the caller may ask again. [`AttachFailure::NotAvailable`] when the attachment is being
+/// ended, or another opening came between.
 pub async fn open(
     services: &Services,
     volume: &Volume,
