@@ -10,6 +10,7 @@
 
 mod calls;
 mod check;
+mod chores;
 mod crew;
 mod error;
 mod flusher;

@@ -4,6 +4,7 @@
 //! work and finds nothing queued and nobody at it: that work is done on the spot, because waking two
 //! threads costs several times what a 4 KiB request does. Who holds the desk owns the volume.
 
+use super::chores::{Chores, Guest, Pause, QUIET};
 use super::crew::Crew;
 use super::flusher::{FlushDone, FlushJob, Flusher};
 use super::gate::{Closing, Gate};
@@ -17,13 +18,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// Steps of cleaning between two commands, when so much is due. A step moves at most a chunk.
-const CLEANING_STEPS: usize = 4;
-
-/// A volume that was asked for nothing in this time is cleaned until it is asked for something:
-/// between two requests of a client that waits for each, cleaning would only make the second wait.
-const QUIET: Duration = Duration::from_millis(20);
 
 /// How long a guest is silent before its volume counts as idle: longer than the pauses of one that is at
 /// work, such as those between the commits of a file system's journal.
@@ -287,8 +281,7 @@ impl Queue {
             size: Arc::clone(&size),
             attached,
         };
-        let chores = Chores { merging: false, cleaning: false, restless: false, epoch: 0 };
-        let open = Open { volume, chores, flush_asked: Arc::default(), works: 0 };
+        let open = Open { volume, chores: Chores::default(), flush_asked: Arc::default(), works: 0 };
         let (open, queued) = (Mutex::new(Some(open)), AtomicUsize::new(0));
         let desk = Arc::new(Desk { disk, gate: Gate::default(), open, queued });
         let own_desk = Arc::clone(&desk);
@@ -442,95 +435,6 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, i
                 let _ = reply.send(result);
                 return;
             }
-        }
-    }
-}
-
-/// What a volume's thread does between requests.
-struct Chores {
-    /// A layer is being merged.
-    merging: bool,
-    /// Segments may be worth cleaning, or pages worth putting in order.
-    cleaning: bool,
-    /// A checkpoint is worth it if nobody asks for anything for a while.
-    restless: bool,
-    /// The checkpoint after which cleaning was last considered.
-    epoch: u64,
-}
-
-/// Whether the volume was asked for something lately.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guest {
-    Busy,
-    Quiet,
-    /// For nothing in a long time.
-    Idle,
-}
-
-/// What is left of the chores, by how soon it is done.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Left {
-    Nothing,
-    ForIdleTimes,
-    ForPauses,
-}
-
-/// How long a volume's thread waits for commands before it goes on with chores.
-#[derive(Clone, Copy)]
-enum Pause {
-    None,
-    Quiet,
-    Idle,
-    Long,
-}
-
-impl Chores {
-    fn left(&self) -> Left {
-        match self.restless {
-            _ if self.merging || self.cleaning => Left::ForPauses,
-            true => Left::ForIdleTimes,
-            false => Left::Nothing,
-        }
-    }
-
-    /// How long to wait before more of them are done.
-    fn pause(&self, guest: Guest, gate: &Gate) -> Pause {
-        match guest {
-            _ if gate.is_calm() => Pause::Quiet,
-            _ if self.merging => Pause::None,
-            _ if !self.cleaning && self.restless => Pause::Idle,
-            _ if !self.cleaning => Pause::Long,
-            Guest::Quiet | Guest::Idle => Pause::None,
-            Guest::Busy => Pause::Quiet,
-        }
-    }
-
-    fn run(&mut self, engine: &mut Engine, guest: Guest, gate: &Gate) {
-        // What bounds the log does not wait.
-        if gate.is_calm() && !engine.is_flush_near() {
-            return;
-        }
-        let begun = if guest == Guest::Idle { engine.rest() } else { Ok(()) };
-        self.merging = begun.and_then(|()| engine.maintain()).unwrap_or_else(|error| {
-            tracing::error!(%error, "a volume's checkpoint failed");
-            false
-        });
-        self.restless = engine.is_rest_worth();
-        // Only a checkpoint changes what is dead.
-        let is_wanted = engine.is_order_wanted() || engine.is_cleaning_put_off();
-        if engine.epoch() != self.epoch || is_wanted {
-            self.epoch = engine.epoch();
-            self.cleaning = true;
-        }
-        for step in 0..CLEANING_STEPS {
-            let turn = guest != Guest::Busy && step == 0 || engine.is_cleaning_due();
-            if !self.cleaning || self.merging || !turn {
-                return;
-            }
-            self.cleaning = engine.clean_step().unwrap_or_else(|error| {
-                tracing::error!(%error, "cleaning a volume failed");
-                false
-            });
         }
     }
 }
