@@ -25,6 +25,9 @@ pub(crate) struct Workload {
     flush: bool,
     /// The same load comes once before, and the server then has time to do what it does when idle.
     again: bool,
+    /// What the order of random places comes from. Another one for each: a log has pages in the order in
+    /// which they were written, and would be read in one piece by whoever asks for them in that order again.
+    seed: u32,
 }
 
 /// How much a workload covers.
@@ -40,25 +43,29 @@ enum Extent {
 pub(crate) const WORKLOADS: [Workload; 9] = [
     sequential("1 MiB sequential write, depth 8", "write"),
     sequential("1 MiB sequential read, depth 8", "read"),
-    random("4 KiB random write, depth 32", "randwrite", 32, false),
+    random("4 KiB random write, depth 32", "randwrite", 32, 1),
     sequential("1 MiB sequential read after random overwrite, depth 8", "read"),
     Workload {
         again: true,
         ..sequential("the same, read once before, with a rest between them", "read")
     },
-    random("4 KiB random read, depth 32", "randread", 32, false),
-    random("4 KiB random read, depth 1", "randread", 1, false),
-    random("4 KiB random write, depth 1", "randwrite", 1, false),
-    random("4 KiB random write, each flushed, depth 1", "randwrite", 1, true),
+    random("4 KiB random read, depth 32", "randread", 32, 2),
+    random("4 KiB random read, depth 1", "randread", 1, 3),
+    random("4 KiB random write, depth 1", "randwrite", 1, 4),
+    Workload {
+        flush: true,
+        ..random("4 KiB random write, each flushed, depth 1", "randwrite", 1, 5)
+    },
 ];
 
 const fn sequential(name: &'static str, pattern: &'static str) -> Workload {
     let extent = Extent::Volume;
-    Workload { name, pattern, block: "1m", depth: 8, extent, flush: false, again: false }
+    Workload { name, pattern, block: "1m", depth: 8, extent, flush: false, again: false, seed: 0 }
 }
 
-const fn random(name: &'static str, pattern: &'static str, depth: u32, flush: bool) -> Workload {
-    Workload { name, pattern, block: "4k", depth, extent: Extent::Time, flush, again: false }
+const fn random(name: &'static str, pattern: &'static str, depth: u32, seed: u32) -> Workload {
+    let extent = Extent::Time;
+    Workload { name, pattern, block: "4k", depth, extent, flush: false, again: false, seed }
 }
 
 impl Workload {
@@ -141,6 +148,8 @@ pub(crate) fn measure(
         format!("--iodepth={}", workload.depth),
         // Write-back of this measurement must not fall into the next one.
         "--end_fsync=1".into(),
+        "--randrepeat=0".into(),
+        format!("--randseed={}", workload.seed),
     ];
     if workload.extent == Extent::Time {
         arguments.extend([format!("--runtime={seconds}"), "--time_based".into()]);

@@ -25,12 +25,25 @@ pub(super) struct Chores {
 }
 
 /// Whether the volume was asked for something lately.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guest {
     Busy,
     Quiet,
     /// For nothing in a long time.
     Idle,
+}
+
+impl Guest {
+    /// After a pause, in which the volume was asked for something or still worked on it, or not. A thread
+    /// that did not wait knows nothing new.
+    pub(super) fn after(self, waited: Pause, is_asked: bool) -> Self {
+        match (waited, self) {
+            _ if is_asked => Self::Busy,
+            (Pause::Idle, _) => Self::Idle,
+            (Pause::Quiet, _) | (_, Self::Quiet | Self::Idle) => Self::Quiet,
+            (Pause::None | Pause::Long, Self::Busy) => Self::Busy,
+        }
+    }
 }
 
 /// What is left of the chores, by how soon it is done.
@@ -100,5 +113,25 @@ impl Chores {
                 false
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_quiet_after_a_pause_and_not_when_the_thread_is_woken() {
+        use Guest::{Busy, Idle, Quiet};
+        for guest in [Busy, Quiet, Idle] {
+            for waited in [Pause::None, Pause::Quiet, Pause::Idle] {
+                assert_eq!(guest.after(waited, true), Busy);
+            }
+            assert_eq!(guest.after(Pause::Quiet, false), Quiet);
+            assert_eq!(guest.after(Pause::Idle, false), Idle);
+        }
+        assert_eq!(Busy.after(Pause::None, false), Busy);
+        assert_eq!(Quiet.after(Pause::None, false), Quiet);
+        assert_eq!(Idle.after(Pause::None, false), Quiet);
     }
 }

@@ -281,7 +281,8 @@ impl Queue {
             size: Arc::clone(&size),
             attached,
         };
-        let open = Open { volume, chores: Chores::default(), flush_asked: Arc::default(), works: 0 };
+        let open =
+            Open { volume, chores: Chores::default(), flush_asked: Arc::default(), works: 0 };
         let (open, queued) = (Mutex::new(Some(open)), AtomicUsize::new(0));
         let desk = Arc::new(Desk { disk, gate: Gate::default(), open, queued });
         let own_desk = Arc::clone(&desk);
@@ -390,7 +391,7 @@ impl Queue {
 fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, idle: Duration) {
     // However it ends, nobody waits for reads to be made again.
     let _closing = reader.close_at_the_end();
-    let (mut pause, mut seen) = (Pause::Long, 0);
+    let (mut pause, mut guest, mut seen) = (Pause::Long, Guest::Busy, 0);
     loop {
         let command = match pause {
             Pause::Long => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -398,10 +399,9 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, i
             Pause::Quiet => commands.recv_timeout(QUIET),
             Pause::None => commands.recv_timeout(Duration::ZERO),
         };
-        let waited = matches!((pause, &command), (Pause::Idle, Err(RecvTimeoutError::Timeout)));
-        let command = match command {
-            Ok(command) => command,
-            Err(RecvTimeoutError::Timeout) => Command::Chores,
+        let (command, waited) = match command {
+            Ok(command) => (command, Pause::None),
+            Err(RecvTimeoutError::Timeout) => (Command::Chores, pause),
             Err(RecvTimeoutError::Disconnected) => return,
         };
         // Work that panicked on the spot has ended the volume, as it does on this thread.
@@ -410,19 +410,17 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, i
         reader.repeat(&mut open.volume.engine);
         match command {
             Command::Work(work) => {
+                guest = Guest::Busy;
                 let rest = open.work_with_chores(work, &desk.gate);
-                pause = open.chores.pause(Guest::Busy, &desk.gate);
+                seen = open.works;
+                pause = open.chores.pause(guest, &desk.gate);
                 drop(guard);
                 desk.queued.fetch_sub(1, Ordering::SeqCst);
                 rest.hand_over();
             }
             Command::Chores => {
-                let quiet = std::mem::replace(&mut seen, open.works) == open.works;
-                let guest = match quiet {
-                    true if waited => Guest::Idle,
-                    true => Guest::Quiet,
-                    false => Guest::Busy,
-                };
+                let asked = std::mem::replace(&mut seen, open.works) != open.works;
+                guest = guest.after(waited, asked || reader.is_reading());
                 open.idle(guest, &desk.gate);
                 pause = open.chores.pause(guest, &desk.gate);
             }
@@ -436,5 +434,120 @@ fn own_volume(desk: &Desk, commands: &Receiver<Command>, reader: &Arc<Reader>, i
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::{EngineConfig, FileDisk, IoMode, OpenOptions, ReadJob, VolumeOptions};
+    use crate::page::{DataKey, PAGE_BYTES, StructureKey};
+    use base::{Secret, SeededRng};
+
+    const PAGES: u64 = 1024;
+
+    /// A disk that keeps what it is asked to read until it is told to go on.
+    struct Held {
+        file: FileDisk,
+        reads: Mutex<Vec<ReadJob>>,
+        writes: AtomicUsize,
+    }
+
+    impl Held {
+        fn go_on(&self) {
+            for ReadJob { parts, mut buffer, done } in
+                std::mem::take(&mut *self.reads.lock().unwrap())
+            {
+                let result = parts.iter().try_for_each(|part| {
+                    self.file.read(part.offset, &mut buffer[part.at..part.at + part.length])
+                });
+                done(result, buffer);
+            }
+        }
+    }
+
+    impl Disk for Held {
+        fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, target)
+        }
+
+        fn start_read(&self, read: &mut Option<ReadJob>) -> bool {
+            self.reads.lock().unwrap().extend(read.take());
+            true
+        }
+
+        fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            self.file.write(offset, source)
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            self.file.flush()
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+            self.file.punch(offset, length)
+        }
+    }
+
+    /// A volume whose pages lie anywhere but side by side.
+    fn scattered(disk: &Arc<Held>) -> Engine {
+        let structure = || StructureKey::from_bytes(Secret::new([4; 32]));
+        let (config, rng) = (EngineConfig::tiny(), SeededRng::new(5));
+        let size_bytes = PAGES * PAGE_BYTES as u64;
+        let options = VolumeOptions { size_bytes, key_check: None, base: None };
+        Engine::create(&**disk, &structure(), &rng, &config, &options).unwrap();
+        let data_key = Some(DataKey::new(&Secret::new([3; 64])));
+        let options = OpenOptions { data_key, ..OpenOptions::default() };
+        let disk = Arc::clone(disk) as Arc<dyn Disk>;
+        let mut engine = Engine::open(disk, structure(), Arc::new(rng), config, options).unwrap();
+        for page in 0..PAGES {
+            let offset = page * 37 % PAGES * PAGE_BYTES as u64;
+            engine.write(offset, &[page as u8; PAGE_BYTES]).unwrap();
+        }
+        engine.checkpoint().unwrap();
+        assert!(!engine.clean_step().unwrap(), "all of it is live");
+        engine
+    }
+
+    /// What was read in pieces is put in order, but not while it is still being read: the reads of that
+    /// would come between the guest's, and whoever asks for more would wait for both.
+    #[test]
+    fn a_volume_that_is_being_read_is_not_quiet() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap();
+        let disk = Arc::new(Held { file, reads: Mutex::default(), writes: AtomicUsize::new(0) });
+        let engine = scattered(&disk);
+        let before = disk.writes.load(Ordering::SeqCst);
+        let limits = QueueLimits { batches: 4, idle: IDLE };
+        let id = "vol-00000001".parse().unwrap();
+        let queue =
+            Queue::start(&id, engine, true, limits, &Arc::new(Crew::start().unwrap())).unwrap();
+        let (sender, answer) = mpsc::channel();
+        let read = move |volume: &mut Volume| {
+            let done = Box::new(move |result, _| sender.send(result).unwrap());
+            volume.read_then(0, AlignedBuffer::zeroed(512 << 10), done);
+        };
+        assert!(queue.submit(Box::new(read), None).is_ok());
+        for _ in 0..10 {
+            std::thread::sleep(QUIET);
+            queue.see_to_chores();
+        }
+        assert_eq!(disk.writes.load(Ordering::SeqCst), before);
+        disk.go_on();
+        answer.recv().unwrap().unwrap();
+        let mut pauses = 0;
+        while disk.writes.load(Ordering::SeqCst) == before {
+            assert!(pauses < 3_000, "a quiet volume is put in order");
+            std::thread::sleep(QUIET);
+            disk.go_on();
+            pauses += 1;
+        }
+        disk.go_on();
+        queue.stop().unwrap().unwrap();
     }
 }
