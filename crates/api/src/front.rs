@@ -17,7 +17,6 @@ use http::request::Parts as Head;
 use iam::PrincipalKind;
 use iam::sigv4::Scope;
 use identity::Credential;
-use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -308,35 +307,16 @@ fn headers(head: &Head) -> Vec<(String, String)> {
 /// The caller's errors are in the trail; ours need somebody's attention.
 fn log(error: &Error, request_id: &str) {
     if error.0.spec.fault == awsproto::Fault::Receiver {
-        let cause = causes(error);
-        tracing::error!(%error, %cause, request_id, "a request failed");
+        let error = base::with_causes(error);
+        tracing::error!(error, request_id, "a request failed");
     } else {
         tracing::debug!(%error, request_id, "a request was refused");
     }
 }
 
-/// All causes of an error, the innermost last: that one says what happened.
-fn causes(error: &Error) -> String {
-    let (mut causes, mut next) = (Vec::new(), error.source());
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes.join(": ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_log_learns_all_causes() {
-        use lifecycle::port::blocks::BlockError;
-        let full = blockstore::store::StoreError::from(blockstore::live::Error::Full);
-        let error = Error::internal(BlockError::NoRoom(Box::new(full)));
-        let expected = "there is no room for blocks: there is no space for what the volume would have to store";
-        assert_eq!(causes(&error), expected);
-    }
 
     #[tokio::test]
     async fn temporary_credentials_are_for_regions_that_are_served() {

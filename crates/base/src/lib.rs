@@ -5,6 +5,7 @@
 //! edge into the types of [`id`] and [`arn`]; below the wire layer nothing handles a raw id.
 
 pub mod arn;
+mod causes;
 pub mod id;
 pub mod rng;
 pub mod secret;
@@ -12,6 +13,7 @@ pub mod time;
 pub mod turns;
 
 pub use arn::Arn;
+pub use causes::with_causes;
 pub use id::{AccountId, InstanceId, ParseIdError, Region, SnapshotId, VolumeId};
 pub use rng::{OsRng, Rng, SeededRng};
 pub use secret::Secret;

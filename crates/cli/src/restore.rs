@@ -2,9 +2,9 @@
 
 use crate::args::RestoreOptions;
 use crate::exit::{EXIT_CANNOT_START, Failure};
-use crate::serve::{DataDir, UNFINISHED_RESTORE, with_causes};
+use crate::serve::{DataDir, UNFINISHED_RESTORE};
 use api::backup::{Backup, Count, Onto};
-use base::{OsRng, Timestamp};
+use base::{OsRng, Timestamp, with_causes};
 use kms::anchor::Anchor;
 use kms::seal::Root;
 use meta::Db;

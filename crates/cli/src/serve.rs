@@ -34,7 +34,7 @@ use lifecycle::BandwidthLimits;
 use lifecycle::workflow::collect::Schedule;
 use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
-pub(crate) use seal::with_causes;
+
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Refusing rows that were put back, and remembering outside them how far they have come.
 
 use super::cannot_start;
-use super::seal::with_causes;
 use crate::exit::Failure;
 use api::World;
+use base::with_causes;
 use kms::anchor::{self, Anchor, AnchorError, Verdict};
 use serde_json::json;
 use std::sync::Arc;

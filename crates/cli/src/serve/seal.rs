@@ -5,11 +5,10 @@ use super::data_dir::{DataDir, UNFINISHED_RESTORE};
 use crate::args::ServeOptions;
 use crate::exit::Failure;
 use crate::seal::SealSource;
-use base::OsRng;
+use base::{OsRng, with_causes};
 use kms::key_store::stores::Clusters;
 use kms::seal::{Opening, Root};
 use kms::token::Token;
-use std::error::Error;
 
 /// Unseals, or on the first start makes the root of trust.
 pub(super) fn open(data_dir: &DataDir, options: &ServeOptions) -> Result<Root, Failure> {
@@ -78,16 +77,4 @@ pub(super) fn clusters(options: &ServeOptions) -> Result<Clusters, Failure> {
         }
     }
     Ok(clusters)
-}
-
-/// An error and its causes in one sentence.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
