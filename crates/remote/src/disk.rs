@@ -4,12 +4,11 @@ use crate::client::{Link, unexpected};
 use crate::wire::{
     BASE_BLOCKS_MAX, BASE_PAGES_MAX, BlockSet, DATA_BYTES_MAX, PIECE_BYTES, Reply, Request,
 };
-use blockstore::live::{AlignedBuffer, Disk, TailFile};
+use blockstore::live::{AlignedBuffer, Disk, READ_PAUSE, TailFile};
 use blockstore::page::{BasePage, BaseReader, Lba, PAGES_PER_BLOCK, SourceError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Runs of base pages kept; each has [`BASE_PAGES_MAX`] pages, 128 KiB.
 const BASE_RUNS_MAX: usize = 64;
@@ -17,8 +16,6 @@ const BASE_RUNS_MAX: usize = 64;
 const BLOCK_SETS_MAX: usize = 256;
 /// Blocks asked about at once, and at once where something in so many is damaged.
 const BLOCKS_AT_ONCE: [u32; 2] = [BASE_BLOCKS_MAX, 64];
-/// How long a read that failed waits to be tried again.
-const PAUSE: Duration = Duration::from_millis(30);
 
 /// The file at the server. Writes are on their way when they return, in order; a flush waits for all.
 ///
@@ -132,7 +129,7 @@ impl Disk for RemoteDisk {
     }
 
     fn pause(&self) {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(READ_PAUSE);
     }
 
     fn len(&self) -> io::Result<u64> {

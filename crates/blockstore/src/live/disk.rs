@@ -3,6 +3,10 @@
 use super::{AlignedBuffer, Port};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a read that failed waits to be tried again.
+pub const READ_PAUSE: Duration = Duration::from_millis(30);
 
 /// A flat, sparse address space. All methods take `&self`: several threads may read one disk.
 /// Offsets and lengths are multiples of a page.
@@ -79,7 +83,8 @@ pub trait Disk: Send + Sync {
         Ok(())
     }
 
-    /// Waits a moment before a read that failed is tried again. Nothing that is simulated takes time.
+    /// Waits a moment before a read that failed is tried again, [`READ_PAUSE`] where time passes. Nothing
+    /// that is simulated takes time.
     fn pause(&self) {}
 
     /// Bytes up to the end of the last write, or of the space that was asked for.

@@ -6,7 +6,7 @@
 
 use super::ahead::{Keep, ReadAhead};
 use super::aligned::is_aligned;
-use super::disk::{ReadJob, ReadPart};
+use super::disk::{READ_PAUSE, ReadJob, ReadPart};
 use super::reactor::Reactor;
 use super::ring::{Ring, WriteJob};
 use super::tail::TailFile;
@@ -21,15 +21,12 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// Bytes that go through a buffer of our own at once where a caller's is not aligned.
 const BOUNCE_BYTES: usize = 1 << 20;
 /// A write up to this long waits for the next flush or write: whoever flushes after every small
 /// write then does both itself, without waking another thread.
 const SHORT_BYTES: usize = 64 << 10;
-/// How long a read that failed waits to be tried again.
-const PAUSE: Duration = Duration::from_millis(30);
 
 /// How a volume's file is read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -339,7 +336,7 @@ impl Disk for FileDisk {
     }
 
     fn pause(&self) {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(READ_PAUSE);
     }
 
     fn len(&self) -> io::Result<u64> {

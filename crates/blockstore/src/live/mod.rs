@@ -68,7 +68,7 @@ pub use check::{
 pub use clean::CleanReport;
 pub use cut::{CutInfo, CutReader, read_cut};
 pub use dirty::{ChangeState, Stretch};
-pub use disk::{Disk, ReadDone, ReadJob, ReadPart};
+pub use disk::{Disk, READ_PAUSE, ReadDone, ReadJob, ReadPart};
 pub use engine::{Base, Engine, Memory, OpenOptions, Usage, VolumeOptions};
 pub use error::Error;
 pub use file::{FileDisk, IoMode};
