@@ -82,6 +82,8 @@ pub(super) struct Account {
 struct Books {
     volumes: HashMap<VolumeId, Need>,
     level: SpaceLevel,
+    /// When the files were last looked at, unless a volume was opened or closed since.
+    measured: Option<Measured>,
 }
 
 /// What the files of volumes take.
@@ -95,22 +97,41 @@ struct Taken {
 
 impl Books {
     fn note(&mut self, id: Option<&VolumeId>, need: Need, asked: Asked) {
-        if let Some(id) = id.filter(|_| asked != Asked::Refused) {
-            self.volumes.insert(id.clone(), need);
+        if let Some(id) = id.filter(|_| asked != Asked::Refused)
+            && self.volumes.insert(id.clone(), need).is_none()
+        {
+            self.measured = None;
         }
+    }
+
+    fn forget(&mut self, id: &VolumeId) {
+        self.volumes.remove(id);
+        self.measured = None;
     }
 }
 
 /// Space as measured.
+#[derive(Clone, Copy)]
 struct Measured {
     /// Bytes the open volumes may need together.
     room: u64,
     capacity: u64,
+    /// Bytes the file system had left.
+    left: u64,
+}
+
+impl Measured {
+    /// The room there surely is while the file system has so much left: what went since may all have gone
+    /// to others.
+    fn room_at_least(&self, left: u64) -> u64 {
+        self.room.saturating_sub(self.left.saturating_sub(left))
+    }
 }
 
 impl Account {
     pub(super) fn new(folder: PathBuf, limits: SpaceLimits) -> Self {
-        let books = Books { volumes: HashMap::new(), level: SpaceLevel::Ample };
+        let (volumes, level) = (HashMap::new(), SpaceLevel::Ample);
+        let books = Books { volumes, level, measured: None };
         Self {
             folder,
             limits,
@@ -137,7 +158,25 @@ impl Account {
         Ok(Measured {
             room: self.room(&taken, left),
             capacity: self.limits.capacity_bytes.map_or(total, |limit| limit.min(total)),
+            left,
         })
+    }
+
+    /// Whether so much and more is surely there, as far as that can be said without a look at every file:
+    /// a volume asks with every segment it takes, and there may be thousands.
+    fn is_plenty(&self, books: &Books, wanted: u64) -> bool {
+        let Some(measured) = books.measured.filter(|_| books.level == SpaceLevel::Ample) else {
+            return false;
+        };
+        let Ok(system) = statvfs(&self.folder) else { return false };
+        let left = system.f_bavail.saturating_mul(system.f_frsize);
+        let free = measured.room_at_least(left).checked_sub(wanted);
+        free.is_some_and(|free| free >= self.low(measured.capacity))
+    }
+
+    /// Bytes that should be free.
+    fn low(&self, capacity: u64) -> u64 {
+        capacity / 100 * u64::from(self.limits.low_percent)
     }
 
     fn taken(&self, books: &Books) -> io::Result<Taken> {
@@ -173,6 +212,13 @@ impl Account {
         let mut books = self.books();
         let others = books.volumes.iter().filter(|(other, _)| Some(*other) != id);
         let others = sum(others.map(|(_, need)| total(*need)));
+        let wanted = others.saturating_add(total(need));
+        if asked != Asked::Refused && self.is_plenty(&books, wanted) {
+            books.note(id, need, asked);
+            drop(books);
+            self.short.store(false, Ordering::Release);
+            return true;
+        }
         let measured = match self.measure(&books) {
             Ok(measured) => measured,
             Err(error) => {
@@ -182,7 +228,7 @@ impl Account {
                 return true;
             }
         };
-        let wanted = others.saturating_add(total(need));
+        books.measured = Some(measured);
         let granted = asked == Asked::No || wanted <= measured.room;
         if granted {
             books.note(id, need, asked);
@@ -190,7 +236,7 @@ impl Account {
         // What the guests hold is what they are warned of; what upkeep may need varies.
         let held = sum(books.volumes.values().map(|need| need.held));
         let free = measured.room.saturating_sub(held);
-        let low = measured.capacity / 100 * u64::from(self.limits.low_percent);
+        let low = self.low(measured.capacity);
         let level = match (asked, books.level) {
             (Asked::Refused, _) => SpaceLevel::Full,
             // Until the next checkpoint what is held is an estimate, and too high.
@@ -326,7 +372,7 @@ impl Space for VolumeSpace {
 
 impl Drop for VolumeSpace {
     fn drop(&mut self) {
-        self.account.books().volumes.remove(&self.id);
+        self.account.books().forget(&self.id);
     }
 }
 
@@ -432,5 +478,41 @@ mod tests {
         spaces[..2].iter().for_each(|space| space.tell(half));
         assert!(!spaces[2].ask(Need { held: 1, upkeep: 0 }), "the sum begins anew");
         assert_eq!(account.bytes(), u64::MAX);
+    }
+
+    /// Where there is plenty files are not looked at again, and where there may not be, they are.
+    #[test]
+    fn files_are_looked_at_when_space_may_be_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = SpaceLimits { capacity_bytes: Some(100 * MIB), ..SpaceLimits::server() };
+        let account = Arc::new(Account::new(folder.path().to_owned(), space));
+        let volume = VolumeSpace::new(&account, &VolumeId::parse("vol-0000000a").unwrap());
+        let need = |mib: u64| Need { held: mib * MIB, upkeep: 0 };
+        volume.tell(need(1));
+        assert!(account.books().measured.is_none(), "its file counted as that of a closed one");
+        volume.tell(need(1));
+        let measured = account.books().measured.unwrap();
+        assert_eq!((measured.room, measured.capacity), (100 * MIB, 100 * MIB));
+        // What is found shows whether somebody looked.
+        let pretend = |room: u64| {
+            account.books().measured = Some(Measured { room: room * MIB, ..measured });
+        };
+        let found = || account.books().measured.unwrap().room / MIB;
+        pretend(200);
+        assert!(volume.ask(need(110)));
+        assert_eq!(found(), 200, "enough for that, and for what should be free");
+        assert!(!volume.ask(need(195)));
+        assert_eq!(found(), 100);
+        assert!(volume.is_short());
+        pretend(5);
+        assert!(volume.ask(need(50)));
+        assert_eq!(found(), 100);
+        assert!(!volume.is_short());
+        drop(volume);
+        assert!(account.books().measured.is_none(), "its file is that of a closed one");
+        // Whatever went may have gone to others; what came back may be a volume's own.
+        assert_eq!(measured.room_at_least(measured.left - MIB), 99 * MIB);
+        assert_eq!(measured.room_at_least(measured.left + MIB), 100 * MIB);
+        assert_eq!(measured.room_at_least(0), 0);
     }
 }
