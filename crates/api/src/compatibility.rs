@@ -26,7 +26,8 @@ here. Those that are not offered do not exist.
 
 EC2's operations that cut volumes (`CreateSnapshot`, `CreateSnapshots`) fail with
 `InsufficientVolumeCapacity` (503) where the volumes' storage is full, and with `ServiceUnavailable` (503)
-where another machine has the volume open and does not answer. SDKs try both again.
+where another machine has the volume open and does not answer. SDKs try both again. `AttachVolume` fails with
+the first where there is no space to open the volume.
 ";
 
 /// The document: every operation served, and of each model those that are not.

@@ -19,6 +19,7 @@ use lifecycle::BandwidthLimits;
 use lifecycle::cells::{Cell, Cells};
 use lifecycle::jobs::{Config, Kinds, Places, Runner};
 use lifecycle::port::BoxFuture;
+use lifecycle::port::blocks::BlockError;
 use lifecycle::port::host::{
     AttachHost, CloseVolume, Force, HostError, KeepVolume, LendVolume, OpenVolume, Tenure,
 };
@@ -26,7 +27,7 @@ use objstore::{FaultPlan, FaultyStore, MemoryStore};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -102,7 +103,9 @@ pub(crate) async fn bench_with(enforcement: Enforcement) -> Bench {
         open: Mutex::default(),
         lent: Mutex::default(),
         leased: watch::Sender::default(),
+        lending: tokio::sync::Mutex::default(),
         damaged: Mutex::default(),
+        is_full: AtomicBool::default(),
         lease_ms: AtomicU32::new(20_000),
         held_ms: AtomicU32::default(),
     });
@@ -345,8 +348,12 @@ pub(crate) struct QuietHost {
     lent: Mutex<BTreeMap<(Region, VolumeId), u64>>,
     /// Those whose machines may hold a lease.
     leased: watch::Sender<BTreeSet<VolumeId>>,
+    /// Nothing is lent while this is held.
+    pub(crate) lending: tokio::sync::Mutex<()>,
     /// Those that cannot be lent.
     pub(crate) damaged: Mutex<BTreeSet<VolumeId>>,
+    /// Nothing that takes space can be opened.
+    pub(crate) is_full: AtomicBool,
     /// How long their leases are.
     pub(crate) lease_ms: AtomicU32,
     /// The longest lease the last volume that was kept over a restart may have.
@@ -420,6 +427,10 @@ impl QuietHost {
         VolumeId::parse(volume).is_ok_and(|id| self.volumes().contains_key(&id))
     }
 
+    fn lent(&self) -> MutexGuard<'_, BTreeMap<(Region, VolumeId), u64>> {
+        self.lent.lock().expect("no test panics while it holds the map")
+    }
+
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, VolumeHandle>> {
         self.open.lock().expect("no test panics while it holds the map")
     }
@@ -440,9 +451,11 @@ impl Borrower for FailingMachine {
 impl AttachHost for QuietHost {
     fn open(&self, request: OpenVolume) -> BoxFuture<'_, Result<(), HostError>> {
         Box::pin(async move {
+            if self.is_full.load(Ordering::SeqCst) {
+                return Err(BlockError::NoRoom("the disk is full".into()).into());
+            }
             let cell = self.cells.get(&request.region).expect("a region of the bench");
-            let opened =
-                cell.open(&request).map_err(|error| HostError::Storage(Box::new(error)))?;
+            let opened = cell.open(&request)?;
             self.volumes().insert(request.volume, opened);
             Ok(())
         })
@@ -458,21 +471,20 @@ impl AttachHost for QuietHost {
     }
 
     fn lend(&self, request: LendVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        if self
-            .damaged
-            .lock()
-            .expect("no test panics while it holds the set")
-            .contains(&request.volume)
-        {
-            return Box::pin(async { Err(HostError::Storage("damaged".into())) });
-        }
-        if let Tenure::Standing { lease_ms } = request.tenure {
-            self.held_ms.store(lease_ms, Ordering::SeqCst);
-            self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
-        }
-        let key = (request.region, request.volume);
-        self.lent.lock().expect("no test panics while it holds the map").insert(key, request.epoch);
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            let _gate = self.lending.lock().await;
+            let damaged = self.damaged.lock().expect("no test panics while it holds the set");
+            if damaged.contains(&request.volume) {
+                return Err(HostError::Storage("damaged".into()));
+            }
+            if let Tenure::Standing { lease_ms } = request.tenure {
+                self.held_ms.store(lease_ms, Ordering::SeqCst);
+                self.leased.send_if_modified(|leased| leased.insert(request.volume.clone()));
+            }
+            let (place, mut lent) = ((request.region, request.volume), self.lent());
+            lent.insert(place, request.epoch);
+            Ok(())
+        })
     }
 
     fn keep(&self, request: KeepVolume) -> BoxFuture<'_, Result<(), HostError>> {
@@ -491,7 +503,7 @@ impl AttachHost for QuietHost {
         volume: &VolumeId,
         epoch: u64,
     ) -> Result<Option<Secret<String>>, HostError> {
-        let lent = self.lent.lock().expect("no test panics while it holds the map");
+        let lent = self.lent();
         let current = lent.get(&(region.clone(), volume.clone())) == Some(&epoch);
         Ok(current.then(|| Secret::new(format!("ticket {epoch}"))))
     }

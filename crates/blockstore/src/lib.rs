@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod live;
+mod out_of_space;
 pub mod page;
 pub mod snapshot;
 pub mod store;

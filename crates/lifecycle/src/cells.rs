@@ -175,7 +175,7 @@ pub(crate) fn of_store(error: StoreError) -> BlockError {
         StoreError::Volume(
             E::Corrupt { .. } | E::NoSuperblock | E::Version { .. } | E::WrongKey | E::WrongBase,
         ) => BlockError::Damaged,
-        StoreError::Volume(E::Full) => BlockError::NoRoom,
+        error if error.is_out_of_space() => BlockError::NoRoom,
         StoreError::Volume(E::TooManyCuts { .. }) => BlockError::TooManyCuts,
         StoreError::Away { .. } | StoreError::WentOn { .. } => BlockError::Silent,
         _ => BlockError::Unavailable,

@@ -15,6 +15,10 @@ pub(crate) const INVALID_INSTANCE_NOT_FOUND: ErrorSpec =
     ErrorSpec::sender("InvalidInstanceID.NotFound", 400);
 /// A resource in a state that does not allow the request.
 pub(crate) const INCORRECT_STATE: ErrorSpec = ErrorSpec::sender("IncorrectState", 400);
+/// There is no space for what a volume would have to keep. Among EC2's server errors it is the one that is
+/// about volumes, and clients try again after it, as they do after every 503.
+pub(crate) const INSUFFICIENT_VOLUME_CAPACITY: ErrorSpec =
+    ErrorSpec::receiver("InsufficientVolumeCapacity", 503);
 /// A volume that is attached.
 pub(crate) const VOLUME_IN_USE: ErrorSpec = ErrorSpec::sender("VolumeInUse", 400);
 /// Something the resource's own rules forbid.

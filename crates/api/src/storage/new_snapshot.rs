@@ -1,6 +1,6 @@
 //! What CreateSnapshot and CreateSnapshots have in common: the row, the job, and the permissions.
 
-use super::code::{INCORRECT_STATE, invalid_value, volume_not_found};
+use super::code::{INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, invalid_value, volume_not_found};
 use super::find::parsed;
 use super::{condition, tagging};
 use crate::call::Call;
@@ -15,10 +15,6 @@ use lifecycle::workflow::export_snapshot::{self, ExportSnapshot};
 
 const CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED: ErrorSpec =
     ErrorSpec::sender("ConcurrentSnapshotLimitExceeded", 400);
-/// There is no space for what a volume would have to keep. Among EC2's server errors it is the one that is
-/// about volumes, and clients try again after it, as they do after every 503.
-const INSUFFICIENT_VOLUME_CAPACITY: ErrorSpec =
-    ErrorSpec::receiver("InsufficientVolumeCapacity", 503);
 /// What EC2 calls a temporary failure. Agents are often away for seconds, which clients wait for by
 /// themselves; `IncorrectState` they would not try again.
 const SERVICE_UNAVAILABLE: ErrorSpec = ErrorSpec::receiver("ServiceUnavailable", 503);

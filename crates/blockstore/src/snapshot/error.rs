@@ -1,7 +1,7 @@
 //! What can go wrong with snapshots, one variant per case a caller handles differently.
 
+use crate::out_of_space::says_full;
 use crate::page::SourceError;
-use std::io::ErrorKind;
 
 /// Why a snapshot operation did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -125,15 +125,7 @@ impl Error {
 
     /// Whether the disk below the objects is full, or as full as snapshots may make it.
     pub fn is_out_of_space(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-            if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        says_full(self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong between a caller and a volume.
 
 use crate::live::{self, CutId};
+use crate::out_of_space::says_full;
 use base::VolumeId;
 use std::io;
 
@@ -86,6 +87,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the place that volumes lie in is full, or as full as they may make it.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Volume(live::Error::Full)) || says_full(self)
+    }
+
     pub(super) fn file(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::File { action, cause }
     }

@@ -87,7 +87,7 @@ impl Inner {
         let cell = self.cells.get(&request.region).ok_or_else(|| {
             HostError::Storage(format!("the region {} is not served", request.region).into())
         })?;
-        let handle = cell.open(request).map_err(|error| HostError::Storage(Box::new(error)))?;
+        let handle = cell.open(request)?;
         let snapshots = Arc::new(SnapshotRows {
             db: self.db.clone(),
             region: request.region.clone(),

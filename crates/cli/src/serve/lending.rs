@@ -139,9 +139,7 @@ impl Lending {
                 Away::standing(id, clock, self.lease_ms, held_ms)
             }
         });
-        let (loan, base) = cell
-            .lend(&request, Arc::clone(&away) as _)
-            .map_err(|error| HostError::Storage(Box::new(error)))?;
+        let (loan, base) = cell.lend(&request, Arc::clone(&away) as _)?;
         let LendVolume { region, volume, size_bytes, epoch, plain_key, .. } = request;
         let snapshots = Arc::new(SnapshotRows { db: self.db.clone(), region, volume });
         let served = Served { away, epoch, size_bytes, loan, base, plain_key, snapshots };

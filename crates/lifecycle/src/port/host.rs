@@ -1,7 +1,7 @@
 //! The machines' side of an attachment: opening a volume as a device, and closing it.
 
 use super::BoxFuture;
-use super::blocks::{BaseRoot, Root};
+use super::blocks::{BaseRoot, BlockError, Root};
 use super::kms::VolumeKey;
 use base::{AccountId, InstanceId, Region, Secret, Timestamp, VolumeId};
 
@@ -116,6 +116,9 @@ pub enum HostError {
     /// The volume's bytes do not open with this key: damaged, or not its key.
     #[error("the volume does not open with its data key")]
     WrongKey,
+    /// The place that volumes lie in has no room for what opening this one takes.
+    #[error("there is no room to open the volume")]
+    NoRoom(#[source] BlockError),
     /// The volume's storage failed or is damaged.
     #[error("the volume's storage failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -128,6 +131,15 @@ pub enum HostError {
     /// The volume was lent under a newer epoch meanwhile.
     #[error("the volume was lent under a newer epoch")]
     Superseded,
+}
+
+impl From<BlockError> for HostError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::NoRoom(_) => Self::NoRoom(error),
+            error => Self::Storage(Box::new(error)),
+        }
+    }
 }
 
 /// Opens and closes volumes at instances. Both calls may be repeated: opening what is open and

@@ -112,9 +112,10 @@ pub async fn open(
     services.host.lend(request).await.map_err(|error| match error {
         HostError::Held => AttachFailure::Held,
         HostError::Superseded => AttachFailure::NotAvailable,
-        error @ (HostError::WrongKey | HostError::Storage(_) | HostError::Device(_)) => {
-            AttachFailure::Host(error)
-        }
+        error @ (HostError::WrongKey
+        | HostError::NoRoom(_)
+        | HostError::Storage(_)
+        | HostError::Device(_)) => AttachFailure::Host(error),
     })?;
     switch_if_resealed(services, volume).await?;
     let ticket = services.host.ticket(&volume.region, &volume.id, epoch)?;

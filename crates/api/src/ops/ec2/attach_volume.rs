@@ -3,7 +3,9 @@
 use crate::kms_port::capture;
 use crate::refusal::{Layer, Refusal};
 use crate::rehearsal::Rehearsal;
-use crate::storage::code::{INCORRECT_STATE, VOLUME_IN_USE, invalid_value};
+use crate::storage::code::{
+    INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, VOLUME_IN_USE, invalid_value,
+};
 use crate::storage::find::{FoundInstance, FoundVolume};
 use crate::storage::shape::AttachmentShape;
 use crate::{Ask, Call, Error, Granted, Operation, Service, Spec};
@@ -11,6 +13,8 @@ use awsproto::{ErrorSpec, Shape};
 use base::{InstanceId, VolumeId};
 use ebs::device::check_device_name;
 use ebs::{VolumeState, attachment};
+use lifecycle::port::blocks::BlockError;
+use lifecycle::port::host::HostError;
 use lifecycle::workflow::attach::{self, AttachFailure, AttachRequest};
 
 pub(crate) struct AttachVolume;
@@ -182,6 +186,13 @@ fn refusal(
             );
             let error = CUSTOMER_KEY_HAS_BEEN_REVOKED.error(message).with_cause(Box::new(cause));
             Error::from(error).because(refusal)
+        }
+        AttachFailure::Host(HostError::NoRoom(_)) | AttachFailure::Base(BlockError::NoRoom(_)) => {
+            let message = format!(
+                "There is no space left to open volume '{id}'. Delete volumes or snapshots that are not \
+                 needed, or have space added to the server's volumes, and try again."
+            );
+            INSUFFICIENT_VOLUME_CAPACITY.error(message).with_cause(Box::new(failure)).into()
         }
         AttachFailure::Key(_)
         | AttachFailure::PlainKey(_)

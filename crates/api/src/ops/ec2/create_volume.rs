@@ -5,6 +5,7 @@ use crate::refusal::Refusal;
 use crate::rehearsal::Rehearsal;
 use crate::storage::code::{
     IDEMPOTENT_PARAMETER_MISMATCH, INCORRECT_STATE, invalid_value, snapshot_archived,
+    snapshot_not_found,
 };
 use crate::storage::condition::{self, VolumeFacts};
 use crate::storage::find::{FoundSnapshot, parsed, zone_id};
@@ -22,7 +23,7 @@ use ebs::visibility::Visibility;
 use ebs::volume_type::{Performance, VolumeSpec};
 use ebs::{
     Initialization, Twin, Volume, VolumeState, VolumeType, arns, fast_restore, initialization,
-    settings, twin, volume,
+    settings, snapshot, twin, volume,
 };
 use lifecycle::workflow::create_volume::{self, CreateVolume as Job, SourceSnapshot};
 
@@ -155,6 +156,7 @@ impl Operation for CreateVolume {
                 if let Some(earlier) = repeated(tx, &row, token.as_ref(), now)? {
                     return Ok(earlier);
                 }
+                check_source(tx, &row)?;
                 volume::insert(tx, &row)?;
                 tag::set(tx, &row.account, &row.region, row.id.as_str(), &tags)??;
                 // A rate that was asked for is the user's word (spec 01, "Lazy load").
@@ -424,6 +426,17 @@ fn source(found: &FoundSnapshot) -> Result<SourceSnapshot, Error> {
     })
 }
 
+/// The snapshot may be gone since it was looked up. A volume that was made of it all the same would read
+/// blocks that nothing keeps.
+fn check_source(tx: &mut meta::Tx<'_>, row: &Volume) -> Result<(), Error> {
+    let Some(id) = &row.snapshot_id else { return Ok(()) };
+    match snapshot::get(tx, &row.region, id)? {
+        Some(found) if found.is_archived() => Err(snapshot_archived(id.as_str())),
+        Some(found) if found.root == row.base_root && !found.delete_requested => Ok(()),
+        _ => Err(snapshot_not_found(id.as_str())),
+    }
+}
+
 /// What an earlier request with the same token made; uses the token up when there was none.
 fn repeated(
     tx: &mut meta::Tx<'_>,
@@ -457,5 +470,31 @@ fn repeated(
             let tags = tag::of_resource(tx, &row.account, &row.region, earlier.id.as_str())?;
             Ok(Some((earlier, tags)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tests::{HERE, Stage};
+    use crate::testing::region;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_snapshot_that_went_since_it_was_looked_up_makes_no_volume() {
+        let mut stage = Stage::new().await;
+        let volume = stage.volume(1, HERE, json!({ "Size": 1 })).await;
+        let made = stage.snapshot(1, HERE, &volume).await;
+        let restored = stage.volume(1, HERE, json!({ "SnapshotId": made })).await;
+        let id = VolumeId::parse(&restored).unwrap();
+        let db = &stage.bench.world.db;
+        let row = db.read(move |tx| volume::get(tx, &region(HERE), &id)).await.unwrap().unwrap();
+        let check = || {
+            let row = row.clone();
+            db.read(move |tx| check_source(tx, &row))
+        };
+        check().await.unwrap();
+        stage.ec2("DeleteSnapshot", json!({ "SnapshotId": made })).await;
+        assert_eq!(check().await.unwrap_err().code(), "InvalidSnapshot.NotFound");
     }
 }

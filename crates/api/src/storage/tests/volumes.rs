@@ -4,6 +4,7 @@ use super::{HERE, Stage, text};
 use crate::testing::region;
 use base::VolumeId;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn bytes_go_from_volume_to_snapshot_to_volume() {
@@ -202,4 +203,20 @@ async fn pending_snapshots_are_limited_and_can_be_deleted() {
     let listed = listed["Snapshots"].as_array().unwrap();
     assert_eq!(listed.len(), 4);
     assert!(listed.iter().all(|snapshot| snapshot["State"] == "completed"), "{listed:?}");
+}
+
+#[tokio::test]
+async fn a_volume_without_room_to_be_opened_stays_available_and_says_so() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "db").await;
+    let volume = stage.volume(1, HERE, json!({ "Size": 1 })).await;
+    let input = json!({ "VolumeId": volume, "InstanceId": host, "Device": "/dev/sdf" });
+    stage.bench.host.is_full.store(true, Ordering::SeqCst);
+    let error = stage.ec2_error("AttachVolume", input.clone()).await;
+    assert!(error.starts_with("InsufficientVolumeCapacity: "), "{error}");
+    assert!(error.contains("Delete volumes or snapshots") && error.contains(&volume), "{error}");
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
+    stage.bench.host.is_full.store(false, Ordering::SeqCst);
+    stage.ec2("AttachVolume", input).await;
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "in-use");
 }
