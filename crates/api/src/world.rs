@@ -20,7 +20,7 @@ use lifecycle::cells::Cells;
 use lifecycle::jobs::Waker;
 use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
 use lifecycle::port::host::AttachHost;
-use lifecycle::{Enforcement, Services};
+use lifecycle::{Enforcement, Openings, Services};
 use meta::Db;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -227,6 +227,7 @@ impl World {
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
                 enforcement,
                 snapshot_gate: tokio::sync::Mutex::new(()),
+                openings: Openings::default(),
             });
             Self {
                 db,

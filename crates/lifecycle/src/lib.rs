@@ -12,6 +12,7 @@ mod fair;
 mod filling;
 pub mod jobs;
 pub mod kinds;
+mod openings;
 pub mod plain_key;
 pub mod port;
 mod repacking;
@@ -22,6 +23,7 @@ mod turn;
 pub mod workflow;
 
 pub use fair::{BandwidthLimits, MoverKind};
+pub use openings::Openings;
 pub use services::{Enforcement, Services, Trouble};
 
 use meta::Migration;

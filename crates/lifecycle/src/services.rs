@@ -1,5 +1,6 @@
 //! What every workflow is given.
 
+use crate::openings::Openings;
 use crate::plain_key::PlainKeys;
 use crate::port::blocks::{BlockError, Blocks};
 use crate::port::host::AttachHost;
@@ -38,6 +39,8 @@ pub struct Services {
     pub enforcement: Enforcement,
     /// Held while a snapshot is accepted and its volume cut.
     pub snapshot_gate: tokio::sync::Mutex<()>,
+    /// Of volumes at machines.
+    pub openings: Openings,
 }
 
 impl Services {

@@ -20,6 +20,7 @@ use ebs::foreign_base::Guard;
 use ebs::{Attachment, AttachmentState, Volume, WrappedKey, attachment, fence, instance, volume};
 use events::notification::Attachment as AttachEvent;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long an opening waits for whoever has the volume. A lease may be longer than a call should be.
 const STOP_TIME: Duration = Duration::from_secs(3);
@@ -80,6 +81,11 @@ pub async fn open(
     attachment: &Attachment,
     force: Force,
 ) -> Result<Opened, AttachFailure> {
+    let turn = services.openings.begin(&volume.region, &volume.id);
+    let _turn = match force {
+        Force::No => timeout(STOP_TIME, turn).await.map_err(|_| AttachFailure::Held)?,
+        Force::Yes => turn.await,
+    };
     let row = attachment.clone();
     let standing = move |tx: &mut meta::Tx<'_>| {
         let epoch = fence::current(tx, &row.region, &row.volume)?;
@@ -87,7 +93,7 @@ pub async fn open(
     };
     let before = services.db.read(standing).await?.ok_or(AttachFailure::NotAvailable)?;
     // The epoch is raised after: until then, whoever has the volume may connect and write out.
-    let stopped = tokio::time::timeout(STOP_TIME, take_back(services, attachment, force)).await;
+    let stopped = timeout(STOP_TIME, take_back(services, attachment, force)).await;
     stopped.map_err(|_| AttachFailure::Held)??;
     let (row, lease_ms) = (attachment.clone(), services.host.lease_ms());
     let epoch = services

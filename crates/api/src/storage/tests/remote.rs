@@ -163,6 +163,36 @@ async fn an_opening_that_is_overtaken_fences_nobody() {
     assert_eq!(opened["Epoch"], json!(epoch + 1));
 }
 
+/// An opening that has raised the epoch is not fenced by another before the volume is its own.
+#[tokio::test]
+async fn openings_of_a_volume_come_one_after_the_other() {
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
+    let open = json!({ "VolumeId": volume });
+    let db = &stage.bench.world.db;
+    let id = VolumeId::parse(&volume).unwrap();
+    let current = || {
+        let id = id.clone();
+        db.read(move |tx| ebs::fence::current(tx, &region(HERE), &id))
+    };
+    let lending = stage.bench.host.lending.lock().await;
+    let others = async {
+        while current().await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(current().await.unwrap(), 1, "the second one waits");
+        drop(lending);
+    };
+    let (first, second, ()) = tokio::join!(
+        stage.ask(&machine, "OpenAttachment", open.clone()),
+        stage.ask(&machine, "OpenAttachment", open.clone()),
+        others
+    );
+    let mut epochs = [first.unwrap()["Epoch"].clone(), second.unwrap()["Epoch"].clone()];
+    epochs.sort_by_key(|epoch| epoch.as_u64());
+    assert_eq!(epochs, [json!(1), json!(2)]);
+}
+
 #[tokio::test]
 async fn a_restart_keeps_volumes_for_their_machines() {
     let mut stage = Stage::new().await;
