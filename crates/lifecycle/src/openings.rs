@@ -15,15 +15,11 @@ type Place = (Region, VolumeId);
 #[derive(Default)]
 pub struct Openings(Mutex<BTreeMap<Place, Weak<Turn<()>>>>);
 
-/// No other opening of the volume goes on while this is held.
-pub(crate) struct Opening(
-    #[expect(dead_code, reason = "held and not looked at")] OwnedMutexGuard<()>,
-);
-
 impl Openings {
-    /// Waits for the openings of the volume that began earlier.
-    pub(crate) async fn begin(&self, region: &Region, volume: &VolumeId) -> Opening {
-        Opening(self.turn(region, volume).lock_owned().await)
+    /// Waits for the openings of the volume that began earlier; later ones wait for this one for as long
+    /// as the guard is held.
+    pub(crate) async fn begin(&self, region: &Region, volume: &VolumeId) -> OwnedMutexGuard<()> {
+        self.turn(region, volume).lock_owned().await
     }
 
     fn turn(&self, region: &Region, volume: &VolumeId) -> Arc<Turn<()>> {

@@ -100,3 +100,26 @@ impl StoreError {
         Self::Member { id: id.clone(), cause: Box::new(self) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_whoever_found_it_full() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let lost = || io::Error::other("lost");
+        let full = [
+            live::Error::Full.into(),
+            live::Error::disk("write")(full()).into(),
+            StoreError::file("make a volume")(full()),
+        ];
+        let others: [StoreError; 3] = [
+            live::Error::Failed.into(),
+            live::Error::disk("write")(lost()).into(),
+            StoreError::file("make a volume")(lost()),
+        ];
+        assert!(full.iter().all(StoreError::is_out_of_space));
+        assert!(!others.iter().any(StoreError::is_out_of_space));
+    }
+}
