@@ -151,9 +151,7 @@ impl Account {
 
     /// Asks the file system how the space stands.
     fn measure(&self, books: &Books) -> io::Result<Measured> {
-        let system = statvfs(&self.folder)?;
-        let left = system.f_bavail.saturating_mul(system.f_frsize);
-        let total = system.f_blocks.saturating_mul(system.f_frsize);
+        let (left, total) = self.left_of_total()?;
         let taken = self.taken(books)?;
         Ok(Measured {
             room: self.room(&taken, left),
@@ -168,10 +166,16 @@ impl Account {
         let Some(measured) = books.measured.filter(|_| books.level == SpaceLevel::Ample) else {
             return false;
         };
-        let Ok(system) = statvfs(&self.folder) else { return false };
-        let left = system.f_bavail.saturating_mul(system.f_frsize);
+        let Ok((left, _)) = self.left_of_total() else { return false };
         let free = measured.room_at_least(left).checked_sub(wanted);
         free.is_some_and(|free| free >= self.low(measured.capacity))
+    }
+
+    /// Bytes that the file system has left, and all that it has.
+    fn left_of_total(&self) -> io::Result<(u64, u64)> {
+        let system = statvfs(&self.folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Ok((bytes(system.f_bavail), bytes(system.f_blocks)))
     }
 
     /// Bytes that should be free.
