@@ -318,6 +318,17 @@ fn log(error: &Error, request_id: &str) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_log_learns_all_causes() {
+        use lifecycle::port::blocks::BlockError;
+        let full = blockstore::store::StoreError::from(blockstore::live::Error::Full);
+        let error = Error::internal(BlockError::NoRoom(Box::new(full)));
+        let expected = format!(
+            "{error}: there is no room for blocks: there is no space for what the volume would have to store"
+        );
+        assert_eq!(base::with_causes(&error), expected);
+    }
+
     #[tokio::test]
     async fn temporary_credentials_are_for_regions_that_are_served() {
         let world = crate::testing::bench().await.world;

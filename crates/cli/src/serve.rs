@@ -34,7 +34,6 @@ use lifecycle::BandwidthLimits;
 use lifecycle::workflow::collect::Schedule;
 use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
-
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;

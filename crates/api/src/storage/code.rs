@@ -37,6 +37,14 @@ const TAG_LIMIT_EXCEEDED: ErrorSpec = ErrorSpec::sender("TagLimitExceeded", 400)
 /// A type of volume that does not exist.
 const UNKNOWN_VOLUME_TYPE: ErrorSpec = ErrorSpec::sender("UnknownVolumeType", 400);
 
+/// What to say with [`INSUFFICIENT_VOLUME_CAPACITY`]: what there is no space for, and what helps.
+pub(crate) fn no_space_left(wanted: &str) -> String {
+    format!(
+        "There is no space left {wanted}. Delete volumes or snapshots that are not needed, or have space \
+         added to the server's volumes, and try again."
+    )
+}
+
 /// A parameter's value that is not accepted.
 pub(crate) fn invalid_value(message: impl Into<String>) -> Error {
     Error::new(code::INVALID_PARAMETER_VALUE, message)

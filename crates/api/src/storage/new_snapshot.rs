@@ -1,6 +1,8 @@
 //! What CreateSnapshot and CreateSnapshots have in common: the row, the job, and the permissions.
 
-use super::code::{INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, invalid_value, volume_not_found};
+use super::code::{
+    INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, invalid_value, no_space_left, volume_not_found,
+};
 use super::find::parsed;
 use super::{condition, tagging};
 use crate::call::Call;
@@ -140,10 +142,7 @@ pub(crate) fn not_cut(error: CutError) -> Error {
     let (spec, message) = match &error.cause {
         BlockError::NoRoom(_) => (
             INSUFFICIENT_VOLUME_CAPACITY,
-            format!(
-                "There is no space left for a snapshot of volume '{id}'. Delete volumes or snapshots that \
-                 are not needed, or have space added to the server's volumes, and try again."
-            ),
+            no_space_left(&format!("for a snapshot of volume '{id}'")),
         ),
         BlockError::TooManyCuts(_) => (
             CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED,

@@ -4,7 +4,7 @@ use crate::kms_port::capture;
 use crate::refusal::{Layer, Refusal};
 use crate::rehearsal::Rehearsal;
 use crate::storage::code::{
-    INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, VOLUME_IN_USE, invalid_value,
+    INCORRECT_STATE, INSUFFICIENT_VOLUME_CAPACITY, VOLUME_IN_USE, invalid_value, no_space_left,
 };
 use crate::storage::find::{FoundInstance, FoundVolume};
 use crate::storage::shape::AttachmentShape;
@@ -188,10 +188,7 @@ fn refusal(
             Error::from(error).because(refusal)
         }
         AttachFailure::Host(HostError::NoRoom(_)) | AttachFailure::Base(BlockError::NoRoom(_)) => {
-            let message = format!(
-                "There is no space left to open volume '{id}'. Delete volumes or snapshots that are not \
-                 needed, or have space added to the server's volumes, and try again."
-            );
+            let message = no_space_left(&format!("to open volume '{id}'"));
             INSUFFICIENT_VOLUME_CAPACITY.error(message).with_cause(Box::new(failure)).into()
         }
         AttachFailure::Key(_)
