@@ -307,7 +307,7 @@ impl Disk for FileDisk {
             // Whoever asked waits below.
             let _ = sender.send((result, buffer));
         });
-        reactor.read(ReadJob { parts: missing, buffer, done });
+        reactor.read_first(ReadJob { parts: missing, buffer, done });
         let (result, buffer) =
             receiver.recv().map_err(|_| io::Error::other("the disk's thread has ended"))?;
         result?;

@@ -68,6 +68,11 @@ impl Reactor {
         self.desk.bring(Job::Read(job));
     }
 
+    /// As [`Reactor::read`], before those that nobody waits for.
+    pub(super) fn read_first(&self, job: ReadJob) {
+        self.desk.bring(Job::ReadFirst(job));
+    }
+
     pub(super) fn write(&self, job: WriteJob) {
         self.desk.bring(Job::Write(job));
     }

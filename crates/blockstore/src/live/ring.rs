@@ -42,16 +42,19 @@ pub(super) struct WriteJob {
     pub(super) done: WriteDone,
 }
 
-/// What a ring is asked for.
+/// What a ring is asked for. Reads wait behind all others: guests ask for any number of them at once.
 pub(super) enum Job {
     Read(ReadJob),
+    /// A read that a thread waits for. When it is the volume's thread, so does every guest.
+    ReadFirst(ReadJob),
     Write(WriteJob),
 }
 
 impl Job {
     pub(super) fn fail(self) {
         match self {
-            Self::Read(ReadJob { buffer, done, .. }) => done(Err(ended()), buffer),
+            Self::Read(ReadJob { buffer, done, .. })
+            | Self::ReadFirst(ReadJob { buffer, done, .. }) => done(Err(ended()), buffer),
             Self::Write(WriteJob { bytes, done, .. }) => done(Err(ended()), bytes),
         }
     }
@@ -134,7 +137,8 @@ pub(super) struct Ring {
     ring: IoUring,
     file: Arc<File>,
     table: Table,
-    /// Pieces the kernel has not been told of.
+    /// Pieces the kernel has not been told of: those it is told of first, and the others.
+    first: VecDeque<Piece>,
     due: VecDeque<Piece>,
     /// Pieces in the kernel's hands, by the name it knows them by.
     told: Vec<Option<Piece>>,
@@ -160,6 +164,7 @@ impl Ring {
             ring,
             file,
             table: Table::default(),
+            first: VecDeque::new(),
             due: VecDeque::new(),
             told: vec![None; PIECES],
             free: (0..PIECES).collect(),
@@ -187,12 +192,16 @@ impl Ring {
 
     /// Whether the kernel must be told of something.
     pub(super) fn has_untold(&mut self) -> bool {
-        !self.due.is_empty() || !self.ring.submission().is_empty()
+        self.has_due() || !self.ring.submission().is_empty()
     }
 
     /// Whether jobs are under way.
     pub(super) fn is_busy(&self) -> bool {
-        !self.due.is_empty() || self.free.len() < PIECES
+        self.has_due() || self.free.len() < PIECES
+    }
+
+    fn has_due(&self) -> bool {
+        !self.first.is_empty() || !self.due.is_empty()
     }
 
     /// Begins a job. The kernel hears of it with the next [`Ring::enter`].
@@ -201,20 +210,10 @@ impl Ring {
             Job::Write(WriteJob { offset, bytes, done }) => {
                 let part = ReadPart { offset, at: 0, length: bytes.len() };
                 let slot = self.table.insert(Running::Write { bytes, done });
-                self.due.push_back(Piece { slot, part });
+                self.first.push_back(Piece { slot, part });
             }
-            Job::Read(ReadJob { parts, buffer, done }) => {
-                if parts.is_empty() {
-                    return done(Ok(()), buffer);
-                }
-                for part in &parts {
-                    assert!(part.at + part.length <= buffer.len(), "a part outside its buffer");
-                }
-                let pieces = || parts.iter().flat_map(|part| cut(*part));
-                let left = pieces().count();
-                let slot = self.table.insert(Running::Read { buffer, done, left, result: Ok(()) });
-                self.due.extend(pieces().map(|part| Piece { slot, part }));
-            }
+            Job::Read(job) => admit_read(&mut self.table, &mut self.due, job),
+            Job::ReadFirst(job) => admit_read(&mut self.table, &mut self.first, job),
         }
     }
 
@@ -240,7 +239,7 @@ impl Ring {
     /// # Errors
     /// When the kernel refuses to go on.
     pub(super) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
-        while !self.due.is_empty()
+        while self.has_due()
             && let Some(name) = self.free.pop()
         {
             self.tell(name);
@@ -293,7 +292,8 @@ impl Ring {
 
     /// Tells the kernel of the next piece.
     fn tell(&mut self, name: usize) {
-        let Some(piece) = self.due.pop_front() else { return self.free.push(name) };
+        let next = self.first.pop_front().or_else(|| self.due.pop_front());
+        let Some(piece) = next else { return self.free.push(name) };
         self.told[name] = Some(piece);
         let Piece { slot, part } = piece;
         let fd = types::Fd(self.file.as_raw_fd());
@@ -355,7 +355,8 @@ impl Ring {
                     at: at + count,
                     length: length - count,
                 };
-                self.due.push_back(Piece { slot, part: rest });
+                // It had its turn.
+                self.first.push_back(Piece { slot, part: rest });
             }
             other => self.close(slot, other.map(drop)),
         }
@@ -398,6 +399,7 @@ impl Ring {
 impl Drop for Ring {
     /// Takes everything back from the kernel and answers who still waits.
     fn drop(&mut self) {
+        self.first.clear();
         self.due.clear();
         self.act_by(|_, _, _| {});
         self.disarm();
@@ -415,6 +417,21 @@ impl Drop for Ring {
             let _ = self.ring.submitter().unregister_buffers();
         }
     }
+}
+
+/// Puts a read into the table and its pieces into a queue.
+fn admit_read(table: &mut Table, queue: &mut VecDeque<Piece>, job: ReadJob) {
+    let ReadJob { parts, buffer, done } = job;
+    if parts.is_empty() {
+        return done(Ok(()), buffer);
+    }
+    for part in &parts {
+        assert!(part.at + part.length <= buffer.len(), "a part outside its buffer");
+    }
+    let pieces = || parts.iter().flat_map(|part| cut(*part));
+    let left = pieces().count();
+    let slot = table.insert(Running::Read { buffer, done, left, result: Ok(()) });
+    queue.extend(pieces().map(|part| Piece { slot, part }));
 }
 
 /// Whether the same request may succeed when it is made again.
@@ -435,4 +452,50 @@ fn cut(part: ReadPart) -> impl Iterator<Item = ReadPart> {
         at: part.at + from,
         length: PIECE_BYTES.min(part.length - from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::PAGE_BYTES;
+    use std::sync::Mutex;
+
+    /// Guests' reads are told to the kernel after what a thread waits for, however many there are.
+    #[test]
+    fn what_is_waited_for_is_not_behind_guests_reads() {
+        const READS: usize = 20 * PIECES;
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let Ok(mut ring) = Ring::new(file) else { return };
+        let ended: Arc<Mutex<Vec<&str>>> = Arc::default();
+        let read = |what: &'static str| {
+            let ended = Arc::clone(&ended);
+            let part = ReadPart { offset: 0, at: 0, length: PAGE_BYTES };
+            let done: ReadDone = Box::new(move |result, _| {
+                result.unwrap();
+                ended.lock().unwrap().push(what);
+            });
+            ReadJob { parts: vec![part], buffer: AlignedBuffer::zeroed(PAGE_BYTES), done }
+        };
+        for _ in 0..READS {
+            ring.admit(Job::Read(read("guest")));
+        }
+        ring.admit(Job::ReadFirst(read("own")));
+        let (also, bytes) = (Arc::clone(&ended), Arc::new(AlignedBuffer::zeroed(PAGE_BYTES)));
+        let done: WriteDone = Box::new(move |result, _| {
+            result.unwrap();
+            also.lock().unwrap().push("write");
+        });
+        ring.admit(Job::Write(WriteJob { offset: 0, bytes, done }));
+        while ring.is_busy() {
+            ring.enter(1, None).unwrap();
+            ring.act();
+        }
+        let ended = ended.lock().unwrap();
+        assert_eq!(ended.len(), READS + 2);
+        for what in ["own", "write"] {
+            // It was among the first that the kernel heard of, and answers come in any order.
+            let at = ended.iter().position(|ended| *ended == what).unwrap();
+            assert!(at < READS / 2, "{what} ended after {at} reads");
+        }
+    }
 }
