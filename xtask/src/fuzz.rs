@@ -343,19 +343,44 @@ fn fuzz(target: &Target, seconds: f64) -> Result<Outcome, String> {
             None => std::thread::sleep(Duration::from_millis(200)),
         }
     };
-    // Empty, unless something was found, now or before.
-    let _ = std::fs::remove_dir(&crashes);
     let told = std::fs::read(&log).map_err(|e| format!("{}: {e}", log.display()))?;
     let told = String::from_utf8_lossy(&told);
+    let mut has_found = !status.success();
+    // To libFuzzer, a machine that slept or a process that was stopped is an input that hangs.
+    if let Some(input) = hung(&told)
+        && ends_alone(target, &samples, input)?
+    {
+        std::fs::remove_file(input).map_err(|error| format!("{}: {error}", input.display()))?;
+        has_found = false;
+    }
+    // Empty, unless something was found, now or before.
+    let _ = std::fs::remove_dir(&crashes);
     let executions = told
         .lines()
         .find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok());
-    let found = (!status.success()).then(|| format!("see {}", log.display()));
+    let found = has_found.then(|| format!("see {}", log.display()));
     match (executions, found) {
         (Some(executions), found) => Ok(Outcome { processor_seconds, executions, found }),
         (None, Some(found)) => Err(found),
         (None, None) => Err(format!("no libFuzzer ran: see {}", log.display())),
     }
+}
+
+/// The input that took too long, if it was that which ended a run.
+fn hung(told: &str) -> Option<&Path> {
+    let mut paths = told
+        .lines()
+        .filter_map(|line| Some(Path::new(line.split_once("Test unit written to ")?.1)));
+    paths.find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("timeout-"))
+    })
+}
+
+/// Whether a target takes an input, and nothing else, in its time.
+fn ends_alone(target: &Target, samples: &Path, input: &Path) -> Result<bool, String> {
+    let arguments = [input.display().to_string(), format!("-timeout={HANG_SECONDS}")];
+    let output = target.command(samples, &arguments).output();
+    Ok(output.map_err(|error| error.to_string())?.status.success())
 }
 
 /// The processor time of a process until now, in seconds.
@@ -407,6 +432,19 @@ fn keep(target: &Target) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_inputs_that_hang_are_tried_again() {
+        let written =
+            |name| format!("artifact_prefix='a b/'; Test unit written to a b/{name}\nBase64: AA==");
+        let slow = written("slow-unit-1");
+        assert_eq!(hung(&slow), None);
+        assert_eq!(hung(&written("crash-1")), None);
+        assert_eq!(
+            hung(&format!("{slow}\n{}", written("timeout-1"))),
+            Some(Path::new("a b/timeout-1"))
+        );
+    }
 
     #[test]
     fn declarations_are_found_in_sources() {
