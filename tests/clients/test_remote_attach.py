@@ -546,23 +546,33 @@ def test_the_key_is_at_the_machine_alone_and_in_no_core(server, owner, key, agen
     assert agent.stop() == 0
 
 
-def locks_little():
-    """In a new process: memory of a few pages can be locked, whoever runs it."""
+def locks_up_to(limit):
+    """In a new process: no more bytes of memory than this can be locked, whoever runs it."""
     drop_from_bounds, lock_memory = 24, 14
     # Refused to who could not lock more anyway.
     ctypes.CDLL(None).prctl(drop_from_bounds, lock_memory, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
 
 
 def test_memory_that_may_be_swapped_out_is_warned_of(server, owner, key, agents, tmp_path):
     host, volume = Host(owner, tmp_path), encrypted(owner, key)
     attach(owner, volume, host)
-    agents.append(agent := Agent(server, host, volume, tmp_path, prepare=locks_little))
+    agents.append(agent := Agent(server, host, volume, tmp_path, prepare=lambda: locks_up_to(65536)))
     assert agent.serving["ProcessMemory"] == "may be swapped out"
     assert "LimitMEMLOCK=infinity" in agent.words(), "to the one who does not read the JSON"
     assert agent.stop() == 0
     agents.append(agent := Agent(server, host, volume, tmp_path))
     assert (agent.serving["ProcessMemory"] == "locked") == ("LimitMEMLOCK" not in agent.words())
+    assert agent.stop() == 0
+
+
+def test_a_key_is_not_put_where_it_can_be_swapped_out(server, owner, key, agents, tmp_path):
+    host, volume = Host(owner, tmp_path), encrypted(owner, key)
+    attach(owner, volume, host)
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False, prepare=lambda: locks_up_to(0)))
+    assert refused.ends() == 1 and "LimitMEMLOCK" in refused.words(), refused.words()
+    # Nothing is lost: the next one gets the volume.
+    agents.append(agent := Agent(server, host, volume, tmp_path))
     assert agent.stop() == 0
 
 

@@ -31,9 +31,6 @@ pub enum Protection {
     SecretMemory,
     /// A locked page that core dumps leave out.
     LockedMemory,
-    /// As [`Protection::LockedMemory`], but the system's limits did not allow the lock: it may be
-    /// swapped out.
-    UnlockedMemory,
 }
 
 impl Protection {
@@ -42,7 +39,6 @@ impl Protection {
         match self {
             Self::SecretMemory => "secret memory (memfd_secret)",
             Self::LockedMemory => "locked memory",
-            Self::UnlockedMemory => "memory that is not locked",
         }
     }
 }
@@ -63,13 +59,13 @@ impl Vault {
     /// Moves a key to a page of its own. The caller wipes its copy.
     ///
     /// # Errors
-    /// When the kernel gives no page, or cannot keep it out of dumps.
+    /// When the kernel gives no page, or cannot keep it out of dumps and swap.
     pub fn new(key: &Secret<[u8; 32]>) -> io::Result<Self> {
         let (address, protection) = match secret_page() {
             Ok(address) => (address, Protection::SecretMemory),
             Err(error) => {
                 tracing::debug!(%error, "no secret memory");
-                ordinary_page()?
+                (locked_page()?, Protection::LockedMemory)
             }
         };
         let page = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -124,7 +120,7 @@ fn secret_page() -> io::Result<*mut c_void> {
     Ok(address?)
 }
 
-fn ordinary_page() -> io::Result<(*mut c_void, Protection)> {
+fn locked_page() -> io::Result<*mut c_void> {
     // SAFETY: as in `secret_page`.
     let address = unsafe {
         mmap_anonymous(
@@ -135,15 +131,21 @@ fn ordinary_page() -> io::Result<(*mut c_void, Protection)> {
         )
     }?;
     // SAFETY: `address` is the start of the live mapping of this length made above; the advice only
-    // changes what a core dump holds.
-    unsafe { madvise(address, MAPPED_BYTES, Advice::LinuxDontDump) }?;
-    // SAFETY: as above; locking does not change the contents.
-    let locked = unsafe { mlock(address, MAPPED_BYTES) };
-    let protection = match locked {
-        Ok(()) => Protection::LockedMemory,
-        Err(_) => Protection::UnlockedMemory,
+    // changes what a core dump holds, and locking does not change the contents.
+    let kept = unsafe {
+        madvise(address, MAPPED_BYTES, Advice::LinuxDontDump)
+            .and_then(|()| mlock(address, MAPPED_BYTES))
     };
-    Ok((address, protection))
+    if let Err(error) = kept {
+        // SAFETY: the mapping made above, which nothing refers to.
+        unsafe { munmap(address, MAPPED_BYTES) }?;
+        let message = format!(
+            "a key cannot be kept out of swap and dumps ({error}): let the process lock memory \
+             (`LimitMEMLOCK=` of its unit, `ulimit -l` of its shell)"
+        );
+        return Err(io::Error::new(io::Error::from(error).kind(), message));
+    }
+    Ok(address)
 }
 
 /// Whether the process's memory can be swapped out.
@@ -171,23 +173,40 @@ pub fn harden_process() -> io::Result<Swap> {
 mod tests {
     use super::*;
 
+    /// What the kernel says of the mapping of this process that an address is in.
+    fn mapping_of(address: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let holds = |line: &&str| {
+            let (first, rest) = line.split_once('-').unwrap_or_default();
+            let end = rest.split(' ').next().unwrap_or_default();
+            let (first, end) = (usize::from_str_radix(first, 16), usize::from_str_radix(end, 16));
+            first.is_ok_and(|first| first <= address) && end.is_ok_and(|end| address < end)
+        };
+        let from = maps.lines().skip_while(|line| !holds(line));
+        let mut ours = String::new();
+        for line in from {
+            ours.extend([line, "\n"]);
+            if line.starts_with("VmFlags:") {
+                break;
+            }
+        }
+        ours
+    }
+
     #[test]
     fn a_key_is_kept_and_its_page_is_no_ordinary_memory() {
         let vault = Vault::new(&Secret::new([7; 32])).unwrap();
         assert_eq!(vault.expose(), &[7; 32]);
-        let (address, protection) = ordinary_page().unwrap();
-        assert_ne!(protection, Protection::SecretMemory);
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let of = |address: *const u8| {
-            let start = format!("{:x}-", address as usize);
-            maps.lines().find(|line| line.trim_start_matches('0').starts_with(&start))
-        };
-        let ours = of(vault.page.as_ptr().cast()).unwrap_or_default();
+        let address = locked_page().unwrap();
+        let ours = mapping_of(vault.page.as_ptr() as usize);
         assert_eq!(
             ours.contains("secretmem"),
             vault.protection() == Protection::SecretMemory,
             "{ours}"
         );
+        let locked = mapping_of(address as usize);
+        let flags = locked.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        assert!(flags.contains(" lo ") && flags.contains(" dd "), "{flags}");
         // SAFETY: the mapping made above, which nothing refers to.
         unsafe { munmap(address, MAPPED_BYTES) }.unwrap();
     }

@@ -160,13 +160,13 @@ async fn take(api: &HostApi, force: Force) -> Result<Opened, Failure> {
 
 /// Puts the data key where nothing but this process reads it.
 fn keep(bytes: base::Secret<[u8; 64]>) -> Result<(DataKey, Protection), Failure> {
-    let mut protection = Protection::UnlockedMemory;
+    let mut protection = None;
     let key = DataKey::kept_in(&bytes, |key| {
         let vault = Vault::new(key)?;
-        protection = vault.protection();
+        protection = Some(vault.protection());
         Ok::<_, std::io::Error>(Arc::new(vault) as Arc<dyn KeyCell>)
     })?;
-    Ok((key, protection))
+    Ok((key, protection.expect("a key that is kept is in the vault")))
 }
 
 /// A volume to be opened over a link.
