@@ -2,7 +2,9 @@
 //! rounds whose order rotates, so that slow phases of a shared machine hit all of them; then the
 //! programs that measure what has no peer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::fio::{self, Disk, Measured, WORKLOADS};
 use super::programs::{self, PROGRAMS, Program};
@@ -21,9 +23,10 @@ pub(crate) struct Options {
     /// MiB of each volume.
     #[arg(long, default_value_t = 2048)]
     size_mib: u64,
-    /// A directory on the disk to measure; what the run puts there is removed afterwards.
+    /// A directory on the disk to measure, by default the build tree; what the run puts there is removed
+    /// afterwards.
     #[arg(long)]
-    pub(super) directory: PathBuf,
+    pub(super) directory: Option<PathBuf>,
     /// Leave out the programs that measure what has no peer.
     #[arg(long)]
     servers_only: bool,
@@ -35,15 +38,33 @@ pub(crate) struct Options {
 /// Results of one workload: per server, and last for the disk alone, one measurement per round.
 pub(super) type Rounds = Vec<Vec<Measured>>;
 
+/// The peers' programs, and Debian's packages of them.
+const TOOLS: [(&str, &str); 4] =
+    [("fio", "fio"), ("nbdkit", "nbdkit"), ("qemu-nbd", "qemu-utils"), ("qemu-img", "qemu-utils")];
+
+/// Says which of the peers' programs are not there.
+fn check_tools() -> Result<(), String> {
+    let is_missing = |tool: &str| Command::new(tool).arg("--version").output().is_err();
+    let missing: BTreeSet<&str> =
+        TOOLS.iter().filter(|(tool, _)| is_missing(tool)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.into_iter().collect::<Vec<_>>().join(" ");
+    Err(format!("there is nothing to measure beside: apt-get install --no-remove {packages}"))
+}
+
 pub(super) fn run(options: &Options, directory: &Path) -> Result<(), String> {
+    check_tools()?;
     let outcome = measure(options, directory);
     let programs: &[Program] = if options.servers_only { &[] } else { &PROGRAMS };
     let programs: Result<Vec<String>, String> =
         programs.iter().map(|program| programs::section(program, directory)).collect();
     let results = outcome?;
     let servers_only = if options.servers_only { " --servers-only" } else { "" };
+    let elsewhere = if options.directory.is_some() { " --directory DIR" } else { "" };
     let command = format!(
-        "cargo xtask bench block --rounds {} --seconds {} --size-mib {} --directory DIR{servers_only}",
+        "cargo xtask bench block --rounds {} --seconds {} --size-mib {}{elsewhere}{servers_only}",
         options.rounds, options.seconds, options.size_mib
     );
     let section = format!(

@@ -47,9 +47,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let Some(directory) = &options.in_directory else {
         return match &options.what {
             What::Sweep(options) => swept::sweep(options),
-            What::Block(options) => swept::run(&options.directory.join("strongroom-bench")),
+            What::Block(block::Options { directory: Some(directory), .. }) => {
+                swept::run(&directory.join("strongroom-bench"))
+            }
             // Not the system's temporary directory, which may be memory.
-            What::Api(_) | What::Snapshot(_) => {
+            What::Block(_) | What::Api(_) | What::Snapshot(_) => {
                 let name = format!("bench-{}", std::process::id());
                 swept::run(&command::target_dir()?.join(name))
             }

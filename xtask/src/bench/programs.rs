@@ -17,6 +17,9 @@ pub(super) struct Program {
     example: &'static str,
     /// Its command line. `FOLDER` stands for a folder of its own.
     arguments: &'static [&'static str],
+    /// How often it is run, an odd number: its table shows medians. Once, where it has rounds of its own or
+    /// counts what is the same each time.
+    rounds: usize,
 }
 
 const fn of_blocks(
@@ -24,7 +27,13 @@ const fn of_blocks(
     example: &'static str,
     arguments: &'static [&'static str],
 ) -> Program {
-    Program { title, package: "blockstore", example, arguments }
+    Program { title, package: "blockstore", example, arguments, rounds: 1 }
+}
+
+impl Program {
+    const fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
 }
 
 /// Run in this order, each in a folder that is removed afterwards.
@@ -36,9 +45,10 @@ pub(super) const PROGRAMS: [Program; 10] = [
         package: "lifecycle",
         example: "guest_latency",
         arguments: &["FOLDER", "1024", "3", "7"],
+        rounds: 1,
     },
-    of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]),
-    of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]),
+    of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]).rounds(5),
+    of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]).rounds(5),
     of_blocks(
         "The cleaner, writes all over the volume",
         "cleaner",
@@ -77,34 +87,68 @@ pub(super) const PROGRAMS: [Program; 10] = [
             "80",
         ],
     ),
-    of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]),
+    of_blocks("Reads after cleaning", "cleaner", &["reads", "FOLDER/volume"]).rounds(5),
 ];
 
-/// Runs a program and makes a table of what it prints.
+/// Runs a program, in all its rounds, and makes a table of what it prints.
 pub(super) fn section(program: &Program, directory: &Path) -> Result<String, String> {
-    let Program { title, package, example, arguments } = program;
+    let Program { title, package, example, arguments, rounds } = program;
     let example_of = ["--package", package, "--example", example];
     command::cargo(&[&["build", "--quiet", "--release"][..], &example_of].concat())?;
-    let folder = directory.join(example);
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     eprintln!("{title}");
+    let rounds = (0..*rounds)
+        .map(|_| cases(&printed_by(program, &directory.join(example))?))
+        .collect::<Result<Vec<_>, _>>()?;
+    let command =
+        format!("cargo run --release -p {package} --example {example} -- {}", arguments.join(" "));
+    let told = match rounds.len() {
+        1 => String::new(),
+        rounds => format!(" Medians of {rounds} runs."),
+    };
+    let described = machine::describe(command.trim(), &[])?;
+    Ok(format!("### {title}\n\n{described}{told}\n\n{}", table(&medians(&rounds)?)))
+}
+
+/// Runs a program once in a folder that is removed afterwards.
+fn printed_by(program: &Program, folder: &Path) -> Result<String, String> {
+    let Program { example, arguments, .. } = program;
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let printed = Command::new(command::target_dir()?.join("release/examples").join(example))
         .args(arguments.iter().map(|text| text.replace("FOLDER", &folder.display().to_string())))
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot start {example}: {error}"));
-    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    std::fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let printed = printed?;
     if !printed.status.success() {
         return Err(format!("{example} failed: {}", printed.status));
     }
-    let cases = cases(&String::from_utf8_lossy(&printed.stdout))?;
-    let command =
-        format!("cargo run --release -p {package} --example {example} -- {}", arguments.join(" "));
-    Ok(format!("### {title}\n\n{}\n\n{}", machine::describe(command.trim(), &[])?, table(&cases)))
+    Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
 }
 
-fn cases(printed: &str) -> Result<Vec<Map<String, Value>>, String> {
+type Case = Map<String, Value>;
+
+/// Of each number the median over the rounds. What is no number names the case, and is the same in all.
+fn medians(rounds: &[Vec<Case>]) -> Result<Vec<Case>, String> {
+    let first = rounds.first().ok_or("a program without rounds")?;
+    if rounds.iter().any(|round| round.len() != first.len()) {
+        return Err("a program measured other cases in another round".to_owned());
+    }
+    let median = |at: usize, name: &String| {
+        let mut values: Vec<&Value> =
+            rounds.iter().map(|round| round[at].get(name).unwrap_or(&Value::Null)).collect();
+        if values.iter().all(|value| value.is_number()) {
+            values.sort_by(|a, b| a.as_f64().partial_cmp(&b.as_f64()).expect("no number is NaN"));
+        } else if values.iter().any(|value| *value != values[0]) {
+            return Err(format!("a program measured another {name} in another round"));
+        }
+        Ok((name.clone(), values[values.len() / 2].clone()))
+    };
+    let cases = first.iter().enumerate();
+    cases.map(|(at, case)| case.keys().map(|name| median(at, name)).collect()).collect()
+}
+
+fn cases(printed: &str) -> Result<Vec<Case>, String> {
     printed
         .lines()
         .filter(|line| line.starts_with('{'))
@@ -113,7 +157,7 @@ fn cases(printed: &str) -> Result<Vec<Map<String, Value>>, String> {
 }
 
 /// A row a case, a column a member; members of one case come by name.
-fn table(cases: &[Map<String, Value>]) -> String {
+fn table(cases: &[Case]) -> String {
     let mut columns: Vec<&String> = Vec::new();
     for name in cases.iter().flat_map(Map::keys) {
         if !columns.contains(&name) {
@@ -147,5 +191,16 @@ mod tests {
         let expected = "| case | mb s | cpu |\n|---|---|---|\n| one | 5 |  |\n| two |  | 0.5 |\n";
         assert_eq!(table(&cases(printed).unwrap()), expected);
         assert!(cases("{no json").is_err());
+    }
+
+    #[test]
+    fn numbers_are_medians_of_the_rounds() {
+        let round = |case: &str, speed: f64| {
+            cases(&format!("{{\"case\":\"{case}\",\"speed\":{speed}}}\n")).unwrap()
+        };
+        let rounds = [round("one", 3.5), round("one", 10.0), round("one", 2.0)];
+        assert_eq!(medians(&rounds), Ok(round("one", 3.5)));
+        assert!(medians(&[round("one", 1.0), round("two", 1.0)]).is_err());
+        assert!(medians(&[round("one", 1.0), Vec::new()]).is_err());
     }
 }
