@@ -22,14 +22,18 @@ BINARY = os.environ["STRONGROOM_BINARY"]
 READY = re.compile(r"https?://[0-9.:]+")
 
 
+def missing(message):
+    """Skips a test for want of something; in CI, where nothing may be left out, fails it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 def require(program):
     """The path of a program, or a skip (a failure in CI) that names it."""
     path = shutil.which(program)
     if path is None:
-        message = f"{program} is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing(f"{program} is not installed")
     return path
 
 

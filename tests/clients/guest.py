@@ -17,9 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
-from conftest import BINARY, require
+from conftest import BINARY, missing, require
 
 # The newest kernel of Debian bookworm's security archive that has a ublk driver.
 KERNEL = re.compile(r"^linux-image-6\.12\.(\d+)\+deb12-cloud-amd64(-unsigned)?$")
@@ -41,12 +39,6 @@ echo "SR up $(cut -d" " -f1 /proc/uptime)"
 echo "SR off"
 poweroff -f
 """
-
-
-def missing(message):
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def kernel():

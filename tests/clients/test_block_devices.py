@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import eventually, require
+from conftest import eventually, missing, require
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -143,7 +143,7 @@ def test_qemu_img_converts_and_compares(device, tmp_path):
 def fio(device, *arguments):
     engines = run(require("fio"), "--enghelp")
     if not re.search(r"^\s*nbd$", engines, re.M):
-        pytest.skip("fio has no NBD engine")
+        missing("fio has no NBD engine")
     base = ["fio", "--name=verify", "--ioengine=nbd", f"--uri={device.uri}", "--size=256m"]
     # fio leaves a state file where it runs.
     where = device.server.dir

@@ -508,8 +508,8 @@ def test_a_restart_is_only_a_pause(own_server, tmp_path, how, way):
     say(client, "flush")
     assert "wrote 1048576" in client.stdout.readline()
     client.stdout.readline()
-    # What a SIGTERM finds is answered or made durable; kill -9 is the power cut of a disk, and of
-    # that nothing survives for sure but what was flushed.
+    # What a SIGTERM finds is answered or made durable. What a kill leaves of what was not flushed is
+    # looked at in test_crash.py.
     if how == "stop":
         say(client, "write -P 2 1M 1M")
         while "wrote 1048576" not in client.stdout.readline():

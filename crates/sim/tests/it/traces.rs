@@ -29,7 +29,7 @@ fn a_power_cut_after_every_operation_loses_nothing_it_may_not() {
     assert!(total.nested > 5_000, "{total:?}");
 }
 
-/// `cargo xtask sim --traces` plays others.
+/// `cargo xtask sim --kind traces` plays others.
 #[test]
 fn nor_in_traces_that_a_seed_decides() {
     power_cuts(&(0..12).map(random).collect::<Vec<_>>());
