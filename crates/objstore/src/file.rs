@@ -1,4 +1,4 @@
-//! Files of the local store: written once, durable, and read by ranges.
+//! Files of the local store: written once, durable, and read whole or by ranges.
 //!
 //! A large file is written past the page cache. Nobody reads a pack right after it was written, and
 //! filling the cache with it costs more than sealing it, besides pushing out what guests do read.
@@ -7,7 +7,7 @@ use crate::folders::Folders;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, pread};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -33,8 +33,7 @@ static STAGED: AtomicU64 = AtomicU64::new(0);
 /// and then the file may be there whole or not at all.
 pub(crate) fn create(folders: &Folders, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("an object lies in a folder");
-    folders.make(folder)?;
-    let (staged, staging) = begin(path)?;
+    let (staged, staging) = folders.begin_in(folder, || begin(path))?;
     let published = write_durably(&staged, bytes).and_then(|()| std::fs::hard_link(&staging, path));
     let removed = std::fs::remove_file(&staging);
     match &published {
@@ -46,30 +45,41 @@ pub(crate) fn create(folders: &Folders, path: &Path, bytes: &[u8]) -> io::Result
     published
 }
 
+/// Removes a file, and the folders that are empty without it.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn remove(folders: &Folders, path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    folders.remove_empty(path.parent().expect("an object lies in a folder"));
+    Ok(())
+}
+
+/// Opens a file.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for a folder too; otherwise what the file system says.
+pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() { Err(ErrorKind::NotFound.into()) } else { Ok((file, metadata)) }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (file, metadata) = open(path)?;
+    read_exactly(&file, 0..metadata.len())
+}
+
 /// Reads exactly `range`.
 ///
 /// # Errors
 /// [`ErrorKind::UnexpectedEof`] when the file ends before; otherwise what the file system says.
 pub(crate) fn read_range(path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let length = range.end.checked_sub(range.start).ok_or(ErrorKind::UnexpectedEof)?;
-    let length = usize::try_from(length).map_err(|_| ErrorKind::UnexpectedEof)?;
-    // A length that nobody checked must not be allocated.
-    if (length == 0 || length > crate::OBJECT_BYTES_MAX) && range.end > file.metadata()?.len() {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        let at = range.start + bytes.len() as u64;
-        // Into memory that nothing was written to yet: a block is too long to be zeroed first.
-        match pread(&file, spare_capacity(&mut bytes), at) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    bytes.truncate(length);
-    Ok(bytes)
+    read_exactly(&File::open(path)?, range)
 }
 
 /// A new file beside the one to be, under a name that no object has.
@@ -122,4 +132,25 @@ fn write_directly(file: &File, bytes: &[u8]) -> io::Result<bool> {
     // The last write was padded.
     file.set_len(bytes.len() as u64)?;
     Ok(true)
+}
+
+fn read_exactly(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let length = range.end.checked_sub(range.start).ok_or(ErrorKind::UnexpectedEof)?;
+    let length = usize::try_from(length).map_err(|_| ErrorKind::UnexpectedEof)?;
+    // A length that nobody checked must not be allocated.
+    if (length == 0 || length > crate::OBJECT_BYTES_MAX) && range.end > file.metadata()?.len() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = range.start + bytes.len() as u64;
+        // Into memory that nothing was written to yet: a block is too long to be zeroed first.
+        match pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }

@@ -11,17 +11,23 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// How often folders are made for one file while others remove them.
+const MAKE_ATTEMPTS_MAX: u32 = 16;
+
 /// Folders that are remembered, at most. Names are sharded over hundreds of them; more costs syncs
 /// that are not needed.
 const DURABLE_MAX: usize = 16 << 10;
 
-/// Makes the entries of a folder durable.
-type Sync = Box<dyn Fn(&Path) -> io::Result<()> + Send + std::marker::Sync>;
+/// A call to the file system about one folder.
+type Call = Box<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
 
 /// The folders below one directory.
 pub(crate) struct Folders {
     root: PathBuf,
-    sync: Sync,
+    /// Makes a folder in one that is there.
+    create: Call,
+    /// Makes the entries of a folder durable.
+    sync: Call,
     durable: Mutex<Durable>,
 }
 
@@ -50,19 +56,39 @@ impl Folders {
         Ok(Self::with(root, Box::new(sync_folder)))
     }
 
-    fn with(root: &Path, sync: Sync) -> Self {
-        Self { root: root.to_owned(), sync, durable: Mutex::default() }
+    fn with(root: &Path, sync: Call) -> Self {
+        let create = Box::new(|folder: &Path| std::fs::create_dir(folder));
+        Self { root: root.to_owned(), create, sync, durable: Mutex::default() }
     }
 
     fn durable(&self) -> MutexGuard<'_, Durable> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the folders that are missing on the way to `folder`. They are not durable yet.
+    /// Calls `begin`, which leaves a file in `folder`, once the folders on the way to it are made.
+    /// They are not durable yet.
     ///
     /// # Errors
     /// What the file system says.
-    pub(crate) fn make(&self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn begin_in<T>(
+        &self,
+        folder: &Path,
+        begin: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut attempt = 1;
+        loop {
+            match self.make(folder).and_then(|()| begin()) {
+                // Until the file is there, any of the folders may go with the last object below it.
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound && attempt < MAKE_ATTEMPTS_MAX => {}
+                begun => return begun,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Makes the folders that are missing on the way to `folder`.
+    fn make(&self, folder: &Path) -> io::Result<()> {
         if folder.is_dir() {
             return Ok(());
         }
@@ -71,7 +97,7 @@ impl Folders {
         // One of that name may have been durable and deleted since. Nobody sees the new one while the
         // old one is remembered.
         let mut durable = self.durable();
-        match std::fs::create_dir(folder) {
+        match (self.create)(folder) {
             Ok(()) => {
                 durable.paths.remove(folder);
                 durable.made += 1;
@@ -79,6 +105,17 @@ impl Folders {
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Removes `folder` and those on the way to it, up to the first that is not empty. One that cannot
+    /// be removed stays, and does no harm.
+    pub(crate) fn remove_empty(&self, folder: &Path) {
+        let below_root = |folder: &&Path| *folder != self.root;
+        for folder in folder.ancestors().take_while(below_root) {
+            if std::fs::remove_dir(folder).is_err() {
+                return;
+            }
         }
     }
 
@@ -121,6 +158,7 @@ mod tests {
     use crate::local::LocalStore;
     use crate::{ATTEMPTS_MAX, Bytes, ObjectStore, put_settled};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use tempfile::TempDir;
 
     /// What was synced of a store, and how many of the next syncs fail.
@@ -164,7 +202,16 @@ mod tests {
     fn reopened(root: &Path, syncs: &Arc<Syncs>) -> LocalStore {
         let syncs = Arc::clone(syncs);
         let folders = Folders::with(root, Box::new(move |folder| syncs.sync(folder)));
-        LocalStore::with(folders, root).unwrap()
+        LocalStore::with(folders, root)
+    }
+
+    /// A store that makes folders in this way.
+    fn creating(
+        root: &Path,
+        create: impl Fn(&Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> LocalStore {
+        let folders = Folders { create: Box::new(create), ..Folders::open(root).unwrap() };
+        LocalStore::with(folders, root)
     }
 
     #[test]
@@ -227,5 +274,51 @@ mod tests {
         store.put("packs/00/b", Bytes::new()).unwrap();
         let synced = syncs.take(root.path());
         assert!(synced.contains(&"packs".to_owned()), "{synced:?}");
+    }
+
+    #[test]
+    fn a_folder_whose_parent_goes_just_before_it_is_made_is_made_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let collector = LocalStore::open(root.path()).unwrap();
+        collector.put("packs/ab/w1/a", Bytes::new()).unwrap();
+        let store = creating(root.path(), move |folder| {
+            if folder.ends_with("w2") {
+                // The first time, all folders go with it.
+                let _ = collector.delete("packs/ab/w1/a");
+            }
+            std::fs::create_dir(folder)
+        });
+        store.put("packs/ab/w2/a", Bytes::from_static(b"content")).unwrap();
+        assert_eq!(&store.get("packs/ab/w2/a").unwrap()[..], b"content");
+        assert_eq!(store.list("").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_goes_before_its_first_file_comes_is_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let is_first = AtomicBool::new(true);
+        let store = creating(root.path(), move |folder| {
+            std::fs::create_dir(folder)?;
+            if folder.ends_with("00") && is_first.swap(false, Ordering::Relaxed) {
+                std::fs::remove_dir(folder)?;
+            }
+            Ok(())
+        });
+        store.put("packs/00/a", Bytes::from_static(b"content")).unwrap();
+        assert_eq!(&store.get("packs/00/a").unwrap()[..], b"content");
+    }
+
+    #[test]
+    fn folders_that_go_every_time_are_no_missing_object() {
+        let root = tempfile::tempdir().unwrap();
+        let made = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&made);
+        let store = creating(root.path(), move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Err(ErrorKind::NotFound.into())
+        });
+        let refused = store.put("packs/00/a", Bytes::new()).unwrap_err();
+        assert!(refused.is_transient(), "{refused}");
+        assert_eq!(made.load(Ordering::Relaxed), MAKE_ATTEMPTS_MAX);
     }
 }

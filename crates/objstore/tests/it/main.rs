@@ -46,7 +46,9 @@ fn conforms(store: &dyn ObjectStore) {
     assert!(store.head("packs/00/b").unwrap_err().is_not_found());
     // A directory is no object, and an object is no directory.
     assert!(store.get("packs/00").is_err());
-    assert!(store.list("packs2/00/none").unwrap().is_empty());
+    assert!(names("packs2/00/none").is_empty());
+    assert!(names("packs2/00/a").is_empty());
+    assert!(names("packs2/00/a/none").is_empty());
 
     assert!(matches!(store.put("../x", Bytes::new()), Err(Error::InvalidName { .. })));
     assert!(matches!(store.list("packs/"), Err(Error::InvalidName { .. })));
@@ -60,16 +62,9 @@ fn memory_conforms() {
 }
 
 #[test]
-fn local_conforms_outside_a_runtime() {
+fn local_conforms() {
     let directory = tempfile::tempdir().unwrap();
     conforms(&LocalStore::open(directory.path()).unwrap());
-}
-
-#[test]
-fn local_conforms_inside_a_runtime() {
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { conforms(&LocalStore::open(directory.path()).unwrap()) });
 }
 
 /// Large objects take another way to the disk than small ones.
@@ -116,6 +111,77 @@ fn local_objects_outlive_the_store_and_leftovers_are_hidden() {
     assert_eq!(store.remove_stale_uploads(later).unwrap(), 1);
     assert!(!directory.path().join("packs/00/b#1").exists());
     assert_eq!(&store.get("packs/00/a").unwrap()[..], b"kept");
+}
+
+#[test]
+fn a_list_that_cannot_see_all_is_none() {
+    // Something in a folder, by its name, and where it leads.
+    let links = [("a", "nowhere"), ("a", "a"), ("a", "b/none"), ("up", "..")];
+    for (link, target) in links {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        store.put("packs/00/b", Bytes::new()).unwrap();
+        std::os::unix::fs::symlink(target, directory.path().join("packs/00").join(link)).unwrap();
+        let refused = store.list("packs").unwrap_err();
+        assert!(refused.is_transient(), "{target}: {refused}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    std::fs::remove_dir(directory.path()).unwrap();
+    for prefix in ["", "packs"] {
+        assert!(store.list(prefix).unwrap_err().is_transient(), "{prefix}");
+    }
+}
+
+#[test]
+fn an_object_that_nothing_can_be_asked_of_is_not_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = format!("packs/{}", "a".repeat(100));
+    LocalStore::open(directory.path()).unwrap().put(&name, Bytes::new()).unwrap();
+    // The same directory under a name so long that its folders can be read, and no file be named.
+    let mut root = directory.path().as_os_str().to_owned();
+    while root.len() < 4000 {
+        root.push("/.");
+    }
+    let store = LocalStore::open(root.as_ref()).unwrap();
+    assert!(store.head(&name).unwrap_err().is_transient());
+    assert!(store.list("packs").unwrap_err().is_transient());
+}
+
+#[test]
+fn links_are_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(&directory.path().join("store")).unwrap();
+    store.put("packs/00/b", Bytes::new()).unwrap();
+    std::fs::create_dir(directory.path().join("disk")).unwrap();
+    std::fs::write(directory.path().join("disk/a"), b"hello").unwrap();
+    let link = directory.path().join("store/packs/01");
+    std::os::unix::fs::symlink(directory.path().join("disk"), link).unwrap();
+    let found = store.list("packs").unwrap();
+    let found: Vec<_> = found.iter().map(|meta| (meta.name.as_str(), meta.size)).collect();
+    assert_eq!(found, [("packs/00/b", 0), ("packs/01/a", 5)]);
+}
+
+#[test]
+fn what_others_delete_fails_no_put_and_no_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    store.put("packs/00/kept", Bytes::new()).unwrap();
+    let churn = |name: &str| {
+        for _ in 0..200 {
+            store.put(name, Bytes::new()).unwrap();
+            store.delete(name).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        let names = ["packs/ab/w1/a", "packs/ab/w2/a", "packs/ab/w2/b"];
+        let threads = names.map(|name| scope.spawn(move || churn(name)));
+        while !threads.iter().all(|thread| thread.is_finished()) {
+            let found = store.list("packs").unwrap();
+            assert!(found.iter().any(|meta| meta.name == "packs/00/kept"), "{found:?}");
+        }
+    });
+    assert_eq!(store.list("").unwrap().len(), 1);
 }
 
 #[test]
