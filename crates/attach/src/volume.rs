@@ -275,7 +275,6 @@ fn refusal(error: &Error) -> DeviceError {
         | Error::CutNotFound { .. }
         | Error::CutExists { .. }
         | Error::TooManyCuts { .. }
-        | Error::Fenced { .. }
-        | Error::CutInUse { .. } => DeviceError::Io,
+        | Error::Fenced { .. } => DeviceError::Io,
     }
 }

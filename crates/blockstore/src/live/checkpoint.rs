@@ -478,6 +478,7 @@ impl Engine {
     pub fn maintain(&mut self) -> Result<bool, Error> {
         self.mutate(|engine| {
             let config = engine.ctx.config;
+            engine.release_withheld();
             if engine.log.bytes_since_flush > config.flush_log_bytes {
                 engine.sync()?;
             }
@@ -708,20 +709,32 @@ impl Engine {
     fn release_dead(&mut self) {
         self.settle_cleaned();
         let kept = self.kept_segments();
-        let dead = self.table.dead(self.merged, &kept);
-        if !self.pin.allows_release(dead.len()) {
+        self.withheld = self.table.dead(self.merged, &kept).into_iter().collect();
+        self.release_withheld();
+    }
+
+    /// Gives back what the last checkpoint found dead, unless somebody reads the stored state beside the
+    /// engine.
+    fn release_withheld(&mut self) {
+        let dead = self.withheld.len();
+        if dead == 0 || !self.pin.allows_release(dead, self.space.is_short()) {
             return;
         }
-        for segment in dead {
-            let geometry = self.ctx.geometry;
-            let start = byte_offset(geometry.start(segment));
-            if let Err(error) = self.ctx.disk.punch(start, geometry.segment_bytes()) {
-                tracing::warn!(%error, segment, "space of a dead segment was not given back");
-            }
+        for segment in std::mem::take(&mut self.withheld) {
+            self.punch(segment);
             self.openers.remove(segment);
             self.unemptied.remove(&segment);
             self.put_off.take_if(|round| !round.outlives(segment));
             self.table.release(segment);
+        }
+    }
+
+    /// Gives the space of a segment back to the file system.
+    pub(super) fn punch(&self, segment: SegmentIndex) {
+        let geometry = self.ctx.geometry;
+        let start = byte_offset(geometry.start(segment));
+        if let Err(error) = self.ctx.disk.punch(start, geometry.segment_bytes()) {
+            tracing::warn!(%error, segment, "space of a dead segment was not given back");
         }
     }
 }

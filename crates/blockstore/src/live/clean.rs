@@ -361,12 +361,14 @@ impl Engine {
     }
 
     /// Segments in use that a checkpoint has counted. Those that cannot be emptied are no reason to
-    /// empty others again and again.
+    /// empty others again and again, nor are those that are dead and wait for a reader: what is emptied then
+    /// waits as well.
     fn counted(&self) -> impl Iterator<Item = (SegmentIndex, &Segment)> {
         self.table.iter().filter(|(index, segment)| {
             segment.kind != SegmentKind::Free
                 && segment.newest_layer <= self.merged
                 && !self.unemptied.contains(index)
+                && !self.withheld.contains(index)
         })
     }
 
@@ -616,9 +618,9 @@ pub(super) struct Candidates {
     /// Best first.
     pub(super) victims: Vec<Victim>,
     /// Segments in use, of those that a checkpoint has counted.
-    used: u64,
+    pub(super) used: u64,
     /// Segments their live pages may take.
-    allowed: u64,
+    pub(super) allowed: u64,
 }
 
 /// Dead pages gained per live page copied, weighted with a power of the age: between the share of dead

@@ -14,15 +14,15 @@
 use super::checkpoint::Parts;
 use super::delta::Entry;
 use super::engine::Engine;
-use super::layout::{FAN_OUT, FAN_OUT_BITS, LOST};
+use super::layout::{FAN_OUT, FAN_OUT_BITS, LOST, SLOT_BYTES, SLOT_COUNT};
 use super::map::put_leaf_entry;
 use super::superblock::{NodeRef, Root};
-use super::{Context, Error};
+use super::{Context, Disk, Error};
 use crate::page::{BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK, Page, Tag};
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// How often a page of the map is read before it is lost.
+/// How often a page of the map, or a superblock, is read before it is lost.
 pub(super) const READS_MAX: u32 = 3;
 
 impl Engine {
@@ -31,30 +31,13 @@ impl Engine {
     pub(super) fn is_local(&self, error: &Error) -> bool {
         match error {
             Error::Corrupt { .. } => true,
-            Error::Disk { .. } => !self.failed && self.ctx.answers(),
+            Error::Disk { .. } => !self.failed && answers(&*self.ctx.disk),
             _ => false,
         }
     }
 }
 
 impl Context {
-    /// Whether the disk can be read where every volume has something. What is cached is no answer of it.
-    fn answers(&self) -> bool {
-        self.disk.forget_cached().is_ok() && self.disk.read(0, &mut [0; PAGE_BYTES]).is_ok()
-    }
-
-    /// Whether what was read when this was met will not be there another time.
-    fn is_lost(&self, error: &Error) -> bool {
-        match error {
-            Error::Corrupt { .. } => true,
-            Error::Disk { cause, .. } => {
-                // What Linux says of a sector that the medium has lost.
-                cause.raw_os_error() == Some(Errno::IO.raw_os_error()) && self.answers()
-            }
-            _ => false,
-        }
-    }
-
     /// What `read` finds in the end; `None` when it is lost.
     pub(super) fn unless_lost<T>(
         &self,
@@ -67,24 +50,13 @@ impl Context {
     fn unless_refused<T>(
         &self,
         reads_max: u32,
-        mut read: impl FnMut() -> Result<T, Error>,
+        read: impl FnMut() -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let mut reads = 1;
-        loop {
-            match read() {
-                Ok(found) => return Ok(Some(found)),
-                Err(error) if !self.is_lost(&error) => return Err(error),
-                Err(error) if reads == reads_max => {
-                    tracing::error!(%error, "a part of a volume's map cannot be read");
-                    return Ok(None);
-                }
-                Err(error) => {
-                    self.disk.pause();
-                    if self.disk.forget_cached().is_err() {
-                        return Err(error);
-                    }
-                    reads += 1;
-                }
+        match read_often(&*self.disk, reads_max, read)? {
+            Found::Whole(found) => Ok(Some(found)),
+            Found::Lost(error) => {
+                tracing::error!(%error, "a part of a volume's map cannot be read");
+                Ok(None)
             }
         }
     }
@@ -111,6 +83,58 @@ impl Parts<'_> {
     ) -> Result<Option<Option<Arc<Page>>>, Error> {
         self.ctx.unless_refused(reads_max, || self.nodes.leaf(self.table, root, block))
     }
+}
+
+/// What reading something that may be lost came to in the end.
+pub(super) enum Found<T> {
+    Whole(T),
+    /// It would not be there another time either: what was said the last time.
+    Lost(Error),
+}
+
+/// What `read` finds when it is tried so often.
+///
+/// # Errors
+/// What says nothing of the place that was read.
+pub(super) fn read_often<T>(
+    disk: &dyn Disk,
+    reads_max: u32,
+    mut read: impl FnMut() -> Result<T, Error>,
+) -> Result<Found<T>, Error> {
+    let mut reads = 1;
+    loop {
+        match read() {
+            Ok(found) => return Ok(Found::Whole(found)),
+            Err(error) if !is_lost(disk, &error) => return Err(error),
+            Err(error) if reads == reads_max => return Ok(Found::Lost(error)),
+            Err(error) => {
+                disk.pause();
+                if disk.forget_cached().is_err() {
+                    return Err(error);
+                }
+                reads += 1;
+            }
+        }
+    }
+}
+
+/// Whether what was read when this was met will not be there another time.
+fn is_lost(disk: &dyn Disk, error: &Error) -> bool {
+    match error {
+        Error::Corrupt { .. } => true,
+        Error::Disk { cause, .. } => {
+            // What Linux says of a sector that the medium has lost.
+            cause.raw_os_error() == Some(Errno::IO.raw_os_error()) && answers(disk)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the disk can be read where every volume has something: in either slot of the superblock, as one
+/// of them may be what is lost. What is cached is no answer of it.
+fn answers(disk: &dyn Disk) -> bool {
+    let is_read = |slot| disk.read(slot * SLOT_BYTES as u64, &mut [0; PAGE_BYTES]).is_ok();
+    disk.forget_cached().is_ok() && (0..SLOT_COUNT).any(is_read)
 }
 
 /// A page in the place of one that is lost, in a map of a volume of so many bytes.

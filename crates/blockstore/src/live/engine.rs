@@ -138,6 +138,8 @@ pub struct Engine {
     pub(super) cleaned: BTreeMap<SegmentIndex, Emptied>,
     /// Segments of which a round left something.
     pub(super) unemptied: BTreeSet<SegmentIndex>,
+    /// Segments that the last checkpoint found dead, and a reader of the stored state may still need.
+    pub(super) withheld: BTreeSet<SegmentIndex>,
     pub(super) lifetimes: Lifetimes,
     /// What should be put in order.
     pub(super) scattered: Scattered,
@@ -239,12 +241,22 @@ impl Engine {
         engine.pin = pin;
         engine.committed.take_over(options.writer)?;
         engine.table.apply(&corrections.accounting())?;
-        engine.table.release_unused(engine.committed.head.segment);
+        let unused = engine.table.release_unused(engine.committed.head.segment);
+        if !unused.is_empty() {
+            // They are written anew, and whoever reads what was stored may need them.
+            engine.pin.overtake();
+        }
         if let Some(base) = options.base {
             engine.attach_base(base)?;
         }
         engine.check_key(options.data_key.as_ref())?;
         engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
+        // The end of a server, or of its power, may have come before their space was given back.
+        for segment in unused {
+            if engine.table.is_free(segment) {
+                engine.punch(segment);
+            }
+        }
         engine.hold_key(options.data_key);
         Ok(engine)
     }
@@ -296,6 +308,7 @@ impl Engine {
             put_off: None,
             cleaned: BTreeMap::new(),
             unemptied: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             lifetimes: Lifetimes::default(),
             scattered: Scattered::default(),
             owed_pages: 0,

@@ -102,12 +102,6 @@ pub enum Error {
         /// The epoch its superblock names.
         newest: u64,
     },
-    /// The cut is being read.
-    #[error("cut {id} is in use")]
-    CutInUse {
-        /// The id asked for.
-        id: CutId,
-    },
 }
 
 impl Error {

@@ -20,7 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes that go through a buffer of our own at once where a caller's is not aligned.
 const BOUNCE_BYTES: usize = 1 << 20;
@@ -82,6 +82,8 @@ pub struct FileDisk {
     tail: TailFile,
     mode: IoMode,
     writes: Arc<Writes>,
+    /// Held while the system flushes. Writes do not wait for it.
+    flushing: Mutex<()>,
     ahead: ReadAhead,
     /// Started with the first request that needs it.
     reactor: OnceLock<Option<Reactor>>,
@@ -117,9 +119,19 @@ impl FileDisk {
             options.custom_flags(OFlags::DIRECT.bits().cast_signed());
         }
         let file = Arc::new(options.open(path)?);
-        let ahead = ReadAhead::default();
-        let tail = TailFile::of(path);
-        Ok(Self { file, tail, mode, writes: Arc::default(), ahead, reactor: OnceLock::new() })
+        Ok(Self::over(file, TailFile::of(path), mode))
+    }
+
+    fn over(file: Arc<File>, tail: TailFile, mode: IoMode) -> Self {
+        Self {
+            file,
+            tail,
+            mode,
+            writes: Arc::default(),
+            flushing: Mutex::default(),
+            ahead: ReadAhead::default(),
+            reactor: OnceLock::new(),
+        }
     }
 
     /// Whether the mode works with this file.
@@ -231,6 +243,14 @@ impl FileDisk {
         failure
     }
 
+    /// Has `sync` make durable what is written. Of two flushes at once Linux tells only one what it could
+    /// not write, and takes it for clean: so they take turns, and one is refused after another has failed.
+    fn sync_with(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        sync().inspect_err(|error| self.writes.note_failure(error))?;
+        self.writes.newest().map(drop)
+    }
+
     /// Hands a write to the ring.
     fn hand_over(&self, reactor: &Reactor, deferral: Deferral) {
         let Deferral { ticket, offset, bytes } = deferral;
@@ -321,7 +341,7 @@ impl Disk for FileDisk {
         let newest = self.writes.newest()?;
         self.write_deferred();
         self.writes.await_finished(newest)?;
-        self.file.sync_data().inspect_err(|error| self.writes.note_failure(error))
+        self.sync_with(|| self.file.sync_data())
     }
 
     /// When Linux cannot write a page back it takes it for clean, says so once, and goes on showing it: the
@@ -407,6 +427,9 @@ pub(super) fn read_whole(file: &File, mut offset: u64, mut target: &mut [u8]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     const MODES: [IoMode; 3] = [IoMode::Buffered, IoMode::Direct, IoMode::Ring];
 
@@ -547,14 +570,7 @@ mod tests {
         FileDisk::create(&path, IoMode::Buffered).unwrap();
         // Opened for reading only: the medium refuses every write.
         let file = Arc::new(File::open(&path).unwrap());
-        let disk = FileDisk {
-            file,
-            tail: TailFile::of(&path),
-            mode: IoMode::Ring,
-            writes: Arc::default(),
-            ahead: ReadAhead::default(),
-            reactor: OnceLock::new(),
-        };
+        let disk = FileDisk::over(file, TailFile::of(&path), IoMode::Ring);
         if disk.reactor().is_none() {
             return;
         }
@@ -563,6 +579,37 @@ mod tests {
         assert!(disk.flush().is_err());
         assert!(disk.start_write(0, &mut buffer).is_err());
         assert!(disk.write(0, &buffer).is_err());
+        assert!(disk.flush().is_err());
+    }
+
+    /// The writes of both may be among those that were lost. Who writes waits for neither.
+    #[test]
+    fn a_flush_beside_one_that_fails_fails_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap();
+        let (begin, begun) = mpsc::channel();
+        let (write, wrote) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let disk = &disk;
+            let failing = scope.spawn(move || {
+                disk.sync_with(|| {
+                    begin.send(()).unwrap();
+                    wrote.recv_timeout(Duration::from_secs(10)).unwrap();
+                    // A flush that does not wait for this one has ended by then.
+                    let _ = ended.recv_timeout(Duration::from_millis(100));
+                    Err(Errno::IO.into())
+                })
+            });
+            begun.recv().unwrap();
+            disk.write(0, &[7; 4096]).unwrap();
+            write.send(()).unwrap();
+            let beside = disk.sync_with(|| Ok(()));
+            // The other has ended if it was waited for.
+            let _ = end.send(());
+            assert!(beside.is_err());
+            assert!(failing.join().unwrap().is_err());
+        });
         assert!(disk.flush().is_err());
     }
 

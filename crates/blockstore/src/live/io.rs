@@ -125,6 +125,10 @@ impl Engine {
             self.admit_zeros(pages)?;
             self.zero_pages(lba, pages)?;
             lba += pages;
+            // A request may be as long as the volume, and what it changes is in memory until it is merged.
+            if self.active.bytes > self.ctx.config.delta_bytes_max {
+                self.maintain()?;
+            }
         }
         Ok(())
     }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Dead segments that may wait for a reader, 16 GiB as a rule. A volume that is written faster
-/// than it is read overtakes its readers rather than filling the disk.
+/// Dead segments that may wait for a reader, 16 GiB as a rule, where space is not short. A volume that is
+/// written faster than it is read overtakes its readers rather than filling the disk.
 const WAITING_SEGMENTS_MAX: usize = 256;
 
 /// Who reads a volume's stored state. Shared by its engine and its readers.
@@ -38,13 +38,13 @@ impl Pin {
     }
 
     /// Whether an engine with so many dead segments may give them back.
-    pub(super) fn allows_release(&self, dead: usize) -> bool {
+    pub(super) fn allows_release(&self, dead: usize, is_short: bool) -> bool {
         if self.holders.load(Ordering::SeqCst) == 0 {
             return true;
         }
-        let overtakes = dead > WAITING_SEGMENTS_MAX;
+        let overtakes = is_short || dead > WAITING_SEGMENTS_MAX;
         if overtakes {
-            self.overtaken.fetch_add(1, Ordering::SeqCst);
+            self.overtake();
         }
         overtakes
     }
@@ -70,15 +70,17 @@ mod tests {
     #[test]
     fn a_hold_keeps_dead_segments_until_they_are_too_many() {
         let pin = Arc::new(Pin::default());
-        assert!(pin.allows_release(1));
+        assert!(pin.allows_release(1, false));
         let hold = pin.hold();
-        assert!(!pin.allows_release(WAITING_SEGMENTS_MAX) && hold.stands());
-        assert!(pin.allows_release(WAITING_SEGMENTS_MAX + 1) && !hold.stands());
+        assert!(!pin.allows_release(WAITING_SEGMENTS_MAX, false) && hold.stands());
+        assert!(pin.allows_release(WAITING_SEGMENTS_MAX + 1, false) && !hold.stands());
         let next = pin.hold();
         assert!(next.stands());
+        assert!(pin.allows_release(1, true) && !next.stands());
+        let last = pin.hold();
         pin.overtake();
-        assert!(!next.stands() && pin.hold().stands());
-        drop((hold, next));
-        assert!(pin.allows_release(1));
+        assert!(!last.stands() && pin.hold().stands());
+        drop((hold, next, last));
+        assert!(pin.allows_release(1, false));
     }
 }

@@ -354,14 +354,24 @@ impl SegmentTable {
         Ok(table)
     }
 
-    /// Frees what nothing refers to, except the log's `head`. Everything else about a loaded table
-    /// is as it was stored.
-    pub(super) fn release_unused(&mut self, head: SegmentIndex) {
+    /// Frees what nothing refers to, except the log's `head`, and says which were not free. Everything else
+    /// about a loaded table is as it was stored.
+    pub(super) fn release_unused(&mut self, head: SegmentIndex) -> Vec<SegmentIndex> {
+        let mut unused = Vec::new();
         for index in 0..self.segments.len() as SegmentIndex {
-            if self.segments[index as usize].live == 0 && index != head {
+            let Segment { live, kind, .. } = self.segments[index as usize];
+            if live == 0 && index != head {
+                if kind != SegmentKind::Free {
+                    unused.push(index);
+                }
                 self.release(index);
             }
         }
+        unused
+    }
+
+    pub(super) fn is_free(&self, segment: SegmentIndex) -> bool {
+        self.get(segment).is_some_and(|segment| segment.kind == SegmentKind::Free)
     }
 
     pub(super) fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {

@@ -1,10 +1,12 @@
 //! The superblock: the one mutable place of a volume, from which everything else is reached.
 //!
 //! Both slots hold the same content except while one of them is being written. A power cut during
-//! a write leaves the other; damage to one at rest leaves the other *without rolling back*, because
-//! space named by an old superblock is released only after both slots hold the new one.
+//! a write leaves the other; damage to one at rest, read as something else or not at all, leaves the
+//! other *without rolling back*, because space named by an old superblock is released only after both
+//! slots hold the new one.
 
 use super::codec::{get, get_u16, get_u32, get_u64, put};
+use super::damage::{Found, READS_MAX, read_often};
 use super::layout::{
     ABSENT, CUTS_MAX, FORMAT_VERSION, FORMAT_VERSION_OLDEST, HEIGHT_MAX, Location, SLOT_BYTES,
     SLOT_COUNT, SegmentIndex, check_size,
@@ -209,7 +211,8 @@ pub(crate) fn last_writer(disk: &dyn Disk, key: &StructureKey) -> Result<u64, Er
 
 impl Superblock {
     /// Writes both slots, each durable before the other is touched; the one this superblock was
-    /// read from last, because it may be the only one that is whole.
+    /// read from last, because it may be the only one that is whole. Written anew, one that could not
+    /// be read may be whole again.
     pub(super) fn store(
         &self,
         disk: &dyn Disk,
@@ -225,14 +228,20 @@ impl Superblock {
         Ok(())
     }
 
-    /// Reads the newest superblock that opens.
+    /// Reads the newest superblock that opens. One that the medium has lost is one that does not open,
+    /// even if it was the newer: all that the other names is still there. A disk that does not answer
+    /// says nothing of either.
     pub(super) fn load(disk: &dyn Disk, key: &StructureKey) -> Result<Self, Error> {
         let mut newest: Option<Self> = None;
-        let mut refused = None;
+        let (mut refused, mut lost) = (None, None);
         for slot in 0..SLOT_COUNT {
-            let mut bytes = vec![0; SLOT_BYTES];
-            disk.read(slot * SLOT_BYTES as u64, &mut bytes)
-                .map_err(Error::disk("read a superblock"))?;
+            let mut bytes = match read_often(disk, READS_MAX, || read_slot(disk, slot))? {
+                Found::Whole(bytes) => bytes,
+                Found::Lost(error) => {
+                    lost = Some(error);
+                    continue;
+                }
+            };
             match Self::open(slot, &mut bytes, key) {
                 Ok(found) if newest.as_ref().is_none_or(|newest| newest.epoch < found.epoch) => {
                     newest = Some(found);
@@ -241,7 +250,14 @@ impl Superblock {
                 Err(error) => refused = Some(error),
             }
         }
-        newest.ok_or_else(|| refused.unwrap_or(Error::NoSuperblock))
+        match (newest, lost) {
+            (Some(newest), None) => Ok(newest),
+            (Some(newest), Some(error)) => {
+                tracing::error!(%error, "one of a volume's two superblocks is lost");
+                Ok(newest)
+            }
+            (None, lost) => Err(lost.or(refused).unwrap_or(Error::NoSuperblock)),
+        }
     }
 
     /// Makes `writer` the attachment that all further superblocks name.
@@ -380,4 +396,10 @@ impl Superblock {
             && superblock.root.height <= HEIGHT_MAX;
         sane.then_some(superblock)
     }
+}
+
+fn read_slot(disk: &dyn Disk, slot: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; SLOT_BYTES];
+    let read = disk.read(slot * SLOT_BYTES as u64, &mut bytes);
+    read.map(|()| bytes).map_err(Error::disk("read a superblock"))
 }

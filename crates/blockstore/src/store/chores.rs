@@ -1,7 +1,7 @@
 //! What a volume's thread does between requests: it merges what was written, and cleans.
 
 use super::gate::Gate;
-use crate::live::Engine;
+use crate::live::{Engine, Error};
 use std::time::Duration;
 
 /// Steps of cleaning between two commands, when so much is due. A step moves at most a chunk.
@@ -22,6 +22,8 @@ pub(super) struct Chores {
     restless: bool,
     /// The checkpoint after which cleaning was last considered.
     epoch: u64,
+    /// The engine said that it has failed: it does nothing more until its volume is opened again.
+    failed: bool,
 }
 
 /// Whether the volume was asked for something lately.
@@ -88,14 +90,19 @@ impl Chores {
     /// Does a part of them.
     pub(super) fn run(&mut self, engine: &mut Engine, guest: Guest, gate: &Gate) {
         // What bounds the log does not wait.
-        if gate.is_calm() && !engine.is_flush_near() {
+        if self.failed || gate.is_calm() && !engine.is_flush_near() {
             return;
         }
         let begun = if guest == Guest::Idle { engine.rest() } else { Ok(()) };
         self.merging = begun.and_then(|()| engine.maintain()).unwrap_or_else(|error| {
             tracing::error!(%error, "a volume's checkpoint failed");
+            self.failed = matches!(error, Error::Failed);
             false
         });
+        if self.failed {
+            (self.cleaning, self.restless) = (false, false);
+            return;
+        }
         self.restless = engine.is_rest_worth();
         // Only a checkpoint changes what is dead.
         let is_wanted = engine.is_order_wanted() || engine.is_cleaning_put_off();
@@ -119,6 +126,66 @@ impl Chores {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::{EngineConfig, FileDisk, IoMode, OpenOptions, VolumeOptions};
+    use crate::page::StructureKey;
+    use base::{Secret, SeededRng};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    /// Counts errors that are logged.
+    #[derive(Default)]
+    struct Errors(AtomicUsize);
+
+    impl Subscriber for Errors {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    fn engine(disk: FileDisk) -> Engine {
+        let structure = || StructureKey::from_bytes(Secret::new([4; 32]));
+        let (config, rng) = (EngineConfig::tiny(), SeededRng::new(5));
+        let options = VolumeOptions { size_bytes: 8 << 20, key_check: None, base: None };
+        Engine::create(&disk, &structure(), &rng, &config, &options).unwrap();
+        let (disk, options) = (Arc::new(disk), OpenOptions::default());
+        Engine::open(disk, structure(), Arc::new(rng), config, options).unwrap()
+    }
+
+    #[test]
+    fn that_a_volume_has_failed_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap();
+        let (mut engine, gate, mut chores) = (engine(disk), Gate::default(), Chores::default());
+        let errors = Arc::new(Errors::default());
+        tracing::subscriber::with_default(Arc::clone(&errors), || {
+            chores.run(&mut engine, Guest::Quiet, &gate);
+            assert_eq!(errors.0.load(Ordering::SeqCst), 0);
+            engine.note_failure();
+            for guest in [Guest::Busy, Guest::Busy, Guest::Quiet, Guest::Idle] {
+                chores.run(&mut engine, guest, &gate);
+                assert!(chores.left() == Left::Nothing, "nothing wakes its thread");
+            }
+        });
+        assert_eq!(errors.0.load(Ordering::SeqCst), 1);
+    }
 
     #[test]
     fn a_guest_is_quiet_after_a_pause_and_not_when_the_thread_is_woken() {

@@ -350,8 +350,22 @@ impl Store {
     /// # Errors
     /// When it is being read, or as [`Engine::drop_cut`].
     pub fn drop_cut(&self, id: &VolumeId, cut: CutId) -> Result<(), StoreError> {
-        self.0.registry.check_unpinned(id, cut)?;
-        self.call(id, EngineCall::DropCut(cut)).map(drop)
+        let lease = match handle::Lease::join(&self.0, id)? {
+            Joined::Here(lease) => lease,
+            Joined::Lent(borrower) => {
+                // The machine knows of no pins.
+                self.0.registry.check_unpinned(id, cut)?;
+                return borrower.call(EngineCall::DropCut(cut)).map(drop);
+            }
+        };
+        let (store, own_id) = (Arc::clone(&self.0), id.clone());
+        let dropped = lease.call(move |volume| {
+            // Here, where cuts are opened: nobody does in between.
+            store.registry.check_unpinned(&own_id, cut)?;
+            Ok(volume.engine().drop_cut(cut)?)
+        })?;
+        lease.end()?;
+        dropped
     }
 
     /// Makes a volume larger, open or not; who has it open sees it grow.

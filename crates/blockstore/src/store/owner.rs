@@ -98,7 +98,7 @@ impl Volume {
         let alone = self.reads.is_empty() && !self.reader.is_reading();
         let misses = if alone { Misses::Read } else { Misses::Report };
         match self.engine.plan_read(offset, &mut buffer, misses) {
-            Ok(plan) => self.reads.push(PlannedRead { plan, read: Read { offset, buffer, done } }),
+            Ok(plan) => self.reads.push(self.reader.plan(plan, Read { offset, buffer, done })),
             Err(error) => {
                 buffer.fill(0);
                 done(Err(error), buffer);
@@ -514,19 +514,69 @@ mod tests {
         engine
     }
 
+    fn held() -> (tempfile::TempDir, Arc<Held>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap();
+        let disk = Held { file, reads: Mutex::default(), writes: AtomicUsize::new(0) };
+        (folder, Arc::new(disk))
+    }
+
+    fn served(engine: Engine) -> Queue {
+        let limits = QueueLimits { batches: 4, idle: IDLE };
+        let (id, crew) = ("vol-00000001".parse().unwrap(), Arc::new(Crew::start().unwrap()));
+        Queue::start(&id, engine, true, limits, &crew).unwrap()
+    }
+
+    /// Whoever planned a read has keys of the volume, if the desk is free and nothing is being read yet.
+    #[test]
+    fn a_planned_read_is_waited_for_until_it_is_answered_or_dropped() {
+        let (_folder, disk) = held();
+        let queue = served(scattered(&disk));
+        let planned = |length| {
+            let closing = queue.gate().close();
+            let (sender, answer) = mpsc::channel();
+            let read = move |volume: &mut Volume| {
+                let done = Box::new(move |result, _| sender.send(result).unwrap());
+                volume.read_then(0, AlignedBuffer::zeroed(length), done);
+            };
+            let rest = queue.at_rest(closing, |open| open.work(Box::new(read))).unwrap();
+            queue.gate().open(closing);
+            (rest, answer)
+        };
+        let awaited = || {
+            let (sender, receiver) = mpsc::channel();
+            let wait = move |volume: &mut Volume| {
+                volume.await_reads();
+                sender.send(()).unwrap();
+            };
+            assert!(queue.submit(Box::new(wait), None).is_ok());
+            receiver
+        };
+        for length in [PAGE_BYTES, 512 << 10, 0] {
+            let (rest, answer) = planned(length);
+            let waiting = awaited();
+            assert!(waiting.recv_timeout(QUIET).is_err(), "{length}");
+            rest.hand_over();
+            disk.go_on();
+            waiting.recv().unwrap();
+            answer.recv().unwrap().unwrap();
+
+            let (rest, answer) = planned(length);
+            drop(rest);
+            awaited().recv().unwrap();
+            assert!(answer.recv().is_err());
+        }
+        queue.stop().unwrap().unwrap();
+    }
+
     /// What was read in pieces is put in order, but not while it is still being read: the reads of that
     /// would come between the guest's, and whoever asks for more would wait for both.
     #[test]
     fn a_volume_that_is_being_read_is_not_quiet() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = FileDisk::create(&folder.path().join("disk"), IoMode::Buffered).unwrap();
-        let disk = Arc::new(Held { file, reads: Mutex::default(), writes: AtomicUsize::new(0) });
+        let (_folder, disk) = held();
         let engine = scattered(&disk);
         let before = disk.writes.load(Ordering::SeqCst);
-        let limits = QueueLimits { batches: 4, idle: IDLE };
-        let id = "vol-00000001".parse().unwrap();
-        let queue =
-            Queue::start(&id, engine, true, limits, &Arc::new(Crew::start().unwrap())).unwrap();
+        let queue = served(engine);
         let (sender, answer) = mpsc::channel();
         let read = move |volume: &mut Volume| {
             let done = Box::new(move |result, _| sender.send(result).unwrap());

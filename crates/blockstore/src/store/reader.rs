@@ -33,8 +33,25 @@ pub(super) struct Read {
 
 /// A read whose first half is done.
 pub(super) struct PlannedRead {
-    pub(super) plan: Planned,
-    pub(super) read: Read,
+    plan: Planned,
+    read: Read,
+    under_way: UnderWay,
+}
+
+/// Counts a read as under way. Begun by who has the desk and dropped after the plan, so that whoever
+/// has the desk and finds none under way is alone with the volume's keys.
+struct UnderWay(Arc<Reader>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A plan that is being carried out. Its keys are gone when the read does not count any more.
+struct Counted {
+    plan: ReadPlan,
+    _under_way: UnderWay,
 }
 
 /// A read for the volume's thread.
@@ -57,6 +74,7 @@ pub(super) struct Reader {
 
 #[derive(Default)]
 struct State {
+    /// Reads that are planned, and reads of pages of the map for a plan.
     under_way: usize,
     /// Buffers for what is read apart from its target.
     spare: Vec<AlignedBuffer>,
@@ -74,9 +92,20 @@ impl Reader {
         Self { disk, crew, state: Mutex::default(), changed: Condvar::new(), owner }
     }
 
+    /// A read that was planned just now. Who calls this has the desk.
+    pub(super) fn plan(self: &Arc<Self>, plan: Planned, read: Read) -> PlannedRead {
+        self.state().under_way += 1;
+        PlannedRead { plan, read, under_way: UnderWay(Arc::clone(self)) }
+    }
+
     /// Whether reads are under way.
     pub(super) fn is_reading(&self) -> bool {
         self.state().under_way > 0
+    }
+
+    /// Whether the only read under way is the caller's.
+    fn is_alone(&self) -> bool {
+        self.state().under_way == 1
     }
 
     /// Does a read on this thread if it is the only one, and starts the others. Returns whether any
@@ -89,13 +118,13 @@ impl Reader {
         if reads.is_empty() {
             return self.is_reading();
         }
-        let alone = reads.len() == 1 && reads[0].read.buffer.len() <= ALONE_BYTES_MAX;
-        if alone
-            && !self.is_reading()
-            && let Some(PlannedRead { plan: Planned::Whole(plan), read }) =
+        let is_one = reads.len() == 1 && reads[0].read.buffer.len() <= ALONE_BYTES_MAX;
+        if is_one
+            && self.is_alone()
+            && let Some(PlannedRead { plan: Planned::Whole(plan), read, under_way }) =
                 reads.pop_if(|read| matches!(read.plan, Planned::Whole(_)))
         {
-            self.do_here(plan, read);
+            self.do_here(Counted { plan, _under_way: under_way }, read);
             return false;
         }
         self.start(reads, port);
@@ -104,36 +133,38 @@ impl Reader {
 
     /// Has reads done through a port, or else on the disk's thread, where it has one.
     pub(super) fn start(self: &Arc<Self>, reads: Vec<PlannedRead>, mut port: Option<&mut Port>) {
-        for PlannedRead { plan, read } in reads {
+        for PlannedRead { plan, read, under_way } in reads {
+            let port = port.as_deref_mut();
             match plan {
-                Planned::Whole(plan) => self.start_plan(plan, read, port.as_deref_mut()),
-                Planned::Needs(page) => self.start_map_page(page, read, port.as_deref_mut()),
+                Planned::Whole(plan) => {
+                    self.start_plan(Counted { plan, _under_way: under_way }, read, port);
+                }
+                Planned::Needs(page) => self.start_map_page(page, read, under_way, port),
             }
         }
     }
 
     fn start_plan(
         self: &Arc<Self>,
-        plan: ReadPlan,
+        counted: Counted,
         Read { offset, buffer, done }: Read,
         port: Option<&mut Port>,
     ) {
-        let parts = plan.parts();
+        let parts = counted.plan.parts();
         if parts.is_empty() {
-            return self.do_here(plan, Read { offset, buffer, done });
+            return self.do_here(counted, Read { offset, buffer, done });
         }
-        self.begin();
-        let Some(apart) = plan.apart_bytes() else {
+        let Some(apart) = counted.plan.apart_bytes() else {
             let reader = Arc::clone(self);
             let finish = move |result, buffer| {
-                reader.go_on(result, plan, Read { offset, buffer, done }, None);
+                reader.go_on(result, counted, Read { offset, buffer, done }, None);
             };
             return self.read_parts(parts, buffer, port, finish);
         };
         let apart = self.take_spare(apart);
         let reader = Arc::clone(self);
         let finish = move |result, apart| {
-            reader.go_on(result, plan, Read { offset, buffer, done }, Some(apart));
+            reader.go_on(result, counted, Read { offset, buffer, done }, Some(apart));
         };
         self.read_parts(parts, apart, port, finish);
     }
@@ -142,33 +173,39 @@ impl Reader {
     fn go_on(
         self: Arc<Self>,
         result: io::Result<()>,
-        plan: ReadPlan,
+        counted: Counted,
         read: Read,
         apart: Option<AlignedBuffer>,
     ) {
         if let Err(error) = result {
-            drop(plan);
+            drop(counted);
             self.finish(Err(Error::disk("read data")(error)), read);
         } else if read.buffer.len() >= CREW_BYTES_MIN {
             let crew = Arc::clone(&self.crew);
-            crew.give(Box::new(move || self.open(plan, read, apart)));
+            crew.give(Box::new(move || self.open(counted, read, apart)));
         } else {
-            self.open(plan, read, apart);
+            self.open(counted, read, apart);
         }
     }
 
-    fn start_map_page(self: &Arc<Self>, page: MapPage, read: Read, port: Option<&mut Port>) {
+    fn start_map_page(
+        self: &Arc<Self>,
+        page: MapPage,
+        read: Read,
+        under_way: UnderWay,
+        port: Option<&mut Port>,
+    ) {
         let part = page.part();
         let reader = Arc::clone(self);
         let finish = move |result: io::Result<()>, sealed: AlignedBuffer| {
-            reader.end();
+            // Who has the desk and waits for reads would wait for one that waits for the desk.
+            drop(under_way);
             // What cannot be read shows when it is read once more.
             reader.give_back(match result {
                 Ok(()) => Again::Supplied(read, page, sealed),
                 Err(_) => Again::Failed(read),
             });
         };
-        self.begin();
         self.read_parts(vec![part], AlignedBuffer::zeroed(part.length), port, finish);
     }
 
@@ -195,10 +232,9 @@ impl Reader {
         }
     }
 
-    fn open(&self, plan: ReadPlan, mut read: Read, apart: Option<AlignedBuffer>) {
-        let result = plan.open(&mut read.buffer, apart.as_deref().unwrap_or_default());
-        // Its keys must be gone when the read counts as done.
-        drop(plan);
+    fn open(&self, counted: Counted, mut read: Read, apart: Option<AlignedBuffer>) {
+        let result = counted.plan.open(&mut read.buffer, apart.as_deref().unwrap_or_default());
+        drop(counted);
         if let Some(apart) = apart {
             self.give_spare(apart);
         }
@@ -223,17 +259,15 @@ impl Reader {
         }
     }
 
-    fn do_here(&self, plan: ReadPlan, mut read: Read) {
-        self.begin();
-        let result = plan.carry_out(&*self.disk, &mut read.buffer);
-        // Its keys must be gone when the read counts as done.
-        drop(plan);
+    fn do_here(&self, counted: Counted, mut read: Read) {
+        let result = counted.plan.carry_out(&*self.disk, &mut read.buffer);
+        drop(counted);
         self.finish(result, read);
     }
 
-    /// Answers, or has the volume's thread make the read again: its answer is the last.
+    /// Answers, or has the volume's thread make the read again: its answer is the last. The read does not
+    /// count any more.
     fn finish(&self, result: Result<(), Error>, read: Read) {
-        self.end();
         match result {
             Ok(()) => (read.done)(Ok(()), read.buffer),
             Err(_) => self.give_back(Again::Failed(read)),
@@ -264,16 +298,12 @@ impl Reader {
                         engine.plan_read(read.offset, &mut read.buffer, Misses::Report)
                     });
                     match planned {
-                        Ok(plan) => self.start(vec![PlannedRead { plan, read }], None),
+                        Ok(plan) => self.start(vec![self.plan(plan, read)], None),
                         Err(_) => answer_last(engine, read),
                     }
                 }
             }
         }
-    }
-
-    fn begin(&self) {
-        self.state().under_way += 1;
     }
 
     fn end(&self) {
@@ -285,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// Waits until no read is under way.
+    /// Waits until no read is under way. Who has the desk then knows that none begins.
     pub(super) fn await_all(&self) {
         let reading = |state: &mut State| state.under_way > 0;
         let waited = self.changed.wait_while(self.state(), reading);

@@ -138,11 +138,12 @@ impl Registry {
     /// Reserves a volume that nobody uses, cuts included.
     pub(super) fn reserve(&self, id: &VolumeId) -> Result<Reservation<'_>, StoreError> {
         let in_use = || StoreError::InUse { id: id.clone() };
-        if self.state().pins.keys().any(|(pinned, _)| pinned == id) {
-            return Err(in_use());
-        }
         let mut state = self.state();
         loop {
+            // Each time: who opens a cut pins it and then makes the volume busy.
+            if state.pins.keys().any(|(pinned, _)| pinned == id) {
+                return Err(in_use());
+            }
             match state.volumes.get(id) {
                 None => {
                     state.volumes.insert(id.clone(), Slot::Busy);
@@ -171,29 +172,30 @@ impl Registry {
         id: &VolumeId,
         borrower: Arc<dyn Borrower>,
     ) -> Result<LentSlot, StoreError> {
-        let registry = &store.registry;
-        let mut state = registry.state();
-        loop {
-            match state.volumes.get(id) {
-                None => {
-                    // Its engine will not know who reads the stored state here.
-                    if let Some(pin) = state.stored_states.get(id).and_then(Weak::upgrade) {
-                        pin.overtake();
-                    }
-                    state.volumes.insert(id.clone(), Slot::Lent(borrower));
-                    return Ok(LentSlot { store: Arc::clone(store), id: id.clone() });
-                }
-                Some(Slot::Lent(_)) => return Err(StoreError::InUse { id: id.clone() }),
-                Some(Slot::Open { .. } | Slot::Busy) => {
-                    let (woken, waited) = registry
-                        .changed
-                        .wait_timeout(state, LEND_WAIT_MAX)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() {
-                        return Err(StoreError::InUse { id: id.clone() });
-                    }
-                    state = woken;
-                }
+        let mut state = store.registry.await_unused(id, LEND_WAIT_MAX)?;
+        // Its engine will not know who reads the stored state here.
+        if let Some(pin) = state.stored_states.get(id).and_then(Weak::upgrade) {
+            pin.overtake();
+        }
+        state.volumes.insert(id.clone(), Slot::Lent(borrower));
+        Ok(LentSlot { store: Arc::clone(store), id: id.clone() })
+    }
+
+    /// Waits until nobody uses a volume, so long at most, however often others come and go.
+    fn await_unused(
+        &self,
+        id: &VolumeId,
+        wait_max: Duration,
+    ) -> Result<MutexGuard<'_, State>, StoreError> {
+        let is_used = |state: &mut State| {
+            matches!(state.volumes.get(id), Some(Slot::Open { .. } | Slot::Busy))
+        };
+        let waited = self.changed.wait_timeout_while(self.state(), wait_max, is_used);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match state.volumes.get(id) {
+            None => Ok(state),
+            Some(Slot::Open { .. } | Slot::Busy | Slot::Lent(_)) => {
+                Err(StoreError::InUse { id: id.clone() })
             }
         }
     }
@@ -216,6 +218,8 @@ impl Registry {
         Pin { store: Arc::clone(store), key }
     }
 
+    /// Whether a cut may be dropped. For who has the volume's desk the answer holds: whoever will read the
+    /// cut has pinned it before coming there.
     pub(super) fn check_unpinned(&self, id: &VolumeId, cut: CutId) -> Result<(), StoreError> {
         if self.state().pins.contains_key(&(id.clone(), cut)) {
             return Err(StoreError::CutInUse { id: id.clone(), cut });
@@ -242,5 +246,106 @@ impl Drop for Reservation<'_> {
             state.volumes.remove(&self.id);
         }
         self.registry.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, StoreConfig, Volume};
+    use super::*;
+    use crate::live::{EngineConfig, OpenOptions, VolumeOptions};
+    use base::{OsRng, Secret};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    fn volume() -> VolumeId {
+        "vol-00000001".parse().unwrap()
+    }
+
+    fn cut() -> CutId {
+        CutId::new("snap-1").unwrap()
+    }
+
+    /// A store with a volume that has a cut.
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig { engine: EngineConfig::tiny(), ..StoreConfig::server() };
+        let store = Store::open(folder.path(), Secret::new([9; 32]), Arc::new(OsRng), config);
+        let store = store.unwrap();
+        let options = VolumeOptions { size_bytes: 8 << 20, key_check: None, base: None };
+        store.create_volume(&volume(), &options).unwrap();
+        store.cut(&volume(), cut()).unwrap();
+        (folder, store)
+    }
+
+    fn users(registry: &Registry) -> usize {
+        match registry.state().volumes.get(&volume()) {
+            Some(Slot::Open { users, .. }) => *users,
+            Some(Slot::Busy | Slot::Lent(_)) | None => 0,
+        }
+    }
+
+    /// Also one that is pinned while the request to drop it waits for the volume.
+    #[test]
+    fn a_pinned_cut_is_not_dropped() {
+        let (_folder, store) = store();
+        let handle = store.open_volume(&volume(), OpenOptions::default()).unwrap();
+        let (go_on, told) = mpsc::channel();
+        let busy = move |_: &mut Volume| told.recv().unwrap();
+        assert!(handle.submit(Box::new(busy)).is_ok());
+        std::thread::scope(|scope| {
+            let dropping = scope.spawn(|| store.drop_cut(&volume(), cut()));
+            while users(&store.0.registry) < 2 {
+                std::thread::yield_now();
+            }
+            let pin = Registry::pin(&store.0, &volume(), cut());
+            go_on.send(()).unwrap();
+            let dropped = dropping.join().unwrap();
+            assert!(matches!(dropped, Err(StoreError::CutInUse { .. })), "{dropped:?}");
+            drop(pin);
+        });
+        store.drop_cut(&volume(), cut()).unwrap();
+        handle.close().unwrap();
+    }
+
+    /// Also one of which a cut is pinned while the request waits for who is busy with it.
+    #[test]
+    fn a_volume_with_a_pinned_cut_is_not_reserved() {
+        let (_folder, store) = store();
+        let registry = &store.0.registry;
+        let Found::Reserved(busy) = registry.join(&volume()) else { panic!("nobody has it open") };
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.send(registry.reserve(&volume()).map(drop)).unwrap());
+            // It waits.
+            assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
+            let _pin = Registry::pin(&store.0, &volume(), cut());
+            drop(busy);
+            let reserved = receiver.recv().unwrap();
+            assert!(matches!(reserved, Err(StoreError::InUse { .. })), "{reserved:?}");
+        });
+        assert!(registry.reserve(&volume()).is_ok());
+    }
+
+    #[test]
+    fn a_busy_volume_is_waited_for_once_however_much_others_change() {
+        let registry = Registry::default();
+        let Found::Reserved(busy) = registry.join(&volume()) else { panic!("nobody has it open") };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                (0..5_000).find(|_| {
+                    registry.changed.notify_all();
+                    std::thread::sleep(Duration::from_millis(1));
+                    is_over.load(Ordering::SeqCst)
+                })
+            });
+            let waited = registry.await_unused(&volume(), Duration::from_millis(50)).map(drop);
+            is_over.store(true, Ordering::SeqCst);
+            assert!(matches!(waited, Err(StoreError::InUse { .. })), "{waited:?}");
+            assert!(changing.join().unwrap().is_some(), "it was waited for until nothing changed");
+        });
+        drop(busy);
+        assert!(registry.await_unused(&volume(), Duration::ZERO).is_ok());
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::check::Fault;
-use crate::live::layout::{Location, SegmentIndex};
+use crate::live::layout::{Location, SLOT_BYTES, SLOT_COUNT, SegmentIndex};
+use crate::live::superblock::Superblock;
 use crate::page::CutSource;
 
 /// Pages that were written in the beginning.
@@ -122,6 +123,122 @@ fn a_disk_that_answers_nowhere_ends_no_round() {
     assert!(engine.unemptied.is_empty());
     PAGES.for_each(|lba| assert_eq!(read(&mut engine, lba).unwrap(), written(lba)));
     engine.check().unwrap();
+}
+
+/// Has the medium say this of a slot of the superblock.
+fn refuse_slot(disk: &MemoryDisk, slot: u64, code: i32) {
+    let pages = SLOT_BYTES as u64 / PAGE_BYTES as u64;
+    let pages = slot * pages..(slot + 1) * pages;
+    disk.unreadable.lock().unwrap().extend(pages.map(|page| (page, code)));
+}
+
+/// What a slot of the superblock holds.
+fn slot_bytes(disk: &MemoryDisk, slot: u64) -> Vec<u8> {
+    disk.bytes.lock().unwrap()[slot as usize * SLOT_BYTES..][..SLOT_BYTES].to_vec()
+}
+
+#[test]
+fn a_superblock_that_cannot_be_read_leaves_the_other() {
+    for lost in 0..SLOT_COUNT {
+        let (disk, mut engine) = mapped();
+        let id = crate::live::CutId::new("snap-1").unwrap();
+        engine.cut(id).unwrap();
+        engine.close().unwrap();
+        refuse_slot(&disk, lost, LOST_SECTOR);
+        assert_eq!(crate::live::last_writer(&*disk, &structure()).unwrap(), 0);
+        let beside = Arc::clone(&disk) as Arc<dyn Disk>;
+        let reader = crate::live::read_cut(beside, structure(), id, None).unwrap();
+        assert!(reader.load_block(1).is_ok());
+        for report in reports(&disk) {
+            assert!(report.findings.has(Fault::SuperblockSlot) && report.segments > 0);
+            assert_eq!(report.findings.iter().count(), 1);
+        }
+        let mut engine = open(&disk).unwrap();
+        // That the disk answers is seen at the other, too.
+        let error = io::Error::from_raw_os_error(LOST_SECTOR);
+        assert!(engine.is_local(&Error::disk("read a map page")(error)));
+        fill(&mut engine, 128..131, 2);
+        engine.close().unwrap();
+        disk.connect();
+        reports(&disk).iter().for_each(|report| assert!(report.findings.is_empty()));
+        nothing_is_lost(&mut open(&disk).unwrap());
+    }
+}
+
+/// A disk that takes writes and makes none of them durable.
+struct Unflushed(Arc<MemoryDisk>);
+
+impl Disk for Unflushed {
+    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, target)
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+        self.0.write(offset, source)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(TIMED_OUT))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.punch(offset, length)
+    }
+}
+
+/// Killed between the two, and then the newer is lost: what the older names is still there, and it is not
+/// touched before the other is durable.
+#[test]
+fn an_older_superblock_is_as_good_and_is_overwritten_last() {
+    for lost in 0..SLOT_COUNT {
+        let (disk, mut engine) = mapped();
+        let older = slot_bytes(&disk, 1 - lost);
+        let _nothing_is_released = engine.pin().hold();
+        fill(&mut engine, 128..131, 2);
+        engine.active.is_for_leaves = true;
+        engine.checkpoint().unwrap();
+        drop(engine);
+        disk.write((1 - lost) * SLOT_BYTES as u64, &older).unwrap();
+        refuse_slot(&disk, lost, LOST_SECTOR);
+        let found = Superblock::load(&*disk, &structure()).unwrap();
+        let unflushed = Unflushed(Arc::clone(&disk));
+        let before = slot_bytes(&disk, lost);
+        assert!(found.store(&unflushed, &structure(), &rng(&disk)).is_err());
+        assert_eq!(slot_bytes(&disk, 1 - lost), older);
+        assert_ne!(slot_bytes(&disk, lost), before);
+        nothing_is_lost(&mut open(&disk).unwrap());
+        disk.connect();
+        let newest = Superblock::load(&*disk, &structure()).unwrap();
+        assert!(newest.epoch > found.epoch);
+        nothing_is_lost(&mut open(&disk).unwrap());
+    }
+}
+
+/// A disk that does not answer has lost no superblock, and one that has lost both is not one without a
+/// volume.
+#[test]
+fn a_volume_without_a_superblock_that_can_be_read_says_why() {
+    let (disk, engine) = mapped();
+    engine.close().unwrap();
+    let is_disk = || matches!(open(&disk), Err(Error::Disk { .. }));
+    for slot in 0..SLOT_COUNT {
+        refuse_slot(&disk, slot, TIMED_OUT);
+        assert!(is_disk());
+        disk.connect();
+    }
+    disk.fail_everywhere(LOST_SECTOR);
+    assert!(is_disk());
+    disk.connect();
+    refuse_slot(&disk, 0, LOST_SECTOR);
+    disk.damage(2);
+    assert!(is_disk());
+    // One that can be read a moment later is not lost.
+    disk.is_passing.store(true, Ordering::Relaxed);
+    open(&disk).unwrap();
 }
 
 /// Where the leaf of a block lies.

@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod damage;
+mod holds;
 mod idle;
 
 use super::check::Without;
