@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 
 use base::Clock;
@@ -61,8 +61,14 @@ pub struct Export {
     socket: SocketFile,
     device: Arc<dyn BlockDevice>,
     control: Arc<Control>,
-    /// Ends with whether nothing panicked.
-    thread: Option<JoinHandle<bool>>,
+    threads: Mutex<Threads>,
+}
+
+/// Those of an export, of which the one that accepts clients waits for the others.
+struct Threads {
+    /// Ends with whether nothing panicked. `None` once it was waited for.
+    acceptor: Option<JoinHandle<bool>>,
+    sound: bool,
 }
 
 struct Control {
@@ -70,9 +76,29 @@ struct Control {
     wake: OwnedFd,
     /// Peers that came in elsewhere and were found to belong here.
     guests: Mutex<Vec<Guest>>,
+    /// Of the connections, for as long as each lasts.
+    mailboxes: Mutex<Vec<Weak<Mailbox>>>,
 }
 
 impl Control {
+    /// Has everybody look at the wish to stop, those included that look because of an earlier one.
+    fn rouse_all(&self) {
+        self.rouse();
+        self.mailboxes().iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.rouse());
+    }
+
+    /// Has a connection roused from now on. One that is not running yet finds a stop by itself.
+    fn note(&self, mailbox: &Arc<Mailbox>) {
+        let mut mailboxes = self.mailboxes();
+        mailboxes.retain(|known| known.strong_count() > 0);
+        mailboxes.push(Arc::downgrade(mailbox));
+    }
+
+    fn mailboxes(&self) -> MutexGuard<'_, Vec<Weak<Mailbox>>> {
+        self.mailboxes.lock().expect("no code panics while it holds the mailboxes")
+    }
+
+    /// Has the thread that accepts clients look around.
     fn rouse(&self) {
         // The counter cannot overflow: every one added is for a guest or a stop.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -98,6 +124,7 @@ impl Export {
             stop: Arc::new(AtomicU8::new(RUN)),
             wake,
             guests: Mutex::default(),
+            mailboxes: Mutex::default(),
         });
         let acceptor = Acceptor {
             listener,
@@ -112,7 +139,8 @@ impl Export {
             .name("nbd-accept".into())
             .spawn(move || acceptor.run())
             .inspect_err(|_| socket.remove())?;
-        Ok(Self { socket, device, control, thread: Some(thread) })
+        let threads = Mutex::new(Threads { acceptor: Some(thread), sound: true });
+        Ok(Self { socket, device, control, threads })
     }
 
     /// The socket clients connect to.
@@ -121,12 +149,12 @@ impl Export {
     }
 
     /// Removes the socket and tells all clients to finish, without waiting. The path is free for
-    /// another export when this returns.
+    /// another export when this returns. Whoever finishes already is told when it becomes more urgent.
     pub fn retire(&self, how: Stop) {
         if self.control.stop.fetch_max(how.wish(), Ordering::SeqCst) == RUN {
             self.socket.remove();
         }
-        self.control.rouse();
+        self.control.rouse_all();
     }
 
     /// Serves a peer that was authenticated elsewhere. An export that stops lets it go.
@@ -137,21 +165,31 @@ impl Export {
     }
 
     /// Retires the export and waits for its threads.
-    pub fn stop(mut self, how: Stop) -> Result<(), StopError> {
+    pub fn stop(self, how: Stop) -> Result<(), StopError> {
+        self.end(how)
+    }
+
+    /// As [`Export::stop`]. Several may do it at once, each in its way; the most urgent one says how clients
+    /// are let go.
+    pub(crate) fn end(&self, how: Stop) -> Result<(), StopError> {
         self.retire(how);
         let sound = self.join();
         settle(&*self.device, how, sound)
     }
 
-    /// `false` when a thread panicked.
-    fn join(&mut self) -> bool {
-        self.thread.take().is_none_or(|thread| thread.join().unwrap_or(false))
+    /// Waits for the threads; `false` when one panicked. Who comes second waits for the lock.
+    fn join(&self) -> bool {
+        let mut threads = self.threads.lock().expect("no code panics while it waits for threads");
+        if let Some(acceptor) = threads.acceptor.take() {
+            threads.sound = acceptor.join().unwrap_or(false);
+        }
+        threads.sound
     }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if self.threads.get_mut().is_ok_and(|threads| threads.acceptor.is_some()) {
             self.retire(Stop::Force);
             self.join();
         }
@@ -210,7 +248,7 @@ struct Acceptor {
     device: Arc<dyn BlockDevice>,
     clock: Arc<dyn Clock>,
     control: Arc<Control>,
-    connections: Vec<(Arc<Mailbox>, JoinHandle<()>)>,
+    connections: Vec<JoinHandle<()>>,
     sound: bool,
 }
 
@@ -269,15 +307,14 @@ impl Acceptor {
 
     /// Forgets connections that ended.
     fn reap(&mut self) {
-        let (ended, running) = std::mem::take(&mut self.connections)
-            .into_iter()
-            .partition(|(_, thread): &(_, JoinHandle<()>)| thread.is_finished());
+        let (ended, running) =
+            std::mem::take(&mut self.connections).into_iter().partition(JoinHandle::is_finished);
         self.connections = running;
         self.join(ended);
     }
 
-    fn join(&mut self, ended: Vec<(Arc<Mailbox>, JoinHandle<()>)>) {
-        for (_, thread) in ended {
+    fn join(&mut self, ended: Vec<JoinHandle<()>>) {
+        for thread in ended {
             if thread.join().is_err() {
                 self.sound = false;
                 tracing::error!(export = self.info.name, "a connection panicked");
@@ -297,13 +334,14 @@ impl Acceptor {
 
     fn spawn(&mut self, stream: Stream, handshake: Handshake, greeting: Vec<u8>) -> io::Result<()> {
         let mailbox = Mailbox::new(Arc::clone(&self.control.stop))?;
+        self.control.note(&mailbox);
         let setup = Setup {
             stream,
             handshake,
             greeting,
             device: Arc::clone(&self.device),
             clock: Arc::clone(&self.clock),
-            mailbox: Arc::clone(&mailbox),
+            mailbox,
         };
         let name = self.info.name.clone();
         let thread = thread::Builder::new().name("nbd".into()).spawn(move || {
@@ -312,14 +350,12 @@ impl Acceptor {
                 tracing::info!(export = name, %error, cause, "a client was disconnected");
             }
         })?;
-        self.connections.push((mailbox, thread));
+        self.connections.push(thread);
         Ok(())
     }
 
+    /// Waits for the connections, which whoever stops the export has told.
     fn stop(mut self) -> bool {
-        for (mailbox, _) in &self.connections {
-            mailbox.rouse();
-        }
         let connections = std::mem::take(&mut self.connections);
         self.join(connections);
         self.sound

@@ -92,7 +92,14 @@ type Key = (InstanceId, DeviceName);
 pub struct Exports {
     directory: PathBuf,
     clock: Arc<dyn Clock>,
-    running: Mutex<BTreeMap<Key, Running>>,
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    running: BTreeMap<Key, Running>,
+    /// What was at a place and has not ended yet. Something else may be there already.
+    ending: Vec<(Key, Arc<Export>)>,
 }
 
 struct Running {
@@ -103,7 +110,7 @@ struct Running {
 impl Exports {
     /// A registry whose sockets are `directory/<instance-id>/<device-name>.sock`.
     pub fn new(directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { directory, clock, running: Mutex::new(BTreeMap::new()) }
+        Self { directory, clock, places: Mutex::default() }
     }
 
     /// Serves `device` as the attachment of `badge` and returns its socket. Clients find it under
@@ -114,7 +121,7 @@ impl Exports {
         badge: Badge,
         device: Arc<dyn BlockDevice>,
     ) -> Result<PathBuf, AttachError> {
-        let mut running = self.running();
+        let Places { running, .. } = &mut *self.places();
         let (instance, name) = (&badge.instance, &badge.device);
         let key = (instance.clone(), name.clone());
         if running.contains_key(&key) {
@@ -143,7 +150,8 @@ impl Exports {
         }
     }
 
-    /// Ends an export and waits for it; `None` when there is none.
+    /// Ends what is served at a place and waits for it; `None` when nothing is. What is being ended there
+    /// already is waited for too, and with [`Stop::Force`] it ends now.
     pub fn detach(
         &self,
         instance: &InstanceId,
@@ -153,13 +161,21 @@ impl Exports {
         let key = (instance.clone(), name.clone());
         // Retired under the lock, so that the path is free before the name is; joined outside it,
         // because stopping can take long and must not hold up the others.
-        let export = {
-            let mut running = self.running();
-            let Running { export, .. } = running.remove(&key)?;
-            export.retire(how);
-            export
-        };
-        Some(export.stop(how))
+        let exports = self.retire(&key, how);
+        let ended: Vec<_> = exports.iter().map(|export| export.end(how)).collect();
+        let is_here = |known: &Arc<Export>| exports.iter().any(|export| Arc::ptr_eq(export, known));
+        self.places().ending.retain(|(_, export)| !is_here(export));
+        ended.into_iter().reduce(Result::and)
+    }
+
+    /// Tells everything at a place to end.
+    fn retire(&self, key: &Key, how: Stop) -> Vec<Arc<Export>> {
+        let Places { running, ending } = &mut *self.places();
+        if let Some(Running { export, .. }) = running.remove(key) {
+            ending.push((key.clone(), Arc::new(export)));
+        }
+        let here = ending.iter().filter(|(place, _)| place == key);
+        here.map(|(_, export)| Arc::clone(export)).inspect(|export| export.retire(how)).collect()
     }
 
     /// What is served now, ordered by instance and device.
@@ -169,13 +185,13 @@ impl Exports {
             device: device.clone(),
             path: running.export.path().to_owned(),
         };
-        self.running().iter().map(attached).collect()
+        self.places().running.iter().map(attached).collect()
     }
 
     /// The badge of what is attached at a place.
     pub fn badge(&self, instance: &InstanceId, name: &DeviceName) -> Option<Badge> {
         let key = (instance.clone(), name.clone());
-        self.running().get(&key).map(|running| running.badge.clone())
+        self.places().running.get(&key).map(|running| running.badge.clone())
     }
 
     /// Whether the attachment stands.
@@ -186,13 +202,13 @@ impl Exports {
     /// Hands a peer to the export of its attachment; `false` when that does not stand any more.
     pub(crate) fn adopt(&self, badge: &Badge, guest: Guest) -> bool {
         let key = (badge.instance.clone(), badge.device.clone());
-        let running = self.running();
-        let found = running.get(&key).filter(|running| running.badge == *badge);
+        let places = self.places();
+        let found = places.running.get(&key).filter(|running| running.badge == *badge);
         found.map(|running| running.export.adopt(guest)).is_some()
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Running>> {
-        self.running.lock().expect("no code panics while it holds the registry")
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().expect("no code panics while it holds the registry")
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno as OsError;
 
 use super::handshake::{Context, Handshake, HandshakeError, Negotiated, Step};
 use super::output::{Chunked, Output, ReplyTo, StatusPart};
-use super::pieces::{Arriving, Next, Pieces, piece_bytes};
+use super::pieces::{Arriving, Effect, Next, Pieces, Range, piece_bytes};
 use super::request::{Asked, Errno, Header, Malformed, Verb};
 use super::wire;
 use super::{
@@ -138,6 +138,7 @@ enum PendingKind {
     Read { length: usize, holes: bool },
     Status { length: u64, asked: Asked, contexts: Vec<Context> },
     Write(Pieces),
+    Range(Range),
     Plain,
 }
 
@@ -145,7 +146,7 @@ impl PendingKind {
     fn chunked(&self) -> Chunked {
         match self {
             Self::Read { .. } | Self::Status { .. } => Chunked::Always,
-            Self::Write(_) | Self::Plain => Chunked::Never,
+            Self::Write(_) | Self::Range(_) | Self::Plain => Chunked::Never,
         }
     }
 }
@@ -188,10 +189,9 @@ struct Connection {
     stop_seen: u8,
     /// No more requests are taken: the client left, said DISC, or the export stops.
     closing: bool,
-    /// The socket may hold bytes.
-    readable: bool,
-    /// The socket took less than was offered.
-    blocked: bool,
+    /// What the socket may do at once: `IN` while it may hold bytes, `OUT` until it has taken less than was
+    /// offered. A wait adds what it finds, and takes nothing away.
+    ready: PollFlags,
     /// Requests wait in `input` until others finish.
     paused: bool,
     input: Box<[u8]>,
@@ -219,9 +219,11 @@ impl Connection {
         let tags = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small limit");
         let mut port = setup.device.port();
         let pool = Pool::with(port.as_mut().map_or_else(Vec::new, Port::buffers));
+        let mut ready = PollFlags::OUT;
+        ready.set(PollFlags::IN, setup.stream.may_hold_input());
         Self {
             port,
-            readable: setup.stream.may_hold_input(),
+            ready,
             stream: setup.stream,
             device: setup.device,
             deadline: Some(setup.clock.now().plus_seconds(HANDSHAKE_SECONDS_MAX)),
@@ -232,7 +234,6 @@ impl Connection {
             negotiated: Negotiated::default(),
             stop_seen: RUN,
             closing: false,
-            blocked: false,
             paused: false,
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
             input_start: 0,
@@ -263,27 +264,38 @@ impl Connection {
                 self.abandon();
             }
             let idle = self.free_tags.len() == REQUESTS_IN_FLIGHT_MAX;
-            let unsent = self.output.pending() > 0 || self.stream.has_unsent();
-            if self.closing && idle && !unsent {
+            let wanted = self.wanted();
+            if self.closing && idle && wanted.is_empty() {
                 self.stream.end();
                 return Ok(());
             }
-            let sendable = unsent && !self.blocked;
-            let receivable = self.readable && !self.closing && !self.paused;
-            if !sendable && !receivable && self.mailbox.may_sleep(self.stop_seen) {
-                self.wait()?;
+            if !wanted.intersects(self.ready) && self.mailbox.may_sleep(self.stop_seen) {
+                self.wait(wanted)?;
             } else if let Some(port) = &mut self.port {
                 port.push().map_err(ConnectionError::Disk)?;
             }
         }
     }
 
+    /// What is wanted of the socket: more requests while they are taken, and that it takes what is unsent.
+    fn wanted(&self) -> PollFlags {
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::IN, !self.closing && !self.paused);
+        wanted.set(PollFlags::OUT, self.output.pending() > 0 || self.stream.has_unsent());
+        wanted
+    }
+
+    /// Whether this is wanted of the socket and may be had at once.
+    fn may(&self, direction: PollFlags) -> bool {
+        (self.wanted() & self.ready).contains(direction)
+    }
+
     fn send(&mut self) -> Result<(), ConnectionError> {
-        if (self.output.pending() > 0 || self.stream.has_unsent()) && !self.blocked {
+        if self.may(PollFlags::OUT) {
             let sent = self.output.send(&mut self.stream, &mut self.pool);
             let sent = sent.map_err(ConnectionError::Socket)?;
             let through = self.stream.push().map_err(ConnectionError::Socket)?;
-            self.blocked = !(sent && through);
+            self.ready.set(PollFlags::OUT, sent && through);
         }
         Ok(())
     }
@@ -294,7 +306,7 @@ impl Connection {
             self.paused = false;
             self.parse()?;
         }
-        if self.readable && !self.paused && !self.closing {
+        if self.may(PollFlags::IN) {
             self.receive()?;
             self.parse()?;
         }
@@ -315,8 +327,8 @@ impl Connection {
         stop
     }
 
-    /// Waits for the socket, a completion, a stop or the deadline.
-    fn wait(&mut self) -> Result<(), ConnectionError> {
+    /// Waits for what is wanted of the socket, a completion, a stop or the deadline.
+    fn wait(&mut self, wanted: PollFlags) -> Result<(), ConnectionError> {
         let timeout = match self.deadline {
             None => None,
             Some(deadline) => {
@@ -331,26 +343,19 @@ impl Connection {
                 Some(Duration::from_millis(left.unsigned_abs()))
             }
         };
-        let mut events = PollFlags::empty();
-        events.set(PollFlags::IN, !self.closing && !self.paused);
-        events.set(PollFlags::OUT, self.blocked);
         let (woken, happened) = match &mut self.port {
             Some(port) => {
                 let mut waited = [
                     Awaited::new(self.mailbox.wake.as_fd(), PollFlags::IN),
-                    Awaited::new(self.stream.as_fd(), events),
+                    Awaited::new(self.stream.as_fd(), wanted),
                 ];
                 port.wait(&mut waited, timeout).map_err(ConnectionError::Disk)?;
                 (waited[0].happened, waited[1].happened)
             }
-            None => poll_both(&self.mailbox.wake, &self.stream, events, timeout)?,
+            None => poll_both(&self.mailbox.wake, &self.stream, wanted, timeout)?,
         };
-        let ended = PollFlags::HUP | PollFlags::ERR;
-        self.readable =
-            events.contains(PollFlags::IN) && happened.intersects(PollFlags::IN | ended);
-        if happened.intersects(PollFlags::OUT | ended) {
-            self.blocked = false;
-        }
+        let ended = happened.intersects(PollFlags::HUP | PollFlags::ERR);
+        self.ready |= if ended { PollFlags::IN | PollFlags::OUT } else { happened };
         self.mailbox.awake(woken);
         if let Some(port) = &mut self.port {
             port.answer();
@@ -374,6 +379,11 @@ impl Connection {
                 self.advance(completion.tag);
                 continue;
             }
+            let next = self.range(completion.tag).filter(|_| completion.result.is_ok());
+            if let Some(command) = next.and_then(Iterator::next) {
+                self.give(completion.tag, command);
+                continue;
+            }
             let pending = self.end(completion.tag);
             self.reply(&pending, completion.result);
         }
@@ -390,7 +400,9 @@ impl Connection {
             (PendingKind::Status { length, asked, contexts }, Ok(Answer::Extents(views))) => {
                 self.report(to, *length, *asked, contexts, &views);
             }
-            (PendingKind::Write(_) | PendingKind::Plain, Ok(_)) => self.output.done(to),
+            (PendingKind::Write(_) | PendingKind::Range(_) | PendingKind::Plain, Ok(_)) => {
+                self.output.done(to);
+            }
             (PendingKind::Read { .. } | PendingKind::Status { .. }, Ok(_)) => {
                 self.output.failed(to, DeviceError::Unsupported.into(), Chunked::Always);
             }
@@ -446,7 +458,7 @@ impl Connection {
             Err(error) => return Err(ConnectionError::Socket(error)),
         };
         // A short read emptied the socket; the next wait notices when there is more.
-        self.readable = received == offered;
+        self.ready.set(PollFlags::IN, received == offered);
         let mut rest = received;
         if let Some(arriving) = &mut self.arriving {
             let payload = rest.min(arriving.data.len() - arriving.filled);
@@ -626,6 +638,13 @@ impl Connection {
         }
     }
 
+    fn range(&mut self, tag: u32) -> Option<&mut Range> {
+        match &mut self.pending[tag as usize] {
+            Some(Pending { kind: PendingKind::Range(range), .. }) => Some(range),
+            _ => None,
+        }
+    }
+
     /// Goes on with a write after something happened to it.
     fn advance(&mut self, tag: u32) {
         let Some(pieces) = self.pieces(tag) else { return };
@@ -673,10 +692,10 @@ impl Connection {
             }
             Verb::Flush => (PendingKind::Plain, 0, Command::Flush),
             Verb::Trim { durability } => {
-                (PendingKind::Plain, 0, Command::Trim { offset, length, durability })
+                return self.start_range(header, Effect::Trim, durability);
             }
             Verb::WriteZeroes { hole, durability } => {
-                (PendingKind::Plain, 0, Command::WriteZeroes { offset, length, hole, durability })
+                return self.start_range(header, Effect::Zeroes(hole), durability);
             }
             Verb::Cache => (PendingKind::Plain, 0, Command::Cache { offset, length }),
             Verb::Write { .. } | Verb::Status { .. } | Verb::StatusOf { .. } | Verb::Disconnect => {
@@ -684,6 +703,12 @@ impl Connection {
             }
         };
         self.enqueue(header, kind, bytes, command);
+    }
+
+    fn start_range(&mut self, header: &Header, effect: Effect, durability: Durability) {
+        let mut range = Range::new(effect, header.offset, header.length, durability);
+        let first = range.next().expect("a range has at least one command");
+        self.enqueue(header, PendingKind::Range(range), 0, first);
     }
 
     fn enqueue(&mut self, header: &Header, kind: PendingKind, bytes: usize, command: Command) {
@@ -729,16 +754,16 @@ impl Connection {
 fn poll_both(
     wake: &OwnedFd,
     stream: &Stream,
-    events: PollFlags,
+    wanted: PollFlags,
     timeout: Option<Duration>,
 ) -> Result<(PollFlags, PollFlags), ConnectionError> {
     let timeout = timeout.map(|timeout| Timespec {
         tv_sec: timeout.as_secs().cast_signed(),
         tv_nsec: timeout.subsec_nanos().into(),
     });
-    let mut waited = [PollFd::new(wake, PollFlags::IN), PollFd::new(stream, events)];
+    let mut waited = [PollFd::new(wake, PollFlags::IN), PollFd::new(stream, wanted)];
     // A socket nothing is wanted of is left out: its hang-up would end every wait at once.
-    let count = if events.is_empty() { 1 } else { 2 };
+    let count = if wanted.is_empty() { 1 } else { 2 };
     match poll(&mut waited[..count], timeout.as_ref()) {
         Ok(_) | Err(OsError::INTR) => {}
         Err(error) => return Err(ConnectionError::Socket(error.into())),

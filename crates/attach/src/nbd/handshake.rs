@@ -197,6 +197,10 @@ impl Handshake {
         let length = length as usize;
         if length > OPTION_BYTES_MAX {
             self.count_option()?;
+            if option == wire::OPT_SET_META_CONTEXT {
+                // NBD: it replaces what was selected before, also when it fails.
+                self.selection = None;
+            }
             self.skip = length;
             *rest = fields.0;
             option_reply(output, option, wire::REP_ERR_TOO_BIG, &[]);
@@ -651,6 +655,10 @@ mod tests {
         let forgotten =
             [structured(), set_context("", allocation), set_context("", &["x:y"]), go("")];
         check(&forgotten, &[]);
+        let oversized = option(wire::OPT_SET_META_CONTEXT, &vec![b'x'; OPTION_BYTES_MAX + 1]);
+        check(&[structured(), set_context("", allocation), oversized, go("")], &[]);
+        let oversized = option(wire::OPT_LIST_META_CONTEXT, &vec![b'x'; OPTION_BYTES_MAX + 1]);
+        check(&[structured(), set_context("", allocation), oversized, go("")], &[1]);
         let changes = &["qemu:dirty-bitmap:snap-2", "base:allocation"][..];
         check(&[structured(), set_context("", changes), go("")], &[1, 3]);
         // A wildcard selects nothing.

@@ -1,14 +1,17 @@
-//! A write as it comes: the device is given a long one in pieces, each as soon as it is there.
+//! Long requests in pieces: a write as it comes, a range that is trimmed or zeroed piece after piece.
 //!
 //! The device works on one piece while the next is received, and pieces fit buffers that are used again.
 //! NBD lets a server carry out a request that is not answered yet in any order and in parts; what it promises is the
 //! answer. So a write has one, after its last piece, and a write that must be durable is flushed when
 //! all pieces are in the device.
+//!
+//! With extended headers a range may be as long as the volume. The device is given a piece of it when it
+//! has done the one before, so that other requests come in between.
 
 use blockstore::page::PAGE_BYTES;
 
 use crate::buffer::Buffer;
-use crate::device::{DeviceError, Durability};
+use crate::device::{Command, DeviceError, Durability, Hole};
 
 /// Bytes of a piece at most: most clients' longest write. With a quarter and a half of it long writes
 /// took no less time, and those that are not divided now took a little more.
@@ -18,6 +21,80 @@ pub(super) const PIECE_BYTES: usize = 1024 << 10;
 /// the device does: no page is written in two parts.
 pub(super) fn piece_bytes(offset: u64, left: usize) -> usize {
     if left <= PIECE_BYTES { left } else { PIECE_BYTES - (offset % PAGE_BYTES as u64) as usize }
+}
+
+/// Bytes of a range at most that the device trims or zeroes at once: as much as it is given so by a
+/// virtual machine.
+pub(super) const RANGE_PIECE_BYTES: u64 = 1 << 30;
+
+/// What becomes of a range.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    Trim,
+    Zeroes(Hole),
+}
+
+impl Effect {
+    fn command(self, offset: u64, length: u64, durability: Durability) -> Command {
+        match self {
+            Self::Trim => Command::Trim { offset, length, durability },
+            Self::Zeroes(hole) => Command::WriteZeroes { offset, length, hole, durability },
+        }
+    }
+}
+
+/// A request about a range, as commands of which the device is given each when it has done the one before.
+pub(super) struct Range {
+    effect: Effect,
+    durability: Durability,
+    /// It has more than one piece.
+    divided: bool,
+    rest: Rest,
+}
+
+/// What the device was not given yet.
+enum Rest {
+    Bytes { offset: u64, left: u64 },
+    Flush,
+    Nothing,
+}
+
+impl Range {
+    /// A range that has at least one command, also when it is empty.
+    pub(super) fn new(effect: Effect, offset: u64, length: u64, durability: Durability) -> Self {
+        let divided = length > RANGE_PIECE_BYTES;
+        Self { effect, durability, divided, rest: Rest::Bytes { offset, left: length } }
+    }
+
+    fn piece(&mut self, offset: u64, left: u64) -> Command {
+        // As with writes, a piece ends where a page does.
+        let length = match left {
+            ..=RANGE_PIECE_BYTES => left,
+            _ => RANGE_PIECE_BYTES - offset % PAGE_BYTES as u64,
+        };
+        self.rest = match left - length {
+            0 if self.divided && self.durability == Durability::Durable => Rest::Flush,
+            0 => Rest::Nothing,
+            left => Rest::Bytes { offset: offset + length, left },
+        };
+        let durability = if self.divided { Durability::Buffered } else { self.durability };
+        self.effect.command(offset, length, durability)
+    }
+}
+
+impl Iterator for Range {
+    type Item = Command;
+
+    fn next(&mut self) -> Option<Command> {
+        match self.rest {
+            Rest::Bytes { offset, left } => Some(self.piece(offset, left)),
+            Rest::Flush => {
+                self.rest = Rest::Nothing;
+                Some(Command::Flush)
+            }
+            Rest::Nothing => None,
+        }
+    }
 }
 
 /// A piece that is still arriving.
@@ -173,6 +250,39 @@ mod tests {
         assert_eq!(write.next(), Next::Wait, "the client is still sending");
         assert_eq!(write.received(0), None, "the rest is of no use");
         assert_eq!(write.next(), Next::Answer(Err(DeviceError::NoSpace)));
+    }
+
+    #[test]
+    fn ranges_are_covered_by_pieces_that_end_where_pages_do() {
+        for (offset, length, count) in [
+            (0, 0, 1),
+            (0, RANGE_PIECE_BYTES, 1),
+            (1, RANGE_PIECE_BYTES, 1),
+            (0, RANGE_PIECE_BYTES + 1, 2),
+            (4095, 3 * RANGE_PIECE_BYTES, 4),
+            (8192, 64 << 40, 64 << 10),
+        ] {
+            for durability in [Durability::Buffered, Durability::Durable] {
+                let (mut at, mut pieces, mut flushes) = (offset, 0, 0);
+                for command in Range::new(Effect::Zeroes(Hole::Refused), offset, length, durability)
+                {
+                    let Command::WriteZeroes { offset, length, hole, durability: each } = command
+                    else {
+                        flushes += 1;
+                        continue;
+                    };
+                    assert_eq!((offset, hole, flushes), (at, Hole::Refused, 0));
+                    assert!(length <= RANGE_PIECE_BYTES);
+                    let asked = if count == 1 { durability } else { Durability::Buffered };
+                    assert_eq!(each, asked, "pieces are flushed together");
+                    at += length;
+                    pieces += 1;
+                }
+                assert_eq!((at, pieces), (offset + length, count));
+                assert_eq!(flushes > 0, count > 1 && durability == Durability::Durable);
+                assert!(flushes <= 1);
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use base::{Clock, Rng, Timestamp};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::authority::{Authority, TlsError};
@@ -28,6 +29,15 @@ pub const HANDSHAKES_MAX: usize = 64;
 
 /// How often a waiting handshake looks at the clock.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long nothing is heard of a peer before the kernel asks whether its machine is there, how often it
+/// asks then, and how many questions in a row go unanswered before the connection has failed.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// How long a peer's machine may take nothing of what is sent to it: as long as it may be silent.
+const UNACKNOWLEDGED_MAX_MS: u32 = 60_000;
 
 /// Bytes received at once before TLS.
 const PIECE_BYTES: usize = 4096;
@@ -223,10 +233,7 @@ fn welcome(
 
 /// Brings one peer through TLS and to its export.
 fn admit(shared: &Shared, socket: TcpStream) -> Result<Badge, TurnedAway> {
-    socket.set_nodelay(true)?;
-    socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    prepare(&socket)?;
     let clock = &*shared.clock;
     let deadline = clock.now().plus_seconds(HANDSHAKE_SECONDS_MAX);
     let mut patient = Patient { socket: &socket, clock, deadline };
@@ -244,6 +251,20 @@ fn admit(shared: &Shared, socket: TcpStream) -> Result<Badge, TurnedAway> {
         true => Ok(badge),
         false => Err(TurnedAway::NotAttached),
     }
+}
+
+/// Sets a socket up for its handshake, and for the connection that follows: a peer whose machine or network
+/// is gone ends neither by itself, and would keep its place among an export's connections.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
+    Ok(sockopt::set_tcp_user_timeout(socket, UNACKNOWLEDGED_MAX_MS)?)
 }
 
 /// Negotiates in clear until the peer asks for TLS and is told yes.
@@ -322,5 +343,25 @@ impl Write for Patient<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_looks_after_peers_that_fall_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        prepare(&socket).unwrap();
+        assert!(sockopt::socket_keepalive(&socket).unwrap() && socket.nodelay().unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), KEEPALIVE_EVERY);
+        assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), KEEPALIVE_COUNT);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), UNACKNOWLEDGED_MAX_MS);
+        let silent = KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_COUNT;
+        assert_eq!(silent.as_millis(), u128::from(UNACKNOWLEDGED_MAX_MS), "the same limit twice");
     }
 }

@@ -34,10 +34,14 @@ impl Mailbox {
         Arc::new(Self { answers: Mutex::default(), leave: AtomicBool::new(false), wake })
     }
 
-    /// Has the thread end once nothing is at the device, its queue left as it is.
+    /// Has the thread take no more requests and end once nothing is at the device, its queue left as it is.
     pub(crate) fn leave(&self) {
         self.leave.store(true, Ordering::SeqCst);
         self.ring();
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leave.load(Ordering::SeqCst)
     }
 
     fn ring(&self) {
@@ -162,6 +166,9 @@ impl Queue {
             let mut batch = Vec::new();
             for (from, result) in events {
                 match u16::try_from(from) {
+                    // Its users would keep a busy device from ever being left. Whoever takes the device over
+                    // is handed the request again, as everything that is not answered.
+                    Ok(_) if result >= 0 && self.mailbox.is_leaving() => {}
                     Ok(tag) if result >= 0 => self.request(tag, &mut batch)?,
                     Ok(_) => self.ended += 1,
                     Err(_) => self.mail()?,
@@ -175,8 +182,9 @@ impl Queue {
                 self.at_device -= 1;
                 self.answer(completion)?;
             }
-            let leaving = self.mailbox.leave.load(Ordering::SeqCst);
-            if self.at_device == 0 && (leaving || self.ended == usize::from(QUEUE_DEPTH)) {
+            // Asked for again: the call that said so may have been read above.
+            let over = self.mailbox.is_leaving() || self.ended == usize::from(QUEUE_DEPTH);
+            if self.at_device == 0 && over {
                 // Answers that were just given must reach the kernel.
                 self.ring.submit()?;
                 return Ok(());
@@ -323,4 +331,81 @@ fn errno(error: DeviceError) -> i32 {
         DeviceError::Unsupported => Errno::OPNOTSUPP,
     };
     -errno.raw_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use std::sync::atomic::AtomicUsize;
+
+    /// Counts what it is asked, and answers at once that it has stopped.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl BlockDevice for Counting {
+        fn size(&self) -> u64 {
+            1 << 20
+        }
+
+        fn submit(&self, batch: Vec<Request>) {
+            self.0.fetch_add(batch.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// The queue of a device whose kernel side is a file of zeroes: every request reads nothing, and no
+    /// answer is taken. `None` on a system without io_uring.
+    fn queue(device: &Arc<Counting>) -> Option<Queue> {
+        let ring = IoUring::new(16).ok()?;
+        let file = File::from(memfd_create("ublk", MemfdFlags::CLOEXEC).unwrap());
+        ftruncate(&file, 4096).unwrap();
+        let descriptors = Descriptors::map(&file).unwrap();
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let mut queue = Queue {
+            file,
+            device: Arc::clone(device) as _,
+            mailbox: Mailbox::new(wake),
+            ring,
+            descriptors,
+            pool: Pool::default(),
+            at_device: 0,
+            ended: 0,
+        };
+        queue.wait_for_mail().unwrap();
+        Some(queue)
+    }
+
+    /// Has the kernel hand over requests with these tags.
+    fn hand_over(queue: &mut Queue, tags: std::ops::Range<u64>) {
+        tags.for_each(|tag| queue.push(&opcode::Nop::new().build().user_data(tag)).unwrap());
+    }
+
+    #[test]
+    fn a_device_is_left_while_its_users_go_on() {
+        let device = Arc::new(Counting::default());
+        let Some(mut queue) = queue(&device) else { return };
+        hand_over(&mut queue, 0..4);
+        queue.mailbox.leave();
+        queue.serve().unwrap();
+        assert_eq!(device.0.load(Ordering::SeqCst), 0, "what comes now is for the next server");
+    }
+
+    #[test]
+    fn what_the_device_has_is_waited_for() {
+        let Some(mut queue) = queue(&Arc::default()) else { return };
+        let mailbox = Arc::clone(&queue.mailbox);
+        queue.at_device = 2;
+        mailbox.leave();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for tag in 0..2 {
+                    let sink = Arc::clone(&mailbox) as Arc<dyn Sink>;
+                    Reply::new(sink, tag).complete(Ok(Answer::Done));
+                }
+            });
+            queue.serve().unwrap();
+        });
+        assert_eq!(queue.at_device, 0);
+    }
 }

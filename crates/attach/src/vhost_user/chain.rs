@@ -75,30 +75,43 @@ impl Table {
     }
 }
 
+/// Whose descriptors are followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// The ring's own.
+    Ring,
+    /// Those of a table that one of the ring's stands for.
+    Table,
+}
+
 impl Chain {
-    /// Follows the chain that starts at `head`.
+    /// Follows the chain that starts at `head`. It may end in a table of its own (VIRTIO 2.7.5.3.2).
     pub(crate) fn follow(
         memory: &GuestMemoryMmap<()>,
         table: Table,
         head: u16,
     ) -> Result<Self, ChainError> {
         let mut chain = Self::default();
-        let mut bytes = 0;
+        let (mut descriptors, mut bytes) = (0, 0);
         let mut descriptor = table.read(memory, head)?;
         let mut table = table;
         let mut left = table.size;
-        if descriptor.refers_to_indirect_table() {
-            table = indirect(&descriptor)?;
-            left = table.size;
-            descriptor = table.read(memory, 0)?;
-        }
+        let mut level = Level::Ring;
         loop {
             if descriptor.refers_to_indirect_table() {
-                return Err(ChainError::BadTable);
+                if level == Level::Table {
+                    return Err(ChainError::BadTable);
+                }
+                table = indirect(&descriptor)?;
+                left = table.size;
+                level = Level::Table;
+                descriptor = table.read(memory, 0)?;
+                continue;
             }
             left -= 1;
+            descriptors += 1;
             bytes += descriptor.len() as usize;
-            if bytes > CHAIN_BYTES_MAX {
+            if descriptors > QUEUE_SIZE_MAX || bytes > CHAIN_BYTES_MAX {
                 return Err(ChainError::TooLong);
             }
             chain.push(memory, &descriptor)?;
@@ -135,7 +148,7 @@ impl Chain {
     }
 }
 
-/// The table that a descriptor stands for; it must be the whole chain (VIRTIO 2.7.5.3.1).
+/// The table that a descriptor stands for; nothing may follow it (VIRTIO 2.7.5.3.1).
 fn indirect(descriptor: &Descriptor) -> Result<Table, ChainError> {
     let count = descriptor.len() / DESCRIPTOR_BYTES;
     let whole = descriptor.len().is_multiple_of(DESCRIPTOR_BYTES);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
@@ -17,6 +18,9 @@ use crate::device::{BlockDevice, SizeWatch};
 use crate::export::{FORCE, RUN, SocketFile, Stop, StopError, private_listener, settle};
 
 const SERIAL_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
+
+/// How long a front-end may take to send one message, and to take the answer to one.
+const MESSAGE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What is served.
 pub struct Disk {
@@ -72,12 +76,16 @@ impl VhostExport {
     /// Serves `disk` on a new socket at `path` with mode 0600. The directory must be private: it
     /// is what keeps others out between creating the socket and setting its mode.
     pub fn start(path: &Path, disk: Disk) -> io::Result<Self> {
+        Self::start_with(path, disk, MESSAGE_TIME_MAX)
+    }
+
+    fn start_with(path: &Path, disk: Disk, patience: Duration) -> io::Result<Self> {
         let (listener, socket) = private_listener(path)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control =
             Arc::new(Control { stop: AtomicU8::new(RUN), wake, front_end: Mutex::new(None) });
         let device = Arc::clone(&disk.device);
-        let server = Server { listener, disk, control: Arc::clone(&control) };
+        let server = Server { listener, disk, control: Arc::clone(&control), patience };
         let thread = thread::Builder::new()
             .name("vhost-user".into())
             .spawn(move || server.run())
@@ -90,11 +98,6 @@ impl VhostExport {
     /// The socket a front-end connects to.
     pub fn path(&self) -> &Path {
         &self.socket.path
-    }
-
-    /// Has the front-end told of the device's new size. Devices that can be watched do it themselves.
-    pub fn resized(&self) {
-        signal(&self.control.wake);
     }
 
     /// Removes the socket and tells the front-end to finish, without waiting. The path is free for
@@ -139,6 +142,7 @@ struct Server {
     listener: UnixListener,
     disk: Disk,
     control: Arc<Control>,
+    patience: Duration,
 }
 
 impl Server {
@@ -175,7 +179,7 @@ impl Server {
         let prepared = socket.set_nonblocking(false).and_then(|()| socket.try_clone());
         match prepared.and_then(|clone| {
             *self.control.front_end.lock().expect("no code panics with the lock") = Some(clone);
-            Session::new(socket, &self.disk, &self.control)
+            Session::new(socket, &self.disk, &self.control, self.patience)
         }) {
             Ok(session) => match session.run(&self.listener) {
                 Ok(End::Closed) => tracing::info!(disk = name, "the front-end has gone"),
@@ -188,5 +192,40 @@ impl Server {
             Err(error) => tracing::warn!(disk = name, %error, "a front-end could not be served"),
         }
         *self.control.front_end.lock().expect("no code panics with the lock") = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Answer, Request};
+    use std::io::Write;
+
+    /// A device on which everything succeeds.
+    struct Easy;
+
+    impl BlockDevice for Easy {
+        fn size(&self) -> u64 {
+            1 << 20
+        }
+
+        fn submit(&self, batch: Vec<Request>) {
+            batch.into_iter().for_each(|request| request.reply.complete(Ok(Answer::Done)));
+        }
+    }
+
+    #[test]
+    fn a_front_end_that_reads_nothing_is_disconnected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sdf.vhost.sock");
+        let disk = Disk::new("sdf".into(), "vol-0123456789abcdef0", Arc::new(Easy));
+        let export = VhostExport::start_with(&path, disk, Duration::from_millis(100)).unwrap();
+        let mut socket = UnixStream::connect(&path).unwrap();
+        socket.set_write_timeout(Some(MESSAGE_TIME_MAX)).unwrap();
+        let get_features = [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let error = (0..).find_map(|_| socket.write_all(&get_features).err()).unwrap();
+        let closed = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        assert!(closed.contains(&error.kind()), "{error}");
+        export.stop(Stop::Graceful).unwrap();
     }
 }

@@ -29,9 +29,6 @@ use crate::device::{Command, DeviceError, call};
 /// Batches taken off one ring before the control socket is looked at again.
 const ROUNDS_MAX: usize = 8;
 
-/// How long a front-end may take over one message.
-const MESSAGE_SECONDS_MAX: u64 = 10;
-
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -130,6 +127,8 @@ pub(crate) struct Session<'a> {
     socket: &'a UnixStream,
     disk: &'a Disk,
     control: &'a Control,
+    /// How long the front-end may take to send a message, and to take an answer.
+    patience: Duration,
     shared: Arc<Shared>,
     choice: Choice,
     protocol: u64,
@@ -151,8 +150,10 @@ impl<'a> Session<'a> {
         socket: &'a UnixStream,
         disk: &'a Disk,
         control: &'a Control,
+        patience: Duration,
     ) -> io::Result<Self> {
-        socket.set_read_timeout(Some(Duration::from_secs(MESSAGE_SECONDS_MAX)))?;
+        // One that sends and does not read would keep this thread from everything else, a stop included.
+        socket.set_write_timeout(Some(patience))?;
         let shared = Arc::new(Shared::new(control.wake().try_clone()?));
         let slot = || Slot {
             ring: Arc::new(Ring::new(Arc::clone(&shared))),
@@ -166,6 +167,7 @@ impl<'a> Session<'a> {
             socket,
             disk,
             control,
+            patience,
             shared,
             choice: Choice::default(),
             protocol: 0,
@@ -285,7 +287,7 @@ impl<'a> Session<'a> {
 
     /// Receives and obeys one message.
     fn message(&mut self) -> Result<Option<End>, SessionError> {
-        let Envelope { header, body, files } = match receive(self.socket.as_fd()) {
+        let Envelope { header, body, files } = match receive(self.socket.as_fd(), self.patience) {
             Ok(envelope) => envelope,
             Err(ReceiveError::Closed) => return Ok(Some(End::Closed)),
             Err(error) => return Err(error.into()),

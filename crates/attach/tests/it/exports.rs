@@ -1,15 +1,20 @@
 //! The registry of exports.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use attach::client::Client;
+use attach::client::{Client, ClientError};
 use attach::tls::Badge;
-use attach::{AttachError, Durability, Exports, Stop};
+use attach::{AttachError, Durability, Exports, Stop, StopError};
 use base::{ManualClock, Timestamp};
 
 use crate::memory::Memory;
+use crate::session::raw;
 
 fn registry(root: &Path) -> Exports {
     Exports::new(root.to_owned(), Arc::new(ManualClock::new(Timestamp(0))))
@@ -35,6 +40,71 @@ fn who_stops_late_leaves_the_socket_of_who_came_after() {
     Client::connect(&path, "sdf").unwrap();
     newer.detach(&badge.instance, &badge.device, Stop::Graceful).unwrap().unwrap();
     assert!(!path.exists());
+}
+
+/// A registry with one attachment, at whose device a write waits.
+struct Draining {
+    exports: Arc<Exports>,
+    memory: Arc<Memory>,
+    path: PathBuf,
+    writer: JoinHandle<Result<(), ClientError>>,
+    first: JoinHandle<Option<Result<(), StopError>>>,
+}
+
+/// Begins to detach it: who has nothing to finish is gone. The registry's clock stands still, so that
+/// nothing is given up by itself.
+fn drain(root: &Path) -> Draining {
+    let exports = Arc::new(registry(root));
+    let memory = Memory::start(1 << 20);
+    let path = exports.attach(badge(), Arc::clone(&memory) as _).unwrap();
+    let mut client = Client::connect(&path, "sdf").unwrap();
+    memory.state.hold();
+    let writer = thread::spawn(move || client.write(0, &[1], Durability::Buffered));
+    memory.state.wait_for_submissions(1);
+    let mut idle = raw(&path);
+    let first = detach(&exports, Stop::Graceful);
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    Draining { exports, memory, path, writer, first }
+}
+
+fn detach(exports: &Arc<Exports>, how: Stop) -> JoinHandle<Option<Result<(), StopError>>> {
+    let (exports, badge) = (Arc::clone(exports), badge());
+    thread::spawn(move || exports.detach(&badge.instance, &badge.device, how))
+}
+
+#[test]
+fn what_drains_at_a_place_can_be_forced() {
+    let root = tempfile::tempdir().unwrap();
+    let Draining { exports, memory, writer, first, .. } = drain(root.path());
+    detach(&exports, Stop::Force).join().unwrap().unwrap().unwrap();
+    assert!(matches!(writer.join().unwrap(), Err(ClientError::Socket(_))));
+    assert!(!first.is_finished(), "the device has not made durable what was answered");
+    memory.state.release();
+    first.join().unwrap().unwrap().unwrap();
+    assert_eq!(memory.state.flushes.load(Ordering::SeqCst), 1);
+    assert!(detach(&exports, Stop::Force).join().unwrap().is_none());
+}
+
+#[test]
+fn a_second_detachment_waits_for_the_first() {
+    let root = tempfile::tempdir().unwrap();
+    let Draining { exports, memory, path, writer, first } = drain(root.path());
+    // The place is free meanwhile. Whoever came there is ended with what was there before.
+    assert_eq!(exports.attach(badge(), Memory::start(1 << 20)).unwrap(), path);
+    Client::connect(&path, "sdf").unwrap();
+    let second = detach(&exports, Stop::Graceful);
+    while !exports.list().is_empty() {
+        thread::yield_now();
+    }
+    assert!(!path.exists());
+    thread::sleep(Duration::from_millis(50));
+    assert!(!first.is_finished() && !second.is_finished());
+    memory.state.release();
+    writer.join().unwrap().unwrap();
+    for detachment in [first, second] {
+        detachment.join().unwrap().unwrap().unwrap();
+    }
+    assert!(detach(&exports, Stop::Graceful).join().unwrap().is_none());
 }
 
 #[test]

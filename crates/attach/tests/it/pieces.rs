@@ -1,13 +1,14 @@
-//! Long writes, which the device is given in pieces of 1 MiB.
+//! Long writes, which the device is given in pieces of 1 MiB, and long ranges, in pieces of 1 GiB.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use attach::Stop;
-use attach::client::Client;
+use attach::client::{Client, ClientError, Wishes};
+use attach::nbd::handshake::{ExportInfo, Mode};
+use attach::{Answer, BlockDevice, Command, DeviceError, Durability, Export, Hole, Request, Stop};
 use base::{Clock, SystemClock};
 
 use crate::session::{Served, raw, request, serve};
@@ -172,4 +173,81 @@ fn writes_that_overlap_land_as_they_were_sent() {
     expected[MIB + 100..][..2 * MIB].fill(2);
     expected[2 * MIB..][..100].fill(3);
     assert!(read(&served, 0, 4 * MIB) == expected);
+}
+
+const GIB: u64 = 1 << 30;
+
+/// What a device was asked: a range and when it is to be durable, or a flush.
+type Asked = Option<(u64, u64, Durability)>;
+
+/// A device that notes what it is asked, and fails for ranges that begin at one byte.
+#[derive(Default)]
+struct Noting {
+    asked: Mutex<Vec<Asked>>,
+    broken_at: AtomicU64,
+}
+
+impl Noting {
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl BlockDevice for Noting {
+    fn size(&self) -> u64 {
+        64 << 40
+    }
+
+    fn submit(&self, batch: Vec<Request>) {
+        assert_eq!(batch.len(), 1, "pieces come one after the other");
+        for Request { command, reply } in batch {
+            let asked = match command {
+                Command::Trim { offset, length, durability }
+                | Command::WriteZeroes { offset, length, durability, hole: Hole::Refused } => {
+                    Some((offset, length, durability))
+                }
+                Command::Flush => None,
+                other => panic!("{other:?}"),
+            };
+            self.asked.lock().unwrap().push(asked);
+            let broken = self.broken_at.load(Ordering::SeqCst);
+            let fails = broken > 0 && asked.is_some_and(|(offset, ..)| offset == broken);
+            reply.complete(if fails { Err(DeviceError::Io) } else { Ok(Answer::Done) });
+        }
+    }
+}
+
+#[test]
+fn a_long_range_is_one_request_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.sock");
+    let device = Arc::new(Noting::default());
+    let info = ExportInfo { name: "sdf".into(), aliases: vec![], description: String::new() };
+    let clock = Arc::new(SystemClock);
+    let _export = Export::start(&path, info, Arc::clone(&device) as _, clock).unwrap();
+    let wishes = Wishes { mode: Mode::Extended, contexts: &[] };
+    let mut client = Client::connect_with(&path, "", &wishes).unwrap();
+    let (buffered, durable) = (Durability::Buffered, Durability::Durable);
+
+    client.trim(5, 2 * GIB, buffered).unwrap();
+    let pieces = [(5, GIB - 5), (GIB, GIB), (2 * GIB, 5)];
+    assert_eq!(device.asked(), pieces.map(|(offset, length)| Some((offset, length, buffered))));
+    client.trim(5, GIB, durable).unwrap();
+    assert_eq!(device.asked(), [Some((5, GIB, durable))]);
+    client.write_zeroes(0, 2 * GIB, Hole::Refused, durable).unwrap();
+    let pieces = [Some((0, GIB, buffered)), Some((GIB, GIB, buffered)), None];
+    assert_eq!(device.asked(), pieces, "they become durable together");
+
+    device.broken_at.store(GIB, Ordering::SeqCst);
+    let failed = client.write_zeroes(0, 4 * GIB, Hole::Refused, durable);
+    assert!(matches!(failed, Err(ClientError::Request { errno: 5 })), "{failed:?}");
+    assert_eq!(device.asked(), pieces[..2], "the rest is left alone");
+    client.trim(GIB + 1, 3, buffered).unwrap();
+    assert_eq!(device.asked(), [Some((GIB + 1, 3, buffered))]);
+
+    client.trim(0, 64 << 40, buffered).unwrap_err();
+    device.broken_at.store(0, Ordering::SeqCst);
+    device.asked();
+    client.trim(0, 64 << 40, buffered).unwrap();
+    assert_eq!(device.asked().len(), 64 << 10);
 }

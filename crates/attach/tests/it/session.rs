@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use attach::client::{Client, ClientError, Wishes};
 use attach::nbd::handshake::{ExportInfo, Mode};
-use attach::nbd::{BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX};
+use attach::nbd::{BYTES_IN_FLIGHT_MAX, DRAIN_SECONDS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use attach::{Durability, Export, Extent, ExtentState, Hole, Stop, StopError};
-use base::SystemClock;
+use base::{Clock, SystemClock};
 
 use crate::memory::{Memory, PAGE};
 
@@ -142,6 +142,26 @@ fn a_forced_stop_waits_for_nothing() {
     let writer = std::thread::spawn(move || client.write(0, &[7; 4096], Durability::Buffered));
     state.wait_for_submissions(1);
     served.export.stop(Stop::Force).unwrap();
+    assert!(matches!(writer.join().unwrap(), Err(ClientError::Socket(_))));
+    assert_eq!(state.flushes.load(Ordering::SeqCst), 0);
+    state.release();
+}
+
+#[test]
+fn a_stop_that_becomes_urgent_reaches_those_who_finish() {
+    let served = serve(1 << 20);
+    let state = Arc::clone(&served.memory.state);
+    let mut client = client(&served);
+    state.hold();
+    let writer = std::thread::spawn(move || client.write(0, &[7; 4096], Durability::Buffered));
+    state.wait_for_submissions(1);
+    let mut idle = raw(&served.path);
+    served.export.retire(Stop::Graceful);
+    // Told after the one that has something to finish.
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    let latest = SystemClock.now().0 + DRAIN_SECONDS_MAX * 1000 / 2;
+    served.export.stop(Stop::Force).unwrap();
+    assert!(SystemClock.now().0 < latest, "nothing was waited for");
     assert!(matches!(writer.join().unwrap(), Err(ClientError::Socket(_))));
     assert_eq!(state.flushes.load(Ordering::SeqCst), 0);
     state.release();

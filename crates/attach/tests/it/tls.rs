@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use attach::nbd::REQUESTS_IN_FLIGHT_MAX;
 use attach::tls::{Authority, Badge, Credentials, Front, HANDSHAKES_MAX};
 use attach::{Exports, Stop};
 use base::{Clock, ManualClock, OsRng, Secret, SystemClock, Timestamp};
@@ -226,6 +228,33 @@ fn a_peer_that_reads_slowly_gets_everything() {
     // DISC: everything is answered, and the end is told.
     stream.write_all(&request(2, 1, 0, 0)).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+/// More requests than are taken at once, in one record of TLS: those that wait are in no socket any more.
+#[test]
+fn requests_that_wait_behind_others_are_not_forgotten() {
+    const MANY: usize = 300;
+    let house = House::new(Arc::new(SystemClock));
+    let mine = badge("sdf", 1);
+    let state = Arc::clone(&house.attach(&mine).state);
+    let mut stream = house.enter(&mine).unwrap();
+    let small = |count: usize| {
+        let one = [request(1, 9, 0, 1), vec![7]].concat();
+        one.repeat(count)
+    };
+    state.hold();
+    // Almost as many as are taken. The last one is long: behind it, few bytes are received at once.
+    stream.write_all(&small(REQUESTS_IN_FLIGHT_MAX - 56)).unwrap();
+    write(&mut stream, 0, &vec![1; 1 << 20]);
+    state.wait_for_submissions(REQUESTS_IN_FLIGHT_MAX - 55);
+    stream.write_all(&small(MANY)).unwrap();
+    state.wait_for_submissions(REQUESTS_IN_FLIGHT_MAX);
+    state.release();
+    stream.sock.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answers = vec![0; 16 * (REQUESTS_IN_FLIGHT_MAX - 55 + MANY)];
+    stream.read_exact(&mut answers).unwrap();
+    assert!(answers.chunks(16).all(|answer| answer[4..8] == [0; 4]));
+    assert_eq!(read(&mut stream, 0, 2), [7, 1]);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use attach::device::{SizeWatch, SizeWatcher};
 use attach::{BlockDevice, Command, Disk, Request, Stop, VhostExport, call};
 use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserInflight};
@@ -12,7 +13,7 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::guest::{
-    Connects, DATA, DISCARD, Data, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, Patience,
+    Connects, DATA, DISCARD, Data, Driver, FLUSH, GET_ID, Guest, IN, INDIRECT, NEXT, OUT, Patience,
     QUEUE_SIZE, Ram, WRITE, WRITE_ZEROES, Wishes,
 };
 use crate::memory::Memory;
@@ -26,11 +27,30 @@ const UNSUPPORTED: u8 = 2;
 struct Growing {
     inner: Arc<Memory>,
     size: AtomicU64,
+    /// Told of it, for as long as the device lives.
+    watchers: Mutex<Vec<SizeWatcher>>,
+}
+
+impl Growing {
+    fn new() -> Arc<Self> {
+        let (inner, size) = (Memory::start(SIZE), AtomicU64::new(SIZE));
+        Arc::new(Self { inner, size, watchers: Mutex::default() })
+    }
+
+    fn grow(&self, size: u64) {
+        self.size.store(size, Ordering::SeqCst);
+        self.watchers.lock().unwrap().iter().for_each(|watcher| watcher(size));
+    }
 }
 
 impl BlockDevice for Growing {
     fn size(&self) -> u64 {
         self.size.load(Ordering::SeqCst)
+    }
+
+    fn watch_size(&self, watcher: SizeWatcher) -> SizeWatch {
+        self.watchers.lock().unwrap().push(watcher);
+        SizeWatch::never()
     }
 
     fn submit(&self, batch: Vec<Request>) {
@@ -47,7 +67,7 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let device = Arc::new(Growing { inner: Memory::start(SIZE), size: AtomicU64::new(SIZE) });
+        let device = Growing::new();
         let export = serve(folder.path(), &device);
         Self { folder, device, export }
     }
@@ -134,8 +154,7 @@ fn configuration_follows_the_device() {
     assert_eq!(guest.config(60, 20), [0; 20]);
 
     assert_eq!(guest.queues[0].request(OUT, SIZE / 512, Data::Give(&[1; 512])).0, IO_ERROR);
-    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
-    bench.export.resized();
+    bench.device.grow(2 * SIZE);
     assert!(guest.is_told(Patience::Long));
     assert_eq!(guest.notices.0.load(Ordering::SeqCst), 1);
     assert_eq!(guest.config(0, 8), (2 * SIZE / 512).to_le_bytes());
@@ -150,7 +169,7 @@ fn growth_is_told_to_a_front_end_that_was_away() {
     assert_eq!(guest.queues[0].request(FLUSH, 0, Data::None).0, OK);
     assert!(!guest.is_told(Patience::None), "it has just read the size");
     drop(guest);
-    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
+    bench.device.grow(2 * SIZE);
 
     let again = Wishes { connects: Connects::Again, ..Wishes::default() };
     let mut guest = Guest::connect(bench.export.path(), &ram, &again);
@@ -165,8 +184,7 @@ fn growth_is_told_when_the_rings_run() {
     let bench = Bench::start();
     let mut guest = bench.guest();
     guest.frontend.get_vring_base(0).unwrap();
-    bench.device.size.store(2 * SIZE, Ordering::SeqCst);
-    bench.export.resized();
+    bench.device.grow(2 * SIZE);
     // QEMU would not listen.
     assert_eq!(guest.frontend.get_queue_num().unwrap(), 16);
     assert!(!guest.is_told(Patience::None));
@@ -330,27 +348,42 @@ fn requests_in_pieces_and_in_tables_are_the_same_requests() {
 
     // The same as a table in memory, to read.
     ram.put(IN, at);
+    let (header, target) = ((at, 16, NEXT, 1), at + 0x1000);
     let table = at + 0x2000;
-    let target = at + 0x1000;
-    for (index, (address, length, flags, next)) in
-        [(at, 16u32, NEXT, 1u16), (target, 1000, WRITE | NEXT, 2), (target + 1000, 537, WRITE, 0)]
-            .into_iter()
-            .enumerate()
-    {
-        let entry = table + 16 * index as u64;
-        ram.put(address, entry);
-        ram.put(length, entry + 8);
-        ram.put(flags, entry + 12);
-        ram.put(next, entry + 14);
-    }
+    put_table(
+        &ram,
+        table,
+        &[header, (target, 1000, WRITE | NEXT, 2), (target + 1000, 537, WRITE, 0)],
+    );
     queue.descriptor(5, table, 48, INDIRECT, 0);
-    queue.offer(5);
-    queue.kick();
-    assert_eq!(queue.answer(), (5, 1537));
-    bytes.resize(1537, 0);
-    ram.0.read_slice(&mut bytes, GuestAddress(target)).unwrap();
-    assert_eq!(bytes[..1536], data);
-    assert_eq!(bytes[1536], OK);
+    let mut check = |queue: &mut Driver, head| {
+        ram.0.write_slice(&[0; 1537], GuestAddress(target)).unwrap();
+        queue.offer(head);
+        queue.kick();
+        assert_eq!(queue.answer(), (head, 1537));
+        bytes.resize(1537, 0);
+        ram.0.read_slice(&mut bytes, GuestAddress(target)).unwrap();
+        assert_eq!(bytes[..1536], data);
+        assert_eq!(bytes[1536], OK);
+    };
+    check(queue, 5);
+
+    // Some of it in the ring, the rest in a table.
+    put_table(&ram, table, &[(target + 500, 500, WRITE | NEXT, 1), (target + 1000, 537, WRITE, 0)]);
+    queue.descriptor(6, at, 16, NEXT, 8);
+    queue.descriptor(8, target, 500, WRITE | NEXT, 7);
+    queue.descriptor(7, table, 32, INDIRECT, 0);
+    check(queue, 6);
+}
+
+/// Writes a table of descriptors: address, length, flags, next.
+fn put_table(ram: &Ram, at: u64, descriptors: &[(u64, u32, u16, u16)]) {
+    for (entry, (address, length, flags, next)) in (at..).step_by(16).zip(descriptors) {
+        ram.put(*address, entry);
+        ram.put(*length, entry + 8);
+        ram.put(*flags, entry + 12);
+        ram.put(*next, entry + 14);
+    }
 }
 
 #[test]
@@ -438,10 +471,32 @@ fn a_hostile_ring_stops_alone() {
     });
     breaks(|guest| {
         // A table within a table.
-        guest.ram.put(DATA, DATA);
-        guest.ram.put(16u32, DATA + 8);
-        guest.ram.put(INDIRECT, DATA + 12);
+        put_table(&guest.ram, DATA, &[(DATA, 16, INDIRECT, 0)]);
         guest.queues[0].descriptor(0, DATA, 16, INDIRECT, 0);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // The same behind a descriptor of the ring.
+        put_table(&guest.ram, DATA, &[(DATA, 16, INDIRECT, 0)]);
+        guest.queues[0].descriptor(0, DATA + 0x100, 16, NEXT, 1);
+        guest.queues[0].descriptor(1, DATA, 16, INDIRECT, 0);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // Something behind a table.
+        guest.queues[0].build(0, OUT, 0, Data::Give(&[1; 512]));
+        put_table(&guest.ram, DATA, &[(DATA + 0x100, 512, 0, 0)]);
+        guest.queues[0].descriptor(1, DATA, 16, INDIRECT | NEXT, 2);
+        guest.queues[0].offer(0);
+    });
+    breaks(|guest| {
+        // More descriptors than a queue can have, in the ring and in a table together.
+        let (table, data) = (DATA, DATA + 0x8000);
+        let mut entries: Vec<_> = (1..1024).map(|next| (data, 1, NEXT, next)).collect();
+        entries.push((data + 16, 1, WRITE, 0));
+        put_table(&guest.ram, table, &entries);
+        guest.queues[0].descriptor(0, data, 16, NEXT, 1);
+        guest.queues[0].descriptor(1, table, 16 * 1024, INDIRECT, 0);
         guest.queues[0].offer(0);
     });
     breaks(|guest| {
@@ -519,7 +574,7 @@ fn a_new_back_end_does_what_the_old_one_left() {
     bench.export.stop(Stop::Force).unwrap();
     drop(guest);
 
-    let fresh = Arc::new(Growing { inner: Memory::start(SIZE), size: AtomicU64::new(SIZE) });
+    let fresh = Growing::new();
     let export = serve(bench.folder.path(), &fresh);
     let mut guest = Guest::connect(export.path(), &ram, &wishes);
     let mut heads: Vec<u16> = (0..3).map(|_| guest.queues[0].answer().0).collect();
