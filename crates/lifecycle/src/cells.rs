@@ -233,6 +233,7 @@ impl Cell {
         &self,
         collection: &Collection,
         policy: &CollectPolicy,
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<Collected, BlockError> {
         let _alone = self.collecting.lock().expect("a collection does not panic");
         let store = self.of_store(collection.store);
@@ -249,10 +250,12 @@ impl Cell {
             }
         }
         let report = match collection.scope {
-            Scope::Everything => snapshot::collect(store, live, &roots, policy),
+            Scope::Everything => snapshot::collect_while(store, live, &roots, policy, is_wanted),
             Scope::Nominated => {
                 let roots_max = ROOTS_AT_ONCE_MAX;
-                let nominated = snapshot::collect_nominated(store, &roots, roots_max, live, policy);
+                let nominated = snapshot::collect_nominated_while(
+                    store, &roots, roots_max, live, policy, is_wanted,
+                );
                 nominated.map(|Nominated { report, settled: at }| {
                     settled.extend(at.iter().map(|at| of_roots[*at].clone()));
                     report
@@ -742,6 +745,7 @@ impl Blocks for Cells {
         &'a self,
         region: &'a Region,
         collection: Collection,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Collected, BlockError>> {
         Box::pin(async move {
             let cell = self.cell(region)?;
@@ -750,7 +754,7 @@ impl Blocks for Cells {
                 grace_seconds: self.schedule.grace_seconds,
                 rewrite_below_percent: self.schedule.rewrite_below_percent,
             };
-            blocking(|| cell.collect(&collection, &policy)).await
+            blocking(|| cell.collect(&collection, &policy, &|| watch.is_wanted())).await
         })
     }
 

@@ -35,7 +35,7 @@ pub struct Line {
     pub report: Figures,
 }
 
-/// What a collection did, or why it did not.
+/// What a collection did, and why it did not do more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Figures {
@@ -53,7 +53,7 @@ pub struct Figures {
     pub packs_condemned: u64,
     /// Packs left as they are because something could not be read or written.
     pub packs_postponed: u64,
-    /// Why nothing was collected.
+    /// Why a store was not looked through, the first if there are several. The others were.
     pub error: Option<String>,
 }
 

@@ -1,6 +1,9 @@
 //! The workflows as durable jobs: names in the rows, enqueueing, and what giving up means.
 
-use crate::jobs::{self, Done, Job, JobContext, JobError, JobKind, Kinds, Lane, NewJob, enqueue};
+use crate::jobs::{
+    self, Done, JOBS_PAGE_MAX, Job, JobContext, JobError, JobKind, JobState, Kinds, Lane, NewJob,
+    enqueue,
+};
 use crate::port::blocks::BlockError;
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use crate::workflow;
@@ -317,18 +320,10 @@ impl JobKind for CollectKind {
     type Payload = Collect;
 
     async fn run(&self, ctx: &JobContext, payload: Collect) -> Result<Done, JobError> {
-        let next = tokio::select! {
-            outcome = collect::run(&self.0, &payload) => outcome?,
-            reason = ctx.interrupted() => return Err(reason),
-        };
+        let next = unless_interrupted(ctx, collect::run(&self.0, &payload)).await?;
         let Some(run_after) = next else { return Ok(Done::now()) };
         let (account, now) = (ctx.job().account.clone(), ctx.clock().now());
-        Ok(Done::with(move |tx| {
-            let id = format!("collect-{}-{}", payload.scope.as_str(), run_after.0);
-            let job = NewJob { run_after, ..new_job(&account, &payload.region, id, now) };
-            enqueue::<CollectKind>(tx, &job, &payload)?;
-            Ok(())
-        }))
+        Ok(Done::with(move |tx| Ok(enqueue_next_look(tx, &account, &payload, now, run_after)?)))
     }
 
     fn give_up(
@@ -357,6 +352,27 @@ pub fn enqueue_collect(
     let payload = Collect { region: region.clone(), scope: Scope::Nominated };
     let id = format!("collect-{}-{}", payload.scope.as_str(), now.0);
     enqueue::<CollectKind>(tx, &new_job(account, region, id, now), &payload).map(drop)
+}
+
+/// Enqueues another look, unless one waits for its time already: that one finds what this one left, and asks
+/// for the next. If every look that leaves something had its own, each sweep would add one for every day.
+fn enqueue_next_look(
+    tx: &mut Tx<'_>,
+    account: &AccountId,
+    payload: &Collect,
+    now: Timestamp,
+    run_after: Timestamp,
+) -> meta::Result<()> {
+    // Moments have as many digits until the year 2286, so those to come are listed after this one.
+    let looks = format!("collect-{}-", payload.scope.as_str());
+    let id_at = |at: Timestamp| format!("{looks}{}", at.0);
+    let to_come = jobs::list(tx, account, &payload.region, &id_at(now), JOBS_PAGE_MAX)?;
+    let mut to_come = to_come.iter().take_while(|job| job.id.starts_with(&looks));
+    if to_come.any(|job| job.state == JobState::Queued) {
+        return Ok(());
+    }
+    let job = NewJob { run_after, ..new_job(account, &payload.region, id_at(run_after), now) };
+    enqueue::<CollectKind>(tx, &job, payload).map(drop)
 }
 
 /// Enqueues the collections of a region that are due by the clock: one of each scope in every

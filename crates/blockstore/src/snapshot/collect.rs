@@ -13,7 +13,8 @@
 //! for a deletion a moment before: so a deletion begins the grace period of all it leaves anew, and what
 //! is deleted and was not looked at yet counts as used.
 //!
-//! Any failure to read a manifest, a session or a listing ends the collection before it deletes.
+//! Any failure to read a manifest, a session or a listing ends the collection before it deletes. One that
+//! is not wanted any more ends wherever it is: what it would have written down is found again.
 
 use super::Error;
 use super::codec::Malformed;
@@ -88,27 +89,44 @@ pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     deleted: &[SnapshotRoot],
     policy: &CollectPolicy,
 ) -> Result<CollectReport, Error> {
+    collect_while(store, live_roots, deleted, policy, &|| true)
+}
+
+/// As [`collect`], for as long as `is_wanted` says so. Asked before each node that is read, each part that
+/// is listed and each pack that is given back, so it must be cheap.
+///
+/// # Errors
+/// As [`collect`]; [`Error::Cancelled`], which may come after deletions.
+pub fn collect_while<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    store: &SnapshotStore,
+    live_roots: impl IntoIterator<Item = Result<SnapshotRoot, E>>,
+    deleted: &[SnapshotRoot],
+    policy: &CollectPolicy,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<CollectReport, Error> {
     let ledger = Ledger::load(store)?;
     // Sessions before roots: a session that ends in between has its root recorded first.
     let writers = session_packs(store)?;
     let mut marks = Marks::default();
     for root in live_roots {
         let root = root.map_err(|error| Error::Roots { source: error.into() })?;
-        marks.mark(store, &root)?;
+        marks.mark(store, &root, is_wanted)?;
     }
     // After the live roots: what is marked in part would hide from them what it did not come to.
     for root in deleted {
-        match marks.mark(store, root) {
+        match marks.mark(store, root, is_wanted) {
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) if !error.is_transient() => {
                 tracing::warn!(%error, "a deleted snapshot cannot be read");
             }
             marked => marked?,
         }
     }
-    let mut pass = Pass::new(store, policy);
-    for shard in list_shards(store)? {
+    let mut pass = Pass::new(store, policy, is_wanted);
+    for shard in list_shards(&pass)? {
         for (pack, revisions) in shard {
             if !writers.contains(&pack.writer()) {
+                pass.check_wanted()?;
                 pass.judge(pack, &revisions, marks.get(pack), ledger.entries.get(&pack));
             }
         }
@@ -116,6 +134,11 @@ pub fn collect<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     let (report, kept) = pass.finish();
     ledger.replace(store, &kept)?;
     Ok(report)
+}
+
+/// Ends a collection that nobody waits for any more.
+pub(super) fn check_wanted(is_wanted: &dyn Fn() -> bool) -> Result<(), Error> {
+    if is_wanted() { Ok(()) } else { Err(Error::Cancelled) }
 }
 
 /// The writers of open upload sessions.
@@ -132,11 +155,13 @@ pub(super) fn session_packs(store: &SnapshotStore) -> Result<HashSet<WriterId>, 
 pub(super) type Revisions = BTreeMap<u32, u64>;
 
 /// Lists all packs before any is judged, in 256 parts.
-fn list_shards(store: &SnapshotStore) -> Result<Vec<BTreeMap<PackId, Revisions>>, Error> {
+fn list_shards(pass: &Pass<'_>) -> Result<Vec<BTreeMap<PackId, Revisions>>, Error> {
+    let objects = pass.store.objects();
     let mut shards = Vec::with_capacity(256);
     for shard in 0..=255u8 {
+        pass.check_wanted()?;
         let mut packs: BTreeMap<PackId, Revisions> = BTreeMap::new();
-        for meta in retried(|| store.objects().list(&format!("packs/{shard:02x}")))? {
+        for meta in retried(|| objects.list(&format!("packs/{shard:02x}")))? {
             // Whatever has another name is not ours to delete.
             if let Some((pack, revision)) = PackId::parse_object(&meta.name) {
                 packs.entry(pack).or_default().insert(revision, meta.size);
@@ -152,12 +177,21 @@ pub(super) struct Pass<'a> {
     pub(super) store: &'a SnapshotStore,
     pub(super) policy: &'a CollectPolicy,
     pub(super) report: CollectReport,
+    is_wanted: &'a dyn Fn() -> bool,
     kept: BTreeMap<PackId, Condemned>,
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(store: &'a SnapshotStore, policy: &'a CollectPolicy) -> Self {
-        Self { store, policy, report: CollectReport::default(), kept: BTreeMap::new() }
+    pub(super) fn new(
+        store: &'a SnapshotStore,
+        policy: &'a CollectPolicy,
+        is_wanted: &'a dyn Fn() -> bool,
+    ) -> Self {
+        Self { store, policy, report: CollectReport::default(), is_wanted, kept: BTreeMap::new() }
+    }
+
+    pub(super) fn check_wanted(&self) -> Result<(), Error> {
+        check_wanted(self.is_wanted)
     }
 
     /// What was done, and the entries of the next ledger.
@@ -195,6 +229,12 @@ impl<'a> Pass<'a> {
         if self.kept.len() < LEDGER_ENTRIES_MAX {
             self.kept.insert(pack, condemned);
         }
+    }
+
+    /// Leaves a pack as it is, and what was known of it.
+    pub(super) fn postpone(&mut self, pack: PackId, known: Condemned) {
+        self.report.packs_postponed += 1;
+        self.keep(pack, known);
     }
 
     pub(super) fn judge_unused(

@@ -79,7 +79,11 @@ pub fn copy(
     let mut writer = begin(target, job, resume)?;
     let mut next = resume.map_or(0, |checkpoint| checkpoint.next_block);
     let done = resume.map_or(0, |checkpoint| checkpoint.blocks_done);
-    let total = done + count(source, earlier.as_ref(), &record, next)?;
+    // Counted only where it must be: the rest of a manifest may take longer to read than a turn is long.
+    let total = match &earlier {
+        None => job.source.full_blocks(),
+        Some(_) => done + count(source, earlier.as_ref(), &record, next)?,
+    };
     let mut pace = Pace::new(observer, job.checkpoint_blocks, total, done).adding_to(added_to);
     let mover = Mover { source, target, keys: &job.keys, observer };
     // A checkpoint is due no sooner than a batch is done.

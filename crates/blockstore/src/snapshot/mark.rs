@@ -1,6 +1,7 @@
 //! What the live roots name.
 
 use super::Error;
+use super::collect::check_wanted;
 use super::node::{FAN_OUT, ROOT_ID, inner_id, leaf_id};
 use super::pack::{ItemRef, PackId, PackKind};
 use super::root::SnapshotRoot;
@@ -21,19 +22,36 @@ pub(super) struct Live {
 pub(super) struct Marks(HashMap<PackId, Live>);
 
 impl Marks {
-    /// Marks everything below a root. Shared subtrees are read once.
-    pub(super) fn mark(&mut self, store: &SnapshotStore, root: &SnapshotRoot) -> Result<(), Error> {
-        self.mark_with(store, root, &mut |_, _, _| {})
+    /// Marks everything below a root. Shared subtrees are read once. Ends with [`Error::Cancelled`] when
+    /// it is not wanted any more: a root may take longer than whoever waits for it can.
+    pub(super) fn mark(
+        &mut self,
+        store: &SnapshotStore,
+        root: &SnapshotRoot,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        self.mark_while(store, root, is_wanted, &mut |_, _, _| {})
     }
 
-    /// As [`Marks::mark`]; shows each item when it is marked first: what its pack holds, its number
-    /// there, and the reference.
+    /// Marks as [`Marks::mark`] does, to the end; shows each item when it is marked first: what its pack
+    /// holds, its number there, and the reference.
     pub(super) fn mark_with(
         &mut self,
         store: &SnapshotStore,
         root: &SnapshotRoot,
         show: &mut dyn FnMut(PackKind, u64, &ItemRef),
     ) -> Result<(), Error> {
+        self.mark_while(store, root, &|| true, show)
+    }
+
+    fn mark_while(
+        &mut self,
+        store: &SnapshotStore,
+        root: &SnapshotRoot,
+        is_wanted: &dyn Fn() -> bool,
+        show: &mut dyn FnMut(PackKind, u64, &ItemRef),
+    ) -> Result<(), Error> {
+        check_wanted(is_wanted)?;
         if !self.add(&root.record) {
             return Ok(());
         }
@@ -47,6 +65,7 @@ impl Marks {
                 if !self.add(&leaf.node) {
                     continue;
                 }
+                check_wanted(is_wanted)?;
                 let number = u32::from(inner) * FAN_OUT as u32 + u32::from(*at);
                 show(PackKind::Nodes, leaf_id(number), &leaf.node);
                 let first = u64::from(number) * FAN_OUT as u64;

@@ -50,7 +50,7 @@ mod tests;
 
 pub use archive::{RepackJob, repack};
 pub use check::{PackCheck, PackScope, SnapshotCheck, SnapshotChecker};
-pub use collect::{CollectPolicy, CollectReport, collect};
+pub use collect::{CollectPolicy, CollectReport, collect, collect_while};
 pub use copy::{CopyJob, CopyKeys, EarlierCopy, copy};
 pub use direct::{
     AggregateCheck, Announced, DirectSession, SESSION_NAME_BYTES_MAX, SessionSpec, linear_checksum,
@@ -60,7 +60,7 @@ pub use error::Error;
 pub use export::{CHECKPOINT_BLOCKS, Export, export};
 pub use floor::Floor;
 pub use frame::{Digest, PlainBlock};
-pub use nominate::{Nominated, collect_nominated};
+pub use nominate::{Nominated, collect_nominated, collect_nominated_while};
 pub use observer::{Observer, Unobserved};
 pub use reader::{
     BlockList, ChangedBlock, ContentId, LIST_BLOCKS_MAX, ListedBlock, SnapshotReader,

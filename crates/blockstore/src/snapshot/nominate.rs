@@ -9,7 +9,8 @@
 //! Roots of other series need no look. An item comes into a manifest by being stored for it or by
 //! being taken over from the parent, and a child has its parent's series.
 //!
-//! A live root that cannot be read ends the work on its series, before anything of it is deleted.
+//! A live root that cannot be read ends the work on its series, before anything of it is deleted. Neither
+//! it nor a pack that cannot be read keeps anything else waiting.
 
 use super::Error;
 use super::collect::{ALL, CollectPolicy, CollectReport, Pass, Revisions, session_packs};
@@ -32,9 +33,9 @@ pub struct Nominated {
     pub settled: Vec<usize>,
 }
 
-/// Nominates what the first `roots_max` of the `deleted` roots alone had, and gives back what was nominated
-/// before and is still unused after its grace period. What those roots have that were not looked at is
-/// used: their grace has not begun. One collection at a time may run on a store.
+/// Nominates what the first `roots_max` of the `deleted` roots that can be compared alone had, and gives
+/// back what was nominated before and is still unused after its grace period. What those roots have that
+/// were not compared is used: their grace has not begun. One collection at a time may run on a store.
 ///
 /// `live_roots` are as for [`collect`](super::collect()).
 ///
@@ -48,38 +49,32 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     live_roots: impl IntoIterator<Item = Result<SnapshotRoot, E>>,
     policy: &CollectPolicy,
 ) -> Result<Nominated, Error> {
+    collect_nominated_while(store, deleted, roots_max, live_roots, policy, &|| true)
+}
+
+/// As [`collect_nominated`], for as long as `is_wanted` says so; it must be cheap.
+///
+/// # Errors
+/// As [`collect_nominated`]; [`Error::Cancelled`], which may come after deletions. The roots given are to
+/// be named again.
+pub fn collect_nominated_while<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    store: &SnapshotStore,
+    deleted: &[SnapshotRoot],
+    roots_max: usize,
+    live_roots: impl IntoIterator<Item = Result<SnapshotRoot, E>>,
+    policy: &CollectPolicy,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Nominated, Error> {
     let ledger = Ledger::load(store)?;
     let sessions = session_packs(store)?;
-    let mut live: BTreeMap<Series, Vec<SnapshotRoot>> = BTreeMap::new();
+    let mut live = LiveRoots::new();
     for root in live_roots {
         let root = root.map_err(|error| Error::Roots { source: error.into() })?;
         live.entry(root.series()).or_default().push(root);
     }
-    let mut settled = Vec::new();
     let mut entries = ledger.entries.clone();
-    let mut pass = Pass::new(store, policy);
-    let (now, later) = deleted.split_at(roots_max.min(deleted.len()));
-    let mut unseen = later.to_vec();
-    for (at, root) in now.iter().enumerate() {
-        let roots = live.get(&root.series()).map_or(&[][..], Vec::as_slice);
-        match exclusive(store, root, roots) {
-            Ok(items) => {
-                pass.report.packs_nominated += enter(&mut entries, root, &items, policy);
-                settled.push(at);
-            }
-            // The next one tries again.
-            Err(error) if error.is_transient() => {
-                pass.report.roots_postponed += 1;
-                unseen.push(*root);
-            }
-            // A live root that is damaged stops this; a deleted one that is gone or damaged has
-            // nothing to nominate. Either way a sweep is what finds the rest.
-            Err(error) => {
-                tracing::warn!(%error, "a deleted snapshot cannot be compared with the others");
-                settled.push(at);
-            }
-        }
-    }
+    let mut pass = Pass::new(store, policy, is_wanted);
+    let Looked { settled, unseen } = look(&mut pass, &mut entries, deleted, roots_max, &live)?;
     for root in unseen {
         live.entry(root.series()).or_default().push(root);
     }
@@ -94,10 +89,13 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     }
     for (series, packs) in ripe {
         let roots = live.get(&series).map_or(&[][..], Vec::as_slice);
-        if let Err(error) = judge_series(&mut pass, roots, &packs) {
-            tracing::warn!(%error, "unused packs stay, because what is in use cannot be read");
-            pass.report.packs_postponed += packs.len() as u64;
-            packs.iter().for_each(|(pack, condemned)| pass.keep(*pack, *condemned));
+        match judge_series(&mut pass, roots, &packs) {
+            Ok(()) => {}
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => {
+                tracing::warn!(%error, "unused packs stay, because what is in use cannot be read");
+                packs.iter().for_each(|(pack, condemned)| pass.postpone(*pack, *condemned));
+            }
         }
     }
     let (report, kept) = pass.finish();
@@ -108,9 +106,112 @@ pub fn collect_nominated<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 }
 
 type Series = [u8; 16];
+type LiveRoots = BTreeMap<Series, Vec<SnapshotRoot>>;
 
 /// The series of what a sweep found: only a sweep deletes it.
 pub(super) const UNKNOWN: Series = [0; 16];
+
+/// Which deleted roots were looked at.
+#[derive(Default)]
+struct Looked {
+    /// Need not be named again, by their place in the list given.
+    settled: Vec<usize>,
+    /// Were not compared: what they have counts as used.
+    unseen: Vec<SnapshotRoot>,
+}
+
+/// Compares deleted roots until `roots_max` need no more, and enters what they alone had. One that
+/// cannot be compared takes no other's place, or those that stay would in time take all of them.
+fn look(
+    pass: &mut Pass<'_>,
+    entries: &mut BTreeMap<PackId, Condemned>,
+    deleted: &[SnapshotRoot],
+    roots_max: usize,
+    live: &LiveRoots,
+) -> Result<Looked, Error> {
+    let mut looked = Looked::default();
+    let mut survivors: BTreeMap<Series, Survivors<'_>> = BTreeMap::new();
+    let mut unreadable: BTreeSet<Series> = BTreeSet::new();
+    for (at, root) in deleted.iter().enumerate() {
+        let series = root.series();
+        if looked.settled.len() == roots_max {
+            looked.unseen.push(*root);
+            continue;
+        }
+        if unreadable.contains(&series) {
+            pass.report.roots_postponed += 1;
+            looked.unseen.push(*root);
+            continue;
+        }
+        pass.check_wanted()?;
+        let survivors = survivors.entry(series).or_insert_with(|| Survivors::of(live, series));
+        match exclusive(pass, root, survivors) {
+            Ok(items) => {
+                pass.report.packs_nominated += enter(entries, root, &items, pass.policy);
+                looked.settled.push(at);
+            }
+            Err(Uncompared::Unwanted) => return Err(Error::Cancelled),
+            // The next look tries again.
+            Err(uncompared) if uncompared.is_transient() => {
+                if let Uncompared::Live(_) = uncompared {
+                    unreadable.insert(series);
+                }
+                pass.report.roots_postponed += 1;
+                looked.unseen.push(*root);
+            }
+            // A live root that is damaged stops this; a deleted one that is gone or damaged has
+            // nothing to nominate. Either way a sweep is what finds the rest.
+            Err(Uncompared::Live(error) | Uncompared::Deleted(error)) => {
+                tracing::warn!(%error, "a deleted snapshot cannot be compared with the others");
+                looked.settled.push(at);
+            }
+        }
+    }
+    Ok(looked)
+}
+
+/// Why a deleted root was not compared with the live ones.
+enum Uncompared {
+    /// It cannot be read, which concerns no other.
+    Deleted(Error),
+    /// A live one cannot be read, which concerns its series.
+    Live(Error),
+    /// Nobody waits for it any more.
+    Unwanted,
+}
+
+impl Uncompared {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Deleted(error) | Self::Live(error) => error.is_transient(),
+            Self::Unwanted => false,
+        }
+    }
+}
+
+/// What the deleted roots of a series are compared with.
+struct Survivors<'a> {
+    roots: &'a [SnapshotRoot],
+    /// Read when the first of the deleted roots needs them.
+    records: Option<Vec<RootRecord>>,
+}
+
+impl<'a> Survivors<'a> {
+    fn of(live: &'a LiveRoots, series: Series) -> Self {
+        Self { roots: live.get(&series).map_or(&[][..], Vec::as_slice), records: None }
+    }
+
+    fn records(&mut self, pass: &Pass<'_>) -> Result<&[RootRecord], Uncompared> {
+        if self.records.is_none() {
+            let read = |root| {
+                pass.check_wanted().map_err(|_| Uncompared::Unwanted)?;
+                pass.store.record(root).map_err(Uncompared::Live)
+            };
+            self.records = Some(self.roots.iter().map(read).collect::<Result<_, _>>()?);
+        }
+        Ok(self.records.as_deref().expect("they were read just now"))
+    }
+}
 
 /// Enters items as unused since now; how many packs that concerns.
 fn enter(
@@ -130,52 +231,55 @@ fn enter(
     packs.len() as u64
 }
 
-/// The items that `root` names and none of `live` does.
+/// The items that `root` names and no live root of its series does.
 fn exclusive(
-    store: &SnapshotStore,
+    pass: &Pass<'_>,
     root: &SnapshotRoot,
-    live: &[SnapshotRoot],
-) -> Result<Vec<ItemRef>, Error> {
-    if live.iter().any(|other| other.record == root.record) {
+    survivors: &mut Survivors<'_>,
+) -> Result<Vec<ItemRef>, Uncompared> {
+    let store = pass.store;
+    if survivors.roots.iter().any(|other| other.record == root.record) {
         return Ok(Vec::new());
     }
-    let own = store.record(root)?;
-    let records: Vec<RootRecord> =
-        live.iter().map(|root| store.record(root)).collect::<Result<_, _>>()?;
+    let own = store.record(root).map_err(Uncompared::Deleted)?;
+    let records = survivors.records(pass)?;
     let mut items = vec![root.record];
     for (inner, child) in &own.children {
         let Some(others) = others(child, records.iter().map(|r| find(&r.children, *inner))) else {
             continue;
         };
         items.push(child.node);
-        let leaves = store.inner(*inner, &child.node)?;
+        let leaves = store.inner(*inner, &child.node).map_err(Uncompared::Deleted)?;
         let load = |child: &Child| store.inner(*inner, &child.node);
-        let others = others.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let others = others.iter().map(load).collect::<Result<Vec<_>, _>>();
+        let others = others.map_err(Uncompared::Live)?;
         for (at, leaf) in leaves.iter() {
             let number = u32::from(*inner) * FAN_OUT as u32 + u32::from(*at);
             let at_leaf = others.iter().map(|other| find(other, *at));
-            exclusive_of_leaf(store, number, leaf, at_leaf, &mut items)?;
+            exclusive_of_leaf(pass, number, leaf, at_leaf, &mut items)?;
         }
     }
     Ok(items)
 }
 
 fn exclusive_of_leaf(
-    store: &SnapshotStore,
+    pass: &Pass<'_>,
     number: u32,
     leaf: &Child,
     live: impl Iterator<Item = Option<Child>>,
     items: &mut Vec<ItemRef>,
-) -> Result<(), Error> {
+) -> Result<(), Uncompared> {
     let Some(others) = others(leaf, live) else { return Ok(()) };
+    pass.check_wanted().map_err(|_| Uncompared::Unwanted)?;
     items.push(leaf.node);
-    let mut own: Vec<(u16, Pointer)> = store.leaf(number, &leaf.node)?.entries.clone();
+    let own = pass.store.leaf(number, &leaf.node).map_err(Uncompared::Deleted)?;
+    let mut own: Vec<(u16, Pointer)> = own.entries.clone();
     // One at a time, so that memory does not grow with the number of snapshots.
     for other in others {
         if own.is_empty() {
             break;
         }
-        let other = store.leaf(number, &other.node)?;
+        let other = pass.store.leaf(number, &other.node).map_err(Uncompared::Live)?;
         own.retain(|(at, pointer)| other.get(*at).is_none_or(|o| o.frame != pointer.frame));
     }
     items.extend(own.into_iter().map(|(_, pointer)| pointer.frame));
@@ -206,7 +310,8 @@ struct Ripe {
     directory: Directory,
 }
 
-/// Gives back what none of the series' live roots names. Nothing was deleted when this fails.
+/// Gives back what none of the series' live roots names. Nothing was deleted when this fails for another
+/// reason than [`Error::Cancelled`].
 fn judge_series(
     pass: &mut Pass<'_>,
     live: &[SnapshotRoot],
@@ -214,8 +319,9 @@ fn judge_series(
 ) -> Result<(), Error> {
     let store = pass.store;
     let mut listed: BTreeMap<WriterId, BTreeMap<PackId, Revisions>> = BTreeMap::new();
-    let (mut wanted, mut ripe) = (Wanted::default(), Vec::new());
+    let (mut wanted, mut ripe, mut unread) = (Wanted::default(), Vec::new(), Vec::new());
     for (pack, condemned) in packs {
+        pass.check_wanted()?;
         let writer = pack.writer();
         if let Entry::Vacant(slot) = listed.entry(writer) {
             slot.insert(list_writer(store, writer)?);
@@ -223,15 +329,24 @@ fn judge_series(
         // A pack that is gone needs no entry.
         let Some(revisions) = listed[&writer].get(pack) else { continue };
         let (&newest, _) = revisions.last_key_value().expect("it was listed");
-        let directory = store.directory(*pack, newest)?;
+        let directory = match store.directory(*pack, newest) {
+            Ok(directory) => directory,
+            Err(error) => {
+                tracing::warn!(%error, ?pack, "an unused pack stays, because it cannot be read");
+                unread.push((*pack, *condemned));
+                continue;
+            }
+        };
         for entry in directory.entries.iter().filter(|entry| is_dead(condemned, entry.slot)) {
             wanted.add(directory.kind, entry.id, (*pack, entry.slot));
         }
         let (pack, condemned, revisions) = (*pack, *condemned, revisions.clone());
         ripe.push(Ripe { pack, condemned, revisions, newest, directory });
     }
-    let used = wanted.find(store, live)?;
+    let used = wanted.find(pass, live)?;
+    unread.into_iter().for_each(|(pack, condemned)| pass.postpone(pack, condemned));
     for ripe in ripe {
+        pass.check_wanted()?;
         judge(pass, ripe, &used);
     }
     Ok(())
@@ -270,8 +385,7 @@ fn judge(pass: &mut Pass<'_>, ripe: Ripe, used: &HashSet<Item>) {
         Ok(Some(still)) => pass.keep(pack, still),
         Err(error) => {
             tracing::warn!(%error, ?pack, "an unused pack stays for now");
-            pass.report.packs_postponed += 1;
-            pass.keep(pack, still);
+            pass.postpone(pack, still);
         }
     }
 }
@@ -308,9 +422,12 @@ impl Wanted {
     }
 
     /// Those of the items that a root names.
-    fn find(&self, store: &SnapshotStore, live: &[SnapshotRoot]) -> Result<HashSet<Item>, Error> {
-        let mut search = Search { wanted: self, used: HashSet::new(), visited: HashSet::new() };
+    fn find(&self, pass: &Pass<'_>, live: &[SnapshotRoot]) -> Result<HashSet<Item>, Error> {
+        let store = pass.store;
+        let (used, visited) = (HashSet::new(), HashSet::new());
+        let mut search = Search { pass, wanted: self, used, visited };
         for root in live {
+            pass.check_wanted()?;
             search.meet(&self.nodes, ROOT_ID, &root.record);
             if !search.visits(&root.record) {
                 continue;
@@ -320,7 +437,7 @@ impl Wanted {
                 let first = u32::from(*inner) * FAN_OUT as u32;
                 let is_of_use = self.has_leaves(first) || self.has_frames(first, FAN_OUT as u64);
                 if is_of_use && search.visits(&child.node) {
-                    search.leaves(store, first, &*store.inner(*inner, &child.node)?)?;
+                    search.leaves(first, &*store.inner(*inner, &child.node)?)?;
                 }
             }
         }
@@ -340,6 +457,7 @@ impl Wanted {
 }
 
 struct Search<'a> {
+    pass: &'a Pass<'a>,
     wanted: &'a Wanted,
     used: HashSet<Item>,
     /// Nodes whose children were met, under whichever root.
@@ -347,18 +465,14 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn leaves(
-        &mut self,
-        store: &SnapshotStore,
-        first: u32,
-        leaves: &Children,
-    ) -> Result<(), Error> {
+    fn leaves(&mut self, first: u32, leaves: &Children) -> Result<(), Error> {
         for (at, leaf) in leaves {
             let number = first + u32::from(*at);
             self.meet(&self.wanted.nodes, leaf_id(number), &leaf.node);
             if self.wanted.has_frames(number, 1) && self.visits(&leaf.node) {
+                self.pass.check_wanted()?;
                 let first = u64::from(number) * FAN_OUT as u64;
-                for (at, pointer) in &store.leaf(number, &leaf.node)?.entries {
+                for (at, pointer) in &self.pass.store.leaf(number, &leaf.node)?.entries {
                     self.meet(&self.wanted.frames, first + u64::from(*at), &pointer.frame);
                 }
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jobs::JobKind;
+use meta::testing::engines;
 use serde::Serialize;
 use std::fmt::Debug;
 
@@ -122,4 +123,32 @@ fn a_failure_counts_while_others_wait() {
         assert!(matches!(of(failure), JobError::Retry { .. }));
     }
     assert!(matches!(of(BlockError::Damaged(cause())), JobError::Permanent { .. }));
+}
+
+/// A region's looks that are to come, one for each scope at most, were there as many sweeps as may be.
+#[tokio::test]
+async fn looks_that_wait_for_a_grace_do_not_become_more() {
+    const DAY: i64 = 86_400;
+    let start = Timestamp(1_800_000_000_000);
+    let account = || AccountId::parse("111111111111").unwrap();
+    for db in engines(crate::MIGRATIONS) {
+        let look = |region: &str, hours: i64| {
+            let region = Region::parse(region).unwrap();
+            let (payload, now) =
+                (Collect { region, scope: Scope::Everything }, start.plus_seconds(hours * 3600));
+            let next = now.plus_seconds(DAY);
+            db.write(move |tx| {
+                enqueue_next_look(tx, &account(), &payload, now, next)?;
+                Ok::<_, meta::Error>(
+                    jobs::list(tx, &account(), &payload.region, "", JOBS_PAGE_MAX)?.len(),
+                )
+            })
+        };
+        assert_eq!(look("us-east-1", 0).await, Ok(1), "{}", db.name);
+        assert_eq!(look("us-east-1", 3).await, Ok(1), "one waits for {}", db.name);
+        assert_eq!(look("eu-west-1", 3).await, Ok(1));
+        // The first has its time now: it asks for the next, and nobody else does.
+        assert_eq!(look("us-east-1", 24).await, Ok(2));
+        assert_eq!(look("us-east-1", 27).await, Ok(2));
+    }
 }

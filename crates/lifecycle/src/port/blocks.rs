@@ -396,11 +396,12 @@ pub trait Blocks: Send + Sync {
         snapshot: &'a SnapshotId,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// Gives back what none of the live roots of a region reaches.
+    /// Gives back what none of the live roots of a region reaches. May be repeated.
     fn collect<'a>(
         &'a self,
         region: &'a Region,
         collection: Collection,
+        watch: &'a dyn Watch,
     ) -> BoxFuture<'a, Result<Collected, BlockError>>;
 
     /// How long something must be known to be unused before it is deleted.

@@ -138,6 +138,37 @@ fn an_unreadable_root_or_manifest_stops_everything() {
 }
 
 #[test]
+fn a_sweep_that_is_not_wanted_any_more_ends_wherever_it_is() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let Three { volume, first, second, third } = Three::new(&store, 8);
+    let sweep_while = |deleted: &[SnapshotRoot], day, is_wanted: &dyn Fn() -> bool| {
+        let live = [first.0, third.0].map(Ok::<_, Error>);
+        collect_while(&store, live, deleted, &policy(day), is_wanted)
+    };
+    let questions = Questions::default();
+    let before = objects.list("").unwrap();
+    while matches!(sweep_while(&[second], 0, &|| questions.answer()), Err(Error::Cancelled)) {
+        assert_eq!(objects.list("").unwrap(), before);
+        questions.begin_anew();
+    }
+    // Of three roots with a leaf each, the parts of the list, and two packs of each snapshot.
+    assert_eq!(questions.wanted_for.get(), 3 * 2 + 256 + 3 * 2);
+
+    assert_eq!(sweep(&store, &[first.0, third.0], 1).packs_condemned, 2);
+    // It ends when one pack of two is given back.
+    let packs = || objects.list("packs").unwrap();
+    let untouched = packs();
+    let ended = sweep_while(&[], 2, &|| packs() == untouched);
+    assert!(matches!(ended, Err(Error::Cancelled)));
+    let report = sweep(&store, &[first.0, third.0], 2);
+    assert_eq!((report.packs_deleted + report.packs_rewritten, report.packs_condemned), (1, 0));
+    for (root, model) in [&first, &third] {
+        assert_holds(&snapshots(objects.clone(), 2), root, model, &volume.key);
+    }
+}
+
+#[test]
 fn a_damaged_item_is_not_copied_and_its_pack_stays() {
     let objects = memory();
     let store = snapshots(objects.clone(), 1);

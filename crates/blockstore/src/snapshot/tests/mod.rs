@@ -20,6 +20,7 @@ use crate::page::{
 };
 use base::{ManualClock, Secret, SeededRng, Timestamp};
 use objstore::{MemoryStore, ObjectStore};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,6 +66,26 @@ pub(super) fn policy(days: i64) -> CollectPolicy {
 /// Looks at everything.
 pub(super) fn sweep(store: &SnapshotStore, live: &[SnapshotRoot], days: i64) -> CollectReport {
     collect(store, live.iter().map(|root| Ok::<_, Error>(*root)), &[], &policy(days)).unwrap()
+}
+
+/// Whether a collection is wanted: for so many questions.
+#[derive(Default)]
+pub(super) struct Questions {
+    pub(super) wanted_for: Cell<u64>,
+    asked: Cell<u64>,
+}
+
+impl Questions {
+    pub(super) fn answer(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        self.asked.get() <= self.wanted_for.get()
+    }
+
+    /// The next collection may ask one more.
+    pub(super) fn begin_anew(&self) {
+        self.wanted_for.set(self.wanted_for.get() + 1);
+        self.asked.set(0);
+    }
 }
 
 /// Writes the first pages of blocks.

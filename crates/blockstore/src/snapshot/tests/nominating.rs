@@ -191,6 +191,126 @@ fn nominations_agree_with_sweeps_in_random_histories() {
     }
 }
 
+/// Has an object that the disk below cannot read, for now.
+struct BadSector(Arc<MemoryStore>, String);
+
+impl BadSector {
+    fn check(&self, name: &str) -> Result<(), objstore::Error> {
+        if name != self.1 {
+            return Ok(());
+        }
+        let (name, source) = (name.to_owned(), "input/output error".into());
+        Err(objstore::Error::Transient { operation: "get", name, source })
+    }
+}
+
+impl ObjectStore for BadSector {
+    fn put(&self, name: &str, bytes: Bytes) -> Result<(), objstore::Error> {
+        self.0.put(name, bytes)
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes, objstore::Error> {
+        self.check(name)?;
+        self.0.get(name)
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, objstore::Error> {
+        self.check(name)?;
+        self.0.get_range(name, range)
+    }
+
+    fn delete(&self, name: &str) -> Result<(), objstore::Error> {
+        self.0.delete(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, objstore::Error> {
+        self.0.list(prefix)
+    }
+
+    fn head(&self, name: &str) -> Result<ObjectMeta, objstore::Error> {
+        self.0.head(name)
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_takes_no_place_of_what_can() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    let mut history = Vec::new();
+    for stamp in 0..4 {
+        write_blocks(&mut volume, 0..4, stamp * 100);
+        history.push(snapshot(&store, &mut volume, history.last()));
+    }
+    let [first, second, third, kept] = history[..] else { panic!("four were made") };
+    let mut other = Volume::new(GIB, 2, 2);
+    write_blocks(&mut other, 0..4, 1);
+    let other = snapshot(&store, &mut other, None);
+    let look = |unreadable: &SnapshotRoot, roots_max| {
+        let objects = BadSector(objects.clone(), unreadable.record.pack.object(0));
+        let deleted = [first, second, third, other];
+        let (store, live) = (snapshots(Arc::new(objects), 2), [Ok::<_, Error>(kept)]);
+        let done = collect_nominated(&store, &deleted, roots_max, live, &policy(0)).unwrap();
+        (done.settled, done.report.roots_postponed)
+    };
+    // Of one that lives: its series waits, and only that.
+    assert_eq!(look(&kept, 1), (vec![3], 3));
+    // Of a deleted one: it waits alone.
+    assert_eq!(look(&first, 3), (vec![1, 2, 3], 1));
+    assert_eq!(look(&first, 1), (vec![1], 1));
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_keeps_no_other() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_blocks(&mut volume, 0..4, 1);
+    let first = snapshot(&store, &mut volume, None);
+    write_blocks(&mut volume, 0..4, 9);
+    let kept = snapshot(&store, &mut volume, Some(&first));
+    assert_eq!(nominated(&store, &[first], &[kept], 0).report.packs_nominated, 2);
+
+    let nodes = first.record.pack.object(0);
+    let bytes = objects.get(&nodes).unwrap();
+    objects.tamper(&nodes, bytes.slice(..bytes.len() - 1));
+    let report = nominated(&store, &[], &[kept], 1).report;
+    assert_eq!((report.packs_deleted, report.packs_postponed, report.packs_condemned), (1, 1, 1));
+    objects.tamper(&nodes, bytes);
+    let report = nominated(&store, &[], &[kept], 2).report;
+    assert_eq!((report.packs_deleted, report.packs_postponed, report.packs_condemned), (1, 0, 0));
+    assert_holds(&snapshots(objects, 3), &kept, &volume.model, &volume.key);
+}
+
+#[test]
+fn a_look_that_is_not_wanted_any_more_ends_wherever_it_is() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let Three { volume, first, second, third } = Three::new(&store, 1);
+    let live = || [first.0, third.0].map(Ok::<_, Error>);
+    let look = |deleted: &[SnapshotRoot], day, is_wanted: &dyn Fn() -> bool| {
+        collect_nominated_while(&store, deleted, 1, live(), &policy(day), is_wanted)
+    };
+    let questions = Questions::default();
+    let before = objects.list("").unwrap();
+    while matches!(look(&[second], 0, &|| questions.answer()), Err(Error::Cancelled)) {
+        assert_eq!(objects.list("").unwrap(), before);
+        questions.begin_anew();
+    }
+    // Of the root, the two it is compared with, and the leaf.
+    assert_eq!(questions.wanted_for.get(), 4);
+    // Nominated now. It ends when one pack of two is given back.
+    let packs = || objects.list("packs").unwrap();
+    let untouched = packs();
+    let ended = look(&[], 1, &|| packs() == untouched);
+    assert!(matches!(ended, Err(Error::Cancelled)));
+    let report = nominated(&store, &[], &[first.0, third.0], 1).report;
+    assert_eq!((report.packs_deleted + report.packs_rewritten, report.packs_condemned), (1, 0));
+    for (root, model) in [&first, &third] {
+        assert_holds(&snapshots(objects.clone(), 2), root, model, &volume.key);
+    }
+}
+
 /// Counts reads.
 struct Counted(Arc<MemoryStore>, AtomicU64);
 
@@ -249,4 +369,25 @@ fn the_work_follows_the_change_and_not_the_snapshot() {
     let (small, large) = (reads(2), reads(100));
     assert_eq!(small, large);
     assert!(small < 40, "{small} reads");
+}
+
+#[test]
+fn the_live_roots_of_a_series_are_read_once_for_all_its_deleted() {
+    let objects = memory();
+    let store = snapshots(objects.clone(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    let mut history = Vec::new();
+    for stamp in 0..20 {
+        write_blocks(&mut volume, 0..1, stamp);
+        history.push(snapshot(&store, &mut volume, history.last()));
+    }
+    let reads = |deleted: &[SnapshotRoot]| {
+        let counted = Arc::new(Counted(objects.clone(), AtomicU64::new(0)));
+        let done = nominated(&snapshots(counted.clone(), 2), deleted, &history[10..], 0);
+        assert_eq!(done.settled.len(), deleted.len());
+        counted.1.load(Ordering::Relaxed)
+    };
+    let (one, ten) = (reads(&history[..1]), reads(&history[..10]));
+    // Each has a root record, an inner node and a leaf of its own.
+    assert!(ten <= one + 9 * 3 + 2, "{one} {ten}");
 }
