@@ -576,6 +576,20 @@ def test_a_key_is_not_put_where_it_can_be_swapped_out(server, owner, key, agents
     assert agent.stop() == 0
 
 
+def test_an_agent_that_cannot_serve_gives_the_volume_back_at_once(server, owner, agents, tmp_path):
+    # Its key comes through the channel: what is wrong is found when the server has granted a lease.
+    host, volume = Host(owner, tmp_path), create_volume(owner, "--size", "1")
+    attach(owner, volume, host)
+    too_long = server.dir / ("s" * 120)
+    for wrong in ({"prepare": lambda: locks_up_to(0)}, {"socket": too_long}):
+        agents.append(refused := Agent(server, host, volume, tmp_path, starts=False, **wrong))
+        # In less than a lease, also for the one that follows.
+        assert refused.ends(LEASE_SECONDS / 2) == 1, refused.words()
+    began = time.monotonic()
+    detach(owner, volume)
+    assert time.monotonic() - began < LEASE_SECONDS / 2
+
+
 def test_over_tls(own_server, tmp_path, agents):
     ca, private, cert = certificates(tmp_path)
     server = own_server("--tls-cert", str(cert), "--tls-key", str(private))

@@ -20,7 +20,7 @@ use lifecycle::cells::Cells;
 use lifecycle::jobs::Waker;
 use lifecycle::plain_key::{PlainKeys, SERVICE_KEY_LABEL};
 use lifecycle::port::host::AttachHost;
-use lifecycle::{Enforcement, Openings, Services};
+use lifecycle::{Enforcement, Services, VolumeTurns};
 use meta::Db;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -226,8 +226,8 @@ impl World {
                 host,
                 plain: PlainKeys::new(&seal.service_key(SERVICE_KEY_LABEL)),
                 enforcement,
-                snapshot_gate: tokio::sync::Mutex::new(()),
-                openings: Openings::default(),
+                cuts: VolumeTurns::default(),
+                openings: VolumeTurns::default(),
             });
             Self {
                 db,

@@ -9,7 +9,7 @@ use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
 use crate::roots::StoreKind;
-use crate::volume::{self, VolumeState};
+use crate::volume;
 use base::{AccountId, Region, VolumeId};
 use meta::{Param, Row, Tx, params};
 
@@ -154,17 +154,17 @@ pub fn give_up(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId, cause: &str)
 }
 
 /// Gives a volume `root` for its base: the same content under the volume's own key. What it was stays
-/// alive until [`remove`]. Returns whether the volume still wants it; if not, `root` is noted as
+/// alive until [`remove`]. Returns whether something still needs it; if not, `root` is noted as
 /// deleted.
 ///
 /// # Errors
 /// When the database fails.
 pub fn set_resealed(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, root: &[u8]) -> Result<bool> {
-    let volume = volume::get(tx, region, id)?;
-    let wanted = volume.filter(|volume| volume.state != VolumeState::Deleting);
-    let (Some(former), Some(_)) =
-        (wanted.and_then(|volume| volume.base_root), get(tx, region, id)?)
-    else {
+    let wanted = match volume::get(tx, region, id)? {
+        Some(volume) if volume::needs_base(tx, &volume)? => volume.base_root,
+        _ => None,
+    };
+    let (Some(former), Some(_)) = (wanted, get(tx, region, id)?) else {
         crate::garbage::note_root(tx, region, StoreKind::Standard, root)?;
         return Ok(false);
     };

@@ -8,6 +8,7 @@ use crate::column::Columns;
 use crate::error::Result;
 use crate::key::WrappedKey;
 use crate::modification::Provision;
+use crate::snapshot;
 use crate::volume_type::VolumeType;
 use base::{AccountId, Region, SnapshotId, Timestamp, VolumeId};
 use meta::{Param, Row, Tx, params};
@@ -284,7 +285,19 @@ pub(crate) fn replace_base(
     Ok(())
 }
 
-/// Keeps how far a volume's base has been sealed anew. `root` stays alive until all of it is.
+/// Whether something reads a volume's base: the volume, or pending snapshots that are read out of one that
+/// is being deleted.
+///
+/// # Errors
+/// When the database fails.
+pub fn needs_base(tx: &mut Tx<'_>, volume: &Volume) -> Result<bool> {
+    let Volume { account, region, id, .. } = volume;
+    Ok(volume.state != VolumeState::Deleting
+        || snapshot::count_pending_of_volume(tx, account, region, id)? > 0)
+}
+
+/// Keeps how far a volume's base has been sealed anew, if something still needs it. `root` stays alive
+/// until all of it is.
 ///
 /// # Errors
 /// When the database fails.
@@ -295,12 +308,16 @@ pub fn set_checkpoint(
     state: &[u8],
     root: &[u8],
 ) -> Result<bool> {
-    let changed = tx.execute(
+    let Some(volume) = get(tx, region, id)? else { return Ok(false) };
+    if !needs_base(tx, &volume)? {
+        return Ok(false);
+    }
+    tx.execute(
         "UPDATE ebs_volumes SET checkpoint = $3, checkpoint_root = $4 \
-         WHERE region = $1 AND volume_id = $2 AND state IN ('available', 'in-use')",
+         WHERE region = $1 AND volume_id = $2",
         params![region, id, state, root],
     )?;
-    Ok(changed == 1)
+    Ok(true)
 }
 
 /// How far a volume's base had been sealed anew.

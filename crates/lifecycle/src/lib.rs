@@ -12,7 +12,6 @@ mod fair;
 mod filling;
 pub mod jobs;
 pub mod kinds;
-mod openings;
 pub mod plain_key;
 pub mod port;
 mod repacking;
@@ -20,11 +19,12 @@ mod resealing;
 pub mod services;
 pub mod touches;
 mod turn;
+mod volume_turns;
 pub mod workflow;
 
 pub use fair::{BandwidthLimits, MoverKind};
-pub use openings::Openings;
 pub use services::{Enforcement, Services, Trouble};
+pub use volume_turns::VolumeTurns;
 
 use meta::Migration;
 

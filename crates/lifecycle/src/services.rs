@@ -1,10 +1,10 @@
 //! What every workflow is given.
 
-use crate::openings::Openings;
 use crate::plain_key::PlainKeys;
 use crate::port::blocks::{BlockError, Blocks};
 use crate::port::host::AttachHost;
 use crate::port::kms::{KmsFailure, KmsPort};
+use crate::volume_turns::VolumeTurns;
 use base::{AccountId, Clock, Region, Rng};
 use events::event::Envelope;
 use meta::Db;
@@ -37,10 +37,13 @@ pub struct Services {
     pub plain: PlainKeys,
     /// Which permissions are required.
     pub enforcement: Enforcement,
-    /// Held while a snapshot is accepted and its volume cut.
-    pub snapshot_gate: tokio::sync::Mutex<()>,
-    /// Of volumes at machines.
-    pub openings: Openings,
+    /// Acceptances of snapshots with the cuts of their volumes, and growths: cuts are made in the order of
+    /// the rows, since a snapshot is incremental to the one before it.
+    pub cuts: VolumeTurns,
+    /// Openings of volumes at machines. One asks whoever has the volume to stop, raises the epoch and lends
+    /// the volume; another that began between the last two would find nobody who has it, and fence the first
+    /// with an epoch that it could not use itself.
+    pub openings: VolumeTurns,
 }
 
 impl Services {

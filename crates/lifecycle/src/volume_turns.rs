@@ -1,11 +1,7 @@
-//! Openings of one volume at machines come one after the other.
-//!
-//! An opening asks whoever has the volume to stop, raises the epoch and lends the volume. Another that
-//! began between the last two found nobody who has it, and fenced the first with an epoch that it could
-//! not use itself.
+//! Work on one volume that comes one after the other, whatever happens to others meanwhile.
 
 use base::{Region, VolumeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
@@ -13,13 +9,28 @@ type Place = (Region, VolumeId);
 
 /// Whose turn it is, by volume.
 #[derive(Default)]
-pub struct Openings(Mutex<BTreeMap<Place, Weak<Turn<()>>>>);
+pub struct VolumeTurns(Mutex<BTreeMap<Place, Weak<Turn<()>>>>);
 
-impl Openings {
-    /// Waits for the openings of the volume that began earlier; later ones wait for this one for as long
-    /// as the guard is held.
-    pub(crate) async fn begin(&self, region: &Region, volume: &VolumeId) -> OwnedMutexGuard<()> {
+impl VolumeTurns {
+    /// Waits for whoever began earlier with the volume; later ones wait for this one for as long as the
+    /// guard is held.
+    pub async fn begin(&self, region: &Region, volume: &VolumeId) -> OwnedMutexGuard<()> {
         self.turn(region, volume).lock_owned().await
+    }
+
+    /// As [`VolumeTurns::begin`], for all of them.
+    pub async fn begin_all(
+        &self,
+        region: &Region,
+        volumes: impl IntoIterator<Item = &VolumeId>,
+    ) -> Vec<OwnedMutexGuard<()>> {
+        // In one order, so that nobody waits for one who waits for them.
+        let volumes: BTreeSet<&VolumeId> = volumes.into_iter().collect();
+        let mut turns = Vec::with_capacity(volumes.len());
+        for volume in volumes {
+            turns.push(self.begin(region, volume).await);
+        }
+        turns
     }
 
     fn turn(&self, region: &Region, volume: &VolumeId) -> Arc<Turn<()>> {
@@ -32,5 +43,28 @@ impl Openings {
         let turn = Arc::default();
         turns.insert(place, Arc::downgrade(&turn));
         turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn volumes_wait_for_themselves_alone() {
+        let (turns, region) = (VolumeTurns::default(), Region::parse("us-east-1").unwrap());
+        let [a, b, c] =
+            ["vol-0000000a", "vol-0000000b", "vol-0000000c"].map(|id| id.parse().unwrap());
+        let begins = async |volume: &VolumeId| {
+            timeout(Duration::ZERO, turns.begin(&region, volume)).await.is_ok()
+        };
+        let all = turns.begin_all(&region, [&b, &a, &b]).await;
+        assert_eq!(all.len(), 2);
+        assert!(!begins(&a).await && !begins(&b).await);
+        assert!(begins(&c).await);
+        drop(all);
+        assert!(begins(&a).await && begins(&b).await);
     }
 }

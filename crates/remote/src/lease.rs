@@ -84,11 +84,6 @@ impl Granted {
         self.until.fetch_max(now_ms + lease_ms, Ordering::SeqCst);
     }
 
-    /// The machine said that it uses the volume no more.
-    pub fn given_back(&self) {
-        self.until.store(0, Ordering::SeqCst);
-    }
-
     /// Whether the machine has surely stopped.
     pub fn has_ended(&self, now_ms: u64) -> bool {
         now_ms >= self.until.load(Ordering::SeqCst)

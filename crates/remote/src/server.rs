@@ -251,7 +251,6 @@ impl Away {
     }
 
     fn say_goodbye(&self) {
-        self.granted.given_back();
         self.said_goodbye.store(true, Ordering::SeqCst);
     }
 
@@ -281,7 +280,7 @@ impl Away {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.is_silent() || self.clock.millis() >= until {
+            if self.has_said_goodbye() || self.is_silent() || self.clock.millis() >= until {
                 return None;
             }
         }
@@ -406,10 +405,10 @@ impl Served {
         let (queue, requests) = mpsc::unbounded_channel();
         let worker = Worker { served: Arc::clone(&self), session, out };
         let started = worker.start(requests);
-        let welcome = self.welcome().encode(0);
         let reading = self.read(&mut reader, session, queue, urgent);
         let writing = async {
-            send(&mut writer, &welcome).await?;
+            // Its frame holds keys, and is gone when it is sent: a session may last for months.
+            send(&mut writer, &self.welcome()).await?;
             write_frames(&mut writer, urgent_frames, frames).await
         };
         let outcome = match started {
@@ -426,14 +425,15 @@ impl Served {
         self.away.end(session);
     }
 
-    fn welcome(&self) -> Reply {
-        Reply::Welcome(Box::new(Welcome {
+    fn welcome(&self) -> Vec<u8> {
+        let welcome = Reply::Welcome(Box::new(Welcome {
             epoch: self.epoch,
             lease_ms: self.away.lease_ms,
             structure: self.loan.structure.to_bytes(),
             base: self.base.as_ref().map(|base| base.id),
             plain_key: self.plain_key.as_ref().map(Secret::duplicate),
-        }))
+        }));
+        welcome.encode(0)
     }
 
     async fn read(

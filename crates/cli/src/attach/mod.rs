@@ -86,11 +86,17 @@ async fn attach_and_serve(
     let volume = Opening { link: link.clone(), tail, id, welcome, keys, config };
     // A signal waits until the volume is open: what a killed agent left is on its way into it. A server
     // that does not answer is waited for until the lease ends.
-    let volume = spawn_blocking(move || volume.open()).await.map_err(Failure::failed)?;
-    let (handle, protection) = volume.map_err(|failure| lost_or(&link, failure))?;
+    let volume = spawn_blocking(move || volume.open()).await.map_err(Failure::failed).flatten();
+    let (handle, protection) = match volume {
+        Ok(open) => open,
+        Err(failure) => return Err(leave(link, None, failure).await),
+    };
     let calls = LentVolume::new(handle.clone());
     link.on_call(Arc::new(move |call| calls.call(call)));
-    let export = start_export(options, &opened, &link, &handle)?;
+    let export = match start_export(options, &opened, &link, &handle) {
+        Ok(export) => export,
+        Err(failure) => return Err(leave(link, Some(handle), failure).await),
+    };
     let began = async {
         api.complete(opened.epoch).await?;
         print(options, &opened, &handle, (protection, swap))
@@ -104,11 +110,7 @@ async fn attach_and_serve(
             Err(failure) => Ended::Failed(failure),
         },
     };
-    // What is being closed stands still for nobody.
-    link.on_call(Arc::new(|call| match call {
-        EngineCall::LetGo => Ok(EngineAnswer::Done),
-        _ => Err(StoreError::Locked),
-    }));
+    refuse_calls(&link);
     let closing = link.clone();
     spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
 }
@@ -331,6 +333,31 @@ async fn serve_until_over(link: &Link, mut signals: Signals) -> Ended {
         _ = async { let_go.wait_for(|wanted| *wanted).await.map(|_| ()) } => Ended::LetGo,
         () = signals.asked() => Ended::Signal,
     }
+}
+
+/// Closes what is open of a volume that does not come to serve, and tells the server: nobody has to wait
+/// for the end of the lease. Gives what the process ends with.
+async fn leave(link: Link, handle: Option<VolumeHandle>, failure: Failure) -> Failure {
+    let failure = lost_or(&link, failure);
+    refuse_calls(&link);
+    let left = spawn_blocking(move || {
+        if let Some(Err(error)) = handle.map(VolumeHandle::close) {
+            tracing::warn!(%error, "the volume did not close cleanly");
+        }
+        link.goodbye();
+    });
+    if let Err(error) = left.await {
+        tracing::error!(%error, "closing the volume panicked");
+    }
+    failure
+}
+
+/// What is being closed stands still for nobody.
+fn refuse_calls(link: &Link) {
+    link.on_call(Arc::new(|call| match call {
+        EngineCall::LetGo => Ok(EngineAnswer::Done),
+        _ => Err(StoreError::Locked),
+    }));
 }
 
 /// Ends the device, closes the volume, wipes its key, and tells the server.

@@ -6,7 +6,7 @@ use super::local::{Ending, Local, Offers};
 use crate::history::{SnapshotRows, VolumeHistory};
 use attach::tls::Badge;
 use attach::{DeviceName, Exports, Stop, VolumeDevice};
-use base::{Clock, InstanceId, Region, Secret, VolumeId};
+use base::{Clock, InstanceId, Region, Secret, Timestamp, VolumeId};
 use blockstore::store::VolumeHandle;
 use lifecycle::cells::Cells;
 use lifecycle::port::BoxFuture;
@@ -15,7 +15,7 @@ use lifecycle::port::host::{
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
 type Place = (InstanceId, DeviceName);
@@ -30,12 +30,33 @@ struct Inner {
     offers: Offers,
     lending: Arc<Lending>,
     open: Mutex<BTreeMap<Place, Open>>,
+    closed: Condvar,
 }
 
 struct Open {
     volume: VolumeId,
+    /// When the attachment was asked for.
+    attached: Timestamp,
+    /// Taken by whoever closes it; the rest stays until that is done.
+    served: Option<Served>,
+}
+
+struct Served {
     handle: VolumeHandle,
     local: Local,
+}
+
+/// A place whose volume is being closed; it is free when this is dropped.
+struct Closing<'a> {
+    inner: &'a Inner,
+    place: &'a Place,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.inner.open().remove(self.place);
+        self.inner.closed.notify_all();
+    }
 }
 
 impl Host {
@@ -47,7 +68,8 @@ impl Host {
         offers: Offers,
     ) -> Self {
         let exports = Arc::new(Exports::new(directory, clock));
-        Self(Arc::new(Inner { cells, db, exports, offers, lending, open: Mutex::default() }))
+        let (open, closed) = Default::default();
+        Self(Arc::new(Inner { cells, db, exports, offers, lending, open, closed }))
     }
 
     /// What is served, by place.
@@ -60,11 +82,14 @@ impl Host {
     /// written any more when this returns.
     pub(crate) async fn close_all(&self) {
         self.0.lending.stop().await;
-        let places: Vec<Place> = self.0.open().keys().cloned().collect();
-        for place in places {
-            let inner = Arc::clone(&self.0);
-            let closed = spawn_blocking(move || inner.close(&place, Ending::Shutdown)).await;
-            match closed {
+        let close = |(place, open): (&Place, &Open)| {
+            let (inner, place, attached) = (Arc::clone(&self.0), place.clone(), open.attached);
+            spawn_blocking(move || inner.close(&place, attached, Ending::Shutdown))
+        };
+        // At once: one that takes long holds up no other.
+        let closings: Vec<_> = self.0.open().iter().map(close).collect();
+        for closing in closings {
+            match closing.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a volume did not close cleanly"),
                 Err(error) => tracing::error!(%error, "closing a volume panicked"),
@@ -78,10 +103,18 @@ impl Inner {
         self.open.lock().expect("no code panics while it holds the map")
     }
 
+    /// What is open, once nobody is closing the volume of a place.
+    fn settled(&self, place: &Place) -> MutexGuard<'_, BTreeMap<Place, Open>> {
+        let is_closing =
+            |open: &mut BTreeMap<_, Open>| open.get(place).is_some_and(|at| at.served.is_none());
+        let settled = self.closed.wait_while(self.open(), is_closing);
+        settled.expect("no code panics while it holds the map")
+    }
+
     fn open_volume(&self, request: &OpenVolume) -> Result<(), HostError> {
         let name = device_name(&request.device)?;
         let place = (request.instance.clone(), name.clone());
-        if self.open().get(&place).is_some_and(|open| open.volume == request.volume) {
+        if self.settled(&place).get(&place).is_some_and(|open| open.volume == request.volume) {
             return Ok(());
         }
         let cell = self.cells.get(&request.region).ok_or_else(|| {
@@ -109,7 +142,9 @@ impl Inner {
             .and_then(|socket| self.serve_locally(request, &name, &socket, &device));
         match attached {
             Ok(local) => {
-                self.open().insert(place, Open { volume: request.volume.clone(), handle, local });
+                let (volume, attached) = (request.volume.clone(), request.attached);
+                let served = Some(Served { handle, local });
+                self.open().insert(place, Open { volume, attached, served });
                 Ok(())
             }
             Err(error) => {
@@ -137,15 +172,29 @@ impl Inner {
         })
     }
 
-    /// Ends the exports first, so that no request meets a closed volume.
-    fn close(&self, place: &Place, ending: Ending) -> Result<(), HostError> {
-        let open = self.open().remove(place);
-        let (handle, local) =
-            open.map_or((None, None), |open| (Some(open.handle), Some(open.local)));
-        let local = local.map_or(Ok(()), |local| local.stop(ending));
+    /// Closes what an attachment made at a place; what another one made there stays. Who finds somebody
+    /// closing it already waits until that is done, and with force hurries it.
+    fn close(&self, place: &Place, attached: Timestamp, ending: Ending) -> Result<(), HostError> {
         let how = ending.of_sockets();
+        let mut open = self.open();
+        let Some(found) = open.get_mut(place).filter(|open| open.attached == attached) else {
+            return Ok(());
+        };
+        let served = found.served.take();
+        drop(open);
+        let Some(Served { handle, local }) = served else {
+            if how == Stop::Force {
+                // What becomes of it, whoever closes the volume is told.
+                let _ = self.exports.detach(&place.0, &place.1, how);
+            }
+            drop(self.settled(place));
+            return Ok(());
+        };
+        let _closing = Closing { inner: self, place };
+        // The exports first, so that no request meets a closed volume.
+        let local = local.stop(ending);
         let stopped = self.exports.detach(&place.0, &place.1, how).unwrap_or(Ok(()));
-        let closed = handle.map_or(Ok(()), |handle| handle.close());
+        let closed = handle.close();
         closed.map_err(|error| HostError::Storage(Box::new(error)))?;
         stopped.map_err(|error| HostError::Device(Box::new(error)))?;
         local.map_err(|error| HostError::Device(Box::new(error)))
@@ -172,7 +221,8 @@ impl AttachHost for Host {
                 Force::No => Stop::Graceful,
                 Force::Yes => Stop::Force,
             };
-            spawn_blocking(move || inner.close(&place, Ending::Detach(how)))
+            let (attached, ending) = (request.attached, Ending::Detach(how));
+            spawn_blocking(move || inner.close(&place, attached, ending))
                 .await
                 .unwrap_or_else(panicked)
         })
@@ -206,7 +256,13 @@ impl AttachHost for Host {
     }
 
     fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(async move { self.0.lending.take_back(&request).await })
+        let lending = Arc::clone(&self.0.lending);
+        Box::pin(async move {
+            let (region, volume) = (request.region.clone(), request.volume.clone());
+            let waited = spawn_blocking(move || lending.await_turn(&region, &volume)).await;
+            waited.or_else(panicked)?;
+            self.0.lending.take_back(&request).await
+        })
     }
 }
 

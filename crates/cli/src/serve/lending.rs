@@ -7,7 +7,7 @@ use lifecycle::cells::Cells;
 use lifecycle::port::host::{CloseVolume, Force, HostError, KeepVolume, LendVolume, Tenure};
 use remote::{Away, BootClock, Served, SteadyClock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
@@ -93,7 +93,8 @@ pub(crate) struct Lending {
 }
 
 struct Ticket {
-    served: Arc<Served>,
+    /// Only while it is lent: a ticket that nobody uses keeps no file open and no keys.
+    served: Weak<Served>,
     until_ms: u64,
 }
 
@@ -196,12 +197,19 @@ impl Lending {
             let Some(oldest) = oldest.map(|(text, _)| text.clone()) else { break };
             tickets.remove(&oldest);
         }
+        let served = Arc::downgrade(&served);
         tickets.insert(text.clone(), Ticket { served, until_ms: now + TICKET_TIME_MS });
         Ok(Some(Secret::new(text)))
     }
 
+    /// Waits until nobody is lending the volume: an opening whose caller went away may still be at it, and
+    /// whoever takes the volume back waits for it. Blocks.
+    pub(crate) fn await_turn(&self, region: &Region, volume: &VolumeId) {
+        drop(self.turn(&(region.clone(), volume.clone())));
+    }
+
     /// Takes a volume back: asks its machine unless forced, waits until it has surely stopped, and
-    /// takes the fence.
+    /// takes the fence. What is being lent meanwhile stays: [`Lending::await_turn`] goes before.
     pub(crate) async fn take_back(&self, request: &CloseVolume) -> Result<(), HostError> {
         let place = (request.region.clone(), request.volume.clone());
         let Some(lent) = self.lent().get(&place).cloned() else { return Ok(()) };
@@ -288,7 +296,7 @@ impl Channels for Lending {
     fn redeem(&self, ticket: &str) -> Option<Arc<Served>> {
         let now = self.clock.millis();
         let ticket = self.tickets().remove(ticket)?;
-        (ticket.until_ms > now).then_some(ticket.served)
+        ticket.served.upgrade().filter(|_| ticket.until_ms > now)
     }
 }
 
@@ -298,10 +306,13 @@ mod tests {
     use crate::serve::host::Host;
     use crate::serve::local::Offers;
     use base::{Clock, SystemClock};
+    use blockstore::live::{OpenOptions, VolumeOptions};
+    use blockstore::page::DataKey;
     use blockstore::snapshot::SnapshotStore;
     use blockstore::store::{Store, StoreConfig, StoreError};
     use lifecycle::BandwidthLimits;
     use lifecycle::cells::Cell;
+    use lifecycle::port::host::AttachHost;
     use objstore::MemoryStore;
     use remote::{BoxFuture, Dial, DialError, Link, Loss, Stream};
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -358,6 +369,14 @@ mod tests {
         }
     }
 
+    fn closing() -> CloseVolume {
+        let (region, volume) = place();
+        let instance = base::InstanceId::parse("i-00000001").unwrap();
+        let device = "/dev/sdf".to_owned();
+        let (attached, force) = (SystemClock.now(), Force::No);
+        CloseVolume { region, volume, instance, device, attached, force }
+    }
+
     impl Bench {
         fn new(lease_seconds: u32) -> Arc<Self> {
             let folder = tempfile::tempdir().unwrap();
@@ -395,11 +414,21 @@ mod tests {
         }
 
         async fn take_back(&self) {
-            let (region, volume) = place();
-            let instance = base::InstanceId::parse("i-00000001").unwrap();
-            let device = "/dev/sdf".to_owned();
-            let request = CloseVolume { region, volume, instance, device, force: Force::No };
-            self.lending.take_back(&request).await.unwrap();
+            self.lending.take_back(&closing()).await.unwrap();
+        }
+
+        fn served(&self) -> Arc<Served> {
+            let lent = self.lending.lent().get(&place()).cloned();
+            let Some(Lent::Served(served)) = lent else { panic!("it is not lent") };
+            served
+        }
+
+        fn host(&self) -> Host {
+            let Self { lending, folder, .. } = self;
+            let parts = (Arc::clone(&lending.cells), lending.db.clone(), Arc::clone(lending));
+            let directory = folder.path().join("attachments");
+            let offers = Offers { vhost_user: false, ublk: false };
+            Host::new(parts, directory, Arc::new(SystemClock), offers)
         }
 
         async fn machine(self: &Arc<Self>, epoch: u64) -> Link {
@@ -451,6 +480,44 @@ mod tests {
         assert!(newer.holds() && newer.lost().borrow().is_none());
     }
 
+    #[tokio::test]
+    async fn a_ticket_that_nobody_used_keeps_no_loan() {
+        let bench = Bench::new(20);
+        bench.lend(1, Force::No).await.unwrap();
+        let (region, volume) = place();
+        let ticket = bench.lending.ticket(&region, &volume, 1).unwrap().unwrap();
+        let served = Arc::downgrade(&bench.served());
+        bench.take_back().await;
+        assert!(served.upgrade().is_none(), "its file is open, and its keys are there");
+        assert!(bench.lending.redeem(ticket.expose()).is_none());
+    }
+
+    /// The opening waits for a volume that is open here.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_being_lent_is_taken_back_too() {
+        let bench = Bench::new(20);
+        let (region, volume) = place();
+        let live = &bench.lending.cells.get(&region).unwrap().live;
+        let options = VolumeOptions { size_bytes: 1 << 30, key_check: None, base: None };
+        live.create_volume(&volume, &options).unwrap();
+        let data_key = Some(DataKey::new(&Secret::new([9; 64])));
+        let options = OpenOptions { data_key, base: None, writer: Some(1) };
+        let open_here = live.open_volume(&volume, options).unwrap();
+        let lender = Arc::clone(&bench);
+        let opening = tokio::spawn(async move { lender.lend(2, Force::No).await });
+        while bench.lending.turns.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let host = bench.host();
+        let mut taking = host.take_back(closing());
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut taking).await;
+        assert!(early.is_err(), "the opening is not waited for");
+        spawn_blocking(move || open_here.close()).await.unwrap().unwrap();
+        opening.await.unwrap().unwrap();
+        taking.await.unwrap();
+        assert!(bench.lending.ticket(&region, &volume, 2).unwrap().is_none(), "it is still lent");
+    }
+
     /// A volume whose file is damaged beside what a killed server left of it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_volume_that_cannot_be_lent_again_is_kept_from_everybody() {
@@ -491,21 +558,9 @@ mod tests {
         let bench = Bench::new(20);
         bench.lend(1, Force::No).await.unwrap();
         let machine = bench.machine(1).await;
-        let Some(Lent::Served(served)) = bench.lending.lent().get(&place()).cloned() else {
-            panic!("it is not lent")
-        };
+        let served = bench.served();
         assert!(served.away.is_connected());
-        let host = Host::new(
-            (
-                Arc::clone(&bench.lending.cells),
-                bench.lending.db.clone(),
-                Arc::clone(&bench.lending),
-            ),
-            bench.folder.path().join("attachments"),
-            Arc::new(SystemClock),
-            Offers { vhost_user: false, ublk: false },
-        );
-        host.close_all().await;
+        bench.host().close_all().await;
         assert!(!served.away.is_connected(), "the channel goes on");
         // Its machine goes on, and dials.
         assert!(machine.holds() && machine.lost().borrow().is_none());

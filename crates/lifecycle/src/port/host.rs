@@ -97,6 +97,8 @@ pub struct CloseVolume {
     pub instance: InstanceId,
     /// `/dev/sdf`.
     pub device: String,
+    /// When the attachment was asked for: a later one at the same place stays.
+    pub attached: Timestamp,
     /// Whether a guest that still uses the device is cut off.
     pub force: Force,
 }

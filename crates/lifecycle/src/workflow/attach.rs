@@ -348,10 +348,15 @@ pub(super) async fn give_up(
         .db
         .read(move |tx| attachment::of_volume(tx, &row.account, &row.region, &row.volume))
         .await?;
-    let Some(current) = current.into_iter().find(|row| row.instance == attachment.instance) else {
+    let Some(current) = current.into_iter().find(|row| is_same(row, attachment)) else {
         return Ok(());
     };
-    close(services, &current, Force::Yes).await
+    detach(services, &current, Force::Yes).await
+}
+
+/// Whether two rows of a volume are of one attachment, and not of two at the same instance.
+pub(super) fn is_same(row: &Attachment, other: &Attachment) -> bool {
+    row.instance == other.instance && row.attached == other.attached
 }
 
 /// Detaches a volume. The device is gone and the key wiped when this returns.
@@ -365,17 +370,21 @@ pub async fn detach(
     force: Force,
 ) -> Result<(), AttachFailure> {
     let row = attachment.clone();
-    services
+    let stands = services
         .db
         .write(move |tx| {
+            let rows = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;
+            if !rows.iter().any(|found| is_same(found, &row)) {
+                return Ok(false);
+            }
             // A machine of its own may never have come.
             for from in [AttachmentState::Attaching, AttachmentState::Attached] {
                 attachment::set_state(tx, key_of(&row), from, AttachmentState::Detaching)?;
             }
-            Ok::<_, ebs::Error>(())
+            Ok::<_, ebs::Error>(true)
         })
         .await?;
-    close(services, attachment, force).await
+    if stands { close(services, attachment, force).await } else { Ok(()) }
 }
 
 /// Closes the device, retires the grant and removes the rows, whatever of these is there.
@@ -386,6 +395,8 @@ async fn close(
 ) -> Result<(), AttachFailure> {
     let is_remote = remote::is_remote(services, attachment).await?;
     if is_remote {
+        // One that found the attachment standing may be lending the volume; later ones find it detaching.
+        drop(services.openings.begin(&attachment.region, &attachment.volume).await);
         remote::take_back(services, attachment, force).await?;
     } else {
         let request = CloseVolume {
@@ -393,6 +404,7 @@ async fn close(
             volume: attachment.volume.clone(),
             instance: attachment.instance.clone(),
             device: attachment.device.clone(),
+            attached: attachment.attached,
             force,
         };
         services.host.close(request).await?;
@@ -409,10 +421,7 @@ async fn close(
         .write(move |tx| {
             // Another call may have ended it meanwhile, and a new one begun.
             let rows = attachment::of_volume(tx, &row.account, &row.region, &row.volume)?;
-            let ours = |found: &Attachment| {
-                found.instance == row.instance && found.attached == row.attached
-            };
-            if !rows.iter().any(ours) {
+            if !rows.iter().any(|found| is_same(found, &row)) {
                 return Ok(());
             }
             if is_remote {

@@ -664,7 +664,7 @@ impl Ended {
         };
         if ended_now {
             self.event.iter().try_for_each(|event| put_event(tx, event))?;
-            remove_if_deleted(tx, row)?;
+            remove_if_deleted(tx, row, at)?;
             jobs::hasten(tx, &row.account, region, at)?;
         }
         Ok(())

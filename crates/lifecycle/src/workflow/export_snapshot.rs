@@ -6,6 +6,7 @@
 use super::progress::{Target, reported, resume};
 use super::remote;
 use crate::jobs;
+use crate::kinds::enqueue_collect;
 use crate::port::blocks::{BaseRoot, BlockError, ExportCut, Root, Stored, VolumeBlocks};
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use base::{GIB, Region, SnapshotId, Timestamp, VolumeId};
@@ -88,9 +89,8 @@ async fn let_go_unnamed(services: &Services, job: &ExportSnapshot) -> Result<(),
 async fn let_go(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {
     let volume = volume_of(services, job, row).await?;
     services.blocks.release_cut(&volume, &job.snapshot).await?;
-    let row = row.clone();
-    services.db.write(move |tx| remove_if_deleted(tx, &row)).await?;
-    Ok(())
+    let (row, now) = (row.clone(), services.clock.now());
+    Ok(services.db.write(move |tx| remove_if_deleted(tx, &row, now)).await?)
 }
 
 /// The volume as it was cut; its base as it is now, which holds the same.
@@ -141,12 +141,13 @@ async fn export(
 /// are cut together, once all machines that have their volumes open are back.
 async fn cut(services: &Services, job: &ExportSnapshot, row: &Snapshot) -> Result<(), Trouble> {
     let own = row.clone();
-    if services.db.read(move |tx| set_of(tx, &own)).await?.is_none() {
+    let Some(set) = services.db.read(move |tx| set_of(tx, &own)).await? else {
         let volume = volume_of(services, job, row).await?;
         return Ok(services.blocks.cut(&volume, &row.id).await?);
-    }
+    };
     // Whoever accepted the set may be at it, and may take it back.
-    let _gate = services.snapshot_gate.lock().await;
+    let volumes = set.iter().map(|member| &member.volume_id);
+    let _turns = services.cuts.begin_all(&job.region, volumes).await;
     let (region, id) = (row.region.clone(), row.id.clone());
     let rows = services
         .db
@@ -186,22 +187,29 @@ async fn until_under_own_key(services: &Services, row: &Snapshot) -> Result<(), 
 /// Makes the cuts of snapshots that were accepted just before the server stopped, in their order
 /// and before any later one can be asked for. Call it once, before requests are served.
 ///
-/// Nobody was answered, so nobody was promised an earlier moment. A cut that exists stays as it is.
+/// Nobody was answered, so nobody was promised an earlier moment. A cut that exists stays as it is. One
+/// that cannot be made now is made by its job, or its snapshot fails: one volume keeps no server from
+/// starting.
 ///
 /// # Errors
-/// When the rows or the block store fail.
+/// When the rows fail.
 pub async fn recover(services: &Services) -> Result<(), Trouble> {
     for row in services.db.read(snapshot::list_pending_of_volumes).await? {
         let members = services.db.read(move |tx| to_cut_with(tx, &row)).await?;
-        match members.as_slice() {
-            [] => {}
+        let cut = match members.as_slice() {
+            [] => Ok(()),
             // A machine has it open and is not back yet; the job cuts it when it is.
-            members if is_any_away(services, members).await? => {}
-            [(volume, snapshot)] => services.blocks.cut(volume, snapshot).await?,
+            members if is_any_away(services, members).await? => Ok(()),
+            [(volume, snapshot)] => services.blocks.cut(volume, snapshot).await,
             [(first, _), ..] => {
-                let region = first.region.clone();
-                services.blocks.cut_many(&region, &members).await.map_err(|error| error.cause)?;
+                let cut = services.blocks.cut_many(&first.region, &members).await;
+                cut.map_err(|error| error.cause)
             }
+        };
+        if let Err(error) = cut {
+            let snapshots: Vec<_> = members.iter().map(|(_, snapshot)| snapshot.as_str()).collect();
+            let error = base::with_causes(&error);
+            tracing::error!(?snapshots, error, "accepted snapshots are not cut yet");
         }
     }
     Ok(())
@@ -393,8 +401,16 @@ fn settle_set(
     Ok(put_event(tx, &event)?)
 }
 
-/// A snapshot deleted while it was pending goes now (spec 02, "CreateSnapshot").
-pub(super) fn remove_if_deleted(tx: &mut meta::Tx<'_>, row: &Snapshot) -> ebs::Result<()> {
+/// A snapshot deleted while it was pending goes now (spec 02, "CreateSnapshot"). In the transaction that
+/// ends it, or later.
+///
+/// # Errors
+/// When the rows fail.
+pub fn remove_if_deleted(tx: &mut meta::Tx<'_>, row: &Snapshot, now: Timestamp) -> ebs::Result<()> {
     let deleted = snapshot::get(tx, &row.region, &row.id)?.is_some_and(|row| row.delete_requested);
-    if deleted { snapshot::remove(tx, &row.region, &row.id) } else { Ok(()) }
+    if deleted {
+        snapshot::remove(tx, &row.region, &row.id)?;
+        enqueue_collect(tx, &row.account, &row.region, now)?;
+    }
+    Ok(())
 }

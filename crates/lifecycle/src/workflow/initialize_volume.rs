@@ -76,15 +76,20 @@ pub async fn run(
     let found = services
         .db
         .read(move |tx| {
-            let row = volume::get(tx, &region, &id)?;
+            let Some(row) = volume::get(tx, &region, &id)? else { return Ok(None) };
             let foreign = foreign_base::get(tx, &region, &id)?;
-            Ok::<_, ebs::Error>((row, initialization::get(tx, &region, &id)?, foreign))
+            // Snapshots of a deleted volume wait until its base is sealed, and for nothing else of this.
+            let is_wanted = match row.state {
+                VolumeState::Deleting => foreign.is_some() && volume::needs_base(tx, &row)?,
+                _ => true,
+            };
+            let filling = initialization::get(tx, &region, &id)?.filter(|_| is_wanted);
+            Ok::<_, ebs::Error>(filling.map(|filling| (row, filling, foreign)))
         })
         .await?;
-    let (Some(row), Some(filling), foreign) = found else { return Ok(Turn::Last) };
+    let Some((row, filling, foreign)) = found else { return Ok(Turn::Last) };
     // What was created with a credit is whole from the start, and yet may have a foreign base to seal.
-    let is_done = filling.completed.is_some() && foreign.is_none();
-    if row.state == VolumeState::Deleting || is_done {
+    if filling.completed.is_some() && foreign.is_none() {
         return Ok(Turn::Last);
     }
     match foreign {

@@ -35,7 +35,7 @@ pub async fn run(services: &Services, job: &ModifyVolume) -> Result<(), Trouble>
     let Some((volume, modification)) = read(services, job).await? else { return Ok(()) };
     if modification.state == ModificationState::Modifying {
         // A cut between the log's growth and the row's would be a snapshot larger than it says.
-        let _gate = services.snapshot_gate.lock().await;
+        let _turn = services.cuts.begin(&job.region, &job.volume).await;
         match grow(services, &volume, &modification).await {
             Ok(()) => apply(services, &modification).await?,
             Err(trouble) if trouble.is_transient() => return Err(trouble),

@@ -5,8 +5,8 @@
 //! is unwrapped by the machine, on its grant, and never here.
 
 use super::attach::{
-    AWS_INTERNAL, AttachFailure, OpenedWith, announce, cause, give_up, key_of, opened_with,
-    switch_if_resealed,
+    AWS_INTERNAL, AttachFailure, OpenedWith, announce, cause, give_up, is_same, key_of,
+    opened_with, switch_if_resealed,
 };
 use super::export_snapshot::base_of;
 use crate::port::blocks::VolumeBlocks;
@@ -234,11 +234,7 @@ pub async fn key_refused(
 fn is_standing(tx: &mut meta::Tx<'_>, attachment: &Attachment) -> ebs::Result<bool> {
     let Attachment { account, region, volume, .. } = attachment;
     let rows = attachment::of_volume(tx, account, region, volume)?;
-    Ok(rows.iter().any(|row| {
-        row.instance == attachment.instance
-            && row.attached == attachment.attached
-            && row.state != AttachmentState::Detaching
-    }))
+    Ok(rows.iter().any(|row| is_same(row, attachment) && row.state != AttachmentState::Detaching))
 }
 
 fn lend(
@@ -281,6 +277,7 @@ pub(super) async fn take_back(
         volume: attachment.volume.clone(),
         instance: attachment.instance.clone(),
         device: attachment.device.clone(),
+        attached: attachment.attached,
         force,
     };
     Ok(services.host.take_back(request).await?)

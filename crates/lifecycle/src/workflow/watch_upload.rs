@@ -58,7 +58,7 @@ pub async fn run(services: &Services, job: &WatchUpload) -> Result<Option<Timest
                 let told =
                     notification::create_snapshot(envelope, form, id, volume, span, &outcome);
                 put_event(tx, &told)?;
-                remove_if_deleted(tx, &row)?;
+                remove_if_deleted(tx, &row, now)?;
             }
             Ok(None)
         })

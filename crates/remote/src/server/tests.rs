@@ -55,6 +55,21 @@ fn a_goodbye_passes_a_fence_that_waits_for_it() {
     assert!(connect(&away).is_none());
 }
 
+/// Also when its last renewal is read after it.
+#[test]
+fn nobody_waits_for_the_answer_of_a_machine_that_said_goodbye() {
+    let away = away(&Arc::default());
+    let (session, (_frames, mut urgent)) = connect(&away).unwrap();
+    let (sender, ended) = channel();
+    let caller = Arc::clone(&away);
+    // Not joined: it may wait for ever.
+    std::thread::spawn(move || sender.send(caller.call(EngineCall::Size).is_err()));
+    assert!(urgent.blocking_recv().is_some());
+    away.say_goodbye();
+    away.renew(session).unwrap();
+    assert_eq!(ended.recv_timeout(Duration::from_secs(10)), Ok(true));
+}
+
 #[test]
 fn a_connection_that_waits_for_the_one_before_locks_nothing() {
     let away = away(&Arc::default());

@@ -17,6 +17,7 @@ use blockstore::snapshot::{
 };
 use ebs::{snapshot, upload};
 use events::notification::{self, ArnForm, Outcome, Span};
+use lifecycle::workflow::export_snapshot::remove_if_deleted;
 use std::sync::Arc;
 
 pub(crate) struct CompleteSnapshot;
@@ -180,6 +181,8 @@ async fn record(call: &Call, writable: Writable, root: &SnapshotRoot) -> Result<
                 return Err(invalid(Reason::InvalidSnapshotId, NOT_PENDING));
             }
             events::put_event(tx, &told)?;
+            // Deleted while this was under way.
+            remove_if_deleted(tx, &row, now)?;
             Ok(())
         })
         .await

@@ -54,9 +54,7 @@ impl Operation for CreateSnapshot {
     async fn act(call: &Call, plan: Granted<Plan>) -> Result<SnapshotShape, Error> {
         let Plan { found, description, tags } = plan.into_inner();
         let new = NewSnapshot::of(call, found.volume, description, tags)?;
-        // One at a time, so that cuts are made in the order of the rows: a snapshot is incremental
-        // to the one before it.
-        let gate = call.world.services.snapshot_gate.lock().await;
+        let turn = call.world.services.cuts.begin(&call.region, &new.blocks.volume).await;
         // Row and job first: should the server stop before the cut, it is made at the next start.
         let accepted = new.clone();
         call.world.db.write(move |tx| accepted.accept(tx)).await?;
@@ -68,7 +66,7 @@ impl Operation for CreateSnapshot {
             let volume = blocks.volume;
             return Err(new_snapshot::not_cut(CutError { volume, cause: error }));
         }
-        drop(gate);
+        drop(turn);
         call.world.wake_jobs();
         Ok(SnapshotShape::created(&row, tags))
     }

@@ -129,15 +129,16 @@ impl Operation for CreateSnapshots {
             new.push(NewSnapshot::of(call, found.volume, description.clone(), tags)?);
         }
         let services = &call.world.services;
-        // As for single snapshots: cuts in the order of the rows, and rows before cuts.
-        let gate = services.snapshot_gate.lock().await;
-        accept(call, &new).await?;
+        // As for single snapshots: rows before cuts.
         let cuts: Vec<_> = new.iter().map(|one| (one.blocks.clone(), one.row.id.clone())).collect();
+        let volumes = cuts.iter().map(|(blocks, _)| &blocks.volume);
+        let turns = services.cuts.begin_all(&call.region, volumes).await;
+        accept(call, &new).await?;
         if let Err(error) = services.blocks.cut_many(&call.region, &cuts).await {
             withdraw(call, &new).await?;
             return Err(new_snapshot::not_cut(error));
         }
-        drop(gate);
+        drop(turns);
         call.world.wake_jobs();
         let snapshots = new.into_iter().map(|NewSnapshot { row, tags, .. }| info(row, tags));
         Ok(Output { snapshots: snapshots.collect() })

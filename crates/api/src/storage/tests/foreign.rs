@@ -234,6 +234,38 @@ async fn an_initialization_waits_for_its_key_and_says_so() {
     assert_eq!((stage.block(&volume, 4), stage.block(&volume, 0)), (vec![74; 4], vec![1; 4]));
 }
 
+/// A deleted volume stays until its snapshot is read out of it, and that waits for the volume's base.
+#[tokio::test]
+async fn a_snapshot_of_a_volume_that_is_deleted_before_its_base_is_sealed() {
+    let mut stage = Stage::new().await;
+    let (key, own) = (stage.key(1, HERE).await, stage.key(2, HERE).await);
+    let host = stage.host(2, HERE, "b").await;
+    let snapshot = stage.shared(&key).await;
+    let volume = stage.made_unread(&snapshot, &own).await;
+    stage.plan(HERE, Default::default());
+    stage.try_attach(&volume, &host).await.unwrap();
+    stage.fill(&volume, 4..5, 70);
+    stage.kms(2, HERE, "DisableKey", json!({ "KeyId": own })).await;
+    let input = json!({ "VolumeId": volume });
+    let made = text(&stage.ec2_at(2, HERE, "CreateSnapshot", input.clone()).await, "SnapshotId");
+    for name in ["DetachVolume", "DeleteVolume"] {
+        stage.ec2_at(2, HERE, name, input.clone()).await;
+    }
+    stage.days(1).await;
+    assert_eq!(stage.describe_snapshot(2, HERE, &made).await["State"], "pending");
+    assert_eq!(stage.describe_volume(2, HERE, &volume).await["State"], "deleting");
+    stage.kms(2, HERE, "EnableKey", json!({ "KeyId": own })).await;
+    stage.recover().await;
+    assert_eq!(stage.describe_snapshot(2, HERE, &made).await["State"], "completed");
+    assert_eq!(stage.foreign(&volume).await, None);
+    assert_eq!(stage.grants(2, HERE, &own).await, 0);
+    stage.days(9).await;
+    stage.assert_no_leak("a deleted volume's base").await;
+    let restored = stage.volume(2, HERE, json!({ "SnapshotId": made })).await;
+    stage.try_attach(&restored, &host).await.unwrap();
+    assert_eq!((stage.block(&restored, 4), stage.block(&restored, 0)), (vec![74; 4], vec![1; 4]));
+}
+
 #[tokio::test]
 async fn a_plain_snapshot_becomes_an_encrypted_volume_at_once() {
     let mut stage = Stage::new().await;

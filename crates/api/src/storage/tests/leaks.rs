@@ -203,6 +203,40 @@ async fn copies_that_die_fail_or_are_deleted_leave_nothing() {
     assert_eq!((stage.objects(HERE), stage.objects(THERE)), (0, 0));
 }
 
+/// Whichever comes first, and whatever comes in the middle of the other.
+#[tokio::test]
+async fn an_upload_that_is_deleted_while_it_is_completed_leaves_nothing() {
+    let mut stage = Stage::new().await;
+    let mut deferred = 0;
+    for pause in 0..24 {
+        let ebs =
+            |name: &'static str, input: Value| stage.try_root(1, HERE, Service::Ebs, name, input);
+        let started = ebs("StartSnapshot", json!({ "VolumeSize": 1 })).await.unwrap();
+        let id = text(&started, "SnapshotId");
+        let complete =
+            ebs("CompleteSnapshot", json!({ "SnapshotId": id, "ChangedBlocksCount": 0 }));
+        let delete = async {
+            for _ in 0..pause {
+                tokio::task::yield_now().await;
+            }
+            let input = json!({ "SnapshotId": id });
+            stage.try_root(1, HERE, Service::Ec2, "DeleteSnapshot", input).await.unwrap();
+        };
+        let (completed, ()) = tokio::join!(complete, delete);
+        deferred += usize::from(completed.is_ok());
+        stage.settle().await;
+        let wanted = base::SnapshotId::parse(&id).unwrap();
+        let row = move |tx: &mut meta::Tx<'_>| {
+            ebs::snapshot::get(tx, &crate::testing::region(HERE), &wanted)
+        };
+        let row = stage.bench.world.db.read(row).await.unwrap();
+        assert!(row.is_none(), "after {pause} others: {row:?}");
+    }
+    assert!(deferred > 0, "none was completed");
+    stage.days(9).await;
+    stage.assert_no_leak("uploads").await;
+}
+
 #[tokio::test]
 async fn an_abandoned_upload_leaves_nothing() {
     let mut stage = Stage::new().await;

@@ -6,7 +6,7 @@ use crate::testing::{account, region};
 use base::{InstanceId, VolumeId};
 use ebs::{AttachmentKey, AttachmentState};
 use iam::Principal;
-use lifecycle::port::host::LEASE_SECONDS_MAX;
+use lifecycle::port::host::{AttachHost, LEASE_SECONDS_MAX};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -191,6 +191,37 @@ async fn openings_of_a_volume_come_one_after_the_other() {
     let mut epochs = [first.unwrap()["Epoch"].clone(), second.unwrap()["Epoch"].clone()];
     epochs.sort_by_key(|epoch| epoch.as_u64());
     assert_eq!(epochs, [json!(1), json!(2)]);
+}
+
+/// A volume that is being lent while it is detached comes back.
+#[tokio::test]
+async fn a_detach_waits_for_an_opening_that_found_the_attachment_standing() {
+    let (stage, _, machine, volume) = attached_to_a_machine().await;
+    let (db, host) = (&stage.bench.world.db, &stage.bench.host);
+    let id = VolumeId::parse(&volume).unwrap();
+    let lending = host.lending.lock().await;
+    let input = json!({ "VolumeId": volume });
+    let detached = async {
+        let is_raised = async || {
+            let id = id.clone();
+            db.read(move |tx| ebs::fence::current(tx, &region(HERE), &id)).await.unwrap() > 0
+        };
+        while !is_raised().await {
+            tokio::task::yield_now().await;
+        }
+        let lent = async {
+            while stage.attachment(&volume).await != "detaching" {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(lending);
+        };
+        tokio::join!(stage.ec2("DetachVolume", input.clone()), lent);
+    };
+    // Whatever the machine is told, it is let in nowhere.
+    let (_, ()) = tokio::join!(stage.ask(&machine, "OpenAttachment", input.clone()), detached);
+    assert_eq!(stage.describe_volume(1, HERE, &volume).await["State"], "available");
+    assert!(host.ticket(&region(HERE), &id, 1).unwrap().is_none(), "it is still lent");
 }
 
 #[tokio::test]
