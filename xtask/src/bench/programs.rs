@@ -1,7 +1,7 @@
 //! Measurements that need no peer: programs beside the code they measure, which print a line of JSON
 //! for each case.
 
-use super::machine;
+use super::{machine, report};
 use crate::command;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -135,14 +135,16 @@ fn medians(rounds: &[Vec<Case>]) -> Result<Vec<Case>, String> {
         return Err("a program measured other cases in another round".to_owned());
     }
     let median = |at: usize, name: &String| {
-        let mut values: Vec<&Value> =
-            rounds.iter().map(|round| round[at].get(name).unwrap_or(&Value::Null)).collect();
-        if values.iter().all(|value| value.is_number()) {
-            values.sort_by(|a, b| a.as_f64().partial_cmp(&b.as_f64()).expect("no number is NaN"));
-        } else if values.iter().any(|value| *value != values[0]) {
-            return Err(format!("a program measured another {name} in another round"));
-        }
-        Ok((name.clone(), values[values.len() / 2].clone()))
+        let values = || rounds.iter().map(|round| round[at].get(name).unwrap_or(&Value::Null));
+        let numbers: Option<Vec<f64>> = values().map(Value::as_f64).collect();
+        let told = match numbers.map(report::middle) {
+            // As it was printed: of an odd number of rounds the median is that of one.
+            Some(middle) => values().find(|value| value.as_f64() == Some(middle)),
+            None => values().next().filter(|first| values().all(|value| value == *first)),
+        };
+        let told =
+            told.ok_or_else(|| format!("a program measured another {name} in another round"))?;
+        Ok((name.clone(), told.clone()))
     };
     let cases = first.iter().enumerate();
     cases.map(|(at, case)| case.keys().map(|name| median(at, name)).collect()).collect()

@@ -256,13 +256,7 @@ impl AttachHost for Host {
     }
 
     fn take_back(&self, request: CloseVolume) -> BoxFuture<'_, Result<(), HostError>> {
-        let lending = Arc::clone(&self.0.lending);
-        Box::pin(async move {
-            let (region, volume) = (request.region.clone(), request.volume.clone());
-            let waited = spawn_blocking(move || lending.await_turn(&region, &volume)).await;
-            waited.or_else(panicked)?;
-            self.0.lending.take_back(&request).await
-        })
+        Box::pin(async move { self.0.lending.take_back(&request).await })
     }
 }
 

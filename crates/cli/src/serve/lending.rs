@@ -202,16 +202,17 @@ impl Lending {
         Ok(Some(Secret::new(text)))
     }
 
-    /// Waits until nobody is lending the volume: an opening whose caller went away may still be at it, and
-    /// whoever takes the volume back waits for it. Blocks.
-    pub(crate) fn await_turn(&self, region: &Region, volume: &VolumeId) {
-        drop(self.turn(&(region.clone(), volume.clone())));
-    }
-
     /// Takes a volume back: asks its machine unless forced, waits until it has surely stopped, and
-    /// takes the fence. What is being lent meanwhile stays: [`Lending::await_turn`] goes before.
-    pub(crate) async fn take_back(&self, request: &CloseVolume) -> Result<(), HostError> {
+    /// takes the fence.
+    pub(crate) async fn take_back(
+        self: &Arc<Self>,
+        request: &CloseVolume,
+    ) -> Result<(), HostError> {
         let place = (request.region.clone(), request.volume.clone());
+        // An opening whose caller went away may still be lending it.
+        let (lending, at) = (Arc::clone(self), place.clone());
+        let waited = spawn_blocking(move || drop(lending.turn(&at))).await;
+        waited.map_err(|error| HostError::Device(Box::new(error)))?;
         let Some(lent) = self.lent().get(&place).cloned() else { return Ok(()) };
         if request.force == Force::Yes {
             blocking(&lent, Lent::end).await?;

@@ -200,8 +200,9 @@ async fn an_exchange_that_died_half_way_is_finished() {
     assert_eq!(stage.block(&volume, 3), [4; 4]);
 }
 
-#[tokio::test]
-async fn an_initialization_waits_for_its_key_and_says_so() {
+/// A volume that is attached to a host, and whose base waits: its own key was disabled since. The host,
+/// the key and the volume.
+async fn waiting_for_its_key() -> (Stage, String, String, String) {
     let mut stage = Stage::new().await;
     let (key, own) = (stage.key(1, HERE).await, stage.key(2, HERE).await);
     let host = stage.host(2, HERE, "b").await;
@@ -210,6 +211,12 @@ async fn an_initialization_waits_for_its_key_and_says_so() {
     stage.plan(HERE, Default::default());
     stage.try_attach(&volume, &host).await.unwrap();
     stage.kms(2, HERE, "DisableKey", json!({ "KeyId": own })).await;
+    (stage, host, own, volume)
+}
+
+#[tokio::test]
+async fn an_initialization_waits_for_its_key_and_says_so() {
+    let (mut stage, host, own, volume) = waiting_for_its_key().await;
     let input = json!({ "VolumeId": volume });
     let made = text(&stage.ec2_at(2, HERE, "CreateSnapshot", input).await, "SnapshotId");
     // Weeks: no number of attempts is used up.
@@ -237,15 +244,8 @@ async fn an_initialization_waits_for_its_key_and_says_so() {
 /// A deleted volume stays until its snapshot is read out of it, and that waits for the volume's base.
 #[tokio::test]
 async fn a_snapshot_of_a_volume_that_is_deleted_before_its_base_is_sealed() {
-    let mut stage = Stage::new().await;
-    let (key, own) = (stage.key(1, HERE).await, stage.key(2, HERE).await);
-    let host = stage.host(2, HERE, "b").await;
-    let snapshot = stage.shared(&key).await;
-    let volume = stage.made_unread(&snapshot, &own).await;
-    stage.plan(HERE, Default::default());
-    stage.try_attach(&volume, &host).await.unwrap();
+    let (mut stage, host, own, volume) = waiting_for_its_key().await;
     stage.fill(&volume, 4..5, 70);
-    stage.kms(2, HERE, "DisableKey", json!({ "KeyId": own })).await;
     let input = json!({ "VolumeId": volume });
     let made = text(&stage.ec2_at(2, HERE, "CreateSnapshot", input.clone()).await, "SnapshotId");
     for name in ["DetachVolume", "DeleteVolume"] {
