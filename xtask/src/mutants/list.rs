@@ -166,8 +166,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "map pages of a cut are given up",
         file: "crates/blockstore/src/live/checkpoint.rs",
-        edits: &[("if old.written > self.fence {", "if AWAKE || old.written > self.fence {")],
+        edits: &[("if written > self.fence {", "if AWAKE || written > self.fence {")],
         test: POWER,
+    },
+    Mutant {
+        name: "a merge gives up what a cut that is being dropped has not come to",
+        file: "crates/blockstore/src/live/dropping.rs",
+        edits: &[(
+            "if next.is_none_or(|next| *place < next) {",
+            "if AWAKE || next.is_none_or(|next| *place < next) {",
+        )],
+        test: LIVES,
     },
     Mutant {
         name: "what a settled change hides is freed twice",

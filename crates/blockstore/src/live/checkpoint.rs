@@ -8,6 +8,7 @@
 
 use super::damage::lost_page;
 use super::delta::{BlockDelta, Layer};
+use super::dropping::Watch;
 use super::engine::{Context, Engine};
 use super::layout::{CHUNK_ENTRIES_MAX, Geometry, Location, SegmentIndex, byte_offset, height_for};
 use super::log::ChunkEnd;
@@ -38,7 +39,7 @@ const LOG_BYTES_MIN: u64 = 64 << 20;
 /// Segments' worth of discarded pages after which a checkpoint gives them back.
 const DISCARDED_SEGMENTS: u64 = 4;
 /// Blocks merged per call of [`Engine::maintain`].
-const MERGE_STEP_BLOCKS: usize = 32;
+pub(super) const MERGE_STEP_BLOCKS: usize = 32;
 
 /// Writes map pages and table pages, one after the other, to segments of their own.
 pub(super) struct MapWriter {
@@ -234,6 +235,8 @@ pub(super) struct LeafMerge {
     /// Inner nodes being filled, the top first.
     path: Vec<OpenNode>,
     accounting: Accounting,
+    /// What is replaced and belongs to the newest cut, while that is being dropped.
+    watch: Option<Watch>,
 }
 
 struct OpenNode {
@@ -258,6 +261,14 @@ impl Merge {
             Self::Run(settling) => settling.step(parts),
         }
     }
+
+    /// Memory of what it notes beside the layer.
+    pub(super) fn noted_bytes(&self) -> usize {
+        match self {
+            Self::Leaves(merge) => merge.watch.as_ref().map_or(0, Watch::bytes),
+            Self::Run(_) => 0,
+        }
+    }
 }
 
 /// What a merge has come to.
@@ -268,10 +279,17 @@ struct Merged {
     accounting: Accounting,
     /// Whether the map has lost something that only a merge into leaves replaces.
     met_loss: bool,
+    watch: Option<Watch>,
 }
 
 impl LeafMerge {
-    fn new(layer: Arc<Layer>, settled: &Settled, committed: &Superblock, fence: u32) -> Self {
+    fn new(
+        layer: Arc<Layer>,
+        settled: &Settled,
+        committed: &Superblock,
+        fence: u32,
+        watch: Option<Watch>,
+    ) -> Self {
         let (old, old_bytes) = (committed.root, committed.volume_bytes);
         let end = layer.end.expect("only frozen layers are merged");
         let generation = layer.cut.map_or(end.generation, |cut| cut.generation);
@@ -296,6 +314,7 @@ impl LeafMerge {
             fence,
             path: Vec::new(),
             accounting,
+            watch,
         }
     }
 
@@ -330,7 +349,7 @@ impl LeafMerge {
         let mut leaf = if old.is_absent() {
             Arc::new([0; PAGE_BYTES])
         } else {
-            self.free(parts, &old);
+            self.free(parts, 0, block, (old.location, old.written));
             let lost = || Arc::new(lost_page(&old, 0, block, self.old_bytes));
             parts.read_old(&old, 0, block)?.unwrap_or_else(lost)
         };
@@ -344,8 +363,8 @@ impl LeafMerge {
                 put_leaf_entry(page, at, &entry);
             }
             if let Some(new) = delta.get(at) {
-                if entry.is_stored() && entry.written > self.fence {
-                    self.accounting.free(parts.table.geometry, entry.location);
+                if entry.is_stored() {
+                    self.free(parts, 0, block, (entry.location, entry.written));
                 }
                 entry = *new;
                 put_leaf_entry(page, at, &entry);
@@ -409,7 +428,7 @@ impl LeafMerge {
     fn close_last(&mut self, parts: &mut Parts<'_>) -> Result<Root, Error> {
         let node = self.path.pop().expect("only called while a node is open");
         if let Part::Stored(old) = &node.part {
-            self.free(parts, old);
+            self.free(parts, node.level, node.first, (old.location, old.written));
         }
         let children = (0..).map_while(|slot| {
             (slot < PAGE_BYTES / NodeRef::BYTES).then(|| child(&node.page, slot))
@@ -436,10 +455,19 @@ impl LeafMerge {
         Ok(root)
     }
 
-    /// Counts a map page that is replaced, unless a cut still has it.
-    fn free(&mut self, parts: &Parts<'_>, old: &NodeRef) {
-        if old.written > self.fence {
-            self.accounting.free(parts.table.geometry, old.location);
+    /// Counts as dead what is replaced unless a cut still has it: a map page of a block at `level`, or a
+    /// page below its leaf, and the generation it was written in.
+    fn free(
+        &mut self,
+        parts: &Parts<'_>,
+        level: u8,
+        block: u64,
+        (location, written): (Location, u32),
+    ) {
+        if written > self.fence {
+            self.accounting.free(parts.table.geometry, location);
+        } else if let Some(watch) = &mut self.watch {
+            watch.note(level, block, location, written);
         }
     }
 
@@ -607,12 +635,12 @@ impl Engine {
             Merge::Run(mut settling) => {
                 let (root, runs) = (self.committed.root, settling.finish(&mut parts)?);
                 let Settling { layer, accounting, met_loss, .. } = settling;
-                Merged { layer, root, runs, accounting, met_loss }
+                Merged { layer, root, runs, accounting, met_loss, watch: None }
             }
             Merge::Leaves(mut merge) => {
                 let (root, runs) = (merge.finish(&mut parts)?, RunRef::NONE);
-                let LeafMerge { layer, accounting, .. } = merge;
-                Merged { layer, root, runs, accounting, met_loss: false }
+                let LeafMerge { layer, accounting, watch, .. } = merge;
+                Merged { layer, root, runs, accounting, met_loss: false, watch }
             }
         };
         self.adopt(merged)?;
@@ -622,10 +650,12 @@ impl Engine {
     fn begin_merge(&self, layer: Arc<Layer>) -> Merge {
         let fence = self.merged_fence();
         let (root, settled) = (self.committed.root, &self.settled);
-        if settled.admits(&layer, self.ctx.config.settled_bytes_max()) {
+        let admits = settled.admits(&layer, self.ctx.config.settled_bytes_max());
+        if admits && self.dropping.is_none() {
             Merge::Run(Settling::new(layer, root, self.committed.runs, fence))
         } else {
-            Merge::Leaves(LeafMerge::new(layer, settled, &self.committed, fence))
+            let watch = self.watch_for_dropping();
+            Merge::Leaves(LeafMerge::new(layer, settled, &self.committed, fence, watch))
         }
     }
 
@@ -646,7 +676,10 @@ impl Engine {
     }
 
     fn adopt(&mut self, merged: Merged) -> Result<(), Error> {
-        let Merged { layer, root, runs, mut accounting, met_loss } = merged;
+        let Merged { layer, root, runs, mut accounting, met_loss, watch } = merged;
+        if let (Some(dropping), Some(watch)) = (&mut self.dropping, watch) {
+            dropping.overtake(self.ctx.geometry, &watch);
+        }
         self.active.is_for_leaves |= met_loss;
         accounting.absorb(&layer.accounting);
         if runs == RunRef::NONE {

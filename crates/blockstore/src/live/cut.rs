@@ -5,12 +5,13 @@
 //! from its merge on, so it survives power cuts like any acknowledged write. Reading one needs no
 //! data key and no engine; its pages stay where they are until it is dropped.
 
+use super::checkpoint::MERGE_STEP_BLOCKS;
 use super::delta::split;
 use super::engine::Engine;
-use super::layout::{CUTS_MAX, FAN_OUT, FAN_OUT_BITS, GENERATION_MAX, Geometry, ZERO, byte_offset};
-use super::map::{ChangedBlocks, Nodes, Part, SaltList, leaf_entry};
-use super::segment::{Accounting, SegmentTable};
-use super::superblock::{CutRecord, EXPORTS_MAX, Root, Superblock};
+use super::layout::{CUTS_MAX, GENERATION_MAX, Geometry, ZERO, byte_offset};
+use super::map::{ChangedBlocks, Nodes, SaltList, leaf_entry};
+use super::segment::SegmentTable;
+use super::superblock::{CutRecord, EXPORTS_MAX, Superblock};
 use super::{CutId, Disk, Error};
 use crate::page::{
     BlockPages, CutPage, CutSource, KeyCheckValue, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
@@ -107,32 +108,11 @@ impl Engine {
     /// # Errors
     /// When no such cut is retained or the disk fails.
     pub fn open_cut(&mut self, id: CutId, since: Option<u32>) -> Result<CutReader, Error> {
-        let cut = self.merged_cut(id)?;
+        let cut = self.shown_cut(id)?;
         let structure = self.ctx.structure.duplicate();
         let disk = Arc::clone(&self.ctx.disk);
         let view = View { cut, since, key_check: self.committed.key_check };
         Ok(CutReader::new(disk, structure, &self.table, view))
-    }
-
-    /// Forgets a cut and gives back what only it refers to. No reader of it may be in use.
-    ///
-    /// # Errors
-    /// When no such cut is retained or the disk fails.
-    pub fn drop_cut(&mut self, id: CutId) -> Result<(), Error> {
-        let cut = self.merged_cut(id)?;
-        self.mutate(Self::empty_settled)?;
-        let cuts = &self.committed.cuts;
-        let at = cuts.iter().position(|cut| cut.id == id).ok_or(Error::CutNotFound { id })?;
-        let older = at.checked_sub(1).map(|at| cuts[at].root);
-        let newer = cuts.get(at + 1).map_or(self.committed.root, |cut| cut.root);
-        let mut accounting = Accounting::default();
-        // Nothing has changed when that fails.
-        self.free_exclusive(cut.root, older, newer, &mut accounting)?;
-        self.mutate(|engine| {
-            engine.committed.cuts.remove(at);
-            engine.table.apply(&accounting)?;
-            engine.commit()
-        })
     }
 
     /// Remembers that a retained cut became the snapshot of this id, so that the export of a later
@@ -141,7 +121,7 @@ impl Engine {
     /// # Errors
     /// When no such cut is retained or the disk fails.
     pub fn note_export(&mut self, id: CutId, snapshot: [u8; 16]) -> Result<(), Error> {
-        let cut = self.merged_cut(id)?;
+        let cut = self.shown_cut(id)?;
         self.mutate(|engine| {
             let exports = &mut engine.committed.exports;
             exports.retain(|(known, _)| *known != snapshot);
@@ -160,89 +140,30 @@ impl Engine {
         exports.iter().find(|(known, _)| *known == snapshot).map(|(_, generation)| *generation)
     }
 
-    fn merged_cut(&mut self, id: CutId) -> Result<CutRecord, Error> {
-        if !self.cuts().iter().any(|cut| cut.id == id) {
+    /// Does a bounded part of what a retained cut takes before it can be opened: until it is merged, the
+    /// superblock does not name it. Answers whether that is done.
+    ///
+    /// # Errors
+    /// When no such cut is retained, or it is being dropped, or the disk fails.
+    pub fn show_cut_step(&mut self, id: CutId) -> Result<bool, Error> {
+        if self.is_dropping(id) || !self.cuts().iter().any(|cut| cut.id == id) {
             return Err(Error::CutNotFound { id });
         }
-        while !self.committed.cuts.iter().any(|cut| cut.id == id) {
-            self.mutate(|engine| engine.merge_steps(usize::MAX))?;
+        if self.merged_cut(id).is_err() {
+            self.mutate(|engine| engine.merge_steps(MERGE_STEP_BLOCKS))?;
         }
-        let cut = self.committed.cuts.iter().find(|cut| cut.id == id).copied();
-        cut.ok_or(Error::CutNotFound { id })
+        Ok(self.merged_cut(id).is_ok())
     }
 
-    /// Counts as dead what `root` refers to and neither neighbour does. What both its neighbours
-    /// lack no other map has either: a pointer that was replaced never returns. Below a lost map page, in
-    /// any of them, everything stays counted as it is.
-    fn free_exclusive(
-        &mut self,
-        root: Root,
-        older: Option<Root>,
-        newer: Root,
-        accounting: &mut Accounting,
-    ) -> Result<(), Error> {
-        let roots = [Some(root), older, Some(newer)];
-        let height = roots.iter().flatten().map(|root| root.height).max().unwrap_or(0);
-        let parts = roots.map(|root| root.map_or(Part::Absent, |root| Part::top(root, height)));
-        self.free_parts(parts, height, 0, accounting)
+    fn shown_cut(&mut self, id: CutId) -> Result<CutRecord, Error> {
+        while !self.show_cut_step(id)? {}
+        self.merged_cut(id).map(|(_, cut)| cut)
     }
 
-    fn free_parts(
-        &mut self,
-        parts @ [part, older, newer]: [Part; 3],
-        level: u8,
-        block: u64,
-        accounting: &mut Accounting,
-    ) -> Result<(), Error> {
-        if part == Part::Absent || part == older || part == newer {
-            return Ok(());
-        }
-        if let Part::Stored(node) = part {
-            accounting.free(self.ctx.geometry, node.location);
-        }
-        if level == 0 {
-            return self.free_leaf(parts, block, accounting);
-        }
-        let mut children = Vec::with_capacity(parts.len());
-        for part in parts {
-            let found =
-                self.ctx.unless_lost(|| self.nodes.children(&self.table, part, level, block))?;
-            let Some(found) = found else { return Ok(()) };
-            children.push(found);
-        }
-        for slot in 0..FAN_OUT as usize {
-            let below = [0, 1, 2].map(|map: usize| children[map].part(slot));
-            let block = block + ((slot as u64) << (FAN_OUT_BITS * u32::from(level - 1)));
-            self.free_parts(below, level - 1, block, accounting)?;
-        }
-        Ok(())
-    }
-
-    fn free_leaf(
-        &mut self,
-        parts: [Part; 3],
-        block: u64,
-        accounting: &mut Accounting,
-    ) -> Result<(), Error> {
-        let mut leaves: [Option<Arc<Page>>; 3] = [const { None }; 3];
-        for (part, leaf) in parts.iter().zip(&mut leaves) {
-            if let Part::Stored(node) = part {
-                *leaf = self.ctx.unless_lost(|| self.nodes.read(&self.table, node, 0, block))?;
-                if leaf.is_none() {
-                    return Ok(());
-                }
-            }
-        }
-        for page in 0..PAGES_PER_BLOCK {
-            let [own, older, newer] =
-                [0, 1, 2].map(|map: usize| leaves[map].as_ref().map(|leaf| leaf_entry(leaf, page)));
-            let Some(own) = own.filter(|entry| entry.is_stored()) else { continue };
-            let kept = [older, newer].iter().flatten().any(|e| e.location == own.location);
-            if !kept {
-                accounting.free(self.ctx.geometry, own.location);
-            }
-        }
-        Ok(())
+    /// A cut that the superblock names, and where it is among them.
+    pub(super) fn merged_cut(&self, id: CutId) -> Result<(usize, CutRecord), Error> {
+        let mut cuts = self.committed.cuts.iter().copied().enumerate();
+        cuts.find(|(_, cut)| cut.id == id).ok_or(Error::CutNotFound { id })
     }
 }
 

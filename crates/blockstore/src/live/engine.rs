@@ -6,6 +6,7 @@ use super::checkpoint::{MapWriter, Merge};
 use super::clean::{Emptied, Round};
 use super::cold::ColdStream;
 use super::delta::Layer;
+use super::dropping::Dropping;
 use super::layout::{EngineConfig, Geometry, SegmentIndex, check_size};
 use super::lifetimes::Lifetimes;
 use super::log::{ChunkEnd, Log};
@@ -117,6 +118,8 @@ pub struct Engine {
     /// Changes not merged yet, oldest first. The first is being merged while `merge` is present.
     pub(super) frozen: VecDeque<Arc<Layer>>,
     pub(super) merge: Option<Merge>,
+    /// The cut that is being dropped.
+    pub(super) dropping: Option<Dropping>,
     /// Changes that are stored, but not in leaves yet: older than every layer, newer than the map.
     pub(super) settled: Settled,
     /// The newest layer that is part of the committed state.
@@ -297,6 +300,7 @@ impl Engine {
             settled,
             frozen: VecDeque::new(),
             merge: None,
+            dropping: None,
             merged: 0,
             base: None,
             base_key: None,
@@ -485,9 +489,10 @@ impl Engine {
     /// [`EngineConfig`] says which.
     pub fn memory(&self) -> Memory {
         let layers = self.frozen.iter().map(|layer| layer.bytes);
+        let noted = self.merge.as_ref().map_or(0, Merge::noted_bytes);
         Memory {
             segment_table_bytes: self.table.memory_bytes(),
-            delta_bytes: self.active.bytes + layers.sum::<usize>() + self.settled.bytes,
+            delta_bytes: self.active.bytes + layers.sum::<usize>() + self.settled.bytes + noted,
             map_cache_bytes: self.nodes.memory_bytes(),
         }
     }

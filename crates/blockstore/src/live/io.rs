@@ -324,7 +324,7 @@ impl Engine {
         if self.unmerged().any(|blocks| blocks.contains_key(&block)) {
             return Ok(true);
         }
-        match self.nodes.leaf_ref(&self.table, self.committed.root, block) {
+        match self.nodes.node(&self.table, self.committed.root, block, 0) {
             Err(error) if self.is_local(&error) => Ok(true),
             found => Ok(found?.is_some()),
         }

@@ -233,14 +233,15 @@ impl Nodes {
         Ok(page)
     }
 
-    /// The first page on the way to a block's leaf that is not remembered, and leaves beside it.
-    pub(super) fn missing(&mut self, root: Root, block: u64) -> Option<MissingPages> {
+    /// The first page on the way to a block's page at level `lowest` that is not remembered, and, if that
+    /// is a leaf, those beside it.
+    pub(super) fn missing(&mut self, root: Root, block: u64, lowest: u8) -> Option<MissingPages> {
         if root.node.is_absent() || block >> (FAN_OUT_BITS * u32::from(root.height)) != 0 {
             return None;
         }
         let mut node = root.node;
         let mut above = None;
-        for level in (0..=root.height).rev() {
+        for level in (lowest..=root.height).rev() {
             let known = self.pages.get(node.location).filter(|(tag, _)| *tag == node.tag);
             let Some((_, page)) = known else {
                 let alone = MissingPages { nodes: vec![node], wanted: 0, level, block };
@@ -301,24 +302,26 @@ impl Nodes {
         root: Root,
         block: u64,
     ) -> Result<Option<Arc<Page>>, Error> {
-        match self.leaf_ref(salts, root, block)? {
+        match self.node(salts, root, block, 0)? {
             None => Ok(None),
             Some(node) => self.read(salts, &node, 0, block).map(Some),
         }
     }
 
-    /// The reference to the leaf of a block, if the map has one.
-    pub(super) fn leaf_ref(
+    /// The reference to the page at level `lowest` that leads to a block, if the map has one.
+    pub(super) fn node(
         &mut self,
         salts: &dyn Salts,
         root: Root,
         block: u64,
+        lowest: u8,
     ) -> Result<Option<NodeRef>, Error> {
-        if root.node.is_absent() || block >> (FAN_OUT_BITS * u32::from(root.height)) != 0 {
+        let is_below = block >> (FAN_OUT_BITS * u32::from(root.height)) == 0;
+        if root.node.is_absent() || !is_below || root.height < lowest {
             return Ok(None);
         }
         let mut node = root.node;
-        for level in (1..=root.height).rev() {
+        for level in (lowest + 1..=root.height).rev() {
             node = child(&*self.read(salts, &node, level, block)?, slot_of(block, level));
             if node.is_absent() {
                 return Ok(None);

@@ -47,6 +47,10 @@ pub enum Planned {
 pub struct MapPage(MissingPages);
 
 impl MapPage {
+    pub(super) fn new(missing: MissingPages) -> Self {
+        Self(missing)
+    }
+
     /// Where they lie; they begin the buffer.
     pub fn part(&self) -> ReadPart {
         let first = self.0.nodes.first().map_or(0, |node| node.location);
@@ -280,8 +284,8 @@ impl Engine {
         if misses == Misses::Report && !target.is_empty() {
             let last = first + (target.len() / PAGE_BYTES) as u64 - 1;
             for block in split(first).0..=split(last).0 {
-                if let Some(missing) = self.nodes.missing(self.committed.root, block) {
-                    return Ok(Planned::Needs(MapPage(missing)));
+                if let Some(missing) = self.nodes.missing(self.committed.root, block, 0) {
+                    return Ok(Planned::Needs(MapPage::new(missing)));
                 }
             }
         }

@@ -80,7 +80,7 @@ pub enum EngineAnswer {
 }
 
 impl EngineCall {
-    /// Makes a call that is over when it is answered.
+    /// Makes a call that is over at once.
     ///
     /// # Errors
     /// What the engine answers.
@@ -89,16 +89,15 @@ impl EngineCall {
         match self {
             Self::Cut(id) => engine.cut(id).map(EngineAnswer::Cut),
             Self::Cuts => Ok(EngineAnswer::Cuts(engine.cuts())),
-            Self::ShowCut(id) => engine.open_cut(id, None).map(|_| EngineAnswer::Done),
             Self::NoteExport { cut, snapshot } => {
                 engine.note_export(cut, snapshot).map(|()| EngineAnswer::Done)
             }
             Self::ExportedGeneration { snapshot } => {
                 Ok(EngineAnswer::Generation(engine.exported_generation(snapshot)))
             }
-            Self::DropCut(id) => engine.drop_cut(id).map(|()| EngineAnswer::Done),
             Self::Size => Ok(EngineAnswer::Size(engine.size())),
             Self::Resize { size_bytes } => volume.resize(size_bytes).map(|()| EngineAnswer::Done),
+            Self::ShowCut(_) | Self::DropCut(_) => unreachable!("{self:?} takes several steps"),
             Self::PrepareCut(_)
             | Self::StandStill
             | Self::CutStill(_)

@@ -6,7 +6,9 @@ use super::registry::{Found, Pin};
 use super::size::{SizeWatch, SizeWatcher};
 use super::still::{Calm, CutWatch, Still};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
-use crate::live::{CutId, CutInfo, CutReader, Engine, Error, Extent, OpenOptions, Port};
+use crate::live::{
+    CutId, CutInfo, CutReader, Dropped, Engine, Error, Extent, Misses, OpenOptions, Port,
+};
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
 use base::VolumeId;
 use std::sync::atomic::Ordering;
@@ -79,6 +81,68 @@ impl Lease {
         };
         self.queue.submit(Box::new(work), None).map_err(|_| self.closed())?;
         receiver.recv().map_err(|_| self.closed())
+    }
+
+    /// Makes a call that is over when it is answered. One that takes long goes in steps, between which
+    /// the volume does what others ask.
+    pub(super) fn make(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
+        match call {
+            EngineCall::ShowCut(cut) => self.open_cut(cut, None).map(|_| EngineAnswer::Done),
+            EngineCall::DropCut(cut) => self.drop_cut(cut, || Ok(())).map(|()| EngineAnswer::Done),
+            call => Ok(self.call(move |volume| call.make(volume))??),
+        }
+    }
+
+    /// Opens a cut once it is merged.
+    pub(super) fn open_cut(&self, cut: CutId, since: Option<u32>) -> Result<CutReader, StoreError> {
+        loop {
+            let opened = self.call(move |volume| {
+                let engine = volume.engine();
+                let is_shown = engine.show_cut_step(cut)?;
+                is_shown.then(|| engine.open_cut(cut, since)).transpose()
+            })?;
+            if let Some(reader) = opened? {
+                return Ok(reader);
+            }
+        }
+    }
+
+    /// Drops a cut if `may_begin` does not object. That is asked where cuts are opened, and none can be
+    /// opened any more when it has answered.
+    pub(super) fn drop_cut(
+        &self,
+        cut: CutId,
+        may_begin: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let step = move |volume: &mut Volume| volume.engine().drop_cut_step(cut, Misses::Report);
+        let mut dropped = self.call(move |volume| {
+            may_begin()?;
+            step(volume).map_err(StoreError::from)
+        })??;
+        loop {
+            let read = match dropped {
+                Dropped::Whole => return Ok(()),
+                Dropped::InPart => None,
+                Dropped::Needs(page) => {
+                    let part = page.part();
+                    let mut sealed = vec![0; part.length];
+                    // What cannot be read here the engine tries to read itself, and says why.
+                    self.queue.disk().read(part.offset, &mut sealed).ok().map(|()| (page, sealed))
+                }
+            };
+            let next = self.call(move |volume| {
+                if let Some((page, sealed)) = read {
+                    // As what cannot be read.
+                    let _ = volume.engine().supply(&page, &sealed);
+                }
+                step(volume)
+            })?;
+            dropped = match next {
+                // The last step was somebody else's.
+                Err(Error::CutNotFound { .. }) => return Ok(()),
+                next => next?,
+            };
+        }
     }
 
     /// Hands work to the volume's thread.
@@ -173,7 +237,7 @@ impl VolumeHandle {
 
     /// Makes a call that is over when it is answered.
     pub(super) fn call(&self, call: EngineCall) -> Result<EngineAnswer, StoreError> {
-        Ok(self.0.call(move |volume| call.make(volume))??)
+        self.0.make(call)
     }
 
     /// Has the volume stand still. `None` when it is closed.

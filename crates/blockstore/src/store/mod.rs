@@ -305,7 +305,7 @@ impl Store {
         let pin = Registry::pin(&self.0, id, cut);
         let reader = match handle::Lease::join(&self.0, id)? {
             Joined::Here(lease) => {
-                let reader = lease.call(move |volume| volume.engine().open_cut(cut, since))?;
+                let reader = lease.open_cut(cut, since);
                 lease.end()?;
                 reader?
             }
@@ -359,11 +359,7 @@ impl Store {
             }
         };
         let (store, own_id) = (Arc::clone(&self.0), id.clone());
-        let dropped = lease.call(move |volume| {
-            // Here, where cuts are opened: nobody does in between.
-            store.registry.check_unpinned(&own_id, cut)?;
-            Ok(volume.engine().drop_cut(cut)?)
-        })?;
+        let dropped = lease.drop_cut(cut, move || store.registry.check_unpinned(&own_id, cut));
         lease.end()?;
         dropped
     }
@@ -444,9 +440,9 @@ impl Store {
         match handle::Lease::join(&self.0, id)? {
             Joined::Lent(borrower) => borrower.call(call),
             Joined::Here(lease) => {
-                let result = lease.call(move |volume| call.make(volume))?;
+                let result = lease.make(call);
                 lease.end()?;
-                Ok(result?)
+                result
             }
         }
     }

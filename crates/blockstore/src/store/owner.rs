@@ -316,6 +316,11 @@ impl Queue {
         self.sender.send(command).map_err(|mpsc::SendError(command)| command.into_work())
     }
 
+    /// The volume's disk, whoever is at the volume.
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.desk.disk
+    }
+
     /// A port to the volume's disk for the calling thread.
     pub(super) fn port(&self) -> Option<Port> {
         Arc::clone(&self.desk.disk).port()

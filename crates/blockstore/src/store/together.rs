@@ -88,10 +88,10 @@ impl Member {
     }
 
     fn drop_cut(&self) -> Result<(), StoreError> {
-        let cut = self.cut;
+        let call = EngineCall::DropCut(self.cut);
         match &self.place {
-            Joined::Here(lease) => Ok(lease.call(move |volume| volume.engine().drop_cut(cut))??),
-            Joined::Lent(borrower) => borrower.call(EngineCall::DropCut(cut)).map(drop),
+            Joined::Here(lease) => lease.make(call).map(drop),
+            Joined::Lent(borrower) => borrower.call(call).map(drop),
         }
     }
 }

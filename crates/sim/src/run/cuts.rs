@@ -2,12 +2,13 @@
 
 use super::{Stop, TakenCut, World, stop};
 use crate::model::{Content, Violation, ZEROS, parse};
-use blockstore::live::{CutId, CutInfo, Error};
+use blockstore::live::{CutId, CutInfo, Dropped, Error, Misses};
 use blockstore::page::{
     BasePage, BaseReader, CutPage, CutSource, Lba, PAGE_BYTES, PAGES_PER_BLOCK, SourceError,
 };
 use blockstore::snapshot::{self, Export, SnapshotReader, Unobserved};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Cuts after which the simulation drops one before it takes another.
 const CUTS_KEPT: usize = 4;
@@ -36,22 +37,48 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Begins to drop a cut, or goes on with it: to the end, or so far that others' requests come in
+    /// between.
     pub(super) fn drop_cut(&mut self) -> Result<(), Stop> {
-        if self.cuts.is_empty() {
-            return Ok(());
+        if self.dropping.is_none() {
+            if self.cuts.is_empty() {
+                return Ok(());
+            }
+            let at = self.rng.below(self.cuts.len() as u64) as usize;
+            self.check_cut(at)?;
+            if self.base.is_none() && self.rng.below(2) == 0 {
+                self.export(at)?;
+            }
+            self.dropping = Some(self.cuts.remove(at));
         }
-        let at = self.rng.below(self.cuts.len() as u64) as usize;
-        self.check_cut(at)?;
-        if self.base.is_none() && self.rng.below(2) == 0 {
-            self.export(at)?;
+        let steps = if self.rng.below(3) == 0 { u64::MAX } else { 1 + self.rng.below(8) };
+        for _ in 0..steps {
+            if self.drop_step().map_err(stop("drop a cut"))? {
+                self.past.extend(self.dropping.take());
+                break;
+            }
         }
-        let id = self.cuts[at].info.id;
-        self.unsure_drop = Some(id);
-        self.engine().drop_cut(id).map_err(stop("drop a cut"))?;
-        self.unsure_drop = None;
-        let cut = self.cuts.remove(at);
-        self.past.push(cut);
         self.engine().check().map(drop).map_err(stop("check"))
+    }
+
+    /// Answers whether the cut is gone.
+    fn drop_step(&mut self) -> Result<bool, Error> {
+        let Some(TakenCut { info, .. }) = &self.dropping else { return Ok(true) };
+        let misses = [Misses::Read, Misses::Report][self.rng.below(2) as usize];
+        let id = info.id;
+        match self.engine().drop_cut_step(id, misses)? {
+            Dropped::Whole => Ok(true),
+            Dropped::InPart => Ok(false),
+            Dropped::Needs(page) => {
+                let part = page.part();
+                let mut sealed = vec![0; part.length];
+                let read = self.engine().disk().read(part.offset, &mut sealed);
+                let action = "read a map page";
+                read.map_err(|error| Error::Disk { action, cause: Arc::new(error) })?;
+                self.engine().supply(&page, &sealed)?;
+                Ok(false)
+            }
+        }
     }
 
     pub(super) fn check_some_cut(&mut self) -> Result<(), Stop> {

@@ -14,7 +14,7 @@ use crate::model::{Content, Model, Violation};
 use crate::space::SimSpace;
 use base::{ManualClock, Rng, Secret, SeededRng, Timestamp};
 use blockstore::live::{
-    Base, CutId, CutInfo, Disk, Engine, EngineConfig, Error, OpenOptions, Space, VolumeOptions,
+    Base, CutInfo, Disk, Engine, EngineConfig, Error, OpenOptions, Space, VolumeOptions,
 };
 use blockstore::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
 use blockstore::snapshot::{SnapshotRoot, SnapshotStore};
@@ -144,7 +144,8 @@ struct World<'a> {
     past: Vec<TakenCut>,
     /// Asked for and not acknowledged, with the number of unflushed writes before it.
     unsure_cut: Option<(TakenCut, usize)>,
-    unsure_drop: Option<CutId>,
+    /// One that is being dropped.
+    dropping: Option<TakenCut>,
     next_cut: u64,
     areas: [Lba; AREAS],
     size: u64,
@@ -184,7 +185,7 @@ impl<'a> World<'a> {
             cuts: Vec::new(),
             past: Vec::new(),
             unsure_cut: None,
-            unsure_drop: None,
+            dropping: None,
             next_cut: 0,
             areas,
             size,

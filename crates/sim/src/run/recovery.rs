@@ -64,11 +64,9 @@ impl World<'_> {
             self.cuts.push(cut);
             least = unflushed;
         }
-        if let Some(id) = self.unsure_drop.take()
-            && !held.iter().any(|held| held.id == id)
-        {
-            let at = self.cuts.iter().position(|cut| cut.info.id == id);
-            self.past.extend(at.map(|at| self.cuts.remove(at)));
+        if let Some(cut) = self.dropping.take() {
+            let is_held = held.iter().any(|held| held.id == cut.info.id);
+            if is_held { &mut self.cuts } else { &mut self.past }.push(cut);
         }
         let missing = self.cuts.iter().find(|cut| !held.contains(&cut.info));
         let extra = held.iter().find(|held| !self.cuts.iter().any(|cut| cut.info == **held));
@@ -102,7 +100,7 @@ impl World<'_> {
         for at in 0..self.cuts.len() {
             self.check_cut(at)?;
         }
-        while !self.cuts.is_empty() {
+        while !self.cuts.is_empty() || self.dropping.is_some() {
             self.drop_cut()?;
         }
         for at in 0..self.exported.len() {

@@ -243,7 +243,7 @@ fn a_volume_without_a_superblock_that_can_be_read_says_why() {
 
 /// Where the leaf of a block lies.
 fn leaf(engine: &mut Engine, block: u64) -> Location {
-    let node = engine.nodes.leaf_ref(&engine.table, engine.committed.root, block);
+    let node = engine.nodes.node(&engine.table, engine.committed.root, block, 0);
     node.unwrap().unwrap().location
 }
 

@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod damage;
+mod drops;
 mod holds;
 mod idle;
 
