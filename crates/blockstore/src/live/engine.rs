@@ -242,7 +242,11 @@ impl Engine {
         disk.forget_cached().map_err(Error::disk("read anew what was flushed"))?;
         let mut engine = Self::load(disk, structure, rng, config)?;
         engine.pin = pin;
+        let loaded = engine.committed.clone();
         engine.committed.take_over(options.writer)?;
+        // Not before a newer attachment's volume has refused this one.
+        let ctx = &engine.ctx;
+        loaded.store_in_other(&*ctx.disk, &ctx.structure, &*ctx.rng)?;
         engine.table.apply(&corrections.accounting())?;
         let unused = engine.table.release_unused(engine.committed.head.segment);
         if !unused.is_empty() {

@@ -219,13 +219,46 @@ impl Superblock {
         key: &StructureKey,
         rng: &dyn Rng,
     ) -> Result<(), Error> {
-        for slot in [(self.slot + 1) % SLOT_COUNT, self.slot] {
-            let bytes = self.seal(slot, key, rng);
-            disk.write(slot * SLOT_BYTES as u64, &bytes)
-                .map_err(Error::disk("write a superblock"))?;
-            disk.flush().map_err(Error::disk("flush a superblock"))?;
+        for slot in [self.other_slot(), self.slot] {
+            self.store_in(slot, disk, key, rng)?;
         }
         Ok(())
+    }
+
+    fn other_slot(&self) -> u64 {
+        (self.slot + 1) % SLOT_COUNT
+    }
+
+    fn store_in(
+        &self,
+        slot: u64,
+        disk: &dyn Disk,
+        key: &StructureKey,
+        rng: &dyn Rng,
+    ) -> Result<(), Error> {
+        let bytes = self.seal(slot, key, rng);
+        disk.write(slot * SLOT_BYTES as u64, &bytes).map_err(Error::disk("write a superblock"))?;
+        disk.flush().map_err(Error::disk("flush a superblock"))
+    }
+
+    /// Has both slots say what this one does, as it was loaded. Where storing was interrupted, the other
+    /// is older and may name what is free by this one: once that is written anew, the other would be no
+    /// use if the medium lost this one.
+    pub(super) fn store_in_other(
+        &self,
+        disk: &dyn Disk,
+        key: &StructureKey,
+        rng: &dyn Rng,
+    ) -> Result<(), Error> {
+        let other = self.other_slot();
+        let found = match read_often(disk, READS_MAX, || read_slot(disk, other))? {
+            Found::Whole(mut bytes) => Self::open(other, &mut bytes, key).ok(),
+            Found::Lost(_) => None,
+        };
+        match found {
+            Some(found) if found.epoch == self.epoch => Ok(()),
+            _ => self.store_in(other, disk, key, rng),
+        }
     }
 
     /// Reads the newest superblock that opens. One that the medium has lost is one that does not open,

@@ -218,6 +218,29 @@ fn an_older_superblock_is_as_good_and_is_overwritten_last() {
     }
 }
 
+/// Killed between the two, and again in the first moments of the next opening, which may have used what
+/// the older one names; and then the newer is lost.
+#[test]
+fn an_opening_makes_an_older_superblock_anew_before_anything_else_is_written() {
+    for newer in 0..SLOT_COUNT {
+        let (disk, mut engine) = mapped();
+        let older = slot_bytes(&disk, 1 - newer);
+        fill(&mut engine, 128..131, 2);
+        engine.active.is_for_leaves = true;
+        engine.checkpoint().unwrap();
+        drop(engine);
+        disk.write((1 - newer) * SLOT_BYTES as u64, &older).unwrap();
+        let newest = Superblock::load(&*disk, &structure()).unwrap();
+        disk.is_full.store(true, Ordering::Relaxed);
+        assert!(open(&disk).is_err());
+        disk.is_full.store(false, Ordering::Relaxed);
+        refuse_slot(&disk, newer, LOST_SECTOR);
+        let other = Superblock::load(&*disk, &structure()).unwrap();
+        assert_eq!((other.slot, other.epoch), (1 - newer, newest.epoch));
+        nothing_is_lost(&mut open(&disk).unwrap());
+    }
+}
+
 /// A disk that does not answer has lost no superblock, and one that has lost both is not one without a
 /// volume.
 #[test]

@@ -8,7 +8,7 @@ mod idle;
 
 use super::check::Without;
 use super::delta::Entry;
-use super::layout::byte_offset;
+use super::layout::{SLOT_BYTES, SLOT_COUNT, byte_offset};
 use super::{
     AlignedBuffer, Disk, Engine, EngineConfig, Error, InspectJob, MemoryTail, Need, OpenOptions,
     Pin, Prover, Space, VolumeOptions, VolumeReport, inspect,
@@ -40,6 +40,8 @@ struct MemoryDisk {
     cached: Mutex<BTreeMap<u64, Vec<u8>>>,
     /// Whether everything can be read after a moment.
     is_passing: AtomicBool,
+    /// Whether nothing but superblocks can be written.
+    is_full: AtomicBool,
     /// How often something was read, and how often that was refused.
     reads: AtomicU64,
     refusals: AtomicU64,
@@ -105,6 +107,9 @@ impl Disk for MemoryDisk {
     }
 
     fn write(&self, offset: u64, source: &[u8]) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) && offset >= SLOT_COUNT * SLOT_BYTES as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut bytes = self.bytes.lock().unwrap();
         let end = offset as usize + source.len();
         if bytes.len() < end {
