@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::export::begin_facts;
-use super::movers::{Batch, Mover};
+use super::movers::{Batch, Mover, Unfinished};
 use super::node::{BLOCKS_MAX, RootRecord};
 use super::observer::{Observer, Pace};
 use super::pack::PACK_ITEMS_MAX;
@@ -88,7 +88,7 @@ pub fn copy(
     let mover = Mover { source, target, keys: &job.keys, observer };
     // A checkpoint is due no sooner than a batch is done.
     let batch_blocks = job.checkpoint_blocks.clamp(1, PACK_ITEMS_MAX as u64) as usize;
-    mover.with_threads(job.threads, |movers| {
+    let copied = mover.with_threads(job.threads, |movers| {
         let mut stops = false;
         loop {
             while !stops && movers.have_room() {
@@ -110,7 +110,7 @@ pub fn copy(
                     None => writer.clear(block)?,
                 }
             }
-            if pace.advance(count)? {
+            if pace.advance_in(target, count)? {
                 pace.checkpoint(writer.commit()?, end.unwrap_or(next))?;
             }
         }
@@ -124,6 +124,10 @@ pub fn copy(
         } else {
             Err(corrupt("block count of a copy", &root.record))
         }
+    });
+    copied.map_err(|Unfinished { error, stored }| {
+        writer.abandon(stored);
+        error
     })
 }
 

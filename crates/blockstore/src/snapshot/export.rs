@@ -12,7 +12,7 @@ use crate::page::{
 };
 
 /// Blocks between two checkpoints, unless the caller wants otherwise: at most 512 MiB of pages
-/// are stored again after a crash.
+/// are stored again after a crash. Where space is short there are more checkpoints.
 pub const CHECKPOINT_BLOCKS: u64 = 1024;
 
 /// What an export starts from.
@@ -43,6 +43,20 @@ pub fn export(
     observer: &dyn Observer,
 ) -> Result<SnapshotRoot, Error> {
     let mut writer = begin(store, source, job)?;
+    let exported = write(&mut writer, store, source, job, observer);
+    if exported.is_err() {
+        writer.abandon([]);
+    }
+    exported
+}
+
+fn write(
+    writer: &mut SnapshotWriter<'_>,
+    store: &SnapshotStore,
+    source: &dyn CutSource,
+    job: &Export<'_>,
+    observer: &dyn Observer,
+) -> Result<SnapshotRoot, Error> {
     let from = job.resume.map_or(0, |checkpoint| checkpoint.next_block);
     let done = job.resume.map_or(0, |checkpoint| checkpoint.blocks_done);
     let mut total = 0;
@@ -57,8 +71,8 @@ pub fn export(
             continue;
         }
         observer.admit(BLOCK_BYTES as u64);
-        export_block(store, &mut writer, &source.load_block(block)?)?;
-        let (is_due, stops) = (pace.advance(1)?, observer.is_turn_over());
+        export_block(store, writer, &source.load_block(block)?)?;
+        let (is_due, stops) = (pace.advance_in(store, 1)?, observer.is_turn_over());
         if is_due || stops {
             pace.checkpoint(writer.commit()?, block + 1)?;
         }

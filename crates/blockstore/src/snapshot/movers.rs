@@ -43,14 +43,22 @@ struct Order {
 }
 
 /// The threads at work.
-pub(super) struct Movers {
+pub(super) struct Movers<'a> {
+    shared: &'a Shared,
     orders: SyncSender<Order>,
-    /// Where the answers will come, oldest first.
-    pending: VecDeque<Receiver<Result<Moved, Error>>>,
+    /// Where the answers will come, and the packs they are of, oldest first.
+    pending: VecDeque<(PackId, Receiver<Result<Moved, Error>>)>,
     room: usize,
 }
 
-impl Movers {
+/// Work that ended before its time.
+pub(super) struct Unfinished {
+    pub(super) error: Error,
+    /// Packs that are stored, and that nobody was told of.
+    pub(super) stored: Vec<PackId>,
+}
+
+impl Movers<'_> {
     /// Whether another batch may be sent.
     pub(super) fn have_room(&self) -> bool {
         self.pending.len() < self.room
@@ -61,13 +69,15 @@ impl Movers {
         let (reply, answer) = mpsc::sync_channel(1);
         let sent = self.orders.send(Order { pack, batch, reply });
         sent.expect("the threads take orders for as long as this lives");
-        self.pending.push_back(answer);
+        self.pending.push_back((pack, answer));
     }
 
     /// Waits for the oldest batch; `None` when all that were sent have come back.
     pub(super) fn receive(&mut self) -> Option<Result<Moved, Error>> {
-        let answer = self.pending.pop_front()?;
-        Some(answer.recv().expect("a thread answers every order it takes"))
+        let (pack, answer) = self.pending.pop_front()?;
+        let answer = answer.recv().expect("a thread answers every order it takes");
+        lock(&self.shared.stored).retain(|stored| *stored != pack);
+        Some(answer)
     }
 }
 
@@ -79,6 +89,8 @@ struct Shared {
     freed: Condvar,
     /// Memory of packs that are stored.
     buffers: Mutex<Vec<Vec<u8>>>,
+    /// Packs that are stored, until somebody receives them.
+    stored: Mutex<Vec<PackId>>,
     /// Nobody waits for answers any more.
     ended: AtomicBool,
 }
@@ -90,8 +102,8 @@ impl Mover<'_> {
     pub(super) fn with_threads<T>(
         &self,
         threads: usize,
-        work: impl FnOnce(&mut Movers) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        work: impl FnOnce(&mut Movers<'_>) -> Result<T, Error>,
+    ) -> Result<T, Unfinished> {
         let workers = if threads == 0 { 1 } else { threads + WRITES_MAX };
         let (orders, receiver) = mpsc::sync_channel(workers);
         let shared = Shared {
@@ -99,16 +111,21 @@ impl Mover<'_> {
             permits: Mutex::new(threads.max(1)),
             freed: Condvar::new(),
             buffers: Mutex::default(),
+            stored: Mutex::default(),
             ended: AtomicBool::new(false),
         };
-        std::thread::scope(|scope| {
+        let done = std::thread::scope(|scope| {
             for _ in 0..workers {
                 scope.spawn(|| self.move_all(&shared));
             }
-            let mut movers = Movers { orders, pending: VecDeque::new(), room: workers };
-            let done = work(&mut movers);
+            let (shared, pending) = (&shared, VecDeque::new());
+            let done = work(&mut Movers { shared, orders, pending, room: workers });
             shared.ended.store(true, Ordering::Relaxed);
             done
+        });
+        done.map_err(|error| {
+            let stored = shared.stored.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Unfinished { error, stored }
         })
     }
 
@@ -148,6 +165,7 @@ impl Mover<'_> {
         let moved = self.fill(&mut pack, batch, reseal)?;
         drop(permit);
         lock(&shared.buffers).push(self.target.put_pack(pack)?);
+        lock(&shared.stored).push(id);
         Ok(moved)
     }
 

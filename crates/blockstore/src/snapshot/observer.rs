@@ -1,7 +1,13 @@
 //! What long work tells whoever started it, and asks.
 
 use super::Error;
+use super::pack::PACK_ITEMS_MAX;
 use super::root::{AddedTo, Checkpoint};
+use super::store::SnapshotStore;
+use crate::page::BLOCK_BYTES;
+
+/// Room for so many intervals between checkpoints is enough: others take some of it meanwhile.
+const TIGHT_INTERVALS: u64 = 2;
 
 /// Watches an export or a copy. Called from the thread that does the work, but for
 /// [`Observer::admit`].
@@ -87,7 +93,20 @@ impl<'a> Pace<'a> {
         if self.observer.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        Ok(self.done - self.done_at_checkpoint >= self.interval_blocks)
+        Ok(self.since_checkpoint() >= self.interval_blocks)
+    }
+
+    /// Counts blocks as stored; true when a checkpoint is due. Where there may not be room until the next
+    /// one, that is after every pack: so nothing is stored in vain.
+    pub(super) fn advance_in(&mut self, store: &SnapshotStore, blocks: u64) -> Result<bool, Error> {
+        let is_due = self.advance(blocks)?;
+        let ahead_bytes = TIGHT_INTERVALS * self.interval_blocks * BLOCK_BYTES as u64;
+        let is_pack_full = self.since_checkpoint() >= PACK_ITEMS_MAX as u64;
+        Ok(is_due || is_pack_full && store.is_near_floor(ahead_bytes)?)
+    }
+
+    fn since_checkpoint(&self) -> u64 {
+        self.done - self.done_at_checkpoint
     }
 
     /// Hands a commit to the observer.

@@ -337,6 +337,11 @@ impl PackBuilder {
         ItemRef { pack: self.id, slot, offset, length, tag }
     }
 
+    /// Which pack it becomes.
+    pub(super) fn id(&self) -> PackId {
+        self.id
+    }
+
     /// The object to store as revision 0.
     pub(super) fn finish(self, key: &StructureKey, rng: &dyn Rng) -> (PackId, Bytes) {
         (self.id, finish(self.id, 0, &self.directory, self.bytes, key, rng))

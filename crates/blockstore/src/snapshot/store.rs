@@ -139,6 +139,13 @@ impl SnapshotStore {
         put_settled(self.objects(), name, bytes)
     }
 
+    /// Whether less than has to stay free would be left after so many bytes more.
+    pub(super) fn is_near_floor(&self, bytes: u64) -> Result<bool, Error> {
+        let Some(floor) = &self.0.floor else { return Ok(false) };
+        let free = self.free_bytes()?;
+        Ok(free.is_some_and(|free| free.saturating_sub(bytes) < floor.bytes()))
+    }
+
     /// A frame, checked whole.
     pub(super) fn frame(&self, block: u64, item: &ItemRef) -> Result<Frame, Error> {
         let bytes = self.fetch(item)?;

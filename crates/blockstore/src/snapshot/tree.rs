@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Writes one snapshot: frames into packs, pointers into a tree that shares what did not change.
 ///
 /// Nothing refers to what it writes until [`SnapshotWriter::commit`] returns a root; by then all
-/// of it is durable. Dropped without, it leaves objects that a collection removes.
+/// of it is durable. Dropped without, it leaves objects that a collection removes;
+/// [`SnapshotWriter::abandon`] removes them at once.
 pub(super) struct SnapshotWriter<'a> {
     store: &'a SnapshotStore,
     ids: PackIds,
@@ -27,6 +28,8 @@ pub(super) struct SnapshotWriter<'a> {
     /// Which of them differ from what is stored.
     inner_changed: BTreeSet<u16>,
     leaf: Option<OpenLeaf>,
+    /// Packs that are stored and that no root refers to yet; the next one will.
+    loose: BTreeSet<PackId>,
 }
 
 struct OpenLeaf {
@@ -61,6 +64,7 @@ impl<'a> SnapshotWriter<'a> {
             inner: BTreeMap::new(),
             inner_changed: BTreeSet::new(),
             leaf: None,
+            loose: BTreeSet::new(),
         }
     }
 
@@ -80,7 +84,7 @@ impl<'a> SnapshotWriter<'a> {
             .frames
             .get_or_insert_with(|| PackBuilder::new(ids.next(), PackKind::Frames, store.key()));
         let item = pack.push_frame(block, frame);
-        self.point(block, item)
+        self.set_frame(block, item)
     }
 
     /// The id of a pack that the caller fills and stores itself, to [`SnapshotWriter::point`] at
@@ -89,8 +93,13 @@ impl<'a> SnapshotWriter<'a> {
         self.ids.next()
     }
 
-    /// Points a block at a frame that is stored already.
+    /// Points a block at a frame that is stored already, for this writer's roots alone.
     pub(super) fn point(&mut self, block: u64, frame: ItemRef) -> Result<(), Error> {
+        self.loose.insert(frame.pack);
+        self.set_frame(block, frame)
+    }
+
+    fn set_frame(&mut self, block: u64, frame: ItemRef) -> Result<(), Error> {
         let pointer = Pointer { frame, birth: self.record.facts.generation };
         self.set(block, Some(pointer))
     }
@@ -176,11 +185,18 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     fn flush_frames(&mut self) -> Result<(), Error> {
-        self.frames.take().map_or(Ok(()), |pack| self.store.put_pack(pack).map(drop))
+        self.frames.take().map_or(Ok(()), |pack| self.put(pack))
     }
 
     fn flush_nodes(&mut self) -> Result<(), Error> {
-        self.nodes.take().map_or(Ok(()), |pack| self.store.put_pack(pack).map(drop))
+        self.nodes.take().map_or(Ok(()), |pack| self.put(pack))
+    }
+
+    fn put(&mut self, pack: PackBuilder) -> Result<(), Error> {
+        let id = pack.id();
+        self.store.put_pack(pack)?;
+        self.loose.insert(id);
+        Ok(())
     }
 
     /// Makes all so far durable and returns its root. Writing may go on; a later commit returns a
@@ -209,7 +225,19 @@ impl<'a> SnapshotWriter<'a> {
         let node = self.record.encode();
         let record = self.store_node(StructureKind::ManifestRoot, ROOT_ID, node)?;
         self.flush_nodes()?;
+        self.loose.clear();
         Ok(SnapshotRoot { record, facts: self.record.facts })
+    }
+
+    /// Gives back at once what no root refers to, and `others` that were stored for it and that it has
+    /// not pointed at. A pack of which it is not known whether it was stored is left to a collection: where
+    /// storing was refused, it is somebody else's. So is what cannot be removed now.
+    pub(super) fn abandon(self, others: impl IntoIterator<Item = PackId>) {
+        for pack in self.loose.into_iter().chain(others) {
+            if let Err(error) = self.store.objects().delete(&pack.object(0)) {
+                tracing::debug!(%error, "an unfinished pack is left to a collection");
+            }
+        }
     }
 }
 
