@@ -25,7 +25,8 @@ impl House {
         let snapshot = self.pick(self.snapshots.len());
         match (self.rng.below(100), volume, snapshot) {
             (_, None, _) | (0..6, ..) if self.volumes.len() < VOLUMES_MAX => self.create_volume(),
-            (0..40, Some(at), _) => self.write(at),
+            (0..37, Some(at), _) => self.write(at),
+            (37..40, Some(at), _) => self.detach(at),
             (40..50, Some(at), _) => self.read(at),
             (50..61, Some(at), _) => self.snapshot_of(at),
             (61..63, _, Some(at)) => self.archive(at),

@@ -1,8 +1,8 @@
 //! A house of volumes and snapshots over one object store: the model-based test.
 //!
 //! Volumes are created, empty or from snapshots, written, cut, exported, copied under the same key
-//! and another, moved into an archive and back, given twins, uploaded block by block, deleted and collected, and
-//! compared with arrays of stamps. The stores may fail, with the effect or without it, and die. Collections run in the middle of
+//! and another, moved into an archive and back, given twins, uploaded block by block, detached, attached elsewhere,
+//! deleted and collected, and compared with arrays of stamps. The stores may fail, with the effect or without it, and die. Collections run in the middle of
 //! exports and copies, and what they leave is compared with what reading everything needs.
 
 mod actions;
@@ -78,6 +78,8 @@ pub struct HouseOutcome {
     pub twin_volumes: u64,
     /// Volumes made from snapshots.
     pub lazy_volumes: u64,
+    /// Times that a volume was detached, to be attached again, or cut and exported without.
+    pub detached: u64,
     /// Bases of volumes sealed anew under the volume's key.
     pub resealed: u64,
     /// Exports, copies, moves and uploads that were stopped and went on later.

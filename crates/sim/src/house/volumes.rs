@@ -7,7 +7,9 @@ use super::{
 use crate::disk::SimDisk;
 use crate::model::{SECTORS, Violation, ZEROS, parse, render};
 use base::{Rng, Secret};
-use blockstore::live::{Base, CutId, Disk, Engine, EngineConfig, OpenOptions, VolumeOptions};
+use blockstore::live::{
+    Base, CutId, Disk, Engine, EngineConfig, Error, OpenOptions, VolumeOptions,
+};
 use blockstore::page::{PAGE_BYTES, PAGES_PER_BLOCK, Page, StructureKey};
 use blockstore::snapshot::{CopyJob, CopyKeys, SnapshotRoot, copy};
 use std::sync::Arc;
@@ -18,6 +20,10 @@ pub(super) struct Volume {
     disk: Arc<SimDisk>,
     /// `None` while the base cannot be opened.
     pub(super) engine: Option<Engine>,
+    /// Whether it is attached: without that its engine has neither key nor base.
+    attached: bool,
+    /// The fencing epoch of its newest attachment.
+    writer: u64,
     pub(super) key: usize,
     pub(super) base: Option<(CutId, SnapshotRoot)>,
     /// The data key of the base, by number; another than the volume's until it is sealed anew.
@@ -45,6 +51,8 @@ impl House {
         let volume = Volume {
             disk: Arc::new(SimDisk::new()),
             engine: None,
+            attached: true,
+            writer: 1,
             key,
             base: base.map(|at| (base_id, self.snapshots[at].root)),
             base_key,
@@ -71,26 +79,84 @@ impl House {
     fn open_volume(&mut self, at: usize) -> Result<(), Refused> {
         self.volumes[at].engine = None;
         let volume = &self.volumes[at];
-        let base = match &volume.base {
-            None => None,
-            Some((id, root)) => {
-                let foreign = volume.base_key != volume.key;
-                let key = foreign.then(|| Arc::new(self.keys[volume.base_key].duplicate()));
-                let reader = match &volume.twin {
-                    None => reader(&self.store, root)?,
-                    Some(twin) => self.twin_reader(twin, root)?,
-                };
-                Some(Base { id: *id, reader, key })
-            }
+        let options = match volume.attached {
+            false => OpenOptions::default(),
+            true => OpenOptions {
+                data_key: Some(self.keys[volume.key].duplicate()),
+                base: self.base_of(volume)?,
+                writer: Some(volume.writer),
+            },
         };
-        let options =
-            OpenOptions { data_key: Some(self.keys[volume.key].duplicate()), base, writer: None };
-        let (disk, structure) =
-            (Arc::clone(&volume.disk) as Arc<dyn Disk>, structure(&volume.name));
-        let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;
-        let engine = Engine::open(disk, structure, rng, EngineConfig::tiny(), options);
+        let engine = self.open_engine(volume, options);
         self.volumes[at].engine = Some(engine.map_err(refused_by_volume("open a volume"))?);
         Ok(())
+    }
+
+    fn open_engine(&self, volume: &Volume, options: OpenOptions) -> Result<Engine, Error> {
+        let disk = Arc::clone(&volume.disk) as Arc<dyn Disk>;
+        let rng = Arc::clone(&self.rng) as Arc<dyn Rng>;
+        Engine::open(disk, structure(&volume.name), rng, EngineConfig::tiny(), options)
+    }
+
+    /// The base as an attachment is given it.
+    fn base_of(&self, volume: &Volume) -> Result<Option<Base>, Refused> {
+        let Some((id, root)) = volume.base else { return Ok(None) };
+        let foreign = volume.base_key != volume.key;
+        let key = foreign.then(|| Arc::new(self.keys[volume.base_key].duplicate()));
+        let reader = match &volume.twin {
+            None => reader(&self.store, &root)?,
+            Some(twin) => self.twin_reader(twin, &root)?,
+        };
+        Ok(Some(Base { id, reader, key }))
+    }
+
+    /// Takes the data key from a volume: in order, in place, or because whoever had it is gone.
+    pub(super) fn detach(&mut self, at: usize) -> Result<(), Refused> {
+        let how = self.rng.below(3);
+        let volume = &mut self.volumes[at];
+        volume.attached = false;
+        if let Some(mut engine) = volume.engine.take() {
+            match how {
+                0 => engine.close().map_err(refused_by_volume("close"))?,
+                1 => {
+                    engine.lock();
+                    volume.engine = Some(engine);
+                }
+                _ => drop(engine),
+            }
+        }
+        self.outcome.detached += 1;
+        Ok(())
+    }
+
+    /// Attaches a volume, here or to another machine; an attachment before that one is refused.
+    fn attach(&mut self, at: usize) -> Result<(), Refused> {
+        let base = self.base_of(&self.volumes[at])?;
+        let stays = self.rng.below(2) == 0;
+        let volume = &mut self.volumes[at];
+        let key = self.keys[volume.key].duplicate();
+        volume.writer += 1;
+        volume.attached = true;
+        match volume.engine.take().filter(|_| stays) {
+            None => self.open_volume(at)?,
+            Some(mut engine) => {
+                let unlocked = engine
+                    .take_over(Some(volume.writer))
+                    .and_then(|()| engine.unlock(key))
+                    .and_then(|()| base.map_or(Ok(()), |base| engine.attach_base(base)));
+                unlocked.map_err(refused_by_volume("attach"))?;
+                volume.engine = Some(engine);
+            }
+        }
+        let volume = &self.volumes[at];
+        let earlier = OpenOptions { writer: Some(volume.writer - 1), ..OpenOptions::default() };
+        match self.open_engine(volume, earlier) {
+            Err(Error::Fenced { .. }) => Ok(()),
+            other => {
+                let error = format!("an attachment that is over: {:?}", other.err());
+                Err(Violation::Failed { action: "refuse", error }.into())
+            }
+        }
     }
 
     /// After the process died, while the store does not fail.
@@ -115,6 +181,14 @@ impl House {
         self.volumes[at].engine.as_mut().ok_or(Refused::Store)
     }
 
+    /// The same, with the volume's key and base.
+    fn attached(&mut self, at: usize) -> Result<&mut Engine, Refused> {
+        if !self.volumes[at].attached {
+            self.attach(at)?;
+        }
+        self.engine(at)
+    }
+
     pub(super) fn write(&mut self, at: usize) -> Result<(), Refused> {
         let first = self.rng.below(PAGES - 40);
         let count = 1 + self.rng.below(40);
@@ -127,7 +201,7 @@ impl House {
             content.insert(lba, stamped);
         }
         let offset = first * PAGE_BYTES as u64;
-        let engine = self.engine(at)?;
+        let engine = self.attached(at)?;
         let written = if zeros {
             engine.discard(offset, count * PAGE_BYTES as u64)
         } else {
@@ -144,7 +218,7 @@ impl House {
         let first = self.rng.below(PAGES - 64);
         for lba in first..first + 64 {
             let mut page: Page = [0; PAGE_BYTES];
-            let engine = self.engine(at)?;
+            let engine = self.attached(at)?;
             engine.read(lba * PAGE_BYTES as u64, &mut page).map_err(refused_by_volume("read"))?;
             if parse(lba, &page) != Some(shown(&self.volumes[at].content, lba)) {
                 return Err(Violation::WrongRead { lba }.into());
@@ -155,7 +229,7 @@ impl House {
 
     pub(super) fn hydrate(&mut self, at: usize) -> Result<(), Refused> {
         let block = self.rng.below(PAGES / PAGES_PER_BLOCK as u64);
-        let engine = self.engine(at)?;
+        let engine = self.attached(at)?;
         engine.hydrate(block).map(drop).map_err(refused_by_volume("hydrate"))
     }
 
@@ -182,8 +256,8 @@ impl House {
         (volume.base, volume.base_key) = (Some((id, root)), to);
         volume.twin = None;
         self.outcome.resealed += 1;
-        // What is open still has the key of the old base; what must be opened first has not.
-        let Some(mut engine) = volume.engine.take() else { return Ok(()) };
+        // What is attached still has the key of the old base; what must be opened first has not.
+        let Some(mut engine) = volume.engine.take_if(|_| volume.attached) else { return Ok(()) };
         let key = Some(Arc::new(self.keys[from].duplicate()));
         let base = Base { id, reader: reader(&self.store, &root)?, key };
         engine.attach_base(base).map_err(refused_by_volume("exchange a base"))?;
@@ -201,7 +275,7 @@ impl House {
             engine.check().map(drop).map_err(refused_by_volume("check"))?;
             for lba in 0..PAGES {
                 let mut page: Page = [0; PAGE_BYTES];
-                let engine = self.engine(at)?;
+                let engine = self.attached(at)?;
                 engine
                     .read(lba * PAGE_BYTES as u64, &mut page)
                     .map_err(refused_by_volume("read"))?;

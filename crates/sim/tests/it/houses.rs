@@ -22,6 +22,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
         total.twins += outcome.twins;
         total.twin_volumes += outcome.twin_volumes;
         total.lazy_volumes += outcome.lazy_volumes;
+        total.detached += outcome.detached;
         total.resealed += outcome.resealed;
         total.resumed += outcome.resumed;
         total.resumed_on_copies += outcome.resumed_on_copies;
@@ -34,6 +35,7 @@ fn houses(seeds: std::ops::Range<u64>, store: Weather) -> HouseOutcome {
     assert!(total.exports > 20 && total.increments > 5 && total.copies > 5, "{total:?}");
     assert!(total.uploads > 5 && total.lazy_volumes > 10 && total.resumed > 5, "{total:?}");
     assert!(total.twins > 5 && total.twin_volumes > 2, "{total:?}");
+    assert!(total.detached > 10, "{total:?}");
     assert!(total.resealed > 2, "{total:?}");
     assert!(total.archived > 5 && total.restored > 2, "{total:?}");
     assert!(total.packs_deleted > 50 && total.packs_rewritten > 2, "{total:?}");
