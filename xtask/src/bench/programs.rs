@@ -37,7 +37,7 @@ impl Program {
 }
 
 /// Run in this order, each in a folder that is removed afterwards.
-pub(super) const PROGRAMS: [Program; 10] = [
+pub(super) const PROGRAMS: [Program; 11] = [
     of_blocks("Flushes and cuts", "cuts", &["FOLDER", "101", "256"]),
     of_blocks("Cuts of several volumes", "cuts_together", &["FOLDER"]),
     Program {
@@ -47,6 +47,7 @@ pub(super) const PROGRAMS: [Program; 10] = [
         arguments: &["FOLDER", "1024", "3", "7"],
         rounds: 1,
     },
+    of_blocks("What a guest feels of a cut that is dropped", "drop_latency", &["FOLDER"]),
     of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]).rounds(5),
     of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]).rounds(5),
     of_blocks(
