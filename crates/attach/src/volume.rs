@@ -274,6 +274,7 @@ fn refusal(error: &Error) -> DeviceError {
         | Error::Failed
         | Error::CutNotFound { .. }
         | Error::CutExists { .. }
+        | Error::CutIsDropped { .. }
         | Error::TooManyCuts { .. }
         | Error::Fenced { .. } => DeviceError::Io,
     }

@@ -35,7 +35,8 @@ const REQUEST_BYTES_WAITING_MAX: usize = 64 << 20;
 const REQUEST_BYTES: usize = size_of::<Waiting>();
 /// Replies that wait for the connection.
 const REPLIES_WAITING_MAX: usize = 64;
-/// How long a call of the server may take at the machine; it includes writing out what a cut needs.
+/// How long a call of the server may take at the machine; it includes writing out what a cut needs. A cut
+/// that takes longer to be dropped is dropped all the same, and whoever asks again waits for the rest.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
 /// The same for a call that others stand still for.
 const STILL_CALL_TIME_MAX: Duration = STILL_TIME_MAX;

@@ -651,7 +651,7 @@ impl Engine {
         let fence = self.merged_fence();
         let (root, settled) = (self.committed.root, &self.settled);
         let admits = settled.admits(&layer, self.ctx.config.settled_bytes_max());
-        if admits && self.dropping.is_none() {
+        if admits && self.dropping.is_empty() {
             Merge::Run(Settling::new(layer, root, self.committed.runs, fence))
         } else {
             let watch = self.watch_for_dropping();
@@ -677,7 +677,7 @@ impl Engine {
 
     fn adopt(&mut self, merged: Merged) -> Result<(), Error> {
         let Merged { layer, root, runs, mut accounting, met_loss, watch } = merged;
-        if let (Some(dropping), Some(watch)) = (&mut self.dropping, watch) {
+        if let (Some(dropping), Some(watch)) = (self.dropping.front_mut(), watch) {
             dropping.overtake(self.ctx.geometry, &watch);
         }
         self.active.is_for_leaves |= met_loss;

@@ -74,7 +74,10 @@ impl Engine {
     }
 
     fn check_cut(&self, id: CutId) -> Result<(), Error> {
-        let cuts = self.cuts();
+        let cuts = self.retained_cuts();
+        if self.is_dropping(id) {
+            return Err(Error::CutIsDropped { id });
+        }
         if cuts.iter().any(|cut| cut.id == id) {
             return Err(Error::CutExists { id });
         }
@@ -87,8 +90,21 @@ impl Engine {
         self.check_space()
     }
 
-    /// The retained cuts, oldest first.
+    /// The retained cuts but for those that are being dropped, oldest first.
     pub fn cuts(&self) -> Vec<CutInfo> {
+        let mut cuts = self.retained_cuts();
+        cuts.retain(|cut| !self.is_dropping(cut.id));
+        cuts
+    }
+
+    /// The generation of a cut that is retained, also while it is being dropped: another cut of its name
+    /// has another.
+    pub fn retained_generation(&self, id: CutId) -> Option<u32> {
+        let found = self.retained_cuts().into_iter().find(|cut| cut.id == id);
+        found.map(|cut| cut.generation)
+    }
+
+    fn retained_cuts(&self) -> Vec<CutInfo> {
         let merged = self.committed.cuts.iter().map(|cut| CutInfo {
             id: cut.id,
             generation: cut.generation,
@@ -106,7 +122,7 @@ impl Engine {
     /// that changed after the cut of that generation; without, all that were ever written.
     ///
     /// # Errors
-    /// When no such cut is retained or the disk fails.
+    /// When no such cut is retained, or it is being dropped, or the disk fails.
     pub fn open_cut(&mut self, id: CutId, since: Option<u32>) -> Result<CutReader, Error> {
         let cut = self.shown_cut(id)?;
         let structure = self.ctx.structure.duplicate();
@@ -119,7 +135,7 @@ impl Engine {
     /// cut on top of that snapshot knows what changed since.
     ///
     /// # Errors
-    /// When no such cut is retained or the disk fails.
+    /// When no such cut is retained, or it is being dropped, or the disk fails.
     pub fn note_export(&mut self, id: CutId, snapshot: [u8; 16]) -> Result<(), Error> {
         let cut = self.shown_cut(id)?;
         self.mutate(|engine| {
@@ -146,7 +162,7 @@ impl Engine {
     /// # Errors
     /// When no such cut is retained, or it is being dropped, or the disk fails.
     pub fn show_cut_step(&mut self, id: CutId) -> Result<bool, Error> {
-        if self.is_dropping(id) || !self.cuts().iter().any(|cut| cut.id == id) {
+        if !self.cuts().iter().any(|cut| cut.id == id) {
             return Err(Error::CutNotFound { id });
         }
         if self.merged_cut(id).is_err() {

@@ -30,9 +30,10 @@ use std::sync::Arc;
 
 /// Map pages compared in one step, when none of them has to be read.
 const STEP_PAGES: usize = 16;
-/// Pages that others read for one comparison: two paths through a map. When that was not enough, what
-/// was read was not good, or has been forgotten meanwhile, and the engine reads for itself.
-const NEEDS_MAX: u32 = 16;
+/// How often others are asked to read for one comparison, which takes two paths through a map, and may be
+/// asked for by several. When that was not enough, what was read has been forgotten again meanwhile, and the
+/// engine reads for itself.
+const NEEDS_MAX: u32 = 64;
 
 /// What a step of dropping a cut came to.
 pub enum Dropped {
@@ -132,8 +133,12 @@ impl Dropping {
         nodes.rev().filter(|left| is_own(&left.node)).collect()
     }
 
-    /// Takes note of what the volume's own map does not have any more.
+    /// Takes note of what the volume's own map does not have any more. A merge that is older than the
+    /// comparison watched for another, which was given up.
     pub(super) fn overtake(&mut self, geometry: Geometry, watch: &Watch) {
+        if !self.is_begun {
+            return;
+        }
         let next = self.left.last().map(|left| left.place);
         for (place, location) in &watch.replaced {
             if next.is_none_or(|next| *place < next) {
@@ -154,25 +159,38 @@ impl Engine {
     }
 
     /// Does a bounded part of [`Engine::drop_cut`], or, where another cut is being dropped, of that. From
-    /// the first step on the cut cannot be opened any more; it is retained until the last one, and as it
-    /// was after an error.
+    /// the first step on the cut cannot be opened any more; it is part of the stored state until the last
+    /// one, and as it was after an error.
     ///
     /// # Errors
     /// When no such cut is retained, which may be because others' steps have dropped it since the
     /// first one, or the disk fails.
     pub fn drop_cut_step(&mut self, id: CutId, misses: Misses) -> Result<Dropped, Error> {
-        if !self.cuts().iter().any(|cut| cut.id == id) {
+        if self.retained_generation(id).is_none() {
             return Err(Error::CutNotFound { id });
         }
-        let dropping = self.dropping.get_or_insert_with(|| Dropping::new(id));
-        let (current, is_begun) = (dropping.id, dropping.is_begun);
-        if !is_begun && !self.mutate(|engine| engine.prepare_comparison(current))? {
-            return Ok(Dropped::InPart);
+        if !self.is_dropping(id) {
+            self.dropping.push_back(Dropping::new(id));
         }
-        let Some(mut dropping) = self.dropping.take() else { return Ok(Dropped::InPart) };
-        // After an error the cut is as it was.
-        let missing = self.compare_some(&mut dropping, misses)?;
-        self.dropping = Some(dropping);
+        let Some(mut first) = self.dropping.pop_front() else { return Ok(Dropped::InPart) };
+        let current = first.id;
+        if !first.is_begun {
+            self.dropping.push_front(first);
+            if !self.mutate(|engine| engine.prepare_comparison(current))? {
+                return Ok(Dropped::InPart);
+            }
+            let Some(begun) = self.dropping.pop_front() else { return Ok(Dropped::InPart) };
+            first = begun;
+        }
+        let missing = match self.compare_some(&mut first, misses) {
+            Ok(missing) => missing,
+            Err(error) => {
+                // Both are as they were: whoever drops the other begins anew.
+                self.dropping.retain(|dropping| dropping.id != id);
+                return Err(error);
+            }
+        };
+        self.dropping.push_front(first);
         if let Some(missing) = missing {
             return Ok(Dropped::Needs(MapPage::new(missing)));
         }
@@ -181,14 +199,14 @@ impl Engine {
     }
 
     /// Whether a cut is on its way to be dropped.
-    pub(super) fn is_dropping(&self, id: CutId) -> bool {
-        self.dropping.as_ref().is_some_and(|dropping| dropping.id == id)
+    pub fn is_dropping(&self, id: CutId) -> bool {
+        self.dropping.iter().any(|dropping| dropping.id == id)
     }
 
     /// What a merge that begins now has to note.
     pub(super) fn watch_for_dropping(&self) -> Option<Watch> {
         let newest = self.committed.cuts.last()?.id;
-        let dropping = self.dropping.as_ref().filter(|it| it.is_begun && it.id == newest)?;
+        let dropping = self.dropping.front().filter(|it| it.is_begun && it.id == newest)?;
         Some(Watch { older: dropping.older, replaced: Vec::new() })
     }
 
@@ -207,7 +225,9 @@ impl Engine {
         }
         let (at, cut) = self.merged_cut(id)?;
         let older = at.checked_sub(1).map_or(0, |at| self.committed.cuts[at].generation);
-        self.dropping.iter_mut().for_each(|dropping| dropping.begin(cut.root, older));
+        if let Some(dropping) = self.dropping.front_mut() {
+            dropping.begin(cut.root, older);
+        }
         Ok(true)
     }
 
@@ -309,15 +329,16 @@ impl Engine {
     /// Forgets the cut if all of it was compared, and no merge is under way that has noted what the
     /// comparison did not find. Answers whether it is gone.
     fn end_dropping(&mut self) -> Result<bool, Error> {
-        if self.dropping.as_ref().is_none_or(|dropping| !dropping.left.is_empty()) {
+        if self.dropping.front().is_none_or(|dropping| !dropping.left.is_empty()) {
             return Ok(false);
         }
         if self.merge.is_some() {
             self.merge_steps(MERGE_STEP_BLOCKS)?;
         }
-        let Some(dropping) = self.dropping.take_if(|_| self.merge.is_none()) else {
+        if self.merge.is_some() {
             return Ok(false);
-        };
+        }
+        let Some(dropping) = self.dropping.pop_front() else { return Ok(false) };
         self.committed.cuts.retain(|cut| cut.id != dropping.id);
         self.table.apply(&dropping.accounting)?;
         self.commit()?;

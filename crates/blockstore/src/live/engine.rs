@@ -118,8 +118,8 @@ pub struct Engine {
     /// Changes not merged yet, oldest first. The first is being merged while `merge` is present.
     pub(super) frozen: VecDeque<Arc<Layer>>,
     pub(super) merge: Option<Merge>,
-    /// The cut that is being dropped.
-    pub(super) dropping: Option<Dropping>,
+    /// Cuts that are to be dropped. The first is being compared.
+    pub(super) dropping: VecDeque<Dropping>,
     /// Changes that are stored, but not in leaves yet: older than every layer, newer than the map.
     pub(super) settled: Settled,
     /// The newest layer that is part of the committed state.
@@ -304,7 +304,7 @@ impl Engine {
             settled,
             frozen: VecDeque::new(),
             merge: None,
-            dropping: None,
+            dropping: VecDeque::new(),
             merged: 0,
             base: None,
             base_key: None,

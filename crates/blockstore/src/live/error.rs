@@ -88,6 +88,12 @@ pub enum Error {
         /// The id asked for.
         id: CutId,
     },
+    /// A cut of this id is being dropped: there may be another one afterwards.
+    #[error("cut {id} is being dropped; try again later")]
+    CutIsDropped {
+        /// The id asked for.
+        id: CutId,
+    },
     /// As many cuts as possible are retained; export or drop one first.
     #[error("the volume already retains {limit} cuts")]
     TooManyCuts {

@@ -93,7 +93,8 @@ impl<'a> SnapshotWriter<'a> {
         self.ids.next()
     }
 
-    /// Points a block at a frame that is stored already, for this writer's roots alone.
+    /// Points a block at a frame that is stored already. [`SnapshotWriter::abandon`] takes it to be stored
+    /// for this writer alone.
     pub(super) fn point(&mut self, block: u64, frame: ItemRef) -> Result<(), Error> {
         self.loose.insert(frame.pack);
         self.set_frame(block, frame)

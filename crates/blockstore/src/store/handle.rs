@@ -7,7 +7,7 @@ use super::size::{SizeWatch, SizeWatcher};
 use super::still::{Calm, CutWatch, Still};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, StoreError};
 use crate::live::{
-    CutId, CutInfo, CutReader, Dropped, Engine, Error, Extent, Misses, OpenOptions, Port,
+    CutId, CutInfo, CutReader, Dropped, Engine, Error, Extent, MapPage, Misses, OpenOptions, Port,
 };
 use crate::page::{BlockPages, CutPage, CutSource, KeyCheckValue, Lba, SourceError};
 use base::VolumeId;
@@ -29,6 +29,13 @@ pub(super) enum Joined {
     Here(Lease),
     /// At another machine.
     Lent(Arc<dyn Borrower>),
+}
+
+/// What became of pages of the map that were read for an engine. What is not good, or could not be read,
+/// the engine reads itself, and says what is wrong.
+enum Read {
+    Sealed(MapPage, Vec<u8>),
+    Failed,
 }
 
 impl Lease {
@@ -107,41 +114,54 @@ impl Lease {
         }
     }
 
-    /// Drops a cut if `may_begin` does not object. That is asked where cuts are opened, and none can be
-    /// opened any more when it has answered.
+    /// Drops a cut if `may_begin` does not object. That is asked where cuts are opened, and from when it
+    /// has answered none can be opened any more.
     pub(super) fn drop_cut(
         &self,
         cut: CutId,
-        may_begin: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+        may_begin: impl Fn() -> Result<(), StoreError> + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
-        let step = move |volume: &mut Volume| volume.engine().drop_cut_step(cut, Misses::Report);
-        let mut dropped = self.call(move |volume| {
-            may_begin()?;
-            step(volume).map_err(StoreError::from)
-        })??;
+        let may_begin = Arc::new(may_begin);
+        let (mut generation, mut read) = (None, None);
         loop {
-            let read = match dropped {
+            let may_begin = Arc::clone(&may_begin);
+            let step = self.call(move |volume| {
+                let engine = volume.engine();
+                let found = engine.retained_generation(cut);
+                if generation.is_some() && generation != found {
+                    // The last step was somebody else's, and another cut may have the name.
+                    return Ok((found, Dropped::Whole));
+                }
+                // Also where somebody else's step has failed since, and it begins anew.
+                if !engine.is_dropping(cut) {
+                    may_begin()?;
+                }
+                let misses = match read {
+                    None => Misses::Report,
+                    Some(Read::Failed) => Misses::Read,
+                    Some(Read::Sealed(page, sealed)) => match engine.supply(&page, &sealed) {
+                        Ok(()) => Misses::Report,
+                        Err(_) => Misses::Read,
+                    },
+                };
+                Ok::<_, StoreError>((found, engine.drop_cut_step(cut, misses)?))
+            })?;
+            let (found, dropped) = step?;
+            generation = found;
+            read = match dropped {
                 Dropped::Whole => return Ok(()),
                 Dropped::InPart => None,
-                Dropped::Needs(page) => {
-                    let part = page.part();
-                    let mut sealed = vec![0; part.length];
-                    // What cannot be read here the engine tries to read itself, and says why.
-                    self.queue.disk().read(part.offset, &mut sealed).ok().map(|()| (page, sealed))
-                }
+                Dropped::Needs(page) => Some(self.read_map_page(page)),
             };
-            let next = self.call(move |volume| {
-                if let Some((page, sealed)) = read {
-                    // As what cannot be read.
-                    let _ = volume.engine().supply(&page, &sealed);
-                }
-                step(volume)
-            })?;
-            dropped = match next {
-                // The last step was somebody else's.
-                Err(Error::CutNotFound { .. }) => return Ok(()),
-                next => next?,
-            };
+        }
+    }
+
+    fn read_map_page(&self, page: MapPage) -> Read {
+        let part = page.part();
+        let mut sealed = vec![0; part.length];
+        match self.queue.disk().read(part.offset, &mut sealed) {
+            Ok(()) => Read::Sealed(page, sealed),
+            Err(_) => Read::Failed,
         }
     }
 

@@ -5,6 +5,7 @@ use super::{HERE, Stage, THERE, text};
 use crate::Service;
 use base::VolumeId;
 use blockstore::check::Unwatched;
+use blockstore::live::OpenOptions;
 use blockstore::snapshot::{PackScope, SnapshotChecker, SnapshotRoot};
 use ebs::{SnapshotState, StoreKind};
 use objstore::{Bytes, FaultPlan, ObjectStore};
@@ -365,6 +366,55 @@ async fn a_cut_goes_also_when_its_snapshot_is_gone() {
     lifecycle::workflow::export_snapshot::run(&services, &job).await.unwrap();
     assert!(cell.live.cuts(&volume).unwrap().is_empty());
     stage.delete(&kept).await;
+}
+
+/// The server died in the middle of a deletion or a growth, or somebody still has the volume open.
+#[tokio::test]
+async fn deletions_and_growths_that_were_interrupted_come_to_their_end() {
+    let mut stage = Stage::new().await;
+    let host = stage.host(1, HERE, "a").await;
+    let region = crate::testing::region(HERE);
+    let services = std::sync::Arc::clone(&stage.bench.world.services);
+    let cell = stage.bench.world.cells.get(&region).unwrap().clone();
+    let mut volumes = Vec::new();
+    for _ in 0..3 {
+        let volume = stage.filled(&host).await;
+        stage.ec2("DetachVolume", json!({ "VolumeId": volume })).await;
+        stage.settle().await;
+        volumes.push(volume);
+    }
+    let ids: Vec<_> = volumes.iter().map(|volume| VolumeId::parse(volume).unwrap()).collect();
+
+    let busy = cell.live.open_volume(&ids[0], OpenOptions::default()).unwrap();
+    stage.ec2("DeleteVolume", json!({ "VolumeId": volumes[0] })).await;
+    stage.settle().await;
+    assert!(cell.live.contains(&ids[0]), "somebody has it open");
+    assert_eq!(stage.describe_volume(1, HERE, &volumes[0]).await["State"], "deleting");
+    busy.close().unwrap();
+
+    // Its bytes are gone and its row is not.
+    services.blocks.remove_volume(&region, &ids[1]).await.unwrap();
+    stage.ec2("DeleteVolume", json!({ "VolumeId": volumes[1] })).await;
+
+    // It has grown and its row says nothing of that.
+    let (at, id) = (region.clone(), ids[2].clone());
+    let row = services.db.read(move |tx| ebs::volume::get(tx, &at, &id)).await.unwrap().unwrap();
+    let blocks = lifecycle::workflow::export_snapshot::blocks_of(&row);
+    services.blocks.resize(&blocks, 2 * base::GIB).await.unwrap();
+    stage.ec2("ModifyVolume", json!({ "VolumeId": volumes[2], "Size": 2 })).await;
+
+    stage.recover().await;
+    for gone in &volumes[..2] {
+        let input = json!({ "VolumeIds": [gone] });
+        let error = stage.ec2_error("DescribeVolumes", input).await;
+        assert!(error.starts_with("InvalidVolume.NotFound: "), "{error}");
+    }
+    assert_eq!(stage.describe_volume(1, HERE, &volumes[2]).await["Size"], 2);
+    stage.attach(1, HERE, &volumes[2], &host).await;
+    assert_eq!(stage.bench.host.read(&volumes[2], 2 * base::GIB - 4, 4), [0; 4]);
+    assert_eq!(stage.bench.host.read(&volumes[2], BLOCK, 4), [2; 4]);
+    stage.days(1).await;
+    stage.assert_no_leak("interrupted deletions").await;
 }
 
 #[tokio::test]

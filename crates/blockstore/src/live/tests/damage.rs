@@ -224,6 +224,7 @@ fn an_older_superblock_is_as_good_and_is_overwritten_last() {
 fn an_opening_makes_an_older_superblock_anew_before_anything_else_is_written() {
     for newer in 0..SLOT_COUNT {
         let (disk, mut engine) = mapped();
+        engine.take_over(Some(7)).unwrap();
         let older = slot_bytes(&disk, 1 - newer);
         fill(&mut engine, 128..131, 2);
         engine.active.is_for_leaves = true;
@@ -231,6 +232,12 @@ fn an_opening_makes_an_older_superblock_anew_before_anything_else_is_written() {
         drop(engine);
         disk.write((1 - newer) * SLOT_BYTES as u64, &older).unwrap();
         let newest = Superblock::load(&*disk, &structure()).unwrap();
+        // An attachment that is over writes nothing.
+        let earlier = OpenOptions { writer: Some(6), ..OpenOptions::default() };
+        let (beside, config) = (Arc::clone(&disk) as Arc<dyn Disk>, EngineConfig::tiny());
+        let fenced = Engine::open(beside, structure(), Arc::new(rng(&disk)), config, earlier);
+        assert!(matches!(fenced, Err(Error::Fenced { .. })));
+        assert_eq!(slot_bytes(&disk, 1 - newer), older);
         disk.is_full.store(true, Ordering::Relaxed);
         assert!(open(&disk).is_err());
         disk.is_full.store(false, Ordering::Relaxed);

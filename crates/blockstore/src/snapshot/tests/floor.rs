@@ -104,11 +104,13 @@ struct Keeper {
     last: Mutex<Option<Checkpoint>>,
     done: AtomicU64,
     cancel_after: u64,
+    /// Says of a checkpoint that it was not kept, although it was.
+    denies: bool,
 }
 
 impl Keeper {
     fn new(cancel_after: u64) -> Self {
-        Self { last: Mutex::default(), done: AtomicU64::new(0), cancel_after }
+        Self { last: Mutex::default(), done: AtomicU64::new(0), cancel_after, denies: false }
     }
 }
 
@@ -122,7 +124,7 @@ impl Observer for Keeper {
         checkpoint: &Checkpoint,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         *self.last.lock().unwrap() = Some(*checkpoint);
-        Ok(())
+        if self.denies { Err("the answer was lost".into()) } else { Ok(()) }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -215,4 +217,20 @@ fn what_is_cancelled_leaves_nothing() {
         assert!(matches!(cancelled, Err(Error::Cancelled)));
         assert_eq!(stored(&objects), before);
     }
+}
+
+#[test]
+fn what_a_checkpoint_names_stays_also_if_nobody_knows_whether_it_was_kept() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    write_pages(&mut volume, 4, 0..BLOCKS, 1_000);
+    let cut = volume.cut();
+    let keeper = Keeper { denies: true, ..Keeper::new(u64::MAX) };
+    let job = || Export { checkpoint_blocks: 100, ..job(&volume, None) };
+    let stopped = export(&store, &cut, &job(), &keeper);
+    assert!(matches!(stopped, Err(Error::Checkpoint { .. })));
+    let checkpoint = keeper.last.lock().unwrap().take().unwrap();
+    let rest = Export { resume: Some(&checkpoint), ..job() };
+    let root = export(&store, &cut, &rest, &Unobserved).unwrap();
+    assert_holds(&store, &root, &volume.model, &volume.key);
 }
