@@ -365,21 +365,21 @@ fn print_collections(out: &mut dyn Write, value: serde_json::Value) -> Result<()
 fn collection(line: &Line) -> String {
     let when = Timestamp(line.ended_ms).iso_millis();
     let report = &line.report;
-    let did = match &report.error {
-        Some(error) => format!("failed: {error}"),
-        None => format!(
-            "{} deleted roots compared, {} packs nominated, {} deleted, {} rewritten, {} bytes given \
-             back; {} packs wait, {} postponed",
-            report.roots_compared,
-            report.packs_nominated,
-            report.packs_deleted,
-            report.packs_rewritten,
-            report.bytes_reclaimed,
-            report.packs_condemned,
-            report.packs_postponed
-        ),
-    };
-    format!("{when}  {:10}  {did}", line.scope)
+    let did = format!(
+        "{} deleted roots compared, {} packs nominated, {} deleted, {} rewritten, {} bytes given \
+         back; {} packs wait, {} postponed",
+        report.roots_compared,
+        report.packs_nominated,
+        report.packs_deleted,
+        report.packs_rewritten,
+        report.bytes_reclaimed,
+        report.packs_condemned,
+        report.packs_postponed
+    );
+    // What else was looked through is told all the same.
+    let failed = report.error.as_ref().map(|error| format!("; failed: {error}"));
+    let failed = failed.unwrap_or_default();
+    format!("{when}  {:10}  {did}{failed}", line.scope)
 }
 
 /// Sends one request to the server of `data_dir` and returns its value.
@@ -430,6 +430,20 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifecycle::collections::Figures;
+
+    #[test]
+    fn a_collection_that_failed_says_also_what_it_did() {
+        let error = Some("no such folder".to_owned());
+        let report =
+            Figures { packs_deleted: 7, bytes_reclaimed: 512, error, ..Figures::default() };
+        let (region, scope) = ("us-east-1".to_owned(), "whole".to_owned());
+        let line = Line { region, number: 1, scope, started_ms: 0, ended_ms: 1000, report };
+        let told = collection(&line);
+        assert!(told.starts_with("1970-01-01T00:00:01.000Z  whole "), "{told}");
+        assert!(told.contains("7 deleted, 0 rewritten, 512 bytes given back"), "{told}");
+        assert!(told.ends_with("; failed: no such folder"), "{told}");
+    }
 
     fuzz::target!(
         /// A request that is understood says all that was said, and is written as one line.
