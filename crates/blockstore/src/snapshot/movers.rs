@@ -2,7 +2,9 @@
 //!
 //! A pack is sealed by one of a few threads at a time and is then written and made durable while
 //! others seal, so that neither the processors nor the disk wait for each other. Results come back
-//! in the order the batches were sent, whatever order they were finished in.
+//! in the order the batches were sent, whatever order they were finished in. Where there may not be room
+//! for all, packs are stored in that order too: one that is stored before another that finds no room
+//! would be stored in vain.
 
 use super::Error;
 use super::copy::CopyKeys;
@@ -14,7 +16,7 @@ use super::reader::open_failure;
 use super::reseal::Reseal;
 use super::room::Room;
 use super::store::SnapshotStore;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,6 +39,8 @@ pub(super) struct Mover<'a> {
 }
 
 struct Order {
+    /// The order in which they were sent.
+    number: u64,
     pack: PackId,
     batch: Batch,
     reply: SyncSender<Result<Moved, Error>>,
@@ -49,6 +53,8 @@ pub(super) struct Movers<'a> {
     /// Where the answers will come, and the packs they are of, oldest first.
     pending: VecDeque<(PackId, Receiver<Result<Moved, Error>>)>,
     room: usize,
+    /// Orders sent.
+    sent: u64,
 }
 
 /// Work that ended before its time.
@@ -67,7 +73,10 @@ impl Movers<'_> {
     /// Has a batch moved into the pack of this id.
     pub(super) fn send(&mut self, pack: PackId, batch: Batch) {
         let (reply, answer) = mpsc::sync_channel(1);
-        let sent = self.orders.send(Order { pack, batch, reply });
+        self.sent += 1;
+        let number = self.sent;
+        lock(&self.shared.under_way).insert(number);
+        let sent = self.orders.send(Order { number, pack, batch, reply });
         sent.expect("the threads take orders for as long as this lives");
         self.pending.push_back((pack, answer));
     }
@@ -91,6 +100,9 @@ struct Shared {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// Packs that are stored, until somebody receives them.
     stored: Mutex<Vec<PackId>>,
+    /// Orders that were sent and are not done.
+    under_way: Mutex<BTreeSet<u64>>,
+    done: Condvar,
     /// Nobody waits for answers any more.
     ended: AtomicBool,
 }
@@ -112,6 +124,8 @@ impl Mover<'_> {
             freed: Condvar::new(),
             buffers: Mutex::default(),
             stored: Mutex::default(),
+            under_way: Mutex::default(),
+            done: Condvar::new(),
             ended: AtomicBool::new(false),
         };
         let done = std::thread::scope(|scope| {
@@ -119,7 +133,7 @@ impl Mover<'_> {
                 scope.spawn(|| self.move_all(&shared));
             }
             let (shared, pending) = (&shared, VecDeque::new());
-            let done = work(&mut Movers { shared, orders, pending, room: workers });
+            let done = work(&mut Movers { shared, orders, pending, room: workers, sent: 0 });
             shared.ended.store(true, Ordering::Relaxed);
             done
         });
@@ -139,18 +153,19 @@ impl Mover<'_> {
         loop {
             // The lock is held while waiting: whoever has it takes the next order.
             let order = lock(&shared.orders).recv();
-            let Ok(Order { pack, batch, reply }) = order else { return };
+            let Ok(Order { number, pack, batch, reply }) = order else { return };
+            let under_way = UnderWay { shared, number };
             if shared.ended.load(Ordering::Relaxed) {
                 return;
             }
             // Whoever gave up on the copy needs no answer.
-            let _ = reply.send(self.move_batch(shared, pack, &batch, reseal.as_mut()));
+            let _ = reply.send(self.move_batch(&under_way, pack, &batch, reseal.as_mut()));
         }
     }
 
     fn move_batch(
         &self,
-        shared: &Shared,
+        under_way: &UnderWay<'_>,
         id: PackId,
         batch: &Batch,
         reseal: Option<&mut Reseal<'_>>,
@@ -158,12 +173,17 @@ impl Mover<'_> {
         if batch.iter().all(|(_, pointer)| pointer.is_none()) {
             return Ok(batch.iter().map(|(block, _)| (*block, None)).collect());
         }
+        let shared = under_way.shared;
         let buffer = lock(&shared.buffers).pop().unwrap_or_default();
-        let room = Room::new(buffer, pack_bytes_max(batch));
+        let bytes_max = pack_bytes_max(batch);
+        let room = Room::new(buffer, bytes_max);
         let mut pack = PackBuilder::in_room(id, PackKind::Frames, self.target.key(), room);
         let permit = Permit::take(shared);
         let moved = self.fill(&mut pack, batch, reseal)?;
         drop(permit);
+        if self.target.is_near_floor((bytes_max * under_way.count()) as u64)? {
+            under_way.wait_for_earlier();
+        }
         lock(&shared.buffers).push(self.target.put_pack(pack)?);
         lock(&shared.stored).push(id);
         Ok(moved)
@@ -200,6 +220,32 @@ impl Mover<'_> {
 fn pack_bytes_max(batch: &Batch) -> usize {
     let items = batch.iter().filter_map(|(_, pointer)| *pointer);
     PACK_OVERHEAD_BYTES_MAX + items.map(|pointer| pointer.frame.length as usize).sum::<usize>()
+}
+
+/// An order that a thread has taken, until it is done.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl UnderWay<'_> {
+    /// Those there are, with this one.
+    fn count(&self) -> usize {
+        lock(&self.shared.under_way).len()
+    }
+
+    fn wait_for_earlier(&self) {
+        let is_earlier = |orders: &mut BTreeSet<u64>| orders.first() < Some(&self.number);
+        let waited = self.shared.done.wait_while(lock(&self.shared.under_way), is_earlier);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.under_way).remove(&self.number);
+        self.shared.done.notify_all();
+    }
 }
 
 /// The right to keep a processor busy.
