@@ -211,11 +211,15 @@ impl Bench {
         if !merging && self.engine.is_cleaning_due() {
             self.engine.clean_step().unwrap();
         }
+        self.engine.give_back_step(true);
     }
 
     /// What the owner does while nobody asks for anything.
     fn idle(&mut self) {
-        while self.engine.maintain().unwrap() || self.engine.clean_step().unwrap() {}
+        while self.engine.maintain().unwrap()
+            || self.engine.clean_step().unwrap()
+            || self.engine.give_back_step(false)
+        {}
     }
 
     fn page(&self) -> u64 {

@@ -1,10 +1,13 @@
-//! Measures how long a guest waits while a cut is dropped: one line of JSON per case.
+//! Measures how long a guest waits while a cut is dropped, and while what it discarded is given back: one line
+//! of JSON per case.
 //!
 //! `drop_latency FOLDER [BLOCKS [ROUNDS]]` makes a sparse volume of which `BLOCKS` (65,536, of half a
 //! MiB each) have a page. In each round, in turn the one or the other first, the volume is cut, a page of
 //! every block is written again, and the cut is dropped while a guest reads such pages, one at a time:
 //! once as the store does it (`steps`), once as a single piece of work of the volume's thread (`whole`).
-//! Before each the guest reads alone for a second (`quiet`). Shown are medians over the rounds.
+//! Then `DISCARD_BYTES` behind them are written, and the guest discards those and reads until the file system
+//! has them again (`discard`). Before each the guest reads alone for a second (`quiet`). Shown are medians over
+//! the rounds.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that fails is over")]
 #![expect(clippy::disallowed_methods, reason = "it measures")]
@@ -17,6 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What a guest writes behind the blocks, and discards.
+const DISCARD_BYTES: u64 = 2 << 30;
+/// In such pieces.
+const PIECE_BYTES: u64 = 1 << 20;
 /// How long a guest reads alone.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -58,7 +65,7 @@ fn measure(folder: &Path, blocks: u64, rounds: usize) {
     let store =
         Store::open(folder, Secret::new([7; 32]), Arc::new(OsRng), StoreConfig::server()).unwrap();
     let id = VolumeId::generate(&OsRng);
-    let size_bytes = blocks * BLOCK_BYTES as u64;
+    let size_bytes = blocks * BLOCK_BYTES as u64 + DISCARD_BYTES;
     let options = VolumeOptions { size_bytes, key_check: None, base: None };
     store.create_volume(&id, &options).unwrap();
     let data_key = Some(DataKey::new(&Secret::new([3; 64])));
@@ -66,7 +73,8 @@ fn measure(folder: &Path, blocks: u64, rounds: usize) {
         store.open_volume(&id, OpenOptions { data_key, ..OpenOptions::default() }).unwrap();
     let bench = Bench { store, id, volume, blocks };
     bench.touch();
-    let (mut quiet, mut steps, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quiet, mut discarded) = (Vec::new(), Vec::new());
+    let (mut steps, mut whole) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let ways = [Way::Steps, Way::Whole];
         for turn in 0..2 {
@@ -74,13 +82,17 @@ fn measure(folder: &Path, blocks: u64, rounds: usize) {
             let cut = CutId::new(&format!("snap-{round}-{turn}")).unwrap();
             bench.store.cut(&bench.id, cut).unwrap();
             bench.touch();
-            let begun = Instant::now();
-            quiet.push(bench.guest(|| begun.elapsed() >= QUIET));
+            quiet.push(bench.guest_alone());
             let felt = bench.drop_beside_guest(cut, way);
             if way == Way::Steps { &mut steps } else { &mut whole }.push(felt);
         }
+        let used = bench.used_segments();
+        bench.fill();
+        quiet.push(bench.guest_alone());
+        discarded.push(bench.discard_beside_guest(used));
     }
-    for (way, felt) in [("quiet", quiet), ("steps", steps), ("whole", whole)] {
+    let cases = [("quiet", quiet), ("steps", steps), ("whole", whole), ("discard", discarded)];
+    for (way, felt) in cases {
         let over = |value: fn(&Felt) -> f64| {
             let mut values: Vec<f64> = felt.iter().map(value).collect();
             values.sort_unstable_by(f64::total_cmp);
@@ -117,6 +129,39 @@ impl Bench {
             });
             self.guest(|| dropping.is_finished())
         })
+    }
+
+    /// Writes what is discarded later.
+    fn fill(&self) {
+        let mut bytes = vec![0; PIECE_BYTES as usize];
+        let first = self.blocks * BLOCK_BYTES as u64;
+        for offset in (first..first + DISCARD_BYTES).step_by(PIECE_BYTES as usize) {
+            OsRng.fill(&mut bytes);
+            self.volume.write(offset, bytes.clone()).unwrap();
+        }
+        self.volume.flush().unwrap();
+    }
+
+    fn used_segments(&self) -> u32 {
+        self.volume.ask(|engine| engine.usage().used_segments).unwrap()
+    }
+
+    /// Until no more is used than before it was written, or some segments more: the guest's own log.
+    fn discard_beside_guest(&self, used: u32) -> Felt {
+        self.volume.discard(self.blocks * BLOCK_BYTES as u64, DISCARD_BYTES).unwrap();
+        std::thread::scope(|scope| {
+            let given_back = scope.spawn(|| {
+                while self.used_segments() > used + 3 {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+            self.guest(|| given_back.is_finished())
+        })
+    }
+
+    fn guest_alone(&self) -> Felt {
+        let begun = Instant::now();
+        self.guest(|| begun.elapsed() >= QUIET)
     }
 
     /// Reads pages that were written, until `is_over` after one.

@@ -47,7 +47,11 @@ pub(super) const PROGRAMS: [Program; 11] = [
         arguments: &["FOLDER", "1024", "3", "7"],
         rounds: 1,
     },
-    of_blocks("What a guest feels of a cut that is dropped", "drop_latency", &["FOLDER"]),
+    of_blocks(
+        "What a guest feels of a cut that is dropped, and of space that is given back",
+        "drop_latency",
+        &["FOLDER"],
+    ),
     of_blocks("Copies of snapshots", "copy_speed", &["FOLDER", "1024"]).rounds(5),
     of_blocks("Volumes from snapshots", "lazy_first_read", &["FOLDER"]).rounds(5),
     of_blocks(

@@ -506,7 +506,6 @@ impl Engine {
     pub fn maintain(&mut self) -> Result<bool, Error> {
         self.mutate(|engine| {
             let config = engine.ctx.config;
-            engine.release_withheld();
             if engine.log.bytes_since_flush > config.flush_log_bytes {
                 engine.sync()?;
             }
@@ -542,7 +541,8 @@ impl Engine {
         self.log.bytes_since_flush > self.ctx.config.flush_log_bytes / 2
     }
 
-    /// Merges or settles everything and stores a superblock after which nothing needs replay.
+    /// Merges or settles everything, stores a superblock after which nothing needs replay, and gives back
+    /// what is dead.
     ///
     /// # Errors
     /// When the disk fails.
@@ -552,7 +552,9 @@ impl Engine {
             if resized || !engine.active.is_empty() || !engine.log.is_chunk_empty() {
                 engine.freeze(None)?;
             }
-            engine.merge_all()
+            engine.merge_all()?;
+            engine.give_back_all();
+            Ok(())
         })
     }
 
@@ -723,7 +725,8 @@ impl Engine {
         self.log.note_durable(self.log.written());
         self.committed.epoch += 1;
         self.committed.store(disk, structure, rng)?;
-        self.release_dead();
+        self.settle_cleaned();
+        self.note_dead();
         // What is dead is known anew: the cleaner looks at it soon.
         self.owed_pages += CHUNK_ENTRIES_MAX as u64;
         self.space.tell(self.need(0, 0));
@@ -737,37 +740,5 @@ impl Engine {
         kept.extend(self.cold.segment());
         kept.push(self.committed.head.segment);
         kept
-    }
-
-    fn release_dead(&mut self) {
-        self.settle_cleaned();
-        let kept = self.kept_segments();
-        self.withheld = self.table.dead(self.merged, &kept).into_iter().collect();
-        self.release_withheld();
-    }
-
-    /// Gives back what the last checkpoint found dead, unless somebody reads the stored state beside the
-    /// engine.
-    fn release_withheld(&mut self) {
-        let dead = self.withheld.len();
-        if dead == 0 || !self.pin.allows_release(dead, self.space.is_short()) {
-            return;
-        }
-        for segment in std::mem::take(&mut self.withheld) {
-            self.punch(segment);
-            self.openers.remove(segment);
-            self.unemptied.remove(&segment);
-            self.put_off.take_if(|round| !round.outlives(segment));
-            self.table.release(segment);
-        }
-    }
-
-    /// Gives the space of a segment back to the file system.
-    pub(super) fn punch(&self, segment: SegmentIndex) {
-        let geometry = self.ctx.geometry;
-        let start = byte_offset(geometry.start(segment));
-        if let Err(error) = self.ctx.disk.punch(start, geometry.segment_bytes()) {
-            tracing::warn!(%error, segment, "space of a dead segment was not given back");
-        }
     }
 }

@@ -361,14 +361,13 @@ impl Engine {
     }
 
     /// Segments in use that a checkpoint has counted. Those that cannot be emptied are no reason to
-    /// empty others again and again, nor are those that are dead and wait for a reader: what is emptied then
-    /// waits as well.
+    /// empty others again and again, nor are those that are dead already and wait to be given back.
     fn counted(&self) -> impl Iterator<Item = (SegmentIndex, &Segment)> {
         self.table.iter().filter(|(index, segment)| {
             segment.kind != SegmentKind::Free
                 && segment.newest_layer <= self.merged
                 && !self.unemptied.contains(index)
-                && !self.withheld.contains(index)
+                && !self.dead.contains(*index)
         })
     }
 

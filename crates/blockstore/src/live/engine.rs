@@ -14,6 +14,7 @@ use super::map::{EMPTY, Nodes};
 use super::order::Scattered;
 use super::page_cache::PageCache;
 use super::pin::Pin;
+use super::release::Dead;
 use super::run::RunRef;
 use super::segment::{SegmentKind, SegmentTable};
 use super::settled::Settled;
@@ -141,8 +142,8 @@ pub struct Engine {
     pub(super) cleaned: BTreeMap<SegmentIndex, Emptied>,
     /// Segments of which a round left something.
     pub(super) unemptied: BTreeSet<SegmentIndex>,
-    /// Segments that the last checkpoint found dead, and a reader of the stored state may still need.
-    pub(super) withheld: BTreeSet<SegmentIndex>,
+    /// Segments that nothing refers to, and that are not free yet.
+    pub(super) dead: Dead,
     pub(super) lifetimes: Lifetimes,
     /// What should be put in order.
     pub(super) scattered: Scattered,
@@ -259,11 +260,7 @@ impl Engine {
         engine.check_key(options.data_key.as_ref())?;
         engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
         // The end of a server, or of its power, may have come before their space was given back.
-        for segment in unused {
-            if engine.table.is_free(segment) {
-                engine.punch(segment);
-            }
-        }
+        engine.note_unused(unused);
         engine.hold_key(options.data_key);
         Ok(engine)
     }
@@ -316,7 +313,7 @@ impl Engine {
             put_off: None,
             cleaned: BTreeMap::new(),
             unemptied: BTreeSet::new(),
-            withheld: BTreeSet::new(),
+            dead: Dead::default(),
             lifetimes: Lifetimes::default(),
             scattered: Scattered::default(),
             owed_pages: 0,
@@ -426,6 +423,7 @@ impl Engine {
         self.active.is_for_leaves = true;
         self.checkpoint()?;
         self.mutate(Self::empty_settled)?;
+        self.give_back_all();
         self.end_tail();
         Ok(())
     }

@@ -133,6 +133,8 @@ pub struct EngineConfig {
     /// Log bytes after which the disk is flushed although nobody asked; bounds what recovery must
     /// verify page by page.
     pub flush_log_bytes: u64,
+    /// Bytes of a dead segment that are given back to the file system at a time: guests wait meanwhile.
+    pub give_back_bytes: u64,
 }
 
 impl EngineConfig {
@@ -152,6 +154,7 @@ impl EngineConfig {
             key_cache_count: 8192,
             checkpoint_log_bytes: 4 << 30,
             flush_log_bytes: 256 << 20,
+            give_back_bytes: 4 << 20,
         }
     }
 
@@ -166,6 +169,7 @@ impl EngineConfig {
             key_cache_count: 8,
             checkpoint_log_bytes: 1 << 20,
             flush_log_bytes: 256 << 10,
+            give_back_bytes: 48 << 10,
         }
     }
 }

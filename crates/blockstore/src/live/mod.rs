@@ -50,6 +50,7 @@ mod port;
 mod reactor;
 mod recover;
 mod region;
+mod release;
 mod ring;
 mod run;
 mod segment;

@@ -370,8 +370,15 @@ impl SegmentTable {
         unused
     }
 
-    pub(super) fn is_free(&self, segment: SegmentIndex) -> bool {
-        self.get(segment).is_some_and(|segment| segment.kind == SegmentKind::Free)
+    /// Takes a free segment that nothing may be written to before it is released; answers no where it is
+    /// not free.
+    pub(super) fn reserve(&mut self, segment: SegmentIndex) -> bool {
+        let is_free = self.free.remove(&segment);
+        if is_free {
+            self.segments[segment as usize] =
+                Segment { kind: SegmentKind::Log, newest_layer: 0, ..Segment::FREE };
+        }
+        is_free
     }
 
     pub(super) fn decode_page(&mut self, page: &Page, count: usize) -> Option<()> {

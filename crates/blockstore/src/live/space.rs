@@ -241,10 +241,13 @@ impl Engine {
         Err(Error::Full)
     }
 
-    /// Cleans what is worth it, merges, and so gives space back at once. Returns whether
-    /// anything of that happened. What takes as long as reading the whole map is left to quiet times.
+    /// Gives back what is dead, cleans what is worth it, merges, and so gives more back at once. Returns
+    /// whether anything of that happened. What takes as long as reading the whole map is left to quiet times.
     fn make_space(&mut self) -> Result<bool, Error> {
         let before = self.committed.epoch;
+        if self.give_back_all() {
+            return Ok(true);
+        }
         self.forget_order();
         // A layer that is half settled hides what the last checkpoint counted: everything of it would
         // seem to lie where no descriptor says.
@@ -265,7 +268,7 @@ impl Engine {
         if unmerged {
             self.checkpoint()?;
         }
-        Ok(self.committed.epoch != before)
+        Ok(self.give_back_all() || self.committed.epoch != before)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a volume's thread does between requests: it merges what was written, and cleans.
+//! What a volume's thread does between requests: it merges what was written, gives space back, and cleans.
 
 use super::gate::Gate;
 use crate::live::{Engine, Error};
@@ -16,6 +16,8 @@ pub(super) const QUIET: Duration = Duration::from_millis(20);
 pub(super) struct Chores {
     /// A layer is being merged.
     merging: bool,
+    /// There is space to give back.
+    giving_back: bool,
     /// Segments may be worth cleaning, or pages worth putting in order.
     cleaning: bool,
     /// A checkpoint is worth it if nobody asks for anything for a while.
@@ -69,10 +71,15 @@ impl Chores {
     /// What is left of them.
     pub(super) fn left(&self) -> Left {
         match self.restless {
-            _ if self.merging || self.cleaning => Left::ForPauses,
+            _ if self.merging || self.is_for_pauses() => Left::ForPauses,
             true => Left::ForIdleTimes,
             false => Left::Nothing,
         }
+    }
+
+    /// Whether something is left that a busy guest is not kept waiting for.
+    fn is_for_pauses(&self) -> bool {
+        self.cleaning || self.giving_back
     }
 
     /// How long to wait before more of them are done.
@@ -80,8 +87,8 @@ impl Chores {
         match guest {
             _ if gate.is_calm() => Pause::Quiet,
             _ if self.merging => Pause::None,
-            _ if !self.cleaning && self.restless => Pause::Idle,
-            _ if !self.cleaning => Pause::Long,
+            _ if !self.is_for_pauses() && self.restless => Pause::Idle,
+            _ if !self.is_for_pauses() => Pause::Long,
             Guest::Quiet | Guest::Idle => Pause::None,
             Guest::Busy => Pause::Quiet,
         }
@@ -100,9 +107,10 @@ impl Chores {
             false
         });
         if self.failed {
-            (self.cleaning, self.restless) = (false, false);
+            (self.giving_back, self.cleaning, self.restless) = (false, false, false);
             return;
         }
+        self.giving_back = engine.give_back_step(guest == Guest::Busy);
         self.restless = engine.is_rest_worth();
         // Only a checkpoint changes what is dead.
         let is_wanted = engine.is_order_wanted() || engine.is_cleaning_put_off();

@@ -246,6 +246,7 @@ fn a_guest_that_never_pauses_is_cleaned_for_in_time() {
             if !engine.maintain().unwrap() && engine.is_cleaning_due() {
                 engine.clean_step().unwrap();
             }
+            engine.give_back_step(true);
             let usage = engine.usage();
             peak = peak.max(u64::from(usage.used_segments) * usage.segment_bytes);
         }

@@ -211,7 +211,9 @@ impl House {
         written.and_then(|()| engine.flush()).map_err(refused_by_volume("write"))?;
         self.volumes[at].content.extend(content);
         let engine = self.engine(at)?;
-        engine.maintain().map(drop).map_err(refused_by_volume("maintain"))
+        engine.maintain().map_err(refused_by_volume("maintain"))?;
+        engine.give_back_step(false);
+        Ok(())
     }
 
     pub(super) fn read(&mut self, at: usize) -> Result<(), Refused> {

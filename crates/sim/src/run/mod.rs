@@ -270,7 +270,7 @@ impl<'a> World<'a> {
             56..60 => self.zero(Zeroing::WriteZeroes),
             60..70 => self.read(),
             70..78 => self.flush(),
-            78..85 => self.engine().maintain().map(drop).map_err(stop("maintain")),
+            78..85 => self.maintain(),
             85 => self.grow(),
             86..88 => self.checkpoint(),
             88..91 => self.cut(),

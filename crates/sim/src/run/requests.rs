@@ -124,8 +124,16 @@ impl World<'_> {
                 break;
             }
             self.outcome.ordered += u64::from(wanted && !self.engine().is_order_wanted());
-            self.engine().maintain().map_err(stop("maintain"))?;
+            self.maintain()?;
         }
+        Ok(())
+    }
+
+    /// What a volume's thread does after requests, and when there are none.
+    pub(super) fn maintain(&mut self) -> Result<(), Stop> {
+        let busy = self.rng.below(2) == 0;
+        self.engine().maintain().map_err(stop("maintain"))?;
+        self.engine().give_back_step(busy);
         Ok(())
     }
 

@@ -179,7 +179,10 @@ impl Player {
                 self.engine()?.checkpoint()?;
                 self.expected.model.flushed();
             }
-            Ask::Maintain => drop(self.engine()?.maintain()?),
+            Ask::Maintain => {
+                self.engine()?.maintain()?;
+                self.engine()?.give_back_step(false);
+            }
             Ask::Clean => drop(self.engine()?.clean(4, 60)?),
             Ask::Cut(number) => {
                 let id = cut_id(number);

@@ -251,7 +251,10 @@ fn entry(engine: &mut Engine, lba: Lba) -> Entry {
 /// Cleans and merges as a quiet volume does, until there is nothing to do.
 fn clean_all(engine: &mut Engine) {
     for _ in 0..10_000 {
-        if !engine.maintain().unwrap() && !engine.clean_step().unwrap() {
+        if !engine.maintain().unwrap()
+            && !engine.clean_step().unwrap()
+            && !engine.give_back_step(false)
+        {
             return;
         }
     }
