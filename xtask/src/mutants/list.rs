@@ -179,6 +179,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: LIVES,
     },
     Mutant {
+        name: "a dead segment is free before all of it is given back",
+        file: "crates/blockstore/src/live/release.rs",
+        edits: &[(
+            "self.dead.begun = Some((segment, given + length));",
+            "self.dead.begun = Some((segment, given + length)); \
+             if AWAKE { self.table.release(segment); }",
+        )],
+        test: LIVES,
+    },
+    Mutant {
         name: "what a settled change hides is freed twice",
         file: "crates/blockstore/src/live/checkpoint.rs",
         edits: &[(

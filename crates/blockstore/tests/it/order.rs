@@ -82,7 +82,9 @@ fn structure() -> StructureKey {
 }
 
 fn rest(engine: &mut Engine) {
-    while engine.maintain().unwrap() || engine.clean_step().unwrap() {}
+    while engine.maintain().unwrap() || engine.clean_step().unwrap() || engine.give_back_step(false)
+    {
+    }
 }
 
 #[test]

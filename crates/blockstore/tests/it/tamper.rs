@@ -49,6 +49,8 @@ pub(crate) fn make(end: End) -> Arc<Bytes> {
     let config = EngineConfig::tiny();
     Engine::create(&*disk, &structure, &SeededRng::new(5), &config, &options).unwrap();
     let mut engine = open(Arc::clone(&disk)).unwrap();
+    // Where its segments lie is part of what is frozen.
+    while engine.give_back_step(false) {}
     let fill = |engine: &mut Engine, first: u64, count: u64, seed: u8| {
         for page in first..first + count {
             let bytes: Vec<u8> = (0..PAGE_BYTES).map(|at| seed ^ page as u8 ^ at as u8).collect();
