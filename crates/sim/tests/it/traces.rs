@@ -38,7 +38,7 @@ fn nor_in_traces_that_a_seed_decides() {
 #[test]
 fn a_kill_after_every_operation_loses_nothing_that_was_answered() {
     let mut total = KillCounts::default();
-    for script in scripts().into_iter().chain((0..4).map(random)) {
+    for script in scripts().into_iter().chain((0..8).map(random)) {
         match kills(&script) {
             Ok(counts) => {
                 total.points += counts.points;
