@@ -59,19 +59,22 @@ struct Bench {
     id: VolumeId,
     volume: VolumeHandle,
     blocks: u64,
+    /// Where what is discarded begins.
+    blocks_end: u64,
 }
 
 fn measure(folder: &Path, blocks: u64, rounds: usize) {
     let store =
         Store::open(folder, Secret::new([7; 32]), Arc::new(OsRng), StoreConfig::server()).unwrap();
     let id = VolumeId::generate(&OsRng);
-    let size_bytes = blocks * BLOCK_BYTES as u64 + DISCARD_BYTES;
+    let blocks_end = blocks * BLOCK_BYTES as u64;
+    let size_bytes = blocks_end + DISCARD_BYTES;
     let options = VolumeOptions { size_bytes, key_check: None, base: None };
     store.create_volume(&id, &options).unwrap();
     let data_key = Some(DataKey::new(&Secret::new([3; 64])));
     let volume =
         store.open_volume(&id, OpenOptions { data_key, ..OpenOptions::default() }).unwrap();
-    let bench = Bench { store, id, volume, blocks };
+    let bench = Bench { store, id, volume, blocks, blocks_end };
     bench.touch();
     let (mut quiet, mut discarded) = (Vec::new(), Vec::new());
     let (mut steps, mut whole) = (Vec::new(), Vec::new());
@@ -134,10 +137,9 @@ impl Bench {
     /// Writes what is discarded later.
     fn fill(&self) {
         let mut bytes = vec![0; PIECE_BYTES as usize];
-        let first = self.blocks * BLOCK_BYTES as u64;
-        for offset in (first..first + DISCARD_BYTES).step_by(PIECE_BYTES as usize) {
+        for offset in (0..DISCARD_BYTES).step_by(PIECE_BYTES as usize) {
             OsRng.fill(&mut bytes);
-            self.volume.write(offset, bytes.clone()).unwrap();
+            self.volume.write(self.blocks_end + offset, bytes.clone()).unwrap();
         }
         self.volume.flush().unwrap();
     }
@@ -148,7 +150,7 @@ impl Bench {
 
     /// Until no more is used than before it was written, or some segments more: the guest's own log.
     fn discard_beside_guest(&self, used: u32) -> Felt {
-        self.volume.discard(self.blocks * BLOCK_BYTES as u64, DISCARD_BYTES).unwrap();
+        self.volume.discard(self.blocks_end, DISCARD_BYTES).unwrap();
         std::thread::scope(|scope| {
             let given_back = scope.spawn(|| {
                 while self.used_segments() > used + 3 {

@@ -259,7 +259,6 @@ impl Engine {
         }
         engine.check_key(options.data_key.as_ref())?;
         engine.recover(options.data_key.as_ref().map(DataKey::check_value))?;
-        // The end of a server, or of its power, may have come before their space was given back.
         engine.note_unused(unused);
         engine.hold_key(options.data_key);
         Ok(engine)

@@ -82,8 +82,8 @@ impl Engine {
         }
     }
 
-    /// Segments that an opening found dead: whoever wrote the volume before may not have given them back.
-    /// Those that were opened again meanwhile are none of them.
+    /// Notes segments that an opening found dead: the end of a server, or of its power, may have come before
+    /// they were given back. Those that were opened again meanwhile are left out.
     pub(super) fn note_unused(&mut self, unused: Vec<SegmentIndex>) {
         self.dead.clock = self.table.clock();
         let table = &mut self.table;
@@ -117,12 +117,16 @@ impl Engine {
     /// How many pieces a step beside a busy guest gives back, when the log has opened so many segments since
     /// the one before.
     fn pieces_beside_guest(&mut self, opened: u32) -> u64 {
-        let pieces = self.ctx.geometry.segment_bytes().div_ceil(self.ctx.config.give_back_bytes);
-        self.dead.owed += u64::from(opened) * OWED_SEGMENTS * pieces;
+        self.dead.owed += u64::from(opened) * OWED_SEGMENTS * self.segment_pieces();
         self.dead.busy_steps = self.dead.busy_steps.wrapping_add(1);
         let now = self.dead.owed.div_ceil(OWED_STEPS);
         self.dead.owed -= now;
         now.max(u64::from(self.dead.busy_steps.is_multiple_of(BUSY_STEPS)))
+    }
+
+    /// Pieces in which a segment is given back.
+    pub(super) fn segment_pieces(&self) -> u64 {
+        self.ctx.geometry.segment_bytes().div_ceil(self.ctx.config.give_back_bytes)
     }
 
     /// Gives back what is dead, unless somebody reads the stored state beside the engine. Returns whether

@@ -375,8 +375,7 @@ impl SegmentTable {
     pub(super) fn reserve(&mut self, segment: SegmentIndex) -> bool {
         let is_free = self.free.remove(&segment);
         if is_free {
-            self.segments[segment as usize] =
-                Segment { kind: SegmentKind::Log, newest_layer: 0, ..Segment::FREE };
+            self.segments[segment as usize] = Segment { kind: SegmentKind::Log, ..Segment::FREE };
         }
         is_free
     }

@@ -39,8 +39,6 @@ pub(super) struct Mover<'a> {
 }
 
 struct Order {
-    /// The order in which they were sent.
-    number: u64,
     pack: PackId,
     batch: Batch,
     reply: SyncSender<Result<Moved, Error>>,
@@ -53,8 +51,6 @@ pub(super) struct Movers<'a> {
     /// Where the answers will come, and the packs they are of, oldest first.
     pending: VecDeque<(PackId, Receiver<Result<Moved, Error>>)>,
     room: usize,
-    /// Orders sent.
-    sent: u64,
 }
 
 /// Work that ended before its time.
@@ -70,13 +66,11 @@ impl Movers<'_> {
         self.pending.len() < self.room
     }
 
-    /// Has a batch moved into the pack of this id.
+    /// Has a batch moved into the pack of this id, which is above those of all before.
     pub(super) fn send(&mut self, pack: PackId, batch: Batch) {
         let (reply, answer) = mpsc::sync_channel(1);
-        self.sent += 1;
-        let number = self.sent;
-        lock(&self.shared.under_way).insert(number);
-        let sent = self.orders.send(Order { number, pack, batch, reply });
+        lock(&self.shared.under_way).insert(pack);
+        let sent = self.orders.send(Order { pack, batch, reply });
         sent.expect("the threads take orders for as long as this lives");
         self.pending.push_back((pack, answer));
     }
@@ -100,8 +94,8 @@ struct Shared {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// Packs that are stored, until somebody receives them.
     stored: Mutex<Vec<PackId>>,
-    /// Orders that were sent and are not done.
-    under_way: Mutex<BTreeSet<u64>>,
+    /// Packs of orders that were sent and are not done.
+    under_way: Mutex<BTreeSet<PackId>>,
     done: Condvar,
     /// Nobody waits for answers any more.
     ended: AtomicBool,
@@ -133,7 +127,7 @@ impl Mover<'_> {
                 scope.spawn(|| self.move_all(&shared));
             }
             let (shared, pending) = (&shared, VecDeque::new());
-            let done = work(&mut Movers { shared, orders, pending, room: workers, sent: 0 });
+            let done = work(&mut Movers { shared, orders, pending, room: workers });
             shared.ended.store(true, Ordering::Relaxed);
             done
         });
@@ -153,27 +147,26 @@ impl Mover<'_> {
         loop {
             // The lock is held while waiting: whoever has it takes the next order.
             let order = lock(&shared.orders).recv();
-            let Ok(Order { number, pack, batch, reply }) = order else { return };
-            let under_way = UnderWay { shared, number };
+            let Ok(Order { pack, batch, reply }) = order else { return };
+            let order = UnderWay { shared, pack };
             if shared.ended.load(Ordering::Relaxed) {
                 return;
             }
             // Whoever gave up on the copy needs no answer.
-            let _ = reply.send(self.move_batch(&under_way, pack, &batch, reseal.as_mut()));
+            let _ = reply.send(self.move_batch(&order, &batch, reseal.as_mut()));
         }
     }
 
     fn move_batch(
         &self,
-        under_way: &UnderWay<'_>,
-        id: PackId,
+        order: &UnderWay<'_>,
         batch: &Batch,
         reseal: Option<&mut Reseal<'_>>,
     ) -> Result<Moved, Error> {
         if batch.iter().all(|(_, pointer)| pointer.is_none()) {
             return Ok(batch.iter().map(|(block, _)| (*block, None)).collect());
         }
-        let shared = under_way.shared;
+        let UnderWay { shared, pack: id } = *order;
         let buffer = lock(&shared.buffers).pop().unwrap_or_default();
         let bytes_max = pack_bytes_max(batch);
         let room = Room::new(buffer, bytes_max);
@@ -181,8 +174,8 @@ impl Mover<'_> {
         let permit = Permit::take(shared);
         let moved = self.fill(&mut pack, batch, reseal)?;
         drop(permit);
-        if self.target.is_near_floor((bytes_max * under_way.count()) as u64)? {
-            under_way.wait_for_earlier();
+        if self.target.is_near_floor((bytes_max * order.count()) as u64)? {
+            order.wait_for_earlier();
         }
         lock(&shared.buffers).push(self.target.put_pack(pack)?);
         lock(&shared.stored).push(id);
@@ -225,17 +218,17 @@ fn pack_bytes_max(batch: &Batch) -> usize {
 /// An order that a thread has taken, until it is done.
 struct UnderWay<'a> {
     shared: &'a Shared,
-    number: u64,
+    pack: PackId,
 }
 
 impl UnderWay<'_> {
-    /// Those there are, with this one.
+    /// How many there are, with this one and those that no thread has taken yet.
     fn count(&self) -> usize {
         lock(&self.shared.under_way).len()
     }
 
     fn wait_for_earlier(&self) {
-        let is_earlier = |orders: &mut BTreeSet<u64>| orders.first() < Some(&self.number);
+        let is_earlier = |packs: &mut BTreeSet<PackId>| packs.first() < Some(&self.pack);
         let waited = self.shared.done.wait_while(lock(&self.shared.under_way), is_earlier);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
@@ -243,7 +236,7 @@ impl UnderWay<'_> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        lock(&self.shared.under_way).remove(&self.number);
+        lock(&self.shared.under_way).remove(&self.pack);
         self.shared.done.notify_all();
     }
 }

@@ -64,7 +64,7 @@ fn overwritten() -> (Arc<MemoryDisk>, Engine, u32) {
 #[test]
 fn what_is_dead_is_given_back_a_piece_at_a_time() {
     let (disk, mut engine, used) = overwritten();
-    let pieces = engine.ctx.geometry.segment_bytes().div_ceil(engine.ctx.config.give_back_bytes);
+    let pieces = engine.segment_pieces();
     assert!(pieces > 1);
     let mut before = engine.table.used();
     let mut steps = 0;
@@ -101,7 +101,7 @@ fn a_busy_guest_is_spared() {
     for _ in 0..80 {
         assert!(engine.give_back_step(true));
     }
-    let pieces = engine.ctx.geometry.segment_bytes().div_ceil(engine.ctx.config.give_back_bytes);
+    let pieces = engine.segment_pieces();
     assert_eq!(u64::from(before - engine.table.used()), 10 / pieces);
 }
 
