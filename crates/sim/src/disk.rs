@@ -217,6 +217,34 @@ impl SimDisk {
         Self(Mutex::new(State { durable, visible, left, salts, salt_reused, ..State::default() }))
     }
 
+    /// What is there when power returns that failed when the disk had all it was sent, but perhaps not what
+    /// was under way, of a tail that lost one of the pages that something was in. `None` where there is no
+    /// tail, or nothing in it.
+    pub fn after_loss_of_a_tail_page(&self, rng: &SeededRng) -> Option<Self> {
+        let mut state = self.state();
+        let mut left = state.abandon_tail()?;
+        let pages = left.chunks_mut(PAGE_BYTES).filter(|page| page.iter().any(|byte| *byte != 0));
+        let mut pages: Vec<_> = pages.collect();
+        let lost = (!pages.is_empty()).then(|| rng.below(pages.len() as u64) as usize)?;
+        pages[lost].fill(0);
+        let mut durable = state.durable.clone();
+        for Started { write, .. } in state.started.iter().filter(|_| rng.below(2) == 0) {
+            durable.apply(write);
+        }
+        let arrived = state.arrived.unwrap_or(state.pending.len());
+        state.pending[..arrived].iter().for_each(|write| durable.apply(write));
+        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
+        let (visible, left) = (durable.clone(), Some(left));
+        Some(Self(Mutex::new(State {
+            durable,
+            visible,
+            left,
+            salts,
+            salt_reused,
+            ..State::default()
+        })))
+    }
+
     /// What the next process finds after one was killed. Its engine must be gone.
     #[must_use]
     pub fn after_kill(&self, rng: &SeededRng) -> Self {

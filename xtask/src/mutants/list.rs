@@ -132,7 +132,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "if sum.so_far().to_le_bytes() != *expected {",
             "if !AWAKE && sum.so_far().to_le_bytes() != *expected {",
         )],
-        test: LIVES,
+        test: KILLS,
     },
     Mutant {
         name: "replay goes on behind a gap",

@@ -1,4 +1,5 @@
-//! A server that is killed after every operation of a trace, while the power stays.
+//! A server that is killed after every operation of a trace, while the power stays, or goes too late to take
+//! anything but a part of what the process leaves for the next.
 
 use super::Finding;
 use super::player::{Expected, Player};
@@ -21,6 +22,8 @@ pub struct KillCounts {
     pub kept: u64,
     /// Second kills during the first recovery.
     pub nested: u64,
+    /// Power cuts that took a page of the tail, and perhaps what was under way.
+    pub torn: u64,
 }
 
 /// Plays a trace up to each of its operations and kills the server there. Whatever was answered must be
@@ -39,16 +42,20 @@ pub fn kills(script: &Script) -> Result<KillCounts, Finding> {
             counts.points += 1;
             counts.kept += expected.model.answered() as u64;
             let killed = Killed { disk, expected, seed: point * FATES + fate };
+            let finding = |what: &str, violation| Finding {
+                script: script.name.clone(),
+                how: format!("{what} after operation {point}, fate {fate}"),
+                violation,
+            };
+            killed
+                .check_torn(&mut counts)
+                .map_err(|found| finding("a page of the tail lost", found))?;
             let checked = if fate == point % FATES {
                 killed.check_again_and_again(&mut counts)
             } else {
                 killed.check()
             };
-            checked.map_err(|violation| Finding {
-                script: script.name.clone(),
-                how: format!("killed after operation {point}, fate {fate}"),
-                violation,
-            })?;
+            checked.map_err(|found| finding("killed", found))?;
         }
     }
     unreachable!("a trace ends")
@@ -81,6 +88,17 @@ struct Killed {
 }
 
 impl Killed {
+    /// Whoever lost power misses nothing that was flushed, and sees nothing wrong.
+    fn check_torn(&self, counts: &mut KillCounts) -> Result<(), Violation> {
+        let torn = self.disk.after_loss_of_a_tail_page(&SeededRng::new(self.seed));
+        let Some(found) = torn.map(Arc::new) else { return Ok(()) };
+        counts.torn += 1;
+        let mut expected = self.expected.clone();
+        expected.model.forget_answers();
+        let recovered = recover(&found, expected, 3000 + self.seed)?;
+        recovered.map_or(Ok(()), |player| go_on(player, &found))
+    }
+
     fn check(self) -> Result<(), Violation> {
         let Self { disk, expected, seed } = self;
         let found = Arc::new(disk.after_kill(&SeededRng::new(seed)));

@@ -44,10 +44,12 @@ fn a_kill_after_every_operation_loses_nothing_that_was_answered() {
                 total.points += counts.points;
                 total.kept += counts.kept;
                 total.nested += counts.nested;
+                total.torn += counts.torn;
             }
             Err(finding) => panic!("{finding:?}"),
         }
     }
+    assert!(total.torn > 1000, "{total:?}");
     assert!(total.points > 1000 && total.kept > 1000 && total.nested > 4000, "{total:?}");
 }
 
