@@ -4,7 +4,8 @@
 //! `drop_latency FOLDER [BLOCKS [ROUNDS]]` makes a sparse volume of which `BLOCKS` (65,536, of half a
 //! MiB each) have a page. In each round, in turn the one or the other first, the volume is cut, a page of
 //! every block is written again, and the cut is dropped while a guest reads such pages, one at a time:
-//! once as the store does it (`steps`), once as a single piece of work of the volume's thread (`whole`).
+//! once as the store does it (`drop in steps`), once as a single piece of work of the volume's thread (`drop as
+//! a whole`).
 //! Then `DISCARD_BYTES` behind them are written, and the guest discards those and reads until the file system
 //! has them again (`discard`). Before each the guest reads alone for a second (`quiet`). Shown are medians over
 //! the rounds.
@@ -94,15 +95,20 @@ fn measure(folder: &Path, blocks: u64, rounds: usize) {
         quiet.push(bench.guest_alone());
         discarded.push(bench.discard_beside_guest(used));
     }
-    let cases = [("quiet", quiet), ("steps", steps), ("whole", whole), ("discard", discarded)];
-    for (way, felt) in cases {
+    let cases = [
+        ("quiet", quiet),
+        ("drop in steps", steps),
+        ("drop as a whole", whole),
+        ("discard", discarded),
+    ];
+    for (beside, felt) in cases {
         let over = |value: fn(&Felt) -> f64| {
             let mut values: Vec<f64> = felt.iter().map(value).collect();
             values.sort_unstable_by(f64::total_cmp);
             values[values.len() / 2]
         };
         println!(
-            "{{\"measured\":\"dropped cut\",\"way\":\"{way}\",\"blocks\":{blocks},\"rounds\":{},\
+            "{{\"measured\":\"guest\",\"beside\":\"{beside}\",\"blocks\":{blocks},\"rounds\":{},\
              \"seconds\":{:.2},\"median_us\":{:.0},\"p99_us\":{:.0},\"worst_ms\":{:.1}}}",
             felt.len(),
             over(|felt| felt.seconds),
