@@ -4,7 +4,7 @@ import json
 
 from conftest import eventually
 from nbd_client import Nbd
-from steps import attach, create_snapshot, create_volume, detach
+from steps import attach, create_key, create_snapshot, create_volume, detach
 
 BLOCK = 512 * 1024
 BLOCKS = 40
@@ -46,3 +46,31 @@ def test_collections_run_as_often_as_they_are_asked_for(own_server):
         return len(lines) >= 3
 
     eventually(collected, seconds=30)
+
+
+def test_an_attachment_without_a_device_says_why(own_server):
+    server = own_server()
+    account = server.account("owner")
+    key = create_key(account)
+    volume = create_volume(account, "--size", "1", "--encrypted", "--kms-key-id", key)
+    host, _ = attach(account, volume)
+
+    def seen():
+        [line] = json.loads(server.admin("attachments", "--json"))
+        assert (line["AccountId"], line["VolumeId"]) == (account.id, volume), line
+        assert (line["InstanceId"], line["Device"], line["State"]) == (host, "/dev/sdf", "attached")
+        return line["Impaired"]
+
+    assert seen() is None
+    account.aws("kms", "disable-key", "--key-id", key)
+    server.stop()
+    server.start()
+    assert "disabled" in seen()
+    assert "without a device" in server.admin("attachments")
+    assert server.admin("attachments", "--region", "eu-west-1") == ""
+    # It has its device again when its key can be used at a start.
+    account.aws("kms", "enable-key", "--key-id", key)
+    server.stop()
+    server.start()
+    assert seen() is None
+    Nbd(server.socket(host, "/dev/sdf")).close()

@@ -576,18 +576,44 @@ def test_a_key_is_not_put_where_it_can_be_swapped_out(server, owner, key, agents
     assert agent.stop() == 0
 
 
-def test_an_agent_that_cannot_serve_gives_the_volume_back_at_once(server, owner, agents, tmp_path):
-    # Its key comes through the channel: what is wrong is found when the server has granted a lease.
+def test_an_agent_that_cannot_serve_takes_the_volume_from_nobody(server, owner, agents, tmp_path):
     host, volume = Host(owner, tmp_path), create_volume(owner, "--size", "1")
     attach(owner, volume, host)
-    too_long = server.dir / ("s" * 120)
-    for wrong in ({"prepare": lambda: locks_up_to(0)}, {"socket": too_long}):
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    precious = server.dir / "precious"
+    precious.write_text("not a socket")
+    tail = server.dir / "other.sock"
+    (server.dir / "other.sock.tail").write_text("not a tail")
+    for wrong in (
+        {"prepare": lambda: locks_up_to(0)},
+        {"socket": server.dir / ("s" * 120)},
+        {"socket": server.dir / "none" / "vol.sock"},
+        {"socket": precious},
+        {"socket": tail},
+    ):
         agents.append(refused := Agent(server, host, volume, tmp_path, starts=False, **wrong))
-        # In less than a lease, also for the one that follows.
-        assert refused.ends(LEASE_SECONDS / 2) == 1, refused.words()
-    began = time.monotonic()
-    detach(owner, volume)
-    assert time.monotonic() - began < LEASE_SECONDS / 2
+        assert refused.ends() == 1, refused.words()
+    assert precious.read_text() == "not a socket"
+    assert (server.dir / "other.sock.tail").read_text() == "not a tail"
+    agent.nbd.write(0, PATTERN)
+    agent.nbd.flush()
+    assert agent.stop() == 0
+
+
+def test_a_socket_serves_one_volume(server, owner, agents, tmp_path):
+    host = Host(owner, tmp_path)
+    ours, other = (create_volume(owner, "--size", "1") for _ in range(2))
+    attach(owner, ours, host)
+    owner.client("ec2").attach_volume(VolumeId=other, InstanceId=host.id, Device="/dev/sdg")
+    agents.append(agent := Agent(server, host, ours, tmp_path))
+    place = {"socket": agent.socket}
+    agents.append(refused := Agent(server, host, other, tmp_path, starts=False, **place))
+    assert refused.ends() == 1 and "something else is served there" in refused.words()
+    # Another of the same volume follows at the same place.
+    agents.append(again := Agent(server, host, ours, tmp_path, **place))
+    assert agent.ends() == 0
+    again.nbd.write(0, PATTERN)
+    assert again.stop() == 0
 
 
 def test_over_tls(own_server, tmp_path, agents):

@@ -3,8 +3,8 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -218,9 +218,28 @@ fn number(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
+/// Whether a socket may be made at `path`: nothing is there but a socket, which is replaced.
+///
+/// # Errors
+/// When something else is there, which may be precious, or the path is too long for a socket.
+pub fn check_socket_path(path: &Path) -> io::Result<()> {
+    SocketAddr::from_pathname(path).map_err(|_| {
+        let words = "the path of a socket is shorter than 108 bytes and holds no zero";
+        io::Error::new(io::ErrorKind::InvalidInput, words)
+    })?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A socket that only this user reaches, where there is none or where one was left. The directory must
 /// be private until its mode is set.
 pub(crate) fn private_listener(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    check_socket_path(path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -65,10 +65,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     /// The address to answer on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4577")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4577")]
     pub(crate) listen: SocketAddr,
     /// Also serve attached volumes over NBD on this address, with TLS only; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) nbd_listen: Option<SocketAddr>,
     /// A name or address by which NBD clients reach this server, for its certificate; repeat for
     /// more. Loopback and the listening address are always among them.
@@ -142,7 +142,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_seconds)]
     pub(crate) sweep_interval: i64,
     /// How long a host on another machine may go on without hearing from the server, in seconds;
-    /// a host that vanished is waited for as long when its volume is detached without force.
+    /// a host that vanished is waited for as long when its volume is detached without force (2 to 300).
     #[arg(long, value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u32).range(2..=i64::from(LEASE_SECONDS_MAX)))]
     pub(crate) attach_lease_seconds: u32,
@@ -165,8 +165,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_MEMORY_MIB,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) volume_map_memory_mib: u32,
-    /// How full of live data a volume's file may be, in percent. More takes less space and more
-    /// cleaning.
+    /// How full of live data a volume's file may be, in percent (25 to 90). More takes less space
+    /// and more cleaning.
     #[arg(long, value_name = "PERCENT", default_value_t = VOLUME_LIVE_PERCENT,
         value_parser = clap::value_parser!(u32).range(25..=90))]
     pub(crate) volume_live_percent: u32,
@@ -363,7 +363,7 @@ pub(crate) struct DemoOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The address to answer on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
     /// Stop after the last step instead of leaving the server running.
     #[arg(long)]
@@ -436,6 +436,16 @@ pub(crate) enum AdminCommand {
     /// Shows the volumes that are still being filled from their snapshots: how much of each is done, and
     /// what it waits for.
     Initializations {
+        /// The region to show.
+        #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
+        region: base::Region,
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows which volumes are attached where, and why one has no device although it is attached: its key
+    /// could not be had when the server was started.
+    Attachments {
         /// The region to show.
         #[arg(long, default_value = "us-east-1", value_parser = parse_plain_region)]
         region: base::Region,

@@ -156,11 +156,16 @@ impl Engine {
         let geometry = self.ctx.geometry;
         let length = self.ctx.config.give_back_bytes.min(geometry.segment_bytes() - given);
         let start = byte_offset(geometry.start(segment)) + given;
-        if let Err(error) = self.ctx.disk.punch(start, length) {
-            tracing::warn!(%error, segment, "space of a dead segment was not given back");
-        }
-        if given + length < geometry.segment_bytes() {
-            self.dead.begun = Some((segment, given + length));
+        let given = match self.ctx.disk.punch(start, length) {
+            Ok(()) => given + length,
+            // Other pieces would fail as well. An opening that finds it dead tries again.
+            Err(error) => {
+                tracing::warn!(%error, segment, "space of a dead segment was not given back");
+                geometry.segment_bytes()
+            }
+        };
+        if given < geometry.segment_bytes() {
+            self.dead.begun = Some((segment, given));
             return;
         }
         self.openers.remove(segment);

@@ -97,6 +97,21 @@ impl TailFile {
         }
     }
 
+    /// Whether nothing is lost if a tail is begun here: there is no file, or one that is a tail or empty.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn is_tail(&self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(found) if !found.is_file() => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            found => found.map(drop)?,
+        }
+        let mut first = Vec::new();
+        File::open(&self.path)?.take(MAGIC.len() as u64).read_to_end(&mut first)?;
+        Ok(first == MAGIC || first.iter().all(|byte| *byte == 0))
+    }
+
     /// Whether a process left anything that was killed.
     ///
     /// # Errors
@@ -566,17 +581,20 @@ mod tests {
         std::fs::write(&path, [7; 100]).unwrap();
         let tail = TailFile::of(&folder.path().join("vol.log"));
         assert_eq!(tail.left().unwrap(), Some(vec![7; 100]));
+        assert!(!tail.is_tail().unwrap(), "it is something else");
         let buffers = tail.begin().unwrap();
         let found = std::fs::metadata(&path).unwrap();
         assert_eq!(found.len(), (SLOTS * SLOT_BYTES) as u64);
         assert!(found.blocks() * 512 >= found.len());
         assert_eq!(found.permissions().mode() & 0o777, 0o600);
         assert_eq!(buffers.len(), SLOTS);
+        assert!(tail.is_tail().unwrap());
         assert!(buffers.iter().all(|buffer| buffer.iter().all(|byte| *byte == 0)));
         drop(buffers);
         tail.end().unwrap();
         tail.end().unwrap();
         assert_eq!(tail.left().unwrap(), None);
+        assert!(tail.is_tail().unwrap(), "there is none");
         assert!(TailFile::at(folder.path().join("away/vol.tail")).begin().is_err());
     }
 

@@ -5,7 +5,7 @@ use super::{
     AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
     TrailQuery, TwinLine, UsageLine,
 };
-use super::{backup, events, initializations, root};
+use super::{attachments, backup, events, initializations, root};
 use crate::serve::{Issued, Nbd};
 use ::events::{Filter, Found, Lookup};
 use api::World;
@@ -46,6 +46,7 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::Usage { region } => usage(world, &region).await,
         Request::Twins { region } => twins(world, &region).await,
         Request::Initializations { region } => initializations::list(world, &region).await,
+        Request::Attachments { region } => attachments::list(world, &region).await,
         Request::Events { account, region, limit } => {
             events::list(world, account.as_deref(), &region, limit).await
         }
@@ -69,7 +70,7 @@ fn nbd_credentials(nbd: &Nbd, instance: &str, device: &str) -> Result<Value, Str
         certificate: credentials.certificate,
         key: credentials.key.expose().clone(),
         volume,
-        address: address.map(|address| address.to_string()),
+        address,
     };
     serde_json::to_value(made).map_err(sentence)
 }

@@ -3,6 +3,7 @@
 //! The socket has mode 0600 and is the only way in: whoever may open it runs the server. Nothing
 //! here is reachable over the network.
 
+mod attachments;
 mod backup;
 pub(crate) mod check;
 mod events;
@@ -66,6 +67,9 @@ pub(crate) enum Request {
         region: String,
     },
     Initializations {
+        region: String,
+    },
+    Attachments {
         region: String,
     },
     Events {
@@ -251,6 +255,10 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
         AdminCommand::Initializations { region, json } => {
             let request = Request::Initializations { region: region.to_string() };
             show(&mut out, ask(dir, &request)?, (!json).then_some(initializations::print))?;
+        }
+        AdminCommand::Attachments { region, json } => {
+            let request = Request::Attachments { region: region.to_string() };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(attachments::print))?;
         }
         AdminCommand::Events { account, region, limit, json } => {
             let (account, region) = (account.as_ref().map(ToString::to_string), region.to_string());

@@ -10,14 +10,18 @@ use std::path::Path;
 /// Writes the files that libnbd (`tls-certificates=DIR`) and QEMU (`tls-creds-x509,dir=DIR`) look
 /// for, readable for their owner only, and says how to connect.
 pub(super) fn keep(out: &mut impl Write, dir: &Path, made: &NbdCredentials) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let cannot = |path: &Path, error: io::Error| {
+        Failure::failed(format!("cannot write {}: {error}", path.display()))
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| cannot(dir, e))?;
     let files = [
         ("ca-cert.pem", &made.authority),
         ("client-cert.pem", &made.certificate),
         ("client-key.pem", &made.key),
     ];
     for (name, text) in files {
-        replace(&dir.join(name), text)?;
+        let path = dir.join(name);
+        replace(&path, text).map_err(|error| cannot(&path, error))?;
     }
     match &made.address {
         Some(address) => writeln!(

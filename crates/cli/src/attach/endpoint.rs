@@ -78,6 +78,10 @@ impl Endpoint {
             _ => (authority, if secure { 443 } else { 80 }),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if !secure && let Some(ca) = ca {
+            let ca = ca.display();
+            return Err(Failure::failed(format!("{ca} is for https, and {url} is not")));
+        }
         let tls = secure.then(|| connector(ca)).transpose()?;
         Ok(Self { authority: authority.to_owned(), host, port, tls, policy })
     }
@@ -101,7 +105,7 @@ impl Endpoint {
             return Ok(Box::new(stream));
         };
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(tls.connect(name, stream).await?))
+        Ok(Box::new(tls.connect(name, stream).await.map_err(not_connected)?))
     }
 
     /// Sends a request and reads its whole reply.
@@ -135,6 +139,17 @@ impl Endpoint {
     }
 }
 
+/// Says what a server is that answers in something else than TLS.
+fn not_connected(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => io::Error::new(
+            error.kind(),
+            format!("what answers there speaks no TLS, as a server at http:// does ({error})"),
+        ),
+        _ => error,
+    }
+}
+
 /// A network that drops everything ends no connection; with these, the kernel does. The channel's link
 /// listens for its server itself, and gives up sooner.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -161,10 +176,16 @@ pub(super) async fn within<T>(
 
 /// Reads a reply's head: its status and the length of its body.
 async fn read_head(stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<(u16, Option<u64>)> {
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP reply");
+    let malformed = || {
+        let words = "what answers there speaks no HTTP; a server with TLS does at https://";
+        io::Error::new(io::ErrorKind::InvalidData, words)
+    };
     let mut head = stream.take(HEAD_BYTES_MAX);
     let mut line = String::new();
-    head.read_line(&mut line).await?;
+    if head.read_line(&mut line).await? == 0 {
+        let words = "the connection ended without a reply";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, words));
+    }
     let status = line.split(' ').nth(1).and_then(|status| status.trim().parse().ok());
     let status = status.ok_or_else(malformed)?;
     let mut length = None;
@@ -216,6 +237,9 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {
             _ => {}
         }
     }
+    if roots.is_empty() {
+        return Err(unusable(&"there is none"));
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -241,6 +265,43 @@ mod tests {
         assert_eq!(parsed("http://[::1]"), Some(("::1".to_owned(), 80)));
         for refused in ["ftp://a", "http://", "http://a/b", "http://u@a", "http://a:x", "a:1"] {
             assert_eq!(parsed(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_for_https_and_there_is_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refusal = |url| {
+            let endpoint = Endpoint::new(url, Some(file.path()), HttpPolicy::Loopback);
+            endpoint.err().unwrap().to_string()
+        };
+        assert!(refusal("http://127.0.0.1:1").contains("is for https"));
+        assert!(refusal("https://127.0.0.1:1").contains("there is none"));
+    }
+
+    /// What is asked of a server that says `answer` to whatever it hears.
+    async fn asked_of(scheme: &str, answer: &'static [u8]) -> io::Error {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut heard = [0; 4096];
+            assert!(client.read(&mut heard).await.unwrap() > 0);
+            client.write_all(answer).await.unwrap();
+        });
+        let endpoint = Endpoint::new(&url, None, HttpPolicy::Loopback).unwrap();
+        endpoint.exchange("GET / HTTP/1.1\r\n\r\n", b"").await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_answers_and_is_no_server_is_named() {
+        let error = asked_of("http", b"\x15\x03\x03\0\x02\x02\x46").await.to_string();
+        assert!(error.contains("https://"), "{error}");
+        let error = asked_of("http", b"").await.to_string();
+        assert!(error.contains("without a reply"), "{error}");
+        if Path::new(SYSTEM_CERTIFICATES).exists() {
+            let error = asked_of("https", b"HTTP/1.1 400 Bad Request\r\n\r\n").await.to_string();
+            assert!(error.contains("no TLS"), "{error}");
         }
     }
 

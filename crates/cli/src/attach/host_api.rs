@@ -57,6 +57,11 @@ impl CallError {
 }
 
 impl Opened {
+    /// The device without its folder, as exports are named.
+    pub(crate) fn device_name(&self) -> &str {
+        self.device.strip_prefix("/dev/").unwrap_or(&self.device)
+    }
+
     /// What KMS is asked to decrypt; `None` for a volume without a KMS key.
     pub(crate) fn unwrap_with(&self) -> Option<Value> {
         self.wrapped_key.as_deref().map(|wrapped| self.decrypt_of(wrapped))

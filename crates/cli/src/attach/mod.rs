@@ -6,10 +6,11 @@
 
 pub(crate) mod endpoint;
 mod host_api;
+mod place;
 pub(crate) mod signed;
 
 use crate::args::AttachOptions;
-use crate::exit::{EXIT_LOST, Failure};
+use crate::exit::{EXIT_LOST, EXIT_NO_SERVER, Failure};
 use crate::history::VolumeHistory;
 use crate::serve::{log_to_stderr, runtime};
 use crate::signals::Signals;
@@ -24,12 +25,13 @@ use blockstore::store::{
 pub(crate) use endpoint::{Endpoint, HttpPolicy};
 use host_api::{HostApi, Opened};
 use lifecycle::port::host::Force;
+use place::Place;
 use remote::wire::Welcome;
-use remote::{BootClock, Link, Loss, RemoteBase, RemoteDisk, RemoteSpace};
+use remote::{BootClock, DialError, Link, Loss, RemoteBase, RemoteDisk, RemoteSpace};
 use serde::Serialize;
 use signed::Credentials;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +63,7 @@ pub(crate) fn run(options: &AttachOptions) -> Result<(), Failure> {
     let swap = ::attach::harden_process()?;
     // Sockets made below are the owner's only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let credentials = Credentials::read(&options.credentials)?;
+    let credentials = Credentials::read_with_region(&options.credentials)?;
     let endpoint = Endpoint::new(&options.endpoint, options.ca.as_deref(), options.http_policy())?;
     let api = Arc::new(HostApi::new(endpoint, credentials, options.volume.clone()));
     runtime()?.block_on(attach_and_serve(options, api, swap))
@@ -72,6 +74,8 @@ async fn attach_and_serve(
     api: Arc<HostApi>,
     swap: Swap,
 ) -> Result<(), Failure> {
+    let place = Arc::new(Place::of(options));
+    check(&place, &options.volume).await?;
     // From here on the volume is closed in order when the process is told to end.
     let mut signals = Signals::new()?;
     // Until there is a link nothing is open here that would have to be closed.
@@ -81,7 +85,7 @@ async fn attach_and_serve(
     };
     say("opening the volume");
     let id = options.volume.clone();
-    let tail = TailFile::at(tail_path(options));
+    let tail = place.tail();
     let config = options.engine.config();
     let volume = Opening { link: link.clone(), tail, id, welcome, keys, config };
     // A signal waits until the volume is open: what a killed agent left is on its way into it. A server
@@ -93,13 +97,13 @@ async fn attach_and_serve(
     };
     let calls = LentVolume::new(handle.clone());
     link.on_call(Arc::new(move |call| calls.call(call)));
-    let export = match start_export(options, &opened, &link, &handle) {
+    let export = match start_export(options, &place, &opened, &link, &handle) {
         Ok(export) => export,
         Err(failure) => return Err(leave(link, Some(handle), failure).await),
     };
     let began = async {
         api.complete(opened.epoch).await?;
-        print(options, &opened, &handle, (protection, swap))
+        print(options, &place, &opened, &handle, (protection, swap))
     };
     let mut over = pin!(serve_until_over(&link, signals));
     let ended = tokio::select! {
@@ -113,6 +117,18 @@ async fn attach_and_serve(
     refuse_calls(&link);
     let closing = link.clone();
     spawn_blocking(move || close(ended, export, handle, &closing)).await.map_err(Failure::failed)?
+}
+
+/// Finds what would keep this process from serving the volume before it is taken from one that does.
+async fn check(place: &Arc<Place>, volume: &VolumeId) -> Result<(), Failure> {
+    let (place, volume) = (Arc::clone(place), volume.to_string());
+    spawn_blocking(move || {
+        place.check(&volume)?;
+        // Memory for a key is refused now rather than later.
+        keep(base::Secret::new([0; 64])).map(drop)
+    })
+    .await
+    .map_err(Failure::failed)?
 }
 
 /// The data keys that KMS unwrapped.
@@ -138,7 +154,11 @@ async fn open_link(
         keys.base = Some(keep(api.decrypt(opened.epoch, wrapped).await?)?.0);
     }
     let dial = Arc::clone(api).dialler(&opened);
-    let (link, welcome) = Link::open(dial, Arc::new(BootClock)).await.map_err(Failure::failed)?;
+    let (link, welcome) =
+        Link::open(dial, Arc::new(BootClock)).await.map_err(|error| match error {
+            DialError::Unreachable(_) => Failure::new(EXIT_NO_SERVER, error),
+            DialError::Fenced | DialError::Refused(_) => Failure::failed(error),
+        })?;
     Ok((opened, keys, link, welcome))
 }
 
@@ -153,7 +173,7 @@ async fn take(api: &HostApi, force: Force) -> Result<Opened, Failure> {
             say(
                 "another agent may still have the volume: it is asked to close it, and waited for \
                  until it has, or its lease has ended (--force takes the volume at once, and what \
-                 that agent had not flushed is lost)",
+                 that agent has not flushed is lost if it still runs)",
             );
         }
         tokio::time::sleep(HELD_PAUSE).await;
@@ -228,20 +248,9 @@ impl Lease for LinkLease {
     }
 }
 
-fn socket_path(options: &AttachOptions) -> PathBuf {
-    let default = || PathBuf::from(format!("{}.sock", options.volume));
-    options.socket.clone().unwrap_or_else(default)
-}
-
-/// Where what this process answered lies, for the one that follows it if it is killed.
-fn tail_path(options: &AttachOptions) -> PathBuf {
-    let mut path = socket_path(options).into_os_string();
-    path.push(".tail");
-    path.into()
-}
-
 fn start_export(
     options: &AttachOptions,
+    place: &Place,
     opened: &Opened,
     link: &Link,
     handle: &VolumeHandle,
@@ -250,31 +259,34 @@ fn start_export(
     let device = Arc::new(VolumeDevice::new(handle.clone()).with_history(Arc::new(history)));
     let leased = Arc::new(LeasedDevice::new(device, Arc::new(LinkLease(link.clone()))));
     let info = ExportInfo {
-        name: opened.device.strip_prefix("/dev/").unwrap_or(&opened.device).to_owned(),
-        aliases: vec![options.volume.to_string()],
+        name: opened.device_name().to_owned(),
+        aliases: vec![
+            options.volume.to_string(),
+            format!("{}/{}", opened.instance_id, opened.device_name()),
+        ],
         description: options.volume.to_string(),
     };
-    let path = socket_path(options);
+    let path = &place.socket;
     if !link.holds() {
         // Whoever has the volume now may serve it there.
         return Err(lost_or(link, lost(Loss::LeaseEnded)));
     }
-    Export::start(&path, info, leased, Arc::new(SystemClock))
+    Export::start(path, info, leased, Arc::new(SystemClock))
         .map_err(|error| Failure::failed(format!("cannot serve on {}: {error}", path.display())))
 }
 
 fn print(
     options: &AttachOptions,
+    place: &Place,
     opened: &Opened,
     handle: &VolumeHandle,
     (protection, swap): (Protection, Swap),
 ) -> Result<(), Failure> {
-    let socket = socket_path(options);
     let serving = Serving {
         volume_id: options.volume.as_str(),
         instance_id: &opened.instance_id,
         device: &opened.device,
-        socket: &socket,
+        socket: &place.socket,
         size_bytes: handle.size(),
         epoch: opened.epoch,
         key_memory: protection.as_str(),
@@ -421,7 +433,7 @@ mod tests {
     use super::*;
     use blockstore::live::Disk;
     use remote::wire::{Reply, Request, read_frame};
-    use remote::{BoxFuture, Dial, DialError, Stream};
+    use remote::{BoxFuture, Dial, Stream};
     use tokio::io::AsyncWriteExt;
 
     /// A server without space.

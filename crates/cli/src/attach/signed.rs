@@ -48,6 +48,19 @@ impl Credentials {
         })
     }
 
+    /// For calls that are signed for the region these were made for.
+    pub(crate) fn read_with_region(path: &Path) -> Result<Self, Failure> {
+        let read = Self::read(path)?;
+        if read.region.is_empty() {
+            let path = path.display();
+            return Err(Failure::failed(format!(
+                "the credentials in {path} name no Region; `strongroom admin host create --remote --json` \
+                 prints one"
+            )));
+        }
+        Ok(read)
+    }
+
     /// The same for another region.
     pub(crate) fn in_region(self, region: &str) -> Self {
         Self { region: region.to_owned(), ..self }
@@ -74,6 +87,10 @@ impl CallError {
                 EXIT_NO_SERVER,
                 format!("{what}: the server cannot be reached: {error}"),
             ),
+            Self::Refused { code, status, .. } if code.is_empty() => Failure::failed(format!(
+                "{what} failed with HTTP status {status}, and not in the words of a Strongroom server: \
+                 is the endpoint one?"
+            )),
             Self::Refused { code, message, .. } => {
                 Failure::failed(format!("{what} was refused: {code}: {message}"))
             }

@@ -19,6 +19,8 @@ pub(crate) struct Nbd {
     authority: Authority,
     host: Arc<Host>,
     front: Option<Front>,
+    /// A name that clients reach it by, if one was said.
+    name: Option<String>,
 }
 
 /// What an administrator hands to a client.
@@ -28,7 +30,7 @@ pub(crate) struct Issued {
     /// The volume they open.
     pub(crate) volume: String,
     /// Where, when the server listens on TCP.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<String>,
 }
 
 impl Nbd {
@@ -43,7 +45,7 @@ impl Nbd {
             None => None,
             Some(address) => Some(listen(address, &options.nbd_names, &authority, &host)?),
         };
-        Ok(Self { authority, host, front })
+        Ok(Self { authority, host, front, name: options.nbd_names.first().cloned() })
     }
 
     /// Where TCP clients connect.
@@ -61,9 +63,21 @@ impl Nbd {
         Ok(Issued {
             credentials: issued.map_err(|error| error.to_string())?,
             volume: badge.volume.to_string(),
-            address: self.address(),
+            address: self.address().map(|address| reached_at(address, self.name.as_deref())),
         })
     }
+}
+
+/// Where a client connects that shall find the server's certificate to be of whom it asked: the address, a
+/// name if it is all of this machine's, and with no name this machine.
+fn reached_at(address: SocketAddr, name: Option<&str>) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let name = name.unwrap_or("localhost");
+    // Addresses of version 6 stand in brackets.
+    let name = name.parse::<Ipv6Addr>().map_or(name.to_owned(), |address| format!("[{address}]"));
+    format!("{name}:{}", address.port())
 }
 
 /// The authority of this server's root of trust.
@@ -92,4 +106,18 @@ fn listen(
     let (exports, clock) = (host.exports(), Arc::new(SystemClock));
     Front::start(listener, authority, &names, exports, clock, &OsRng)
         .map_err(|error| cannot(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_sent_to_what_the_certificate_names() {
+        let reached = |address: &str, name| reached_at(address.parse().unwrap(), name);
+        assert_eq!(reached("192.0.2.7:10809", Some("storage.example")), "192.0.2.7:10809");
+        assert_eq!(reached("0.0.0.0:10809", Some("storage.example")), "storage.example:10809");
+        assert_eq!(reached("[::]:10809", Some("2001:db8::7")), "[2001:db8::7]:10809");
+        assert_eq!(reached("0.0.0.0:10809", None), "localhost:10809");
+    }
 }
