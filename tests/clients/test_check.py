@@ -1,5 +1,6 @@
 """`strongroom check` against a data directory that is damaged on purpose, with and without a server."""
 
+import json
 import os
 import subprocess
 
@@ -8,7 +9,7 @@ from conftest import BINARY
 from nbd_client import Nbd
 from steps import attach, check, create_snapshot, create_volume, detach, volume_is
 
-CLEAN, DAMAGED = 0, 5
+CLEAN, DAMAGED, INCOMPLETE = 0, 5, 6
 BLOCK = 512 * 1024
 
 
@@ -167,3 +168,52 @@ def test_what_is_not_there_is_refused(server, stored):
             timeout=60,
         )
         assert done.returncode == 1 and done.stderr
+
+
+def test_a_volume_whose_file_is_gone_is_lost_and_not_empty(own_server):
+    server = own_server()
+    account = server.account("owner")
+    volume = create_volume(account, "--size", "1")
+    assert check(server, "--all")[0] == CLEAN, "it was never opened"
+    host, uri = attach(account, volume)
+    nbd = Nbd(uri.partition("socket=")[2])
+    nbd.write(0, b"\x42" * 4096)
+    nbd.flush()
+    nbd.close()
+    server.stop()
+    file = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    away = file.rename(server.dir / "away")
+    code, report = check(server, "--all")
+    assert code == DAMAGED
+    [found] = findings(report, volume)
+    assert found["Fault"] == "volume-missing" and found["Place"].endswith(file.name), found
+    # The server does not make another one.
+    server.start()
+    [line] = json.loads(server.admin("attachments", "--json"))
+    assert "does not exist" in line["Impaired"], line
+    assert not file.exists() and check(server, volume)[0] == DAMAGED
+    server.stop()
+    away.rename(file)
+    server.start()
+    nbd = Nbd(server.socket(host, "/dev/sdf"))
+    assert nbd.read(0, 4096) == b"\x42" * 4096
+    nbd.close()
+    assert check(server, "--all")[0] == CLEAN
+    # Removed while it is open.
+    away = file.rename(server.dir / "away")
+    assert check(server, volume)[0] == DAMAGED
+    away.rename(file)
+
+
+def test_a_region_that_is_not_there_is_missed(own_server):
+    server = own_server()
+    create_volume(server.account("owner"), "--size", "1")
+    server.stop()
+    region = server.data / "regions" / "us-east-1"
+    away = region.rename(server.dir / "away")
+    code, report = check(server, "--all")
+    assert code == INCOMPLETE
+    [missed] = [s for s in report["Subjects"] if s["Kind"] == "region"]
+    assert missed["Id"] == "us-east-1" and missed["Unchecked"], missed
+    away.rename(region)
+    assert check(server, "--all")[0] == CLEAN

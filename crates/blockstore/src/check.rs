@@ -15,6 +15,8 @@ pub enum Fault {
     SuperblockSlot,
     /// No superblock opens.
     Superblock,
+    /// There is no file of the volume.
+    VolumeMissing,
     /// A page of the segment table does not open.
     SegmentTable,
     /// The segment table counts other pages than the maps refer to.
@@ -63,6 +65,7 @@ impl Fault {
         match self {
             Self::SuperblockSlot => "superblock-slot",
             Self::Superblock => "superblock",
+            Self::VolumeMissing => "volume-missing",
             Self::SegmentTable => "segment-table",
             Self::SegmentCount => "segment-count",
             Self::MapPage => "map-page",

@@ -207,8 +207,10 @@ pub(crate) struct VolumeArgs {
     /// What writes to volumes, and new snapshots beside them, leave free in the file system.
     #[arg(long, value_name = "MIB", default_value_t = VOLUME_RESERVE_MIB)]
     pub(crate) volume_reserve_mib: u32,
-    /// What the volumes of a region may take together [default: what the file system has].
-    #[arg(long, value_name = "GIB")]
+    /// What the files of a region's volumes may take together [default: what the file system has]. They
+    /// hold less than that: see --volume-live-percent, and 200 MiB or more are kept for the upkeep of
+    /// each attached volume.
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) volume_capacity_gib: Option<u32>,
 }
 

@@ -248,6 +248,11 @@ async fn open_world(
         ..Schedule::server()
     };
     let cells = cells::open(data_dir, &seal, regions.iter(), &opening)?.with_schedule(schedule);
+    for (region, _) in data_dir.stored_regions()? {
+        if regions.iter().all(|served| *served != region) {
+            tracing::warn!(%region, "what is stored of a region is not served: no --region names it");
+        }
+    }
     let cells = Arc::new(cells);
     let attachments = data_dir.attachments();
     let clock = Arc::new(SystemClock);

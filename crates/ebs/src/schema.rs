@@ -20,6 +20,7 @@ pub const MIGRATIONS: &[Migration] = &[
     NOTED_AGAIN,
     KIN_OF_SNAPSHOTS,
     GIVEN_UP,
+    VOLUME_FILES,
 ];
 
 const TABLES: Migration = Migration {
@@ -397,5 +398,12 @@ const GIVEN_UP: Migration = Migration {
     name: "ebs-0016-given-up",
     sql: "
 ALTER TABLE ebs_volume_initializations ADD COLUMN given_up TEXT;
+",
+};
+
+const VOLUME_FILES: Migration = Migration {
+    name: "ebs-0017-volume-files",
+    sql: "
+ALTER TABLE ebs_volumes ADD COLUMN file_made BIGINT NOT NULL DEFAULT 0;
 ",
 };

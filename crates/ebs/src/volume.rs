@@ -217,6 +217,17 @@ pub fn owners(tx: &mut Tx<'_>, region: &Region) -> Result<Vec<AccountId>> {
     rows.iter().map(|row| Columns::new(TABLE, row).take()).collect()
 }
 
+/// The regions that have volumes or snapshots, of any account.
+///
+/// # Errors
+/// When the database fails.
+pub fn regions_in_use(tx: &mut Tx<'_>) -> Result<Vec<Region>> {
+    let sql =
+        "SELECT region FROM ebs_volumes UNION SELECT region FROM ebs_snapshots ORDER BY region";
+    let rows = tx.query(sql, params![])?;
+    rows.iter().map(|row| Columns::new(TABLE, row).take()).collect()
+}
+
 /// All volumes of every account that are in a state: what a server looks at when it starts.
 ///
 /// # Errors
@@ -239,7 +250,7 @@ pub struct Created {
     pub continues_snapshot: bool,
 }
 
-/// `creating` → `available`.
+/// `creating` → `available`. The volume has its file.
 ///
 /// # Errors
 /// When the database fails.
@@ -254,7 +265,7 @@ pub fn set_created(
     let changed = tx.execute(
         "UPDATE ebs_volumes SET state = 'available', wrapped_key = $3, context_id = $4, \
          lineage = $5, base_root = $6, continues_snapshot = $7, checkpoint = NULL, \
-         checkpoint_root = NULL \
+         checkpoint_root = NULL, file_made = 1 \
          WHERE region = $1 AND volume_id = $2 AND state = 'creating'",
         params![
             region,
@@ -267,6 +278,30 @@ pub fn set_created(
         ],
     )?;
     Ok(changed == 1)
+}
+
+/// Usable volumes whose file may not have been made: an earlier release made it with the first opening.
+///
+/// # Errors
+/// When the database fails.
+pub fn without_file(tx: &mut Tx<'_>) -> Result<Vec<Volume>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE file_made = 0 AND state IN ('available', 'in-use') \
+         ORDER BY region, volume_id"
+    );
+    tx.query(&sql, params![])?.iter().map(Volume::from_row).collect()
+}
+
+/// Records that a volume has its file. From then on, none that is there means one that was lost.
+///
+/// # Errors
+/// When the database fails.
+pub fn note_file(tx: &mut Tx<'_>, region: &Region, id: &VolumeId) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volumes SET file_made = 1 WHERE region = $1 AND volume_id = $2",
+        params![region, id],
+    )?;
+    Ok(())
 }
 
 /// Gives a volume a base that holds what its base holds.

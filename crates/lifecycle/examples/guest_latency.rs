@@ -61,12 +61,13 @@ async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Re
         device: "/dev/sdf".to_owned(),
         attached: Timestamp(0),
         epoch: 1,
-        size_bytes: bytes,
         base: None,
         twin: None,
         base_key: None,
         key: Secret::new([3; 64]),
     };
+    let blocks = VolumeBlocks { region: region.clone(), volume: id, size_bytes: bytes, base: None };
+    cells.make_volume(&blocks).await?;
     let volume = cells.get(&region).ok_or("the region is there")?.open(&request)?;
     let mut part = vec![0; MIB as usize];
     for at in (0..bytes).step_by(MIB as usize) {
@@ -75,7 +76,6 @@ async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Re
     }
     volume.flush()?;
 
-    let blocks = VolumeBlocks { region, volume: id, size_bytes: bytes, base: None };
     let snapshot = SnapshotId::generate(&OsRng);
     cells.cut(&blocks, &snapshot).await?;
     let export = ExportCut { volume: blocks, snapshot, parent_root: None, resume: None };

@@ -271,19 +271,14 @@ impl Cell {
         work()
     }
 
-    /// Makes the volume's log when there is none yet.
-    fn ensure_volume(
-        &self,
-        id: &VolumeId,
-        size_bytes: u64,
-        base: Option<&BaseRoot>,
-    ) -> Result<(), BlockError> {
-        if self.live.contains(id) {
-            return Ok(());
-        }
-        let base = base.map(base_id).transpose()?;
-        let options = VolumeOptions { size_bytes, key_check: None, base };
-        match self.live.create_volume(id, &options) {
+    /// Makes a new volume, if it is not there yet.
+    ///
+    /// # Errors
+    /// When its base is none, or the storage fails.
+    pub fn make_volume(&self, volume: &VolumeBlocks) -> Result<(), BlockError> {
+        let base = volume.base.as_ref().map(base_id).transpose()?;
+        let options = VolumeOptions { size_bytes: volume.size_bytes, key_check: None, base };
+        match self.live.create_volume(&volume.volume, &options) {
             Ok(()) | Err(StoreError::Exists { .. }) => Ok(()),
             Err(error) => Err(of_store(error)),
         }
@@ -294,7 +289,6 @@ impl Cell {
     /// # Errors
     /// When the key or the base is not the volume's own, or the storage fails.
     pub fn open(&self, request: &OpenVolume) -> Result<VolumeHandle, BlockError> {
-        self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
         let key = request.base_key.as_ref().map(|key| Arc::new(DataKey::new(key)));
         let base = request.base.as_ref();
         let base = base.map(|base| self.base(&request.volume, base, request.twin.as_ref(), key));
@@ -316,7 +310,6 @@ impl Cell {
         request: &LendVolume,
         borrower: Arc<dyn Borrower>,
     ) -> Result<(Loan, Option<Base>), BlockError> {
-        self.ensure_volume(&request.volume, request.size_bytes, request.base.as_ref())?;
         // Its keys are the borrower's business.
         let base = request.base.as_ref();
         let base = base.map(|base| self.base(&request.volume, base, request.twin.as_ref(), None));
@@ -382,7 +375,6 @@ impl Cell {
     }
 
     fn cut(&self, volume: &VolumeBlocks, cut: CutId) -> Result<(), BlockError> {
-        self.ensure_volume(&volume.volume, volume.size_bytes, volume.base.as_ref())?;
         match self.live.cut(&volume.volume, cut) {
             Ok(_) | Err(StoreError::Volume(live::Error::CutExists { .. })) => Ok(()),
             Err(error) => Err(of_store(error)),
@@ -396,11 +388,7 @@ impl Cell {
         for (blocks, snapshot) in members {
             let volume = &blocks.volume;
             let of_volume = |cause| CutError { volume: volume.clone(), cause };
-            let ready = || {
-                self.ensure_volume(volume, blocks.size_bytes, blocks.base.as_ref())?;
-                self.live.cuts(volume).map_err(of_store)
-            };
-            let cuts = ready().map_err(of_volume)?;
+            let cuts = self.live.cuts(volume).map_err(|error| of_volume(of_store(error)))?;
             let cut = cut_id(snapshot);
             if cuts.iter().any(|known| known.id == cut) {
                 present.push((volume, cut));
@@ -427,7 +415,6 @@ impl Cell {
     }
 
     fn resize(&self, volume: &VolumeBlocks, size_bytes: u64) -> Result<(), BlockError> {
-        self.ensure_volume(&volume.volume, volume.size_bytes, volume.base.as_ref())?;
         if self.live.size(&volume.volume).map_err(of_store)? >= size_bytes {
             return Ok(());
         }
@@ -542,6 +529,16 @@ async fn blocking<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 impl Blocks for Cells {
+    fn make_volume<'a>(
+        &'a self,
+        volume: &'a VolumeBlocks,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let cell = self.cell(&volume.region)?;
+            blocking(|| cell.make_volume(volume)).await
+        })
+    }
+
     fn cut<'a>(
         &'a self,
         volume: &'a VolumeBlocks,

@@ -12,7 +12,7 @@ use blockstore::page::DataKey;
 use blockstore::snapshot::{self, PackScope, Repair, SnapshotChecker, SnapshotRoot};
 use blockstore::store::{CheckError, StoreError};
 use ebs::roots::live_roots;
-use ebs::{Snapshot, StoreKind, Volume, WrappedKey, tiering, twin};
+use ebs::{Snapshot, StoreKind, Volume, VolumeState, WrappedKey, tiering, twin};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ pub struct Report {
 #[serde(rename_all = "PascalCase")]
 pub struct Subject {
     /// `volume`, `snapshot`, `twin` for what a snapshot is restored fast from, `work` for what is being
-    /// made, `store` for packs, `archive` for those of archived snapshots, `twins` for those of twins.
+    /// made, `region` for one that is not here, `store` for packs, `archive` for those of archived snapshots, `twins` for those of twins.
     pub kind: String,
     /// Its id, or the region's name.
     pub id: String,
@@ -146,11 +146,15 @@ impl FindingLine {
 pub struct Survey {
     target: Target,
     regions: Vec<RegionSurvey>,
+    /// Regions that the rows know and that are not here.
+    elsewhere: Vec<Region>,
 }
 
 struct RegionSurvey {
     region: Region,
     volumes: Vec<Volume>,
+    /// Of these, those whose file has not been made since an earlier release.
+    unmade: BTreeSet<VolumeId>,
     snapshots: Vec<Snapshot>,
     /// What snapshots have in the archive, by snapshot.
     archived: BTreeMap<SnapshotId, Vec<u8>>,
@@ -186,7 +190,13 @@ pub async fn survey(
     target: Target,
 ) -> Result<Survey, SurveyError> {
     let mut found = Vec::new();
+    let mut elsewhere = Vec::new();
+    if target == Target::All {
+        let in_use = services.db.read(ebs::volume::regions_in_use);
+        elsewhere = in_use.await.map_err(Trouble::from)?;
+    }
     for region in regions {
+        elsewhere.retain(|other| *other != region);
         let here = region.clone();
         let rows = services.db.read(move |tx| read_region(tx, &here));
         let mut survey = rows.await.map_err(Trouble::from)?;
@@ -208,7 +218,7 @@ pub async fn survey(
     match (&target, found.is_empty()) {
         (Target::Volume(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
         (Target::Snapshot(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
-        _ => Ok(Survey { target, regions: found }),
+        _ => Ok(Survey { target, regions: found, elsewhere }),
     }
 }
 
@@ -224,6 +234,7 @@ fn read_region(tx: &mut meta::Tx<'_>, region: &Region) -> ebs::Result<RegionSurv
     Ok(RegionSurvey {
         region: region.clone(),
         volumes: ebs::volume::list_all(tx, region)?,
+        unmade: ebs::volume::without_file(tx)?.into_iter().map(|volume| volume.id).collect(),
         snapshots: ebs::snapshot::list_all(tx, region)?,
         archived: archived.collect(),
         twins: twins.collect(),
@@ -251,6 +262,13 @@ pub fn run(
         let number = report.subjects.len() as u64;
         let check = RegionCheck { services, cell, rows: region, mode, watch, number, total };
         check.run(&survey.target, &mut report)?;
+    }
+    for region in &survey.elsewhere {
+        let mut subject = Subject::new("region", region, region);
+        let words = "there are volumes or snapshots of it, and it is not among the regions in the data \
+            directory, or not among those that the server serves";
+        subject.unchecked = Some(words.to_owned());
+        report.subjects.push(subject);
     }
     Ok(report)
 }
@@ -414,6 +432,20 @@ impl RegionCheck<'_> {
             base = SnapshotRoot::from_bytes(first).ok().map(|root| name_of(&root));
         }
         let (live, watch) = (&self.cell.live, self.watch);
+        if !live.contains(&row.id) {
+            // One that is being made or deleted has none yet, or none any more.
+            let has_file = matches!(row.state, VolumeState::Available | VolumeState::InUse);
+            if has_file && !self.rows.unmade.contains(&row.id) {
+                let place = live.path_of(&row.id).display().to_string();
+                let detail =
+                    "there is no file of the volume: it was removed, or what it lies on is \
+                    not mounted"
+                        .to_owned();
+                let found = Finding { fault: Fault::VolumeMissing, place, block: None, detail };
+                subject.findings.push(FindingLine::new(&found));
+            }
+            return Ok(subject);
+        }
         let checked = match self.mode {
             Mode::Report => live.check_volume(&row.id, Some(base), watch).map(|done| (done, false)),
             Mode::RepairIndex => live.repair_volume(&row.id, Some(base), watch),
@@ -421,7 +453,7 @@ impl RegionCheck<'_> {
         let (checked, repaired) = match checked {
             Ok(checked) => checked,
             Err(CheckError::Stopped(Stopped::Cancelled)) => return Err(Stopped::Cancelled),
-            // A volume's log is made when it is first opened; until then it is all base.
+            // Deleted meanwhile.
             Err(CheckError::Store(StoreError::NotFound { .. })) => return Ok(subject),
             Err(error) => {
                 subject.unchecked = Some(error.to_string());

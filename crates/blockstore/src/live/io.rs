@@ -146,12 +146,13 @@ impl Engine {
         while at < end {
             let (block, page) = split(at / PAGE_BYTES as u64);
             self.resolve(block, page, &mut entries[page..])?;
+            let mut of_base = None;
             for entry in &entries[page..] {
                 let next = ((at / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64).min(end);
                 if next == at {
                     break;
                 }
-                let state = self.state_of(entry, block)?;
+                let state = self.state_of(entry, block, &mut of_base)?;
                 let full = extents.len() == EXTENTS_MAX;
                 match extents.last_mut() {
                     Some(last) if last.state == state => last.length += next - at,
@@ -164,15 +165,26 @@ impl Engine {
         Ok(extents)
     }
 
-    fn state_of(&self, entry: &Entry, block: u64) -> Result<ExtentState, Error> {
+    /// `of_base` is what the base has of the block, once that was asked.
+    fn state_of(
+        &self,
+        entry: &Entry,
+        block: u64,
+        of_base: &mut Option<ExtentState>,
+    ) -> Result<ExtentState, Error> {
         if entry.is_stored() {
             return Ok(ExtentState::Data);
         }
         if entry.location != ABSENT || self.committed.base.is_none() {
             return Ok(ExtentState::Zero);
         }
+        if let Some(known) = *of_base {
+            return Ok(known);
+        }
         let base = self.base.as_ref().ok_or(Error::BaseAbsent)?;
-        Ok(if base.has_block(block)? { ExtentState::Data } else { ExtentState::Zero })
+        let state = if base.has_block(block)? { ExtentState::Data } else { ExtentState::Zero };
+        *of_base = Some(state);
+        Ok(state)
     }
 
     /// The part of [`Engine::flush`] that runs inside other changes.

@@ -57,6 +57,12 @@ pub trait Space: Send + Sync {
     /// Asks whether the volume may need so much. When it may, that is noted.
     fn ask(&self, need: Need) -> bool;
 
+    /// The same for what gives space back. It needs its upkeep for a moment, which need not be kept from
+    /// what others may need some day.
+    fn ask_to_give_back(&self, need: Need) -> bool {
+        self.ask(need)
+    }
+
     /// Notes that a guest was refused, because cleaning did not help.
     fn refused(&self);
 
@@ -186,11 +192,15 @@ impl Engine {
     fn ask(&mut self, segments: u64, pages: u64, held: Held) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let mut need = self.need(segments, pages);
-            if held == Held::Now {
-                let used = u64::from(self.table.used()) + segments;
-                need.held = used * self.ctx.geometry.segment_bytes();
-            }
-            if self.space.ask(need) {
+            let is_granted = match held {
+                Held::Lasting => self.space.ask(need),
+                Held::Now => {
+                    let used = u64::from(self.table.used()) + segments;
+                    need.held = used * self.ctx.geometry.segment_bytes();
+                    self.space.ask_to_give_back(need)
+                }
+            };
+            if is_granted {
                 let coming = blocks_of(pages) + self.open_pages(segments);
                 let blocks = self.changed_blocks() + coming;
                 self.granted = Some(Grant { epoch: self.committed.epoch, blocks });

@@ -208,6 +208,8 @@ impl Store {
         let _busy = inner.registry.reserve(id)?;
         let path = inner.path(id);
         if path.exists() {
+            // Whoever made it may have ended before its name was durable.
+            inner.sync_folder()?;
             return Err(StoreError::Exists { id: id.clone() });
         }
         // The name appears when the volume is whole: a crash leaves no half volume behind.
@@ -234,6 +236,11 @@ impl Store {
     /// Whether a volume exists.
     pub fn contains(&self, id: &VolumeId) -> bool {
         self.0.path(id).exists()
+    }
+
+    /// Where the file of a volume lies.
+    pub fn path_of(&self, id: &VolumeId) -> PathBuf {
+        self.0.path(id)
     }
 
     /// Opens a volume for reading and writing. Only one at a time has it open.

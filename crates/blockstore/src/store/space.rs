@@ -80,10 +80,18 @@ pub(super) struct Account {
 }
 
 struct Books {
-    volumes: HashMap<VolumeId, Need>,
+    volumes: HashMap<VolumeId, Noted>,
     level: SpaceLevel,
     /// When the files were last looked at, unless a volume was opened or closed since.
     measured: Option<Measured>,
+}
+
+/// What a volume needs.
+#[derive(Clone, Copy)]
+struct Noted {
+    need: Need,
+    /// The least upkeep it has needed while it was open: as much is never its guest's.
+    steady: u64,
 }
 
 /// What the files of volumes take.
@@ -97,9 +105,11 @@ struct Taken {
 
 impl Books {
     fn note(&mut self, id: Option<&VolumeId>, need: Need, asked: Asked) {
-        if let Some(id) = id.filter(|_| asked != Asked::Refused)
-            && self.volumes.insert(id.clone(), need).is_none()
-        {
+        let Some(id) = id.filter(|_| asked != Asked::Refused) else { return };
+        let before = self.volumes.get(id).map(|noted| noted.steady);
+        let steady = before.map_or(need.upkeep, |before| before.min(need.upkeep));
+        self.volumes.insert(id.clone(), Noted { need, steady });
+        if before.is_none() {
             self.measured = None;
         }
     }
@@ -118,6 +128,8 @@ struct Measured {
     capacity: u64,
     /// Bytes the file system had left.
     left: u64,
+    /// Bytes that files may still grow by, the reserve among them, whatever anybody may need.
+    growth: u64,
 }
 
 impl Measured {
@@ -153,10 +165,12 @@ impl Account {
     fn measure(&self, books: &Books) -> io::Result<Measured> {
         let (left, total) = self.left_of_total()?;
         let taken = self.taken(books)?;
+        let limit = self.limits.capacity_bytes.unwrap_or(u64::MAX);
         Ok(Measured {
             room: self.room(&taken, left),
-            capacity: self.limits.capacity_bytes.map_or(total, |limit| limit.min(total)),
+            capacity: limit.min(total),
             left,
+            growth: left.min(limit.saturating_sub(taken.open + taken.closed)),
         })
     }
 
@@ -168,7 +182,7 @@ impl Account {
         };
         let Ok((left, _)) = self.left_of_total() else { return false };
         let free = measured.room_at_least(left).checked_sub(wanted);
-        free.is_some_and(|free| free >= self.low(measured.capacity))
+        free.is_some_and(|free| free >= self.warned(books, measured.capacity))
     }
 
     /// Bytes that the file system has left, and all that it has.
@@ -181,6 +195,13 @@ impl Account {
     /// Bytes that should be free.
     fn low(&self, capacity: u64) -> u64 {
         capacity / 100 * u64::from(self.limits.low_percent)
+    }
+
+    /// Bytes that must be free besides what guests hold, or owners are warned. Guests are refused long
+    /// before all is gone: upkeep needs what it always needs, and about as much again while they write.
+    fn warned(&self, books: &Books, capacity: u64) -> u64 {
+        let upkeep = sum(books.volumes.values().map(|noted| noted.steady));
+        self.low(capacity).saturating_add(upkeep.saturating_mul(2))
     }
 
     fn taken(&self, books: &Books) -> io::Result<Taken> {
@@ -215,7 +236,7 @@ impl Account {
     fn settle(&self, id: Option<&VolumeId>, need: Need, asked: Asked) -> bool {
         let mut books = self.books();
         let others = books.volumes.iter().filter(|(other, _)| Some(*other) != id);
-        let others = sum(others.map(|(_, need)| total(*need)));
+        let others = sum(others.map(|(_, noted)| total(noted.need)));
         let wanted = others.saturating_add(total(need));
         if asked != Asked::Refused && self.is_plenty(&books, wanted) {
             books.note(id, need, asked);
@@ -233,23 +254,28 @@ impl Account {
             }
         };
         books.measured = Some(measured);
-        let granted = asked == Asked::No || wanted <= measured.room;
+        let granted = match asked {
+            Asked::No => true,
+            Asked::ToGiveBack if need.upkeep <= measured.growth => true,
+            Asked::Yes | Asked::ToGiveBack | Asked::Refused => wanted <= measured.room,
+        };
         if granted {
             books.note(id, need, asked);
         }
         // What the guests hold is what they are warned of; what upkeep may need varies.
-        let held = sum(books.volumes.values().map(|need| need.held));
+        let held = sum(books.volumes.values().map(|noted| noted.need.held));
         let free = measured.room.saturating_sub(held);
         let low = self.low(measured.capacity);
+        let warned = self.warned(&books, measured.capacity);
         let level = match (asked, books.level) {
             (Asked::Refused, _) => SpaceLevel::Full,
             // Until the next checkpoint what is held is an estimate, and too high.
-            (Asked::Yes, level) => level,
+            (Asked::Yes | Asked::ToGiveBack, level) => level,
             // What was refused once will be asked for again: only real room ends the shortage.
             (Asked::No, SpaceLevel::Full) if free < low / 4 => SpaceLevel::Full,
-            (Asked::No, SpaceLevel::Ample) if free >= low => SpaceLevel::Ample,
+            (Asked::No, SpaceLevel::Ample) if free >= warned => SpaceLevel::Ample,
             // A little more than the limit, so that the level does not flutter.
-            (Asked::No, _) if free >= low + low / 4 => SpaceLevel::Ample,
+            (Asked::No, _) if free >= warned.saturating_add(low / 4) => SpaceLevel::Ample,
             (Asked::No, _) => SpaceLevel::Low,
         };
         let changed = level != books.level;
@@ -292,7 +318,7 @@ impl Account {
 
 impl Floor for Account {
     fn bytes(&self) -> u64 {
-        let upkeep = sum(self.books().volumes.values().map(|need| need.upkeep));
+        let upkeep = sum(self.books().volumes.values().map(|noted| noted.need.upkeep));
         self.limits.reserve_bytes.saturating_add(upkeep)
     }
 
@@ -314,6 +340,8 @@ impl Floor for Account {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Yes,
+    /// For what gives space back.
+    ToGiveBack,
     No,
     /// The answer was no, and that is what the guest was told.
     Refused,
@@ -359,6 +387,10 @@ impl VolumeSpace {
 impl Space for VolumeSpace {
     fn ask(&self, need: Need) -> bool {
         self.account.settle(Some(&self.id), need, Asked::Yes)
+    }
+
+    fn ask_to_give_back(&self, need: Need) -> bool {
+        self.account.settle(Some(&self.id), need, Asked::ToGiveBack)
     }
 
     fn refused(&self) {
@@ -482,6 +514,28 @@ mod tests {
         spaces[..2].iter().for_each(|space| space.tell(half));
         assert!(!spaces[2].ask(Need { held: 1, upkeep: 0 }), "the sum begins anew");
         assert_eq!(account.bytes(), u64::MAX);
+    }
+
+    /// What others may need some day keeps nobody from giving space back, and owners are warned in time.
+    #[test]
+    fn volumes_that_hold_nothing_warn_early_and_keep_no_discard_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = SpaceLimits { capacity_bytes: Some(100 * MIB), ..SpaceLimits::server() };
+        let account = Arc::new(Account::new(folder.path().to_owned(), space));
+        let levels = Arc::new(Levels::default());
+        account.watch(Arc::clone(&levels) as Arc<dyn SpaceWatcher>);
+        let [ours, other] = ["vol-0000000a", "vol-0000000b"]
+            .map(|name| VolumeSpace::new(&account, &VolumeId::parse(name).unwrap()));
+        let need = |held: u64, upkeep: u64| Need { held: held * MIB, upkeep: upkeep * MIB };
+        ours.tell(need(50, 12));
+        assert!(levels.0.lock().unwrap().is_empty(), "34 should be free, and 50 are");
+        // Another that holds little: upkeep of both is no guest's any more.
+        other.tell(need(4, 12));
+        assert_eq!(*levels.0.lock().unwrap(), [SpaceLevel::Low]);
+        assert!(ours.ask(need(70, 12)), "98 of 100");
+        assert!(!ours.ask(need(80, 12)));
+        assert!(ours.ask_to_give_back(need(80, 12)), "the files take nothing at all");
+        assert!(!ours.ask_to_give_back(need(80, 101)));
     }
 
     /// Where there is plenty files are not looked at again, and where there may not be, they are.

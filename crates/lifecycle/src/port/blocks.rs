@@ -79,7 +79,7 @@ pub struct VolumeBlocks {
     pub volume: VolumeId,
     /// Bytes in it.
     pub size_bytes: u64,
-    /// What it reads where it was never written. A volume that was never opened is all base.
+    /// What it reads where it was never written.
     pub base: Option<BaseRoot>,
 }
 
@@ -290,6 +290,11 @@ pub struct Collected {
 
 /// The block store.
 pub trait Blocks: Send + Sync {
+    /// Makes a new volume, which is all base. Repeating it changes nothing. No other call makes one: a
+    /// volume that is not there then was lost.
+    fn make_volume<'a>(&'a self, volume: &'a VolumeBlocks)
+    -> BoxFuture<'a, Result<(), BlockError>>;
+
     /// Fixes the volume's present content for a snapshot. Durable and independent of the volume's
     /// size; the volume may be open or not. Repeating it for one snapshot changes nothing.
     fn cut<'a>(

@@ -20,8 +20,6 @@ pub struct OpenVolume {
     pub device: String,
     /// When the attachment was asked for: what tells it from an earlier one at the same place.
     pub attached: Timestamp,
-    /// Bytes in the volume.
-    pub size_bytes: u64,
     /// What the volume reads where it was never written.
     pub base: Option<BaseRoot>,
     /// The twin of its base, for a volume that was created with a credit.

@@ -13,8 +13,8 @@ use crate::port::kms::{
     Authority, CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsCall, KmsFailure,
     KmsPort, VolumeKey,
 };
-use crate::services::{INTERNAL_CAUSE, Services};
-use base::{GIB, InstanceId};
+use crate::services::Services;
+use base::InstanceId;
 use ebs::arns::{ec2_service_principal, infrastructure_session_arn, volume_arn};
 use ebs::foreign_base::{self, ForeignBase, Guard};
 use ebs::{
@@ -242,7 +242,6 @@ async fn open(
         instance: attachment.instance.clone(),
         device: attachment.device.clone(),
         attached: attachment.attached,
-        size_bytes: u64::from(volume.size_gib) * GIB,
         base: base_of(volume),
         twin: twin.clone(),
         epoch,
@@ -450,7 +449,12 @@ async fn retire_grant(services: &Services, attachment: &Attachment, key_arn: &st
         request_id: None,
     };
     if let Err(failure) = services.kms.retire_grant(call, key_arn, grant_id).await {
-        tracing::warn!(key = key_arn, grant = grant_id, %failure, "grant stays");
+        tracing::warn!(
+            key = key_arn,
+            grant = grant_id,
+            failure = base::with_causes(&failure),
+            "grant stays"
+        );
     }
 }
 
@@ -483,7 +487,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<(), AttachFailure> {
 /// next call, or the next start.
 async fn finish(services: &Services, attachment: &Attachment, force: Force) {
     if let Err(failure) = close(services, attachment, force).await {
-        tracing::error!(volume = %attachment.volume, %failure, "not closed");
+        tracing::error!(volume = %attachment.volume, failure = base::with_causes(&failure), "not closed");
     }
 }
 
@@ -495,7 +499,7 @@ async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), At
     let impaired = match open(services, &volume, attachment, None).await {
         Ok(()) => None,
         Err(failure) => {
-            tracing::error!(volume = %volume.id, %failure, "not attached again");
+            tracing::error!(volume = %volume.id, failure = base::with_causes(&failure), "not attached again");
             announce(services, &volume, AttachEvent::Reattach, &failure).await?;
             Some(cause(&failure))
         }
@@ -508,17 +512,11 @@ async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), At
     Ok(())
 }
 
+/// Why an attachment has no device, for the operator.
 pub(super) fn cause(failure: &AttachFailure) -> String {
     match failure {
         AttachFailure::Key(failure) => failure.event_cause(),
-        AttachFailure::NotAvailable
-        | AttachFailure::DeviceInUse
-        | AttachFailure::PlainKey(_)
-        | AttachFailure::Base(_)
-        | AttachFailure::Host(_)
-        | AttachFailure::Held
-        | AttachFailure::Rows(_)
-        | AttachFailure::Events(_) => INTERNAL_CAUSE.to_owned(),
+        other => base::with_causes(other),
     }
 }
 

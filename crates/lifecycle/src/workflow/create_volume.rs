@@ -4,9 +4,11 @@
 //! The calls are those of spec 20 §C.3 in their order, in the name of the user who asked. When one
 //! fails for good the volume vanishes, and only events say why (spec 20, C.6).
 
+use super::export_snapshot::blocks_of;
 use super::initialize_volume::InitializeVolume;
 use super::keys::{EBS_BACK_END, FRONT_END, Keys, OpenGrant};
 use crate::kinds::enqueue_initialize_volume;
+use crate::port::blocks::{BaseRoot, VolumeBlocks};
 use crate::port::kms::{
     CapturedIdentity, GrantConstraint, GrantOperation, GrantSpec, KmsFailure, KmsPort, Probe,
 };
@@ -58,7 +60,12 @@ pub async fn run(services: &Services, job: &CreateVolume) -> Result<(), Trouble>
     let row = services.db.read(move |tx| volume::get(tx, &region, &id)).await?;
     let Some(row) = row.filter(|row| row.state == VolumeState::Creating) else { return Ok(()) };
     match make(&keys(services, &*services.kms, job), job, &row).await {
-        Ok(made) => finish(services, job, made).await,
+        Ok(made) => {
+            // What it reads where it was never written is decided only now.
+            let base = made.created.base_root.clone().map(|root| BaseRoot { root, first: None });
+            services.blocks.make_volume(&VolumeBlocks { base, ..blocks_of(&row) }).await?;
+            finish(services, job, made).await
+        }
         Err(trouble) if trouble.is_transient() => Err(trouble),
         Err(trouble) => vanish(services, job, &trouble).await,
     }
@@ -254,11 +261,13 @@ fn filling_of(job: &CreateVolume) -> InitializeVolume {
 }
 
 async fn vanish(services: &Services, job: &CreateVolume, trouble: &Trouble) -> Result<(), Trouble> {
-    tracing::info!(volume = %job.volume, %trouble, "a volume could not be created");
+    tracing::info!(volume = %job.volume, trouble = base::with_causes(&trouble), "a volume could not be created");
     let mut events = failure_events(services, job, &trouble.event_cause());
     if let Some(id) = trouble.explain_id() {
         events = events.map(|event| event.with_explain_id(id));
     }
+    // An attempt before may have made its file.
+    services.blocks.remove_volume(&job.region, &job.volume).await?;
     let job = job.clone();
     services.db.write(move |tx| vanish_in(tx, &job, &events)).await
 }

@@ -75,7 +75,12 @@ impl ServiceKeys<'_> {
         let call = self.call(&grant.region);
         let answer = self.kms.retire_grant(call, &grant.key_arn, &grant.id).await;
         if let Err(failure) = answer {
-            tracing::warn!(key = grant.key_arn, grant = grant.id, %failure, "grant stays");
+            tracing::warn!(
+                key = grant.key_arn,
+                grant = grant.id,
+                failure = base::with_causes(&failure),
+                "grant stays"
+            );
         }
     }
 }

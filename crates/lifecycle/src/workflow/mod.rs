@@ -18,6 +18,7 @@ pub mod open_keys;
 pub(crate) mod progress;
 pub mod remote;
 pub mod storage_space;
+mod volume_files;
 pub mod watch_upload;
 
 use crate::services::Services;
@@ -35,6 +36,9 @@ pub enum Turn {
 /// What an earlier run left could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
+    /// What volumes there are could not be read.
+    #[error("volumes cannot be brought back")]
+    Volumes(#[source] crate::services::Trouble),
     /// Snapshots that were accepted could not be cut.
     #[error("snapshots that were being taken cannot be cut")]
     Snapshots(#[from] crate::services::Trouble),
@@ -49,7 +53,8 @@ pub enum RecoverError {
 /// # Errors
 /// When the rows or the block store fail. A volume whose key is out of reach is no error here.
 pub async fn recover(services: &Arc<Services>) -> Result<(), RecoverError> {
-    // First: a volume that a machine has open must not be opened here to be cut.
+    volume_files::make_missing(services).await.map_err(RecoverError::Volumes)?;
+    // Before cuts: a volume that a machine has open must not be opened here to be cut.
     remote::recover(services).await?;
     export_snapshot::recover(services).await?;
     Ok(attach::recover(services).await?)

@@ -213,7 +213,7 @@ pub async fn key_refused(
         refused = refused.or(answer.err().filter(|failure| !KmsFailure::is_transient(failure)));
     }
     let Some(failure) = refused.map(AttachFailure::Key) else { return Ok(()) };
-    tracing::error!(volume = %volume.id, %failure, "not opened by its machine");
+    tracing::error!(volume = %volume.id, failure = base::with_causes(&failure), "not opened by its machine");
     match attachment.state {
         AttachmentState::Attaching => {
             give_up(services, attachment).await?;
@@ -326,7 +326,7 @@ async fn hold(services: &Services, attachment: &Attachment) -> Result<(), Attach
     let (Some(volume), epoch, lease_ms) = found else { return Ok(()) };
     let Err(failure) = lend_again(services, &volume, epoch, lease_ms).await else { return Ok(()) };
     // One volume stops no server. Its machine may have it open all the same.
-    tracing::error!(volume = %volume.id, %failure, "not lent again");
+    tracing::error!(volume = %volume.id, failure = base::with_causes(&failure), "not lent again");
     let Volume { region, id, .. } = volume;
     services.host.keep(KeepVolume { region, volume: id, epoch, lease_ms }).await?;
     let (row, why) = (attachment.clone(), cause(&failure));

@@ -58,7 +58,10 @@ impl Place {
         self.cell().open(&self.request(volume, base_root.map(of_root))).unwrap()
     }
 
+    /// What opens a volume, which is made if it is new.
     pub(super) fn request(&self, volume: &VolumeId, base: Option<BaseRoot>) -> OpenVolume {
+        let blocks = VolumeBlocks { base: base.clone(), ..self.blocks_of(volume, None) };
+        self.cell().make_volume(&blocks).unwrap();
         OpenVolume {
             account: AccountId::parse("111111111111").unwrap(),
             region: self.region.clone(),
@@ -67,7 +70,6 @@ impl Place {
             device: "/dev/sdf".to_owned(),
             attached: Timestamp(0),
             epoch: 1,
-            size_bytes: SIZE,
             base,
             twin: None,
             key: Secret::new([3; 64]),
