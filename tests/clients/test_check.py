@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 
 import pytest
@@ -203,6 +204,20 @@ def test_a_volume_whose_file_is_gone_is_lost_and_not_empty(own_server):
     away = file.rename(server.dir / "away")
     assert check(server, volume)[0] == DAMAGED
     away.rename(file)
+
+
+def test_a_volume_that_an_earlier_release_had_not_opened_gets_its_file(own_server):
+    server = own_server()
+    volume = create_volume(server.account("owner"), "--size", "1")
+    server.stop()
+    file = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    file.unlink()
+    with sqlite3.connect(server.data / "meta.sqlite") as rows:
+        rows.execute("UPDATE ebs_volumes SET file_made = 0")
+    rows.close()
+    assert check(server, "--all")[0] == CLEAN
+    server.start()
+    assert file.exists() and check(server, "--all")[0] == CLEAN
 
 
 def test_a_region_that_is_not_there_is_missed(own_server):

@@ -1,7 +1,7 @@
 //! The block stores of all regions, behind the port of the workflows.
 //!
 //! A region is a cell of its own: its live volumes, its snapshots, nothing shared. A volume's log is
-//! made when it is first opened or cut; until then the volume is all base.
+//! made with the volume, which is all base then; one that is not there has been lost.
 
 use crate::base_switch::BaseSwitches;
 use crate::fair::{BandwidthLimits, Fairness, MoverKind, Share, in_background};

@@ -11,6 +11,7 @@ use ebs::{
     initialization, instance, permission, roots, settings, tiering,
 };
 use meta::{Db, Tx};
+use std::slice;
 
 /// Runs a test's statements in one transaction of a fresh database.
 async fn with_rows(test: impl Fn(&mut Tx<'_>) -> ebs::Result<()> + Send + 'static) {
@@ -121,6 +122,27 @@ async fn a_volume_moves_only_from_the_state_expected() {
         assert!(volume::remove(tx, &region, &id, VolumeState::Deleting)?);
         assert_eq!(volume::get(tx, &region, &id)?, None);
         assert_eq!(tag::of_resource(tx, &owner(), &region, id.as_str())?, []);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_usable_volume_has_its_file_unless_an_earlier_release_made_none() {
+    with_rows(|tx| {
+        let old = Volume { state: VolumeState::Available, ..volume() };
+        let new = Volume { id: VolumeId::parse("vol-00000002").unwrap(), ..volume() };
+        volume::insert(tx, &old)?;
+        volume::insert(tx, &new)?;
+        assert_eq!(volume::regions_in_use(tx)?, [region()]);
+        // One that is being created is made by its creation.
+        assert_eq!(volume::without_file(tx)?, slice::from_ref(&old));
+        let created =
+            Created { data_key: key(new.id.as_str()), base_root: None, continues_snapshot: false };
+        assert!(volume::set_created(tx, &region(), &new.id, &created)?);
+        assert_eq!(volume::without_file(tx)?, slice::from_ref(&old));
+        volume::note_file(tx, &region(), &old.id)?;
+        assert_eq!(volume::without_file(tx)?, []);
         Ok(())
     })
     .await;
