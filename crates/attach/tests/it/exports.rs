@@ -134,8 +134,13 @@ fn attach_list_detach() {
     assert!(!path.exists());
     assert!(exports.list().is_empty());
 
+    // What is no socket is somebody's, and stays.
+    std::fs::write(&path, b"precious").unwrap();
+    assert!(matches!(attach(), Err(AttachError::Socket { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    std::fs::remove_file(&path).unwrap();
     // A socket left behind by a process that died is replaced.
-    std::fs::write(&path, b"").unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert_eq!(attach().unwrap(), path);
     Client::connect(&path, "").unwrap();
 }
