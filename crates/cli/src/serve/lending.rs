@@ -307,12 +307,13 @@ mod tests {
     use crate::serve::host::Host;
     use crate::serve::local::Offers;
     use base::{Clock, SystemClock};
-    use blockstore::live::{OpenOptions, VolumeOptions};
+    use blockstore::live::OpenOptions;
     use blockstore::page::DataKey;
     use blockstore::snapshot::SnapshotStore;
     use blockstore::store::{Store, StoreConfig, StoreError};
     use lifecycle::BandwidthLimits;
     use lifecycle::cells::Cell;
+    use lifecycle::port::blocks::VolumeBlocks;
     use lifecycle::port::host::AttachHost;
     use objstore::MemoryStore;
     use remote::{BoxFuture, Dial, DialError, Link, Loss, Stream};
@@ -389,6 +390,9 @@ mod tests {
                 SnapshotStore::new(objects, &Secret::new([8; 32]), rng.clone())
             };
             let cell = Cell::new(live, snapshots(), snapshots(), snapshots());
+            let (region, volume) = place();
+            let blocks = VolumeBlocks { region, volume, size_bytes: 1 << 30, base: None };
+            cell.make_volume(&blocks).unwrap();
             let cells = BTreeMap::from([(place().0, cell)]);
             let cells = Cells::new(cells, Arc::clone(&clock), &BandwidthLimits::new());
             let db = meta::Db::memory().unwrap();
@@ -499,8 +503,6 @@ mod tests {
         let bench = Bench::new(20);
         let (region, volume) = place();
         let live = &bench.lending.cells.get(&region).unwrap().live;
-        let options = VolumeOptions { size_bytes: 1 << 30, key_check: None, base: None };
-        live.create_volume(&volume, &options).unwrap();
         let data_key = Some(DataKey::new(&Secret::new([9; 64])));
         let options = OpenOptions { data_key, base: None, writer: Some(1) };
         let open_here = live.open_volume(&volume, options).unwrap();
