@@ -182,8 +182,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a dead segment is free before all of it is given back",
         file: "crates/blockstore/src/live/release.rs",
         edits: &[(
-            "self.dead.begun = Some((segment, given + length));",
-            "self.dead.begun = Some((segment, given + length)); \
+            "self.dead.begun = Some((segment, given));",
+            "self.dead.begun = Some((segment, given)); \
              if AWAKE { self.table.release(segment); }",
         )],
         test: LIVES,
