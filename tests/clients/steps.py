@@ -143,6 +143,11 @@ def trail(account, region=REGION, **attribute):
     return [json.loads(event["CloudTrailEvent"]) for event in found["Events"]]
 
 
+def log_of(server, volume):
+    """The file of a volume."""
+    return server.data / "regions" / REGION / "volumes" / f"{volume}.log"
+
+
 def check(server, *arguments):
     """Runs a check; returns its exit code and its report."""
     done = subprocess.run(

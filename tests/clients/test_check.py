@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from conftest import BINARY
 from nbd_client import Nbd
-from steps import attach, check, create_snapshot, create_volume, detach, volume_is
+from steps import attach, check, create_snapshot, create_volume, detach, log_of, volume_is
 
 CLEAN, DAMAGED, INCOMPLETE = 0, 5, 6
 BLOCK = 512 * 1024
@@ -114,7 +114,7 @@ def test_a_damaged_page_of_a_volume_is_found_without_a_server(server, stored):
     detach(account, volume)
     volume_is(account, volume, "available")
     assert server.stop() == 0
-    log = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    log = log_of(server, volume)
     # The page behind the descriptor of every chunk.
     chunks = [offset for offset, page in pages(log) if page.startswith(b"SRCH")]
     places = [offset + 4096 + 77 for offset in chunks]
@@ -137,7 +137,7 @@ def test_what_is_derived_is_made_anew(server, stored):
     assert server.stop() == 0
     pack = packs(server)[0]
     change(pack, [10, pack.stat().st_size - 90])
-    log = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    log = log_of(server, volume)
     change(log, [8192 + 300])
     server.start()
     code, report = check(server, "--all")
@@ -182,7 +182,7 @@ def test_a_volume_whose_file_is_gone_is_lost_and_not_empty(own_server):
     nbd.flush()
     nbd.close()
     server.stop()
-    file = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    file = log_of(server, volume)
     away = file.rename(server.dir / "away")
     code, report = check(server, "--all")
     assert code == DAMAGED
@@ -210,7 +210,7 @@ def test_a_volume_that_an_earlier_release_had_not_opened_gets_its_file(own_serve
     server = own_server()
     volume = create_volume(server.account("owner"), "--size", "1")
     server.stop()
-    file = server.data / "regions" / "us-east-1" / "volumes" / f"{volume}.log"
+    file = log_of(server, volume)
     file.unlink()
     with sqlite3.connect(server.data / "meta.sqlite") as rows:
         rows.execute("UPDATE ebs_volumes SET file_made = 0")

@@ -20,7 +20,16 @@ from botocore.exceptions import ClientError
 from conftest import BINARY, certificates, eventually, require
 from nbd_client import Nbd
 from steps import attach as attach_here
-from steps import create_key, create_snapshot, create_volume, detach, settled, trail, volume_is
+from steps import (
+    create_key,
+    create_snapshot,
+    create_volume,
+    detach,
+    log_of,
+    settled,
+    trail,
+    volume_is,
+)
 from test_check import change, check, findings
 from test_nbd_protocol import DIRTY, changed, contexts
 from test_secrets import core, data_keys, occurs
@@ -469,7 +478,7 @@ def test_volumes_at_another_machine_are_cut_at_one_moment(server, owner, key, ag
     # They are checked where they are written, and what is damaged is found.
     code, report = check(server, volumes[0])
     assert code == 0, report
-    log = server.data / "regions" / "us-east-1" / "volumes" / f"{volumes[0]}.log"
+    log = log_of(server, volumes[0])
     change(log, [100])
     code, report = check(server, volumes[0])
     change(log, [100])

@@ -57,7 +57,8 @@ pub struct Report {
 #[serde(rename_all = "PascalCase")]
 pub struct Subject {
     /// `volume`, `snapshot`, `twin` for what a snapshot is restored fast from, `work` for what is being
-    /// made, `region` for one that is not here, `store` for packs, `archive` for those of archived snapshots, `twins` for those of twins.
+    /// made, `region` for one that is not here, `store` for packs, `archive` for those of archived
+    /// snapshots, `twins` for those of twins.
     pub kind: String,
     /// Its id, or the region's name.
     pub id: String,
@@ -146,6 +147,8 @@ impl FindingLine {
 pub struct Survey {
     target: Target,
     regions: Vec<RegionSurvey>,
+    /// Volumes whose file has not been made since an earlier release.
+    unmade: BTreeSet<VolumeId>,
     /// Regions that the rows know and that are not here.
     elsewhere: Vec<Region>,
 }
@@ -153,8 +156,6 @@ pub struct Survey {
 struct RegionSurvey {
     region: Region,
     volumes: Vec<Volume>,
-    /// Of these, those whose file has not been made since an earlier release.
-    unmade: BTreeSet<VolumeId>,
     snapshots: Vec<Snapshot>,
     /// What snapshots have in the archive, by snapshot.
     archived: BTreeMap<SnapshotId, Vec<u8>>,
@@ -190,6 +191,8 @@ pub async fn survey(
     target: Target,
 ) -> Result<Survey, SurveyError> {
     let mut found = Vec::new();
+    let unmade = services.db.read(ebs::volume::without_file).await.map_err(Trouble::from)?;
+    let unmade = unmade.into_iter().map(|volume| volume.id).collect();
     let mut elsewhere = Vec::new();
     if target == Target::All {
         let in_use = services.db.read(ebs::volume::regions_in_use);
@@ -218,7 +221,7 @@ pub async fn survey(
     match (&target, found.is_empty()) {
         (Target::Volume(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
         (Target::Snapshot(id), true) => Err(SurveyError::NotFound { id: id.to_string() }),
-        _ => Ok(Survey { target, regions: found, elsewhere }),
+        _ => Ok(Survey { target, regions: found, unmade, elsewhere }),
     }
 }
 
@@ -234,7 +237,6 @@ fn read_region(tx: &mut meta::Tx<'_>, region: &Region) -> ebs::Result<RegionSurv
     Ok(RegionSurvey {
         region: region.clone(),
         volumes: ebs::volume::list_all(tx, region)?,
-        unmade: ebs::volume::without_file(tx)?.into_iter().map(|volume| volume.id).collect(),
         snapshots: ebs::snapshot::list_all(tx, region)?,
         archived: archived.collect(),
         twins: twins.collect(),
@@ -260,7 +262,9 @@ pub fn run(
     for region in &survey.regions {
         let Some(cell) = cells.get(&region.region) else { continue };
         let number = report.subjects.len() as u64;
-        let check = RegionCheck { services, cell, rows: region, mode, watch, number, total };
+        let unmade = &survey.unmade;
+        let check =
+            RegionCheck { services, cell, rows: region, unmade, mode, watch, number, total };
         check.run(&survey.target, &mut report)?;
     }
     for region in &survey.elsewhere {
@@ -293,6 +297,7 @@ struct RegionCheck<'a> {
     services: &'a Services,
     cell: &'a Cell,
     rows: &'a RegionSurvey,
+    unmade: &'a BTreeSet<VolumeId>,
     mode: Mode,
     watch: &'a dyn Watch,
     number: u64,
@@ -435,7 +440,7 @@ impl RegionCheck<'_> {
         if !live.contains(&row.id) {
             // One that is being made or deleted has none yet, or none any more.
             let has_file = matches!(row.state, VolumeState::Available | VolumeState::InUse);
-            if has_file && !self.rows.unmade.contains(&row.id) {
+            if has_file && !self.unmade.contains(&row.id) {
                 let place = live.path_of(&row.id).display().to_string();
                 let detail =
                     "there is no file of the volume: it was removed, or what it lies on is \

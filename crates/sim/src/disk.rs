@@ -89,11 +89,7 @@ impl SimDisk {
 
     /// A disk that holds this instead, and remembers the salts that were written to this one.
     pub fn reborn(&self, image: Image) -> Self {
-        let state = self.state();
-        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
-        let visible = image.clone();
-        let durable = image;
-        Self(Mutex::new(State { durable, visible, salts, salt_reused, ..State::default() }))
+        self.state().reborn(image, None)
     }
 
     /// Keeps every write and flush from now on for [`SimDisk::take_journal`].
@@ -212,9 +208,7 @@ impl SimDisk {
         state.fuse = Some(0);
         state.off = true;
         let left = state.abandon_tail().and_then(|left| weather(left, rng));
-        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
-        let visible = durable.clone();
-        Self(Mutex::new(State { durable, visible, left, salts, salt_reused, ..State::default() }))
+        state.reborn(durable, left)
     }
 
     /// What is there when power returns that failed when the disk had all it was sent, but perhaps not what
@@ -233,16 +227,7 @@ impl SimDisk {
         }
         let arrived = state.arrived.unwrap_or(state.pending.len());
         state.pending[..arrived].iter().for_each(|write| durable.apply(write));
-        let (salts, salt_reused) = (state.salts.clone(), state.salt_reused);
-        let (visible, left) = (durable.clone(), Some(left));
-        Some(Self(Mutex::new(State {
-            durable,
-            visible,
-            left,
-            salts,
-            salt_reused,
-            ..State::default()
-        })))
+        Some(state.reborn(durable, Some(left)))
     }
 
     /// What the next process finds after one was killed. Its engine must be gone.
@@ -287,6 +272,20 @@ impl SimDisk {
 }
 
 impl State {
+    /// A disk after a power cut, that remembers the salts that were written to this one.
+    fn reborn(&self, durable: Image, left: Option<Vec<u8>>) -> SimDisk {
+        let (salts, salt_reused) = (self.salts.clone(), self.salt_reused);
+        let visible = durable.clone();
+        SimDisk(Mutex::new(State {
+            durable,
+            visible,
+            left,
+            salts,
+            salt_reused,
+            ..State::default()
+        }))
+    }
+
     /// Lets some of the started writes reach the disk, in an order of the disk's own.
     fn go_on(&mut self) {
         for turn in 0..self.started.len() as u64 {

@@ -20,22 +20,22 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// The files of an agent.
 pub(super) struct Place {
     pub(super) socket: PathBuf,
-    /// Where what this process answered lies, for the one that follows it if it is killed.
-    tail: PathBuf,
 }
 
 impl Place {
     /// What the options say.
     pub(super) fn of(options: &AttachOptions) -> Self {
         let default = || PathBuf::from(format!("{}.sock", options.volume));
-        let socket = options.socket.clone().unwrap_or_else(default);
-        let tail = beside(&socket, "tail");
-        Self { socket, tail }
+        Self { socket: options.socket.clone().unwrap_or_else(default) }
     }
 
-    /// The file of what a killed agent left.
+    /// Where what this process answered lies, for the one that follows it if it is killed.
     pub(super) fn tail(&self) -> TailFile {
-        TailFile::at(self.tail.clone())
+        TailFile::at(self.tail_path())
+    }
+
+    fn tail_path(&self) -> PathBuf {
+        beside(&self.socket, "tail")
     }
 
     /// Refuses a place at which this agent could not serve, or would take something from somebody.
@@ -52,13 +52,14 @@ impl Place {
         match self.tail().is_tail() {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let tail = self.tail.display();
+                let tail = self.tail_path();
+                let tail = tail.display();
                 let words = format!("{tail} would be replaced, and is not what an agent leaves");
                 Err(self.unusable(&words))
             }
             Err(error) => Err(Failure::failed(format!(
                 "what an agent may have left at {socket} cannot be read: {}: {error}",
-                self.tail.display()
+                self.tail_path().display()
             ))),
         }
     }
@@ -102,24 +103,19 @@ mod tests {
 
     const VOLUME: &str = "vol-0123456789abcdef0";
 
-    fn place(socket: PathBuf) -> Place {
-        let tail = beside(&socket, "tail");
-        Place { socket, tail }
-    }
-
     fn refusal(socket: PathBuf) -> String {
-        place(socket).check(VOLUME).unwrap_err().to_string()
+        Place { socket }.check(VOLUME).unwrap_err().to_string()
     }
 
     #[test]
     fn what_is_nobodys_is_a_place() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("vol.sock");
-        place(socket.clone()).check(VOLUME).unwrap();
+        Place { socket: socket.clone() }.check(VOLUME).unwrap();
         // Left by an agent that was killed.
         drop(UnixListener::bind(&socket).unwrap());
         std::fs::write(folder.path().join("vol.sock.tail"), [0; 4096]).unwrap();
-        place(socket).check(VOLUME).unwrap();
+        Place { socket }.check(VOLUME).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 

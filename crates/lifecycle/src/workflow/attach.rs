@@ -487,7 +487,11 @@ pub async fn recover(services: &Arc<Services>) -> Result<(), AttachFailure> {
 /// next call, or the next start.
 async fn finish(services: &Services, attachment: &Attachment, force: Force) {
     if let Err(failure) = close(services, attachment, force).await {
-        tracing::error!(volume = %attachment.volume, failure = base::with_causes(&failure), "not closed");
+        tracing::error!(
+            volume = %attachment.volume,
+            failure = base::with_causes(&failure),
+            "not closed"
+        );
     }
 }
 
@@ -499,7 +503,11 @@ async fn reattach(services: &Services, attachment: &Attachment) -> Result<(), At
     let impaired = match open(services, &volume, attachment, None).await {
         Ok(()) => None,
         Err(failure) => {
-            tracing::error!(volume = %volume.id, failure = base::with_causes(&failure), "not attached again");
+            tracing::error!(
+                volume = %volume.id,
+                failure = base::with_causes(&failure),
+                "not attached again"
+            );
             announce(services, &volume, AttachEvent::Reattach, &failure).await?;
             Some(cause(&failure))
         }

@@ -92,7 +92,11 @@ pub async fn run(
             }
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
-                tracing::info!(snapshot = %row.id, trouble = base::with_causes(&trouble), "a copy could not be made");
+                tracing::info!(
+                    snapshot = %row.id,
+                    trouble = base::with_causes(&trouble),
+                    "a copy could not be made"
+                );
                 Err(refusal(&trouble))
             }
         },

@@ -261,7 +261,11 @@ fn filling_of(job: &CreateVolume) -> InitializeVolume {
 }
 
 async fn vanish(services: &Services, job: &CreateVolume, trouble: &Trouble) -> Result<(), Trouble> {
-    tracing::info!(volume = %job.volume, trouble = base::with_causes(&trouble), "a volume could not be created");
+    tracing::info!(
+        volume = %job.volume,
+        trouble = base::with_causes(&trouble),
+        "a volume could not be created"
+    );
     let mut events = failure_events(services, job, &trouble.event_cause());
     if let Some(id) = trouble.explain_id() {
         events = events.map(|event| event.with_explain_id(id));

@@ -49,7 +49,11 @@ pub async fn run(services: &Services, job: &ExportSnapshot) -> Result<(), Troubl
             Ok(stored) => finish(services, &row, Ok(stored)).await?,
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
-                tracing::error!(snapshot = %row.id, trouble = base::with_causes(&trouble), "a snapshot could not be written");
+                tracing::error!(
+                    snapshot = %row.id,
+                    trouble = base::with_causes(&trouble),
+                    "a snapshot could not be written"
+                );
                 finish(services, &row, Err(trouble.event_cause())).await?;
             }
         }

@@ -171,7 +171,11 @@ pub async fn run(services: &Arc<Services>, job: &PinTwin) -> Result<Turn, Troubl
         Ok(Pinned::NoRoom) => Err(NO_ROOM),
         Err(trouble) if trouble.is_transient() => return Err(trouble),
         Err(trouble) => {
-            tracing::error!(snapshot = %job.snapshot, trouble = base::with_causes(&trouble), "a twin cannot be made");
+            tracing::error!(
+                snapshot = %job.snapshot,
+                trouble = base::with_causes(&trouble),
+                "a twin cannot be made"
+            );
             Err(INTERNAL)
         }
     };

@@ -40,7 +40,11 @@ pub async fn run(services: &Services, job: &ModifyVolume) -> Result<(), Trouble>
             Ok(()) => apply(services, &modification).await?,
             Err(trouble) if trouble.is_transient() => return Err(trouble),
             Err(trouble) => {
-                tracing::error!(volume = %job.volume, trouble = base::with_causes(&trouble), "a volume could not be modified");
+                tracing::error!(
+                    volume = %job.volume,
+                    trouble = base::with_causes(&trouble),
+                    "a volume could not be modified"
+                );
                 let written = failed(services, trouble.event_cause());
                 return take(services, &modification, written).await;
             }

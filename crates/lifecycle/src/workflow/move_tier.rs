@@ -61,7 +61,11 @@ pub async fn run(services: &Arc<Services>, job: &MoveTier) -> Result<Turn, Troub
         }
         Err(trouble) if trouble.is_transient() => Err(trouble),
         Err(trouble) => {
-            tracing::error!(snapshot = %job.snapshot, trouble = base::with_causes(&trouble), "a snapshot keeps its tier");
+            tracing::error!(
+                snapshot = %job.snapshot,
+                trouble = base::with_causes(&trouble),
+                "a snapshot keeps its tier"
+            );
             let ended = Ended::new(services, tiering, Err(trouble.event_cause()));
             let here = Arc::clone(services);
             services.db.write(move |tx| ended.write(&here, tx)).await?;

@@ -213,7 +213,11 @@ pub async fn key_refused(
         refused = refused.or(answer.err().filter(|failure| !KmsFailure::is_transient(failure)));
     }
     let Some(failure) = refused.map(AttachFailure::Key) else { return Ok(()) };
-    tracing::error!(volume = %volume.id, failure = base::with_causes(&failure), "not opened by its machine");
+    tracing::error!(
+        volume = %volume.id,
+        failure = base::with_causes(&failure),
+        "not opened by its machine"
+    );
     match attachment.state {
         AttachmentState::Attaching => {
             give_up(services, attachment).await?;
