@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from conftest import BINARY
 from nbd_client import Nbd
-from steps import attach, check, create_snapshot, create_volume, detach, log_of, volume_is
+from steps import attach, check, create_snapshot, create_volume, detach, log_of, settled, volume_is
 
 CLEAN, DAMAGED, INCOMPLETE = 0, 5, 6
 BLOCK = 512 * 1024
@@ -130,6 +130,28 @@ def test_a_damaged_page_of_a_volume_is_found_without_a_server(server, stored):
     change(log, places)
     assert check(server, "--all")[0] == CLEAN
     server.start()
+
+
+@pytest.mark.parametrize("encrypted", [(), ("--encrypted",)], ids=["plain", "encrypted"])
+def test_no_snapshot_is_made_of_damaged_pages(server, encrypted):
+    account = server.account("damaged")
+    volume = create_volume(account, "--size", "1", *encrypted)
+    _host, uri = attach(account, volume)
+    nbd = Nbd(uri.partition("socket=")[2])
+    nbd.write(3 * BLOCK, bytes([7]) * 65536)
+    nbd.flush()
+    log = log_of(server, volume)
+    places = [offset + 4096 + 77 for offset, page in pages(log) if page.startswith(b"SRCH")]
+    change(log, places)
+    made = account.aws("ec2", "create-snapshot", "--volume-id", volume)["SnapshotId"]
+    failed = settled(account, made)
+    assert failed["State"] == "error"
+    assert failed["StateMessage"].startswith("Stored blocks are damaged: ")
+    assert failed["StateMessage"].endswith("page of block 3 is damaged")
+    change(log, places)
+    create_snapshot(account, volume)
+    nbd.close()
+    detach(account, volume)
 
 
 def test_what_is_derived_is_made_anew(server, stored):

@@ -11,7 +11,7 @@
 
 use base::{OsRng, Secret};
 use blockstore::page::{
-    BLOCK_BYTES, BlockPages, CutPage, CutSource, DataKey, PAGE_BYTES, PAGES_PER_BLOCK, Salt,
+    BLOCK_BYTES, BlockPages, CutPage, CutSource, DataKey, NoKey, PAGE_BYTES, PAGES_PER_BLOCK, Salt,
     SealedPage, SourceError,
 };
 use blockstore::snapshot::{
@@ -134,6 +134,7 @@ fn exported(store: &SnapshotStore, blocks: u64, key: &DataKey) -> Result<Snapsho
         key_check: Some(key.check_value()),
         resume: None,
         checkpoint_blocks: CHECKPOINT_BLOCKS,
+        key: &NoKey,
     };
     Ok(export(store, &Sealed { blocks, key }, &job, &Unobserved)?)
 }

@@ -12,8 +12,8 @@
 use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{Base, CutId, OpenOptions, VolumeOptions};
 use blockstore::page::{
-    BLOCK_BYTES, BaseReader, BlockPages, CutPage, CutSource, DataKey, PAGE_BYTES, PAGES_PER_BLOCK,
-    Salt, SealedPage, SourceError,
+    BLOCK_BYTES, BaseReader, BlockPages, CutPage, CutSource, DataKey, NoKey, PAGE_BYTES,
+    PAGES_PER_BLOCK, Salt, SealedPage, SourceError,
 };
 use blockstore::snapshot::{
     CHECKPOINT_BLOCKS, Export, RepackJob, SnapshotReader, SnapshotRoot, SnapshotStore, TwinReader,
@@ -143,6 +143,7 @@ fn snapshot(folder: &Path, volume_bytes: u64) -> Result<SnapshotRoot, Failure> {
         key_check: Some(key().check_value()),
         resume: None,
         checkpoint_blocks: CHECKPOINT_BLOCKS,
+        key: &NoKey,
     };
     Ok(export(&snapshots(folder)?, &Spread { volume_bytes }, &job, &Unobserved)?)
 }

@@ -58,8 +58,9 @@ pub struct ForeignBase {
     pub former_root: Option<Vec<u8>>,
     /// Why the base cannot be sealed anew at present.
     pub waits_for: Option<String>,
-    /// Whether it will never be: the base is damaged.
-    pub given_up: bool,
+    /// Whether snapshots of the volume fail rather than wait for that: the base is damaged. Its column is
+    /// `given_up`.
+    pub fails_snapshots: bool,
 }
 
 impl ForeignBase {
@@ -76,7 +77,7 @@ impl ForeignBase {
             grant_id: columns.take()?,
             former_root: columns.take()?,
             waits_for: columns.take()?,
-            given_up: columns.take()?,
+            fails_snapshots: columns.take()?,
         })
     }
 
@@ -107,7 +108,7 @@ pub fn insert(tx: &mut Tx<'_>, row: &ForeignBase) -> Result<()> {
             &row.grant_id,
             row.former_root.clone(),
             row.waits_for.clone(),
-            row.given_up,
+            row.fails_snapshots,
         ],
     )?;
     Ok(())
@@ -123,7 +124,7 @@ pub fn get(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId) -> Result<Option
     row.as_ref().map(ForeignBase::from_row).transpose()
 }
 
-/// Says why the base cannot be sealed anew at present, or that it can.
+/// Says why the base cannot be sealed anew at present, or that it can. Snapshots of the volume wait for it.
 ///
 /// # Errors
 /// When the database fails.
@@ -134,17 +135,23 @@ pub fn set_waits_for(
     cause: Option<&str>,
 ) -> Result<()> {
     tx.execute(
-        "UPDATE ebs_foreign_bases SET waits_for = $3 WHERE region = $1 AND volume_id = $2",
+        "UPDATE ebs_foreign_bases SET waits_for = $3, given_up = 0 \
+         WHERE region = $1 AND volume_id = $2",
         params![region, volume, cause],
     )?;
     Ok(())
 }
 
-/// Says that the base will never be sealed anew, and why.
+/// Says why the base cannot be sealed anew, so that snapshots of the volume do not wait for it.
 ///
 /// # Errors
 /// When the database fails.
-pub fn give_up(tx: &mut Tx<'_>, region: &Region, volume: &VolumeId, cause: &str) -> Result<()> {
+pub fn fail_snapshots(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    volume: &VolumeId,
+    cause: &str,
+) -> Result<()> {
     tx.execute(
         "UPDATE ebs_foreign_bases SET waits_for = $3, given_up = 1 \
          WHERE region = $1 AND volume_id = $2",
@@ -172,7 +179,7 @@ pub fn set_resealed(tx: &mut Tx<'_>, region: &Region, id: &VolumeId, root: &[u8]
     // The twin is under the former key.
     crate::twin::let_go(tx, region, id)?;
     tx.execute(
-        "UPDATE ebs_foreign_bases SET former_root = $3, waits_for = NULL \
+        "UPDATE ebs_foreign_bases SET former_root = $3, waits_for = NULL, given_up = 0 \
          WHERE region = $1 AND volume_id = $2",
         params![region, id, former],
     )?;

@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 const TABLE: &str = "ebs_volume_initializations";
 const COLUMNS: &str = "account_id, region, volume_id, rate_mib, progress, checkpoint, started_ms, \
-    completed_ms, given_up";
+    completed_ms, waits_for, given_up";
 
 /// The rates that may be asked for, in MiB/s (CreateVolume, `VolumeInitializationRate`).
 pub const RATE_MIB: RangeInclusive<u32> = 100..=300;
@@ -37,7 +37,9 @@ pub struct Initialization {
     pub started: Timestamp,
     /// When it was done.
     pub completed: Option<Timestamp>,
-    /// Why it will never be: the volume goes on reading what it came from.
+    /// Why it stands still: what the volume came from is damaged. It is tried again.
+    pub waits_for: Option<String>,
+    /// Why it will never be: it was tried too often. The volume goes on reading what it came from.
     pub given_up: Option<String>,
 }
 
@@ -53,6 +55,7 @@ impl Initialization {
             checkpoint: columns.take()?,
             started: columns.take()?,
             completed: columns.take()?,
+            waits_for: columns.take()?,
             given_up: columns.take()?,
         })
     }
@@ -64,7 +67,9 @@ impl Initialization {
 /// When the volume has one or the database fails.
 pub fn insert(tx: &mut Tx<'_>, row: &Initialization) -> Result<()> {
     tx.execute(
-        &format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
+        &format!(
+            "INSERT INTO {TABLE} ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        ),
         params![
             &row.account,
             &row.region,
@@ -74,6 +79,7 @@ pub fn insert(tx: &mut Tx<'_>, row: &Initialization) -> Result<()> {
             row.checkpoint.clone(),
             row.started,
             row.completed,
+            row.waits_for.clone(),
             row.given_up.clone(),
         ],
     )?;
@@ -150,7 +156,7 @@ pub fn advance(
     checkpoint: &[u8],
 ) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE ebs_volume_initializations SET progress = $3, checkpoint = $4 \
+        "UPDATE ebs_volume_initializations SET progress = $3, checkpoint = $4, waits_for = NULL \
          WHERE region = $1 AND volume_id = $2 AND completed_ms IS NULL",
         params![region, volume, progress, checkpoint],
     )?;
@@ -169,10 +175,28 @@ pub fn complete(
 ) -> Result<bool> {
     let changed = tx.execute(
         "UPDATE ebs_volume_initializations SET progress = 100, checkpoint = NULL, \
-         completed_ms = $3 WHERE region = $1 AND volume_id = $2 AND completed_ms IS NULL",
+         waits_for = NULL, completed_ms = $3 WHERE region = $1 AND volume_id = $2 AND completed_ms IS NULL",
         params![region, volume, now],
     )?;
     Ok(changed == 1)
+}
+
+/// Says why an initialization stands still at present.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_waits_for(
+    tx: &mut Tx<'_>,
+    region: &Region,
+    volume: &VolumeId,
+    cause: &str,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE ebs_volume_initializations SET waits_for = $3 \
+         WHERE region = $1 AND volume_id = $2 AND completed_ms IS NULL",
+        params![region, volume, cause],
+    )?;
+    Ok(())
 }
 
 /// Says that an initialization will never end, and why.

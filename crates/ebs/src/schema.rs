@@ -21,6 +21,7 @@ pub const MIGRATIONS: &[Migration] = &[
     KIN_OF_SNAPSHOTS,
     GIVEN_UP,
     VOLUME_FILES,
+    WAITING,
 ];
 
 const TABLES: Migration = Migration {
@@ -405,5 +406,12 @@ const VOLUME_FILES: Migration = Migration {
     name: "ebs-0017-volume-files",
     sql: "
 ALTER TABLE ebs_volumes ADD COLUMN file_made BIGINT NOT NULL DEFAULT 0;
+",
+};
+
+const WAITING: Migration = Migration {
+    name: "ebs-0018-waiting",
+    sql: "
+ALTER TABLE ebs_volume_initializations ADD COLUMN waits_for TEXT;
 ",
 };

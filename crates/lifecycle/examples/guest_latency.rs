@@ -78,7 +78,13 @@ async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Re
 
     let snapshot = SnapshotId::generate(&OsRng);
     cells.cut(&blocks, &snapshot).await?;
-    let export = ExportCut { volume: blocks, snapshot, parent_root: None, resume: None };
+    let export = Arc::new(ExportCut {
+        volume: blocks,
+        snapshot,
+        parent_root: None,
+        resume: None,
+        plain_key: None,
+    });
     let (mut quiet, mut beside) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         if round.is_multiple_of(2) {
@@ -86,7 +92,7 @@ async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Re
         }
         let watch = Arc::new(Stop::default());
         let exporting =
-            tokio::spawn(export_again(Arc::clone(&cells), export.clone(), Arc::clone(&watch)));
+            tokio::spawn(export_again(Arc::clone(&cells), Arc::clone(&export), Arc::clone(&watch)));
         let mut shared = guest(&volume, bytes, time)?;
         watch.stopped.store(true, Ordering::SeqCst);
         let moved = exporting.await? * 100 + watch.percent.load(Ordering::SeqCst);
@@ -102,7 +108,7 @@ async fn measure(folder: &Path, bytes: u64, time: Duration, rounds: usize) -> Re
 }
 
 /// Exports a cut until it is told to stop; how often it came to the end.
-async fn export_again(cells: Arc<Cells>, export: ExportCut, watch: Arc<Stop>) -> u64 {
+async fn export_again(cells: Arc<Cells>, export: Arc<ExportCut>, watch: Arc<Stop>) -> u64 {
     let mut times = 0;
     while watch.is_wanted() && cells.export(&export, &*watch).await.is_ok() {
         times += 1;

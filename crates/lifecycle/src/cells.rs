@@ -18,7 +18,7 @@ use crate::resealing::reseal_for_a_turn;
 use crate::workflow::collect::{Schedule, Scope};
 use base::{Clock, Region, SnapshotId, VolumeId};
 use blockstore::live::{self, Base, CutId, OpenOptions, VolumeOptions};
-use blockstore::page::{BaseReader, DataKey};
+use blockstore::page::{BaseReader, DataKey, KeyAtHand};
 use blockstore::snapshot::{
     self, CHECKPOINT_BLOCKS, Checkpoint, CollectPolicy, CopyJob, CopyKeys, EarlierCopy, Export,
     Nominated, Observer, SnapshotReader, SnapshotRoot, SnapshotStore, TwinReader,
@@ -432,11 +432,15 @@ impl Cell {
             parent = base_root(export)?;
             source = self.live.open_cut(id, cut, None).map_err(of_store)?;
         }
+        let plain = export.plain_key.as_ref().map(DataKey::new);
+        let held = self.live.held_key(id);
+        let key = plain.as_ref().map_or(&held as &dyn KeyAtHand, |key| key);
         let job = Export {
             parent: parent.as_ref(),
             key_check: source.key_check(),
             resume: resume.as_ref(),
             checkpoint_blocks: CHECKPOINT_BLOCKS,
+            key,
         };
         let root =
             snapshot::export(&self.snapshots, &source, &job, observer).map_err(of_snapshot)?;

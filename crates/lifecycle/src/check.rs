@@ -8,7 +8,7 @@ use crate::cells::{Cell, Cells, name_of};
 use crate::services::{Services, Trouble};
 use base::{Region, SnapshotId, VolumeId};
 use blockstore::check::{CheckWatch, Fault, Finding, Findings, Stopped};
-use blockstore::page::DataKey;
+use blockstore::page::{DataKey, KeyAtHand, NoKey};
 use blockstore::snapshot::{self, PackScope, Repair, SnapshotChecker, SnapshotRoot};
 use blockstore::store::{CheckError, StoreError};
 use ebs::roots::live_roots;
@@ -292,6 +292,23 @@ impl<'a> StoreCheck<'a> {
     }
 }
 
+/// What of a region's stores was checked.
+struct StoreChecks<'a> {
+    standard: StoreCheck<'a>,
+    archive: StoreCheck<'a>,
+    twins: StoreCheck<'a>,
+}
+
+impl<'a> StoreChecks<'a> {
+    fn each(&mut self) -> [&mut StoreCheck<'a>; 3] {
+        [&mut self.standard, &mut self.archive, &mut self.twins]
+    }
+}
+
+fn or_none(key: Option<&DataKey>) -> &dyn KeyAtHand {
+    key.map_or(&NoKey, |key| key)
+}
+
 /// The check of one region.
 struct RegionCheck<'a> {
     services: &'a Services,
@@ -306,42 +323,57 @@ struct RegionCheck<'a> {
 
 impl RegionCheck<'_> {
     fn run(mut self, target: &Target, report: &mut Report) -> Result<(), Stopped> {
-        let [mut standard, mut archive, mut twins] =
-            StoreKind::ALL.map(|store| StoreCheck::begin(self.cell, store, self.watch));
-        // Those with a key first: what they share with others is opened then.
+        let begin = |store| StoreCheck::begin(self.cell, store, self.watch);
+        let mut stores = StoreChecks {
+            standard: begin(StoreKind::Standard),
+            archive: begin(StoreKind::Archive),
+            twins: begin(StoreKind::Twins),
+        };
+        // Those with a key first: what they share with others is opened then. Volumes that are attached
+        // have theirs.
         let (plain, encrypted): (Vec<_>, Vec<_>) =
             self.rows.snapshots.iter().partition(|row| !row.is_encrypted());
-        for row in plain.into_iter().chain(encrypted) {
-            self.begins(row.id.as_str());
-            report.subjects.push(self.snapshot(row, &mut standard, &mut archive)?);
-            if let Some(root) = self.rows.twins.get(&row.id) {
-                report.subjects.push(self.twin(row, root, &mut twins)?);
-            }
-        }
+        self.snapshots(&plain, &mut stores, report)?;
+        let mut volumes = Vec::new();
         for row in &self.rows.volumes {
             self.begins(row.id.as_str());
-            let subject = self.volume(row, &mut standard, &mut twins, &mut report.repairs)?;
-            report.subjects.push(subject);
+            volumes.push(self.volume(row, &mut stores, &mut report.repairs)?);
         }
+        self.snapshots(&encrypted, &mut stores, report)?;
+        report.subjects.append(&mut volumes);
         self.begins(self.rows.region.as_str());
         let mut scope = PackScope::Named;
         if *target == Target::All {
             scope = PackScope::Whole;
             let mut work = Subject::new("work", &self.rows.region, &self.rows.region);
-            for tier in [&mut standard, &mut archive, &mut twins] {
+            for tier in stores.each() {
                 let live = &self.rows.live_roots[&tier.store];
                 let unknown: Vec<_> = live.difference(&tier.known).collect();
                 for root in unknown {
-                    self.root(root, None, &mut tier.checker, &mut work)?;
+                    self.root(root, &NoKey, &mut tier.checker, &mut work)?;
                 }
             }
             if work != Subject::new("work", &self.rows.region, &self.rows.region) {
                 report.subjects.push(work);
             }
         }
-        self.packs(&standard, scope, report)?;
-        self.packs(&archive, scope, report)?;
-        self.packs(&twins, scope, report)
+        stores.each().into_iter().try_for_each(|store| self.packs(store, scope, report))
+    }
+
+    fn snapshots(
+        &mut self,
+        rows: &[&Snapshot],
+        stores: &mut StoreChecks<'_>,
+        report: &mut Report,
+    ) -> Result<(), Stopped> {
+        for row in rows {
+            self.begins(row.id.as_str());
+            report.subjects.push(self.snapshot(row, stores)?);
+            if let Some(root) = self.rows.twins.get(&row.id) {
+                report.subjects.push(self.twin(row, root, &mut stores.twins)?);
+            }
+        }
+        Ok(())
     }
 
     fn begins(&mut self, id: &str) {
@@ -355,21 +387,17 @@ impl RegionCheck<'_> {
         Some(DataKey::new(&key))
     }
 
-    fn snapshot<'t>(
-        &self,
-        row: &Snapshot,
-        standard: &mut StoreCheck<'t>,
-        archive: &mut StoreCheck<'t>,
-    ) -> Result<Subject, Stopped> {
+    fn snapshot(&self, row: &Snapshot, stores: &mut StoreChecks<'_>) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("snapshot", &row.id, &self.rows.region);
         let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
         // A snapshot that is being made has no root; what it has is work under way. One that is
         // restored for some days has a root in both tiers.
+        let StoreChecks { standard, archive, .. } = stores;
         let roots = [(standard, row.root.as_ref()), (archive, self.rows.archived.get(&row.id))];
         for (tier, root) in roots {
             if let Some(root) = root {
                 tier.known.insert(root.clone());
-                self.root(root, key.as_ref(), &mut tier.checker, &mut subject)?;
+                self.root(root, or_none(key.as_ref()), &mut tier.checker, &mut subject)?;
             }
         }
         Ok(subject)
@@ -385,14 +413,14 @@ impl RegionCheck<'_> {
         let mut subject = Subject::new("twin", &row.id, &self.rows.region);
         let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
         twins.known.insert(root.to_vec());
-        self.root(root, key.as_ref(), &mut twins.checker, &mut subject)?;
+        self.root(root, or_none(key.as_ref()), &mut twins.checker, &mut subject)?;
         Ok(subject)
     }
 
     fn root(
         &self,
         bytes: &[u8],
-        key: Option<&DataKey>,
+        key: &dyn KeyAtHand,
         checker: &mut SnapshotChecker<'_>,
         subject: &mut Subject,
     ) -> Result<(), Stopped> {
@@ -416,27 +444,29 @@ impl RegionCheck<'_> {
     fn volume(
         &self,
         row: &Volume,
-        standard: &mut StoreCheck<'_>,
-        twins: &mut StoreCheck<'_>,
+        stores: &mut StoreChecks<'_>,
         repairs: &mut Vec<RepairLine>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("volume", &row.id, &self.rows.region);
+        let (live, watch) = (&self.cell.live, self.watch);
+        let held = live.held_key(&row.id);
+        let plain = match row.kms_key_arn {
+            Some(_) => None,
+            None => self.plain_key(row.data_key.as_ref()),
+        };
+        let key = plain.as_ref().map_or(&held as &dyn KeyAtHand, |key| key);
         let mut base = None;
         if let Some(root) = &row.base_root {
+            let StoreChecks { standard, twins, .. } = stores;
             standard.known.insert(root.clone());
-            let key = match row.kms_key_arn {
-                Some(_) => None,
-                None => self.plain_key(row.data_key.as_ref()),
-            };
-            self.root(root, key.as_ref(), &mut standard.checker, &mut subject)?;
+            self.root(root, key, &mut standard.checker, &mut subject)?;
             if let Some(twin) = self.rows.read_twins.get(&row.id) {
                 twins.known.insert(twin.clone());
-                self.root(twin, key.as_ref(), &mut twins.checker, &mut subject)?;
+                self.root(twin, key, &mut twins.checker, &mut subject)?;
             }
             let first = row.first_base_root.as_ref().unwrap_or(root);
             base = SnapshotRoot::from_bytes(first).ok().map(|root| name_of(&root));
         }
-        let (live, watch) = (&self.cell.live, self.watch);
         if !live.contains(&row.id) {
             // One that is being made or deleted has none yet, or none any more.
             let has_file = matches!(row.state, VolumeState::Available | VolumeState::InUse);
@@ -452,8 +482,10 @@ impl RegionCheck<'_> {
             return Ok(subject);
         }
         let checked = match self.mode {
-            Mode::Report => live.check_volume(&row.id, Some(base), watch).map(|done| (done, false)),
-            Mode::RepairIndex => live.repair_volume(&row.id, Some(base), watch),
+            Mode::Report => {
+                live.check_volume(&row.id, Some(base), key, watch).map(|done| (done, false))
+            }
+            Mode::RepairIndex => live.repair_volume(&row.id, Some(base), key, watch),
         };
         let (checked, repaired) = match checked {
             Ok(checked) => checked,

@@ -474,11 +474,11 @@ impl JobKind for InitializeVolumeKind {
         payload: &InitializeVolume,
         cause: &str,
     ) -> meta::Result<()> {
-        // The volume goes on reading through to its base; what is damaged there fails its reads.
+        // The volume goes on reading through to its base.
         tracing::error!(volume = %payload.volume, cause, "a volume is not filled any further");
         let InitializeVolume { region, volume, .. } = payload;
         ebs::initialization::give_up(tx, region, volume, cause).map_err(rows_error)?;
-        ebs::foreign_base::give_up(tx, region, volume, cause).map_err(rows_error)
+        ebs::foreign_base::fail_snapshots(tx, region, volume, cause).map_err(rows_error)
     }
 }
 

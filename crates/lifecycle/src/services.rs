@@ -117,10 +117,14 @@ impl Trouble {
         }
     }
 
-    /// The cause an event names (spec 12).
+    /// The cause an event names (spec 12). Of damage it is said what is damaged: whoever asked for the
+    /// work has to restore it, or do without.
     pub fn event_cause(&self) -> String {
         match self {
             Self::Kms(failure) => failure.event_cause(),
+            Self::Blocks(BlockError::Damaged(cause)) => {
+                format!("Stored blocks are damaged: {}", base::with_causes(&**cause))
+            }
             Self::Blocks(_)
             | Self::PlainKey(_)
             | Self::Rows(_)

@@ -27,8 +27,7 @@ use super::superblock::{NodeRef, Root, Superblock};
 use super::{CutId, Disk, EngineConfig, Error};
 use crate::check::{CheckWatch, Fault, Finding, Findings, Stopped, Unwatched};
 use crate::page::{
-    DataKey, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOpener, PageOrigin, SealedPage,
-    StructureKey,
+    KeyAtHand, Lba, NoKey, PAGE_BYTES, PAGES_PER_BLOCK, Page, PageOrigin, SealedPage, StructureKey,
 };
 use base::Rng;
 use std::sync::Arc;
@@ -95,43 +94,6 @@ impl Corrections {
     }
 }
 
-/// Opens pages for whoever may not have the data key.
-pub trait Prover: Sync {
-    /// Whether each page opens at its address; `None` when the data key is not at hand.
-    fn prove(&self, pages: Vec<(Lba, SealedPage)>) -> Option<Vec<bool>>;
-}
-
-/// Proves nothing: the data key is not at hand.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Without;
-
-impl Prover for Without {
-    fn prove(&self, _pages: Vec<(Lba, SealedPage)>) -> Option<Vec<bool>> {
-        None
-    }
-}
-
-impl Prover for DataKey {
-    fn prove(&self, pages: Vec<(Lba, SealedPage)>) -> Option<Vec<bool>> {
-        Some(prove_pages(self, &pages))
-    }
-}
-
-/// Whether each page opens at its address.
-pub fn prove_pages(key: &DataKey, pages: &[(Lba, SealedPage)]) -> Vec<bool> {
-    let mut opener: Option<PageOpener> = None;
-    let mut target = zeroize::Zeroizing::new([0; PAGE_BYTES]);
-    let mut opens = |(lba, page): &(Lba, SealedPage)| {
-        let salt = page.origin.salt;
-        let opener = match &mut opener {
-            Some(opener) if opener.salt() == salt => opener,
-            opener => opener.insert(key.opener(salt)),
-        };
-        page.open(opener, *lba, &mut target).is_ok()
-    };
-    pages.iter().map(&mut opens).collect()
-}
-
 /// What to inspect, and with whom.
 pub struct InspectJob<'a> {
     /// Names the volume and opens its structure.
@@ -140,8 +102,8 @@ pub struct InspectJob<'a> {
     pub config: EngineConfig,
     /// The base the volume should have; `None` when that is not known.
     pub base: Option<Option<CutId>>,
-    /// Opens pages, if it can.
-    pub prover: &'a dyn Prover,
+    /// Opens pages, where it is at hand.
+    pub key: &'a dyn KeyAtHand,
     /// Told how it goes.
     pub watch: &'a dyn CheckWatch,
     /// Keeps what is read in place. Must have been taken before.
@@ -192,7 +154,8 @@ pub fn inspect(
         let place = "superblock".to_owned();
         report.findings.push(Finding { fault: Fault::BaseReference, place, block: None, detail });
     }
-    let mut walk = Walk::new(&mut engine, job.prover, job.watch, Some(job.hold), report);
+    let key = job.key.if_noted(engine.committed.key_check);
+    let mut walk = Walk::new(&mut engine, key, job.watch, Some(job.hold), report);
     walk.maps()?;
     walk.counts();
     walk.segments()?;
@@ -234,7 +197,7 @@ fn note(findings: &mut Findings, fault: Fault, error: &Error, block: Option<u64>
 /// A walk over everything a loaded volume refers to.
 struct Walk<'a> {
     engine: &'a mut Engine,
-    prover: &'a dyn Prover,
+    key: &'a dyn KeyAtHand,
     watch: &'a dyn CheckWatch,
     hold: Option<&'a Hold>,
     report: VolumeReport,
@@ -261,21 +224,13 @@ impl Engine {
         if self.merge.is_some() {
             self.mutate(|engine| engine.merge_steps(usize::MAX))?;
         }
-        let key = self.ctx.data.as_ref().map(DataKey::duplicate);
-        let prover: &dyn Prover = match &key {
-            Some(key) => key,
-            None => &Without,
-        };
-        let mut walk = Walk::new(self, prover, &Unwatched, None, VolumeReport::default());
+        let key = self.ctx.data.clone();
+        let key = key.as_deref().map_or(&NoKey as &dyn KeyAtHand, |key| key);
+        let mut walk = Walk::new(self, key, &Unwatched, None, VolumeReport::default());
         walk.maps().expect("nobody cancels or overtakes it");
         walk.counts();
         let (first, pages) = (walk.first.take(), walk.report.pages);
         first.map_or(Ok(pages), Err)
-    }
-
-    /// Whether pages open with the volume's data key; `None` when it is absent.
-    pub fn prove(&self, pages: &[(Lba, SealedPage)]) -> Option<Vec<bool>> {
-        self.ctx.data.as_ref().map(|key| prove_pages(key, pages))
     }
 
     /// Makes the segment table right and stores it, with both superblocks.
@@ -294,14 +249,14 @@ impl Engine {
 impl<'a> Walk<'a> {
     fn new(
         engine: &'a mut Engine,
-        prover: &'a dyn Prover,
+        key: &'a dyn KeyAtHand,
         watch: &'a dyn CheckWatch,
         hold: Option<&'a Hold>,
         report: VolumeReport,
     ) -> Self {
         Self {
             engine,
-            prover,
+            key,
             watch,
             hold,
             report,
@@ -522,14 +477,14 @@ impl<'a> Walk<'a> {
                 *page.ciphertext = *bytes;
             }
         }
-        let locations: Vec<Location> = pages.iter().map(|(_, location, _)| *location).collect();
-        let pages = pages.into_iter().map(|(lba, _, page)| (lba, page)).collect();
-        let Some(proofs) = self.prover.prove(pages) else {
+        let sealed: Vec<_> = pages.iter().map(|(lba, _, page)| (*lba, page)).collect();
+        let Some(proofs) = self.key.with(|key| key.prove(&sealed)) else {
             self.keyless = true;
             return Ok(());
         };
         self.report.pages.opened_pages += proofs.iter().filter(|proof| **proof).count() as u64;
-        for (location, _) in locations.iter().zip(&proofs).filter(|(_, proof)| !**proof) {
+        let locations = pages.iter().map(|(_, location, _)| location);
+        for (location, _) in locations.zip(&proofs).filter(|(_, proof)| !**proof) {
             self.found(Fault::DataPage, Error::corrupt("data", *location), Some(block))?;
         }
         Ok(())
@@ -565,6 +520,7 @@ impl<'a> Walk<'a> {
 mod tests {
     use super::*;
     use crate::live::{FileDisk, IoMode, OpenOptions, Pin, VolumeOptions};
+    use crate::page::DataKey;
     use base::{Secret, SeededRng};
 
     fn structure() -> StructureKey {
@@ -589,7 +545,7 @@ mod tests {
             structure: structure(),
             config: EngineConfig::tiny(),
             base: Some(None),
-            prover: &Without,
+            key: &NoKey,
             watch: &Unwatched,
             hold: &pin.hold(),
         };

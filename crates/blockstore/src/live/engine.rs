@@ -26,7 +26,7 @@ use crate::page::{
 };
 use base::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Fewest pages in a segment: a header, a chunk of a few pages, and a page to close it.
 const SEGMENT_PAGES_MIN: u32 = 8;
@@ -97,7 +97,7 @@ pub struct Memory {
 pub(super) struct Context {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) structure: StructureKey,
-    pub(super) data: Option<DataKey>,
+    pub(super) data: Option<Arc<DataKey>>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) geometry: Geometry,
     pub(super) config: EngineConfig,
@@ -365,7 +365,7 @@ impl Engine {
                 ),
             }
         }
-        self.ctx.data = key;
+        self.ctx.data = key.map(Arc::new);
     }
 
     /// Makes `writer` the attachment that the superblock names from now on.
@@ -381,8 +381,8 @@ impl Engine {
         self.mutate(Self::commit)
     }
 
-    /// Wipes the data key, every key derived from it, and what was opened with them. Cuts and
-    /// exports go on. Plans of reads must have been carried out.
+    /// Wipes the data key, every key derived from it, and what was opened with them; see
+    /// [`Engine::weak_key`]. Cuts and exports go on. Plans of reads must have been carried out.
     pub fn lock(&mut self) {
         self.ctx.data = None;
         self.base_key = None;
@@ -470,6 +470,12 @@ impl Engine {
     /// Whether the data key is present.
     pub fn is_unlocked(&self) -> bool {
         self.ctx.data.is_some()
+    }
+
+    /// The data key, if it is present, for who proves pages in another thread: it ends with
+    /// [`Engine::lock`], or with the proof that is being made then.
+    pub fn weak_key(&self) -> Option<Weak<DataKey>> {
+        self.ctx.data.as_ref().map(Arc::downgrade)
     }
 
     /// Grows with every checkpoint.

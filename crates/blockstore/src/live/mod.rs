@@ -64,9 +64,7 @@ mod tests;
 mod writes;
 
 pub use aligned::AlignedBuffer;
-pub use check::{
-    CheckReport, Corrections, InspectJob, Prover, VolumeReport, Without, inspect, prove_pages,
-};
+pub use check::{CheckReport, Corrections, InspectJob, VolumeReport, inspect};
 pub use clean::CleanReport;
 pub use cut::{CutInfo, CutReader, read_cut};
 pub use dirty::{ChangeState, Stretch};

@@ -14,6 +14,7 @@
 //!
 //! It does not know where pages are stored, nor what a volume or a snapshot is.
 
+mod at_hand;
 mod gcm;
 mod key;
 mod seal;
@@ -21,6 +22,7 @@ mod source;
 mod stack;
 mod wiped;
 
+pub use at_hand::{KeyAtHand, NoKey};
 pub use gcm::CipherLibrary;
 pub use key::{DataKey, KeyCell, KeyCheckValue, LineageId, StructureKey};
 pub use seal::{

@@ -15,7 +15,7 @@ use super::root::SnapshotRoot;
 use super::store::{SnapshotStore, retried};
 use super::{collect::check_item, direct};
 use crate::check::{CheckWatch, Fault, Finding, Findings, Stopped};
-use crate::page::DataKey;
+use crate::page::KeyAtHand;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Damaged items whose damage is remembered for the other roots that name them.
@@ -91,9 +91,9 @@ impl<'a> SnapshotChecker<'a> {
     pub fn check(
         &mut self,
         root: &SnapshotRoot,
-        key: Option<&DataKey>,
+        key: &dyn KeyAtHand,
     ) -> Result<SnapshotCheck, Stopped> {
-        let key = key.filter(|key| root.key_check().is_none_or(|known| known == key.check_value()));
+        let key = key.if_noted(root.key_check());
         let mut visit = Visit { checker: self, key, report: SnapshotCheck::default() };
         visit.root(root)?;
         Ok(visit.report)
@@ -312,7 +312,7 @@ impl Named {
 /// The check of one root.
 struct Visit<'c, 'a> {
     checker: &'c mut SnapshotChecker<'a>,
-    key: Option<&'c DataKey>,
+    key: &'c dyn KeyAtHand,
     report: SnapshotCheck,
 }
 
@@ -400,10 +400,10 @@ impl Visit<'_, '_> {
     }
 
     fn open(&mut self, block: u64, item: &ItemRef, frame: &Frame) {
-        let Some(key) = self.key else { return };
+        let Some(opened) = self.key.with(|key| frame.open(key).map(drop)) else { return };
         self.report.opened_frames += 1;
-        let (fault, what) = match frame.open(key) {
-            Ok(_) => return,
+        let (fault, what) = match opened {
+            Ok(()) => return,
             Err(FrameError::Page) => (Fault::FramePage, "page"),
             Err(FrameError::Digest) => (Fault::Digest, "block digest"),
         };

@@ -1,4 +1,5 @@
-//! Export: a cut of a live volume becomes a snapshot, without the data key.
+//! Export: a cut of a live volume becomes a snapshot. It needs no data key; where that is at hand,
+//! every page is opened before it is stored.
 
 use super::Error;
 use super::frame::Frame;
@@ -8,7 +9,8 @@ use super::root::{Checkpoint, SnapshotRoot};
 use super::store::SnapshotStore;
 use super::tree::SnapshotWriter;
 use crate::page::{
-    BLOCK_BYTES, BlockPages, CutPage, CutSource, KeyCheckValue, PAGES_PER_BLOCK, SealedPage,
+    BLOCK_BYTES, BlockPages, CutPage, CutSource, KeyAtHand, KeyCheckValue, PAGES_PER_BLOCK,
+    SealedPage, SourceError,
 };
 
 /// Blocks between two checkpoints, unless the caller wants otherwise: at most 512 MiB of pages
@@ -27,6 +29,8 @@ pub struct Export<'a> {
     pub resume: Option<&'a Checkpoint>,
     /// Blocks between two checkpoints; [`CHECKPOINT_BLOCKS`] is sensible.
     pub checkpoint_blocks: u64,
+    /// Opens the volume's pages, where it is at hand: no snapshot is made of damaged ones then.
+    pub key: &'a dyn KeyAtHand,
 }
 
 /// Stores what a cut changed, and returns the snapshot of the whole.
@@ -71,7 +75,9 @@ fn write(
             continue;
         }
         observer.admit(BLOCK_BYTES as u64);
-        export_block(store, writer, &source.load_block(block)?)?;
+        let pages = source.load_block(block)?;
+        prove_block(&pages, job.key)?;
+        export_block(store, writer, &pages)?;
         let (is_due, stops) = (pace.advance_in(store, 1)?, observer.is_turn_over());
         if is_due || stops {
             pace.checkpoint(writer.commit()?, block + 1)?;
@@ -123,6 +129,22 @@ pub(super) fn begin_facts(
 fn check_block(block: u64, volume_bytes: u64) -> Result<(), Error> {
     let blocks = volume_bytes.div_ceil(BLOCK_BYTES as u64).min(BLOCKS_MAX);
     if block < blocks { Ok(()) } else { Err(Error::BlockOutOfRange { block, blocks }) }
+}
+
+/// Refuses a block with a page that does not open, where somebody has the key to say so.
+fn prove_block(pages: &BlockPages, key: &dyn KeyAtHand) -> Result<(), Error> {
+    let first = pages.block * PAGES_PER_BLOCK as u64;
+    let mut sealed = Vec::with_capacity(PAGES_PER_BLOCK);
+    for (lba, page) in (first..).zip(&pages.pages) {
+        match page {
+            CutPage::Sealed(page) => sealed.push((lba, page)),
+            CutPage::Zero | CutPage::Absent => {}
+        }
+    }
+    if key.with(|key| key.prove(&sealed)).is_some_and(|proofs| proofs.contains(&false)) {
+        return Err(SourceError::Corrupt { what: "page", block: pages.block }.into());
+    }
+    Ok(())
 }
 
 fn export_block(

@@ -4,9 +4,9 @@ use super::handle::{Joined, Lease};
 use super::{Borrower, EngineAnswer, EngineCall, Inner, Store, StoreError};
 use crate::check::{CheckWatch, Fault, Stopped};
 use crate::live::{
-    Corrections, CutId, Disk, Error, Hold, InspectJob, OpenOptions, Prover, VolumeReport, inspect,
+    Corrections, CutId, Disk, Error, Hold, InspectJob, OpenOptions, VolumeReport, inspect,
 };
-use crate::page::{Lba, SealedPage};
+use crate::page::KeyAtHand;
 use base::VolumeId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ pub enum CheckError {
 impl Store {
     /// Checks everything the stored state of a volume names, and changes nothing. Nobody has to
     /// open or close it for that; whoever has it open goes on. `base` is what it should fall
-    /// through to, if that is known.
+    /// through to, if that is known. Pages are opened where `key` is at hand.
     ///
     /// # Errors
     /// When the volume does not exist or cannot be read at all, or the check ended early. Damage
@@ -37,9 +37,10 @@ impl Store {
         &self,
         id: &VolumeId,
         base: Option<Option<CutId>>,
+        key: &dyn KeyAtHand,
         watch: &dyn CheckWatch,
     ) -> Result<VolumeReport, CheckError> {
-        self.checked(id, base, watch).map(|(report, _)| report)
+        self.checked(id, base, key, watch).map(|(report, _)| report)
     }
 
     /// As [`Store::check_volume`]; then makes the segment table's counts and both superblocks
@@ -52,9 +53,10 @@ impl Store {
         &self,
         id: &VolumeId,
         base: Option<Option<CutId>>,
+        key: &dyn KeyAtHand,
         watch: &dyn CheckWatch,
     ) -> Result<(VolumeReport, bool), CheckError> {
-        let (report, kept) = self.checked(id, base, watch)?;
+        let (report, kept) = self.checked(id, base, key, watch)?;
         let is_due = !report.corrections.is_empty() || report.findings.has(Fault::SuperblockSlot);
         if !is_due || report.findings.has(Fault::Superblock) || kept.away.is_some() {
             return Ok((report, false));
@@ -71,10 +73,10 @@ impl Store {
         &self,
         id: &VolumeId,
         base: Option<Option<CutId>>,
+        key: &dyn KeyAtHand,
         watch: &dyn CheckWatch,
     ) -> Result<(VolumeReport, Kept), CheckError> {
         let inner = &self.0;
-        let prover = Owner { store: inner, id };
         let mut attempt = 1;
         loop {
             // Before anything is read; see `Pin`.
@@ -84,7 +86,7 @@ impl Store {
                 structure: inner.structure(id),
                 config: inner.config.engine,
                 base,
-                prover: &prover,
+                key,
                 watch,
                 hold: &kept.hold,
             };
@@ -145,23 +147,6 @@ impl Drop for KeptAway {
             // It lets go when it notices that its connection has ended.
             tracing::info!(%error, "the end of a check was not heard");
         }
-    }
-}
-
-/// Has pages opened by whoever has the volume open: the data key stays where it is.
-struct Owner<'a> {
-    store: &'a Arc<Inner>,
-    id: &'a VolumeId,
-}
-
-impl Prover for Owner<'_> {
-    fn prove(&self, pages: Vec<(Lba, SealedPage)>) -> Option<Vec<bool>> {
-        let lease = Lease::join_open(self.store, self.id)?;
-        let proofs = lease.call(move |volume| volume.engine().prove(&pages));
-        if let Err(error) = lease.end() {
-            tracing::error!(%error, id = %self.id, "a volume did not close cleanly");
-        }
-        proofs.ok().flatten()
     }
 }
 

@@ -4,27 +4,25 @@ use super::disk::Bytes;
 use super::tamper::{End, make, observe};
 use base::{Secret, SeededRng};
 use blockstore::check::{CheckWatch, Fault, Stopped, Unwatched};
-use blockstore::live::{
-    CutId, Disk, EngineConfig, InspectJob, Pin, Prover, VolumeReport, Without, inspect,
-};
-use blockstore::page::{DataKey, PAGE_BYTES, StructureKey};
+use blockstore::live::{CutId, Disk, EngineConfig, InspectJob, Pin, VolumeReport, inspect};
+use blockstore::page::{DataKey, KeyAtHand, NoKey, PAGE_BYTES, StructureKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn job<'a>(
-    prover: &'a dyn Prover,
+    key: &'a dyn KeyAtHand,
     watch: &'a dyn CheckWatch,
     hold: &'a blockstore::live::Hold,
 ) -> InspectJob<'a> {
     let structure = StructureKey::derive(&Secret::new([1; 32]), "vol-00000001");
-    InspectJob { structure, config: EngineConfig::tiny(), base: Some(None), prover, watch, hold }
+    InspectJob { structure, config: EngineConfig::tiny(), base: Some(None), key, watch, hold }
 }
 
-fn inspected(disk: Bytes, prover: &dyn Prover) -> VolumeReport {
+fn inspected(disk: Bytes, key: &dyn KeyAtHand) -> VolumeReport {
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let pin = Arc::new(Pin::default());
     let hold = pin.hold();
-    inspect(&disk, Arc::new(SeededRng::new(7)), job(prover, &Unwatched, &hold)).unwrap()
+    inspect(&disk, Arc::new(SeededRng::new(7)), job(key, &Unwatched, &hold)).unwrap()
 }
 
 fn key() -> DataKey {
@@ -36,8 +34,8 @@ fn a_healthy_volume_is_clean_and_not_written_to() {
     for end in [End::Closed, End::Stopped] {
         let disk = make(end);
         let before = disk.copy();
-        for prover in [&key() as &dyn Prover, &Without] {
-            let report = inspected(disk.copy(), prover);
+        for key in [&key() as &dyn KeyAtHand, &NoKey] {
+            let report = inspected(disk.copy(), key);
             assert!(report.findings.is_empty(), "{end:?}: {:?}", report.findings);
             assert!(report.pages.data_pages >= 40 && report.chunks > 0);
             // A cut that is only in the log yet is not in the superblock.
@@ -46,7 +44,7 @@ fn a_healthy_volume_is_clean_and_not_written_to() {
         let opened = inspected(disk.copy(), &key());
         assert!(opened.pages.opened_pages >= opened.pages.data_pages);
         assert_eq!(opened.compared_pages, 0);
-        let compared = inspected(disk.copy(), &Without);
+        let compared = inspected(disk.copy(), &NoKey);
         assert_eq!(compared.pages.opened_pages, 0);
         assert!(compared.compared_pages >= compared.pages.data_pages);
         assert!(*disk.0.lock().unwrap() == *before.0.lock().unwrap());
@@ -71,7 +69,7 @@ fn what_a_reader_refuses_a_check_finds() {
             damaged.0.lock().unwrap()[at] ^= 1 << (at % 8);
             let reader = observe(Arc::new(damaged.copy()));
             let opened = inspected(damaged.copy(), &key());
-            let compared = inspected(damaged, &Without);
+            let compared = inspected(damaged, &NoKey);
             if let Err(error) = reader {
                 for report in [&opened, &compared] {
                     assert!(!report.findings.is_empty(), "{end:?} {at}: a reader met {error}");
@@ -124,7 +122,7 @@ fn without_any_superblock_the_volume_is_named_as_lost() {
     for slot in [0, 8192] {
         disk.0.lock().unwrap()[slot + 100] ^= 1;
     }
-    let report = inspected(disk.copy(), &Without);
+    let report = inspected(disk.copy(), &NoKey);
     assert!(report.findings.has(Fault::Superblock) && report.findings.has(Fault::SuperblockSlot));
 }
 
@@ -134,7 +132,7 @@ fn another_base_than_the_rows_name_is_found() {
     let pin = Arc::new(Pin::default());
     let hold = pin.hold();
     let expected = CutId::new("00112233445566778899aabbccddeeff");
-    let job = InspectJob { base: Some(expected), ..job(&Without, &Unwatched, &hold) };
+    let job = InspectJob { base: Some(expected), ..job(&NoKey, &Unwatched, &hold) };
     let report = inspect(&disk, Arc::new(SeededRng::new(7)), job).unwrap();
     assert!(report.findings.has(Fault::BaseReference));
     assert_eq!(report.findings.iter().count(), 1);
@@ -152,6 +150,6 @@ fn a_check_ends_when_told() {
     let disk: Arc<dyn Disk> = make(End::Closed);
     let pin = Arc::new(Pin::default());
     let hold = pin.hold();
-    let outcome = inspect(&disk, Arc::new(SeededRng::new(7)), job(&Without, &Enough, &hold));
+    let outcome = inspect(&disk, Arc::new(SeededRng::new(7)), job(&NoKey, &Enough, &hold));
     assert_eq!(outcome.err(), Some(Stopped::Cancelled));
 }

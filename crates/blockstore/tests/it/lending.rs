@@ -5,7 +5,7 @@ use super::store::{House, SIZE, cut_id, key, pattern, with_key};
 use base::{OsRng, VolumeId};
 use blockstore::check::{Fault, Stopped, Unwatched};
 use blockstore::live::{Engine, EngineConfig, Error, OpenOptions};
-use blockstore::page::{BLOCK_BYTES, CutSource};
+use blockstore::page::{BLOCK_BYTES, CutSource, NoKey};
 use blockstore::store::{
     Borrower, CheckError, EngineAnswer, EngineCall, LentVolume, Loan, StoreError, VolumeHandle,
 };
@@ -282,7 +282,7 @@ fn a_lent_volume_is_checked_while_its_machine_writes_it() {
         });
         let _ends = Ends(&stop);
         for _ in 0..20 {
-            match house.store.check_volume(&id, Some(None), &Unwatched) {
+            match house.store.check_volume(&id, Some(None), &NoKey, &Unwatched) {
                 Ok(report) => assert!(report.findings.is_empty(), "{:?}", report.findings),
                 // Small segments are dead soon; that is noticed.
                 Err(error) => {
@@ -292,7 +292,7 @@ fn a_lent_volume_is_checked_while_its_machine_writes_it() {
         }
     });
     remote.flush().unwrap();
-    let report = house.store.check_volume(&id, Some(None), &Unwatched).unwrap();
+    let report = house.store.check_volume(&id, Some(None), &NoKey, &Unwatched).unwrap();
     assert!(report.findings.is_empty() && report.compared_pages > 0, "{report:?}");
 
     // Damage is found, and left to when the volume is back.
@@ -301,7 +301,8 @@ fn a_lent_volume_is_checked_while_its_machine_writes_it() {
     let whole = slot.clone();
     slot[100] ^= 1;
     loan.disk.write(0, &slot).unwrap();
-    let (report, repaired) = house.store.repair_volume(&id, Some(None), &Unwatched).unwrap();
+    let (report, repaired) =
+        house.store.repair_volume(&id, Some(None), &NoKey, &Unwatched).unwrap();
     assert!(report.findings.has(Fault::SuperblockSlot) && !repaired, "{report:?}");
     loan.disk.write(0, &whole).unwrap();
     machine.leave();
@@ -316,7 +317,7 @@ fn a_check_does_not_believe_what_was_not_kept_for_it() {
     let loan = house.store.lend(&id, Troubled::new(&machine, Trouble::Forgets) as _).unwrap();
     let remote = machine.open(&id, &loan, 1).unwrap();
     remote.write(0, pattern(1, 4096)).unwrap();
-    let checked = house.store.check_volume(&id, Some(None), &Unwatched);
+    let checked = house.store.check_volume(&id, Some(None), &NoKey, &Unwatched);
     let overtaken = matches!(checked, Err(CheckError::Stopped(Stopped::Overtaken)));
     assert!(overtaken, "{checked:?}");
     machine.leave();

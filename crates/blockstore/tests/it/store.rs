@@ -4,7 +4,7 @@ use base::{OsRng, Secret, VolumeId};
 use blockstore::live::{
     Base, CutId, Engine, EngineConfig, Error, ExtentState, OpenOptions, VolumeOptions,
 };
-use blockstore::page::{BLOCK_BYTES, DataKey, PAGE_BYTES};
+use blockstore::page::{BLOCK_BYTES, CutPage, DataKey, KeyAtHand, PAGE_BYTES, SourceError};
 use blockstore::snapshot::{
     self, Checkpoint, CopyJob, CopyKeys, Export, Observer, SnapshotReader, SnapshotRoot,
     SnapshotStore, Unobserved, copy,
@@ -54,8 +54,8 @@ impl House {
         since: Option<u32>,
     ) -> SnapshotRoot {
         let source = self.store.open_cut(id, cut, since).unwrap();
-        let job =
-            Export { parent, key_check: source.key_check(), resume: None, checkpoint_blocks: 64 };
+        let (key_check, key) = (source.key_check(), &self.store.held_key(id));
+        let job = Export { parent, key_check, resume: None, checkpoint_blocks: 64, key };
         let root = snapshot::export(&self.snapshots, &source, &job, &Unobserved).unwrap();
         let in_use = self.store.drop_cut(id, cut);
         assert!(matches!(in_use, Err(StoreError::CutInUse { .. })), "{in_use:?}");
@@ -101,6 +101,44 @@ fn what_was_written_is_read_after_closing_and_opening() {
     assert_eq!(volume.read(12_345, bytes.len()).unwrap(), vec![0; bytes.len()]);
     assert_eq!(volume.size(), SIZE);
     volume.close().unwrap();
+}
+
+/// The key that proves them is the volume's own: it is there while the volume is open with it.
+#[test]
+fn pages_are_proven_while_the_volume_is_open_with_its_key() {
+    let house = House::new();
+    let id = house.volume("vol-00000001");
+    let volume = house.store.open_volume(&id, with_key(1)).unwrap();
+    volume.write(0, pattern(5, 3 * BLOCK_BYTES)).unwrap();
+    let cut = cut_id("snap-00000001");
+    volume.cut(cut).unwrap();
+    let source = house.store.open_cut(&id, cut, None).unwrap();
+    let CutPage::Sealed(page) = source.read_page(200).unwrap() else { panic!("it was written") };
+    let held: &dyn KeyAtHand = &house.store.held_key(&id);
+    let opens = |lba| held.with(|key| key.prove(&[(lba, &page)]));
+    assert_eq!([opens(200), opens(201)], [Some(vec![true]), Some(vec![false])]);
+    volume.close().unwrap();
+    assert_eq!(opens(200), None);
+    // Open for whoever needs no key.
+    let reader = house.store.open_cut(&id, cut, None).unwrap();
+    assert_eq!(opens(200), None);
+    drop(reader);
+    let volume = house.store.open_volume(&id, with_key(1)).unwrap();
+    assert_eq!(opens(200), Some(vec![true]));
+
+    // In the file one byte is another.
+    let mut file = std::fs::read(house.store.path_of(&id)).unwrap();
+    let at = file.windows(64).position(|bytes| bytes == &page.ciphertext[..64]).unwrap();
+    file[at] ^= 1;
+    let damaged = std::fs::OpenOptions::new().write(true).open(house.store.path_of(&id)).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&damaged, &file[at..=at], at as u64).unwrap();
+    let key_check = source.key_check();
+    let job = Export { parent: None, key_check, resume: None, checkpoint_blocks: 64, key: held };
+    let export = || snapshot::export(&house.snapshots, &source, &job, &Unobserved);
+    let Err(snapshot::Error::Source { source: error }) = export() else { panic!("it is damaged") };
+    assert!(matches!(error, SourceError::Corrupt { block: 1, .. }), "{error}");
+    volume.close().unwrap();
+    export().unwrap();
 }
 
 #[test]
@@ -347,7 +385,13 @@ fn an_export_outlives_the_attachment() {
     assert!(matches!(house.store.delete_volume(&id), Err(StoreError::InUse { .. })));
     let volume = house.store.open_volume(&id, with_key(1)).unwrap();
     volume.write(0, vec![1; BLOCK_BYTES]).unwrap();
-    let job = Export { parent: None, key_check: None, resume: None, checkpoint_blocks: 64 };
+    let job = Export {
+        parent: None,
+        key_check: None,
+        resume: None,
+        checkpoint_blocks: 64,
+        key: &house.store.held_key(&id),
+    };
     let root = snapshot::export(&house.snapshots, &source, &job, &Unobserved).unwrap();
     let reader = SnapshotReader::open(&house.snapshots, &root).unwrap();
     let block = reader.read_block(0, &key(1)).unwrap().unwrap();

@@ -24,9 +24,10 @@ struct InitializationLine {
     /// The `VolumeInitializationRate` that was asked for, in MiB/s.
     rate_mib: Option<u32>,
     started_ms: i64,
-    /// Why the key of a snapshot under another key cannot be used at present.
+    /// Why it stands still: the key of a snapshot under another key cannot be used at present, or the
+    /// snapshot is damaged. It is tried again.
     waits_for: Option<String>,
-    /// Why it will never be filled.
+    /// Why it will never be filled: it was tried too often.
     given_up: Option<String>,
 }
 
@@ -45,19 +46,15 @@ pub(super) async fn list(world: &Arc<World>, region: &str) -> Result<Value, Stri
 }
 
 fn line(row: Initialization, foreign: Option<ForeignBase>) -> InitializationLine {
-    let (waits_for, given_up) = match foreign {
-        Some(base) if base.given_up => (None, base.waits_for),
-        Some(base) => (base.waits_for, None),
-        None => (None, None),
-    };
+    let of_base = foreign.and_then(|base| base.waits_for);
     InitializationLine {
         account_id: row.account.to_string(),
         volume_id: row.volume.to_string(),
         progress: row.progress,
         rate_mib: row.rate_mib,
         started_ms: row.started.0,
-        waits_for,
-        given_up: row.given_up.or(given_up),
+        waits_for: of_base.or(row.waits_for),
+        given_up: row.given_up,
     }
 }
 

@@ -616,7 +616,7 @@ async fn uploads_end_once_and_expire_when_idle() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_listed_with_its_cause_until_the_volume_goes() {
+async fn what_stands_still_is_listed_with_its_cause_until_the_volume_goes() {
     with_rows(|tx| {
         let volume = volume();
         let begun = Initialization {
@@ -628,9 +628,16 @@ async fn what_was_given_up_is_listed_with_its_cause_until_the_volume_goes() {
             checkpoint: None,
             started: Timestamp(1),
             completed: None,
+            waits_for: None,
             given_up: None,
         };
         initialization::insert(tx, &begun)?;
+        initialization::set_waits_for(tx, &region(), &volume.id, "a pack")?;
+        let waiting = Initialization { waits_for: Some("a pack".into()), ..begun.clone() };
+        assert_eq!(initialization::under_way(tx, &region())?, [waiting]);
+        assert!(initialization::advance(tx, &region(), &volume.id, 7, &[1])?);
+        let begun = Initialization { checkpoint: Some(vec![1]), ..begun };
+        assert_eq!(initialization::under_way(tx, &region())?, std::slice::from_ref(&begun));
         initialization::give_up(tx, &region(), &volume.id, "why")?;
         let given_up = Initialization { given_up: Some("why".into()), ..begun };
         assert_eq!(initialization::under_way(tx, &region())?, [given_up]);

@@ -1,4 +1,5 @@
-//! The block store as the workflows use it. Nothing here needs a key but re-encryption.
+//! The block store as the workflows use it. Nothing here needs a key but re-encryption; an export takes
+//! what is at hand.
 
 use super::BoxFuture;
 use super::kms::VolumeKey;
@@ -84,7 +85,7 @@ pub struct VolumeBlocks {
 }
 
 /// A cut to be made into a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ExportCut {
     /// The volume that was cut.
     pub volume: VolumeBlocks,
@@ -95,6 +96,9 @@ pub struct ExportCut {
     pub parent_root: Option<Root>,
     /// The last checkpoint of an interrupted attempt.
     pub resume: Option<Vec<u8>>,
+    /// The data key of a plain volume. With it, or with that of whoever has the volume open here, every
+    /// page is opened before it is stored.
+    pub plain_key: Option<VolumeKey>,
 }
 
 /// A root to be written again under another data key.
@@ -322,7 +326,7 @@ pub trait Blocks: Send + Sync {
         size_bytes: u64,
     ) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// Writes a cut out as a snapshot. May be repeated.
+    /// Writes a cut out as a snapshot. May be repeated. A page that is found damaged ends it.
     fn export<'a>(
         &'a self,
         export: &'a ExportCut,

@@ -26,6 +26,7 @@ use events::ServiceEvent;
 use events::notification::{self, ArnForm, Outcome, Span};
 use events::put_event;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A copy to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ struct Copied {
 
 /// Why a copy ends in `error`.
 struct Refused {
-    state_message: &'static str,
+    state_message: Cow<'static, str>,
     cause: String,
     /// Where to ask why, when a key was the reason.
     explain_id: Option<String>,
@@ -119,7 +120,7 @@ pub async fn rehearse(
     kms: &dyn KmsPort,
     job: &CopySnapshot,
     row: &Snapshot,
-) -> Result<Option<&'static str>, Trouble> {
+) -> Result<Option<Cow<'static, str>>, Trouble> {
     let planned = row.clone();
     let found = services.db.read(move |tx| visible_source(tx, &planned)).await?;
     let source = match found {
@@ -156,21 +157,18 @@ pub async fn rehearse_documented(
 }
 
 /// The sentence a copy ends with when a key stops it.
-pub fn ending(failure: KmsFailure) -> &'static str {
+pub fn ending(failure: KmsFailure) -> Cow<'static, str> {
     refusal(&Trouble::Kms(failure)).state_message
 }
 
 fn refusal(trouble: &Trouble) -> Refused {
+    let cause = trouble.event_cause();
     let state_message = match trouble {
-        Trouble::Kms(_) => KEY_NOT_ACCESSIBLE,
-        Trouble::Blocks(_)
-        | Trouble::PlainKey(_)
-        | Trouble::Rows(_)
-        | Trouble::Events(_)
-        | Trouble::NotYet { .. } => INTERNAL_CAUSE,
+        Trouble::Kms(_) => KEY_NOT_ACCESSIBLE.into(),
+        _ => cause.clone().into(),
     };
     let explain_id = trouble.explain_id().map(str::to_owned);
-    Refused { state_message, cause: trouble.event_cause(), explain_id }
+    Refused { state_message, cause, explain_id }
 }
 
 /// The source, when the account still sees it; its root is pinned from here on.
@@ -205,7 +203,7 @@ fn visible_source(
     row: &Snapshot,
 ) -> Result<Result<Snapshot, Refused>, Trouble> {
     let not_found = || Refused {
-        state_message: SOURCE_NOT_FOUND,
+        state_message: SOURCE_NOT_FOUND.into(),
         cause: "Source snapshot ID is not valid".to_owned(),
         explain_id: None,
     };
@@ -227,7 +225,7 @@ fn visible_source(
         let state_message =
             if source.is_archived() { SOURCE_ARCHIVED } else { SOURCE_NOT_COMPLETE };
         let cause = state_message.to_owned();
-        return Ok(Err(Refused { state_message, cause, explain_id: None }));
+        return Ok(Err(Refused { state_message: state_message.into(), cause, explain_id: None }));
     }
     Ok(Ok(source))
 }
@@ -624,7 +622,7 @@ pub fn give_up(
     let Some(row) = snapshot::get(tx, &job.region, &job.snapshot)? else { return Ok(()) };
     let explain_id = job.explain_id.clone();
     let cause = INTERNAL_CAUSE.to_owned();
-    let refused = Refused { state_message: INTERNAL_CAUSE, cause, explain_id };
+    let refused = Refused { state_message: INTERNAL_CAUSE.into(), cause, explain_id };
     Ended::new(services, row, Err(refused)).write(tx)
 }
 

@@ -204,7 +204,7 @@ async fn above_foreign_base(
         grant_id: grant.id,
         former_root: None,
         waits_for: None,
-        given_up: false,
+        fails_snapshots: false,
     };
     let base_root = row.base_root.clone();
     let created = Created { data_key, base_root, continues_snapshot: false };

@@ -1,4 +1,4 @@
-//! Writes a cut out as a snapshot. No key is needed, so a disabled key stops no snapshot.
+//! Writes a cut out as a snapshot. No key is asked for, so a disabled key stops no snapshot.
 //!
 //! Snapshots of one volume are written in the order they were taken, each incremental to the one
 //! before when that still exists.
@@ -8,6 +8,7 @@ use super::remote;
 use crate::jobs;
 use crate::kinds::enqueue_collect;
 use crate::port::blocks::{BaseRoot, BlockError, ExportCut, Root, Stored, VolumeBlocks};
+use crate::port::kms::VolumeKey;
 use crate::services::{INTERNAL_CAUSE, Services, Trouble};
 use base::{GIB, Region, SnapshotId, Timestamp, VolumeId};
 use ebs::snapshot_set::{self, SetOutcome};
@@ -133,12 +134,19 @@ async fn export(
         snapshot: job.snapshot.clone(),
         parent_root,
         resume: resume(services, &job.region, &target).await?,
+        plain_key: plain_key(services, row)?,
     };
     let stored = reported(services, &job.region, target, |reporter| {
         let (blocks, export) = (&services.blocks, &export);
         async move { blocks.export(export, &reporter).await }
     });
     Ok(stored.await?)
+}
+
+/// The data key of a snapshot that is not encrypted: its volume's.
+fn plain_key(services: &Services, row: &Snapshot) -> Result<Option<VolumeKey>, Trouble> {
+    let plain = row.data_key.as_ref().filter(|_| !row.is_encrypted());
+    Ok(plain.map(|key| services.plain.open(key)).transpose()?)
 }
 
 /// Makes the cut, if whoever accepted the snapshot did not come to it. Snapshots that were taken together
@@ -183,7 +191,9 @@ async fn until_under_own_key(services: &Services, row: &Snapshot) -> Result<(), 
     let foreign = services.db.read(move |tx| foreign_base::get(tx, &region, &id)).await?;
     match foreign.filter(ForeignBase::is_under_its_key) {
         None => Ok(()),
-        Some(base) if base.given_up => Err(BlockError::Damaged(Box::new(BaseDamaged)).into()),
+        Some(base) if base.fails_snapshots => {
+            Err(BlockError::Damaged(Box::new(BaseDamaged)).into())
+        }
         Some(_) => Err(Trouble::NotYet { what: "the initialization of the volume" }),
     }
 }

@@ -3,6 +3,9 @@
 //! The volume is usable all the while; what is not there yet is read through. Its row keeps the
 //! snapshot's blocks alive, so the snapshot may be deleted meanwhile.
 //!
+//! Where the snapshot is damaged the work stands still, says so, and looks again: what is missing may be
+//! back. The guest's reads of just those blocks fail meanwhile.
+//!
 //! A base under another data key is sealed anew under the volume's. The service opens both keys on the
 //! grant of the volume's creation. Then, each step safe to be done again: the row gets the new root and
 //! keeps the old one alive; whoever has the volume open reads from the new one; the grant is given back;
@@ -13,7 +16,7 @@ use super::keys::{EBS_BACK_END, OpenGrant, ServiceKeys};
 use super::open_keys::{self, Opened};
 use super::progress::{Target, Wanted, reported, resume};
 use crate::jobs;
-use crate::port::blocks::{FillVolume, Filled, ResealBase, Resealed};
+use crate::port::blocks::{BlockError, FillVolume, Filled, ResealBase, Resealed};
 use crate::port::kms::VolumeKey;
 use crate::services::{Services, Trouble};
 use base::{AccountId, Region, Timestamp, VolumeId};
@@ -24,7 +27,7 @@ use events::notification;
 use events::put_event;
 use serde::{Deserialize, Serialize};
 
-/// When work that waits for a key looks again.
+/// When work that waits for a key, or for blocks that are damaged, looks again.
 const LOOK_AGAIN_SECONDS: i64 = 60;
 
 /// A volume to be filled.
@@ -36,7 +39,7 @@ pub struct InitializeVolume {
     pub account: AccountId,
     /// Which.
     pub volume: VolumeId,
-    /// How often it has waited for a key.
+    /// How often it has waited.
     #[serde(default)]
     pub look: u32,
 }
@@ -48,7 +51,7 @@ pub enum Turn {
     Last,
     /// There is more.
     More,
-    /// A key cannot be used at present; look again then.
+    /// A key cannot be used at present, or blocks are damaged; look again then.
     Waits(Timestamp),
 }
 
@@ -116,13 +119,40 @@ async fn fill(
         first_touches,
         resume: filling.checkpoint,
     };
-    match services.blocks.fill_volume(&fill, &Wanted::of_this_job()).await? {
-        Filled::Wholly => {
+    match services.blocks.fill_volume(&fill, &Wanted::of_this_job()).await {
+        Ok(Filled::Wholly) => {
             complete(services, job).await?;
             Ok(Turn::Last)
         }
-        Filled::UpTo { resume, percent } => advance(services, job, percent, resume).await,
+        Ok(Filled::UpTo { resume, percent }) => advance(services, job, percent, resume).await,
+        Err(BlockError::Damaged(cause)) => {
+            let cause = damage(job, &*cause, filling.waits_for.as_deref());
+            let job = job.clone();
+            let say = move |tx: &mut meta::Tx<'_>| {
+                initialization::set_waits_for(tx, &job.region, &job.volume, &cause)
+            };
+            services.db.write(say).await?;
+            Ok(look_again(services))
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+/// What is damaged, in the words the row has for it; logged where that is new.
+fn damage(
+    job: &InitializeVolume,
+    cause: &(dyn std::error::Error + 'static),
+    said: Option<&str>,
+) -> String {
+    let cause = format!("stored blocks are damaged: {}", base::with_causes(cause));
+    if said != Some(&cause) {
+        tracing::error!(volume = %job.volume, cause, "a volume cannot be filled any further");
+    }
+    cause
+}
+
+fn look_again(services: &Services) -> Turn {
+    Turn::Waits(services.clock.now().plus_seconds(LOOK_AGAIN_SECONDS))
 }
 
 async fn advance(
@@ -192,7 +222,15 @@ impl Sealing<'_> {
             let (blocks, reseal) = (&self.services.blocks, &reseal);
             async move { blocks.reseal_base(reseal, &reporter).await }
         });
-        match resealed.await? {
+        let resealed = match resealed.await {
+            Ok(resealed) => resealed,
+            Err(BlockError::Damaged(cause)) => {
+                let cause = damage(self.job, &*cause, self.foreign.waits_for.as_deref());
+                return self.stand_still(cause).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match resealed {
             Resealed::UpTo { percent } => {
                 open_keys.keep(&self.job.volume, open);
                 if filling.completed.is_some() {
@@ -232,7 +270,17 @@ impl Sealing<'_> {
     async fn wait(&self, cause: String) -> Result<Turn, Trouble> {
         tracing::warn!(volume = %self.job.volume, cause, "the base of a volume waits for its key");
         self.say(Some(cause)).await?;
-        Ok(Turn::Waits(self.services.clock.now().plus_seconds(LOOK_AGAIN_SECONDS)))
+        Ok(look_again(self.services))
+    }
+
+    /// Snapshots of the volume fail meanwhile.
+    async fn stand_still(&self, cause: String) -> Result<Turn, Trouble> {
+        let job = self.job.clone();
+        let say = move |tx: &mut meta::Tx<'_>| {
+            foreign_base::fail_snapshots(tx, &job.region, &job.volume, &cause)
+        };
+        self.services.db.write(say).await?;
+        Ok(look_again(self.services))
     }
 
     async fn say(&self, cause: Option<String>) -> Result<(), Trouble> {

@@ -86,7 +86,7 @@ impl Place {
             handle.write(block * BLOCK, stamp(block).to_vec()).unwrap();
         }
         self.cells.cut(&volume, &snapshot).await.unwrap();
-        ExportCut { volume, snapshot, parent_root: None, resume: None }
+        ExportCut { volume, snapshot, parent_root: None, resume: None, plain_key: None }
     }
 
     pub(super) async fn snapshot(&self, blocks: u64) -> Stored {

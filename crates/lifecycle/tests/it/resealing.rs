@@ -66,7 +66,7 @@ async fn a_base_is_sealed_anew_under_an_open_volume() {
     handle.close().unwrap();
     let snapshot = base::SnapshotId::generate(&OsRng);
     place.cells.cut(&volume, &snapshot).await.unwrap();
-    let export = ExportCut { volume, snapshot, parent_root: None, resume: None };
+    let export = ExportCut { volume, snapshot, parent_root: None, resume: None, plain_key: None };
     let made = place.cells.export(&export, &Watcher::default()).await.unwrap();
     let mut copy = place.request(&VolumeId::generate(&OsRng), Some(of_root(made.root)));
     copy.key = Secret::new(OWN_KEY);

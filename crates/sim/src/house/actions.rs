@@ -85,7 +85,8 @@ impl House {
         self.held.extend(parent.map(|parent| (Tier::Standard, parent)));
         let made = self.in_attempts(Tier::Standard, &mut |house, resume, watch| {
             let source = house.engine(at)?.open_cut(id, since).map_err(&failed)?;
-            let job = Export { parent: parent.as_ref(), key_check, resume, checkpoint_blocks: 3 };
+            let (parent, key) = (parent.as_ref(), &house.keys[key]);
+            let job = Export { parent, key_check, resume, checkpoint_blocks: 3, key };
             export(&house.store, &source, &job, watch).map_err(refused("export"))
         });
         self.held.clear();

@@ -152,8 +152,13 @@ impl World<'_> {
         let parent = parent.filter(|_| since.is_some());
         let source = self.engine().open_cut(info.id, since).map_err(stop("open a cut"))?;
         let key_check = Some(self.key.check_value());
-        let job =
-            Export { parent: parent.as_ref(), key_check, resume: None, checkpoint_blocks: 64 };
+        let job = Export {
+            parent: parent.as_ref(),
+            key_check,
+            resume: None,
+            checkpoint_blocks: 64,
+            key: &self.key,
+        };
         let failed = |error: snapshot::Error| {
             Stop::from(Violation::Failed { action: "export", error: error.to_string() })
         };

@@ -285,6 +285,7 @@ fn initialization(
         checkpoint: None,
         started: volume.created,
         completed,
+        waits_for: None,
         given_up: None,
     })
 }

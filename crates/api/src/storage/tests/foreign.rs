@@ -40,7 +40,7 @@ impl Stage {
     }
 
     /// A volume of account 222… from a shared snapshot, made while no block can be read.
-    async fn made_unread(&mut self, snapshot: &str, key: &str) -> String {
+    pub(super) async fn made_unread(&mut self, snapshot: &str, key: &str) -> String {
         self.plan(HERE, dies_at(1));
         let extra = json!({ "SnapshotId": snapshot, "Encrypted": true, "KmsKeyId": key });
         let volume = self.volume(2, HERE, extra).await;

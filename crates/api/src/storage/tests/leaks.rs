@@ -76,7 +76,7 @@ impl Stage {
         for store in StoreKind::ALL {
             let mut checker = SnapshotChecker::new(cell.of_store(store), &Unwatched);
             for root in self.roots(at, store).await {
-                let report = checker.check(&root, None).unwrap();
+                let report = checker.check(&root, &blockstore::page::NoKey).unwrap();
                 assert!(report.findings.is_empty(), "{at}: {:?}", report.findings);
             }
             let packs = checker.check_packs(PackScope::Whole).unwrap();

@@ -3,6 +3,7 @@
 mod archiving;
 mod archiving_faults;
 mod copying;
+mod damaged;
 pub(crate) mod decided;
 mod describing;
 mod fast_restoring;

@@ -6,15 +6,14 @@ mod drops;
 mod holds;
 mod idle;
 
-use super::check::Without;
 use super::delta::Entry;
 use super::layout::{SLOT_BYTES, SLOT_COUNT, byte_offset};
 use super::{
     AlignedBuffer, Disk, Engine, EngineConfig, Error, InspectJob, MemoryTail, Need, OpenOptions,
-    Pin, Prover, Space, VolumeOptions, VolumeReport, inspect,
+    Pin, Space, VolumeOptions, VolumeReport, inspect,
 };
 use crate::check::Unwatched;
-use crate::page::{DataKey, Lba, PAGE_BYTES, StructureKey};
+use crate::page::{DataKey, KeyAtHand, Lba, NoKey, PAGE_BYTES, StructureKey};
 use base::{Rng, Secret, SeededRng};
 use std::collections::BTreeMap;
 use std::io;
@@ -261,13 +260,13 @@ fn clean_all(engine: &mut Engine) {
     panic!("cleaning has no end");
 }
 
-fn inspected(disk: &Arc<MemoryDisk>, prover: &dyn Prover) -> VolumeReport {
+fn inspected(disk: &Arc<MemoryDisk>, key: &dyn KeyAtHand) -> VolumeReport {
     let pin = Arc::new(Pin::default());
     let job = InspectJob {
         structure: structure(),
         config: EngineConfig::tiny(),
         base: Some(None),
-        prover,
+        key,
         watch: &Unwatched,
         hold: &pin.hold(),
     };
@@ -277,5 +276,5 @@ fn inspected(disk: &Arc<MemoryDisk>, prover: &dyn Prover) -> VolumeReport {
 
 /// What a check sees with the data key and what without.
 fn reports(disk: &Arc<MemoryDisk>) -> [VolumeReport; 2] {
-    [inspected(disk, &key()), inspected(disk, &Without)]
+    [inspected(disk, &key()), inspected(disk, &NoKey)]
 }

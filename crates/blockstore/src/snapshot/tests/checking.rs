@@ -5,6 +5,7 @@ use super::super::pack::PackId;
 use super::super::tree::SnapshotWriter;
 use super::*;
 use crate::check::{Fault, Finding, Unwatched};
+use crate::page::KeyAtHand;
 use objstore::Bytes;
 
 /// A store with two snapshots that share blocks, and their key.
@@ -37,7 +38,7 @@ impl House {
     }
 
     /// What is wrong with each root, and with packs.
-    fn check(&self, key: Option<&DataKey>) -> (Vec<Vec<Finding>>, Vec<Finding>) {
+    fn check(&self, key: &dyn KeyAtHand) -> (Vec<Vec<Finding>>, Vec<Finding>) {
         let store = snapshots(self.objects.clone(), 2);
         let mut checker = SnapshotChecker::new(&store, &Unwatched);
         let roots = self.roots().map(|root| {
@@ -49,7 +50,7 @@ impl House {
     }
 
     fn all(&self) -> Vec<Finding> {
-        let (roots, packs) = self.check(Some(&self.key));
+        let (roots, packs) = self.check(&self.key);
         roots.into_iter().flatten().chain(packs).collect()
     }
 
@@ -76,7 +77,7 @@ impl House {
     fn repair(&self) -> Vec<Repair> {
         let store = snapshots(self.objects.clone(), 5);
         let mut checker = SnapshotChecker::new(&store, &Unwatched);
-        self.roots().iter().for_each(|root| drop(checker.check(root, None).unwrap()));
+        self.roots().iter().for_each(|root| drop(checker.check(root, &NoKey).unwrap()));
         let packs = checker.check_packs(PackScope::Whole).unwrap();
         repair(&store, &self.roots(), &packs.findings).unwrap()
     }
@@ -89,15 +90,15 @@ fn faults(findings: &[Finding]) -> BTreeSet<Fault> {
 #[test]
 fn a_healthy_store_is_clean() {
     let house = House::new();
-    for key in [None, Some(&house.key)] {
+    for key in [&NoKey as &dyn KeyAtHand, &house.key] {
         let (roots, packs) = house.check(key);
         assert_eq!((roots.concat(), packs), (vec![], vec![]));
     }
     let store = snapshots(house.objects.clone(), 2);
     let mut checker = SnapshotChecker::new(&store, &Unwatched);
-    let first = checker.check(&house.first, Some(&house.key)).unwrap();
+    let first = checker.check(&house.first, &house.key).unwrap();
     assert_eq!((first.frames, first.opened_frames, first.nodes), (20, 20, 3));
-    let second = checker.check(&house.second, Some(&house.key)).unwrap();
+    let second = checker.check(&house.second, &house.key).unwrap();
     assert_eq!((second.frames, second.nodes), (3, 3), "what is shared is read once");
     let packs = checker.check_packs(PackScope::Whole).unwrap();
     assert_eq!((packs.packs, packs.unreferenced_packs), (4, 0));
@@ -113,7 +114,7 @@ fn damage_to_a_frame_is_said_of_every_snapshot_that_has_it() {
         let (pack, slot) = house.frame_of(12);
         let extent = house.extent(pack, slot);
         house.change(&pack.object(0), |bytes| bytes[extent.start + at] ^= 4);
-        let (roots, packs) = house.check(None);
+        let (roots, packs) = house.check(&NoKey);
         for found in &roots {
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!((found[0].fault, found[0].block), (Fault::Frame, Some(12)));
@@ -134,7 +135,7 @@ fn swapped_frames_are_found() {
             bytes.swap(a.start + at, b.start + at);
         }
     });
-    let (roots, _) = house.check(None);
+    let (roots, _) = house.check(&NoKey);
     let blocks: Vec<_> = roots[0].iter().map(|found| found.block).collect();
     assert_eq!(blocks, [Some(0), Some(1)]);
 }
@@ -149,7 +150,7 @@ fn nodes_and_root_records_are_checked() {
         let house = House::new();
         let extent = house.extent(pack, slot);
         house.change(&pack.object(0), |bytes| bytes[extent.start + 9] ^= 1);
-        let (roots, packs) = house.check(None);
+        let (roots, packs) = house.check(&NoKey);
         let expected = if slot == 2 { Fault::RootRecord } else { Fault::ManifestNode };
         assert_eq!(faults(&roots[0]), BTreeSet::from([expected]));
         assert_eq!((roots[1].len(), packs.len()), (0, 0), "the second has nodes of its own");
@@ -213,7 +214,7 @@ fn missing_and_truncated_packs_are_found() {
     assert!(faults(&found).contains(&Fault::PackFooter));
     assert!(found.iter().any(|found| found.block == Some(19)));
     house.objects.delete(&pack.object(0)).unwrap();
-    let (roots, packs) = house.check(None);
+    let (roots, packs) = house.check(&NoKey);
     assert_eq!(roots[0].len(), 20);
     assert_eq!(faults(&roots.concat()), BTreeSet::from([Fault::PackMissing]));
     assert_eq!(packs.len(), 1);
@@ -221,7 +222,7 @@ fn missing_and_truncated_packs_are_found() {
     // The pack of a root record: the row names a root that is not there.
     let house = House::new();
     house.objects.delete(&house.second.record.pack.object(0)).unwrap();
-    let (roots, _) = house.check(None);
+    let (roots, _) = house.check(&NoKey);
     assert_eq!((roots[0].len(), faults(&roots[1])), (0, BTreeSet::from([Fault::PackMissing])));
     assert_eq!(roots[1][0].block, None);
 }
@@ -258,7 +259,7 @@ fn an_older_revision_in_the_place_of_a_newer_one_is_found() {
     assert_eq!(house.all(), []);
     let store = snapshots(house.objects.clone(), 2);
     let mut checker = SnapshotChecker::new(&store, &Unwatched);
-    checker.check(&house.second, None).unwrap();
+    checker.check(&house.second, &NoKey).unwrap();
     assert_eq!(checker.check_packs(PackScope::Named).unwrap().superseded_revisions, 1);
 }
 
@@ -291,8 +292,8 @@ fn pages_and_digests_are_opened_with_the_key() {
     }
     let root = writer.commit().unwrap();
     let house = House { objects, first: root, second: root, key: right };
-    assert_eq!(house.check(None).0.concat(), []);
-    let (roots, packs) = house.check(Some(&house.key));
+    assert_eq!(house.check(&NoKey).0.concat(), []);
+    let (roots, packs) = house.check(&house.key);
     let found: Vec<_> = roots[0].iter().map(|found| (found.fault, found.block)).collect();
     assert_eq!(found, [(Fault::FramePage, Some(1)), (Fault::Digest, Some(2))]);
     assert_eq!(packs, []);

@@ -18,6 +18,26 @@ fn an_empty_volume_is_an_empty_snapshot() {
     assert!(matches!(beyond, Err(Error::BlockOutOfRange { block: 2048, blocks: 2048 })));
 }
 
+/// Without the key nobody can tell, and whoever reads the page gets an error.
+#[test]
+fn a_damaged_page_ends_an_export_where_the_key_is_at_hand() {
+    let store = snapshots(memory(), 1);
+    let mut volume = Volume::new(GIB, 1, 1);
+    let damaged = 3 * PAGES_PER_BLOCK as u64 + 5;
+    [0, damaged, damaged + 1].into_iter().for_each(|lba| volume.write(lba, lba | 1));
+    let mut cut = volume.cut();
+    let Some(CutPage::Sealed(page)) = cut.pages.get_mut(&damaged) else { panic!("it is there") };
+    page.ciphertext[100] ^= 1;
+    let refused = export(&store, &cut, &job(&volume, None), &Unobserved).unwrap_err();
+    let source = SourceError::Corrupt { what: "page", block: 3 };
+    assert_eq!(refused.to_string(), Error::Source { source }.to_string());
+    assert!(!refused.is_transient());
+    let keyless = Export { key: &NoKey, ..job(&volume, None) };
+    export(&store, &cut, &keyless, &Unobserved).unwrap();
+    let whole = volume.full_cut();
+    export(&store, &whole, &job(&volume, None), &Unobserved).unwrap();
+}
+
 #[test]
 fn chains_hold_what_each_volume_held_at_its_cut() {
     for seed in 0..8 {

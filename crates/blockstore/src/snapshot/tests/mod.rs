@@ -15,8 +15,8 @@ mod twins;
 
 use super::*;
 use crate::page::{
-    BLOCK_BYTES, BlockPages, CutPage, CutSource, DataKey, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
-    PageSealer, Salt, SealedPage, SourceError,
+    BLOCK_BYTES, BlockPages, CutPage, CutSource, DataKey, Lba, NoKey, PAGE_BYTES, PAGES_PER_BLOCK,
+    Page, PageSealer, Salt, SealedPage, SourceError,
 };
 use base::{ManualClock, Secret, SeededRng, Timestamp};
 use objstore::{MemoryStore, ObjectStore};
@@ -206,9 +206,9 @@ impl CutSource for Cut {
     }
 }
 
-pub(super) fn job<'a>(volume: &Volume, parent: Option<&'a SnapshotRoot>) -> Export<'a> {
-    let key_check = Some(volume.key.check_value());
-    Export { parent, key_check, resume: None, checkpoint_blocks: CHECKPOINT_BLOCKS }
+pub(super) fn job<'a>(volume: &'a Volume, parent: Option<&'a SnapshotRoot>) -> Export<'a> {
+    let (key_check, key) = (Some(volume.key.check_value()), &volume.key);
+    Export { parent, key_check, resume: None, checkpoint_blocks: CHECKPOINT_BLOCKS, key }
 }
 
 /// Exports what changed since the last cut.
