@@ -1,8 +1,10 @@
 """What the operator sees of the work a server does by itself."""
 
 import json
+import subprocess
 
-from conftest import eventually
+import pytest
+from conftest import BINARY, eventually
 from nbd_client import Nbd
 from steps import attach, create_key, create_snapshot, create_volume, detach
 
@@ -36,6 +38,52 @@ def test_initializations_are_seen_on_their_way(own_server):
     assert server.admin("initializations", "--region", "eu-west-1") == ""
     account.aws("ec2", "delete-volume", "--volume-id", volume)
     eventually(lambda: json.loads(server.admin("initializations", "--json")) == [])
+
+
+def test_what_an_initialization_waits_for_is_seen(own_server):
+    server = own_server()
+    account = server.account("owner")
+    source = create_volume(account, "--size", "1")
+    host, _ = attach(account, source)
+    nbd = Nbd(server.socket(host, "/dev/sdf"))
+    nbd.write(0, bytes([7]) * BLOCK)
+    nbd.flush()
+    nbd.close()
+    detach(account, source)
+    snapshot = create_snapshot(account, source)
+    packs = server.data / "regions" / "us-east-1" / "objects" / "packs"
+    packs.rename(packs.with_name("away"))
+    packs.mkdir()
+    volume = create_volume(account, "--snapshot-id", snapshot)
+
+    def waits():
+        [line] = json.loads(server.admin("initializations", "--json"))
+        assert (line["VolumeId"], line["GivenUp"]) == (volume, None)
+        return line["WaitsFor"]
+
+    cause = eventually(waits)
+    assert cause.startswith("stored blocks are damaged: "), cause
+    assert cause.endswith("missing from the store"), cause
+    assert f"waits: {cause}" in server.admin("initializations")
+
+
+def test_a_region_that_is_not_served_is_refused(own_server):
+    server = own_server("--region", "eu-west-1:1")
+    for listing in ("initializations", "attachments", "collections", "usage", "twins", "events"):
+        command = [BINARY, "admin", "--data-dir", str(server.data), listing, "--region", "us-east-1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, (listing, done)
+        assert "us-east-1 is not served; regions are eu-west-1" in done.stderr, done
+
+
+@pytest.mark.parametrize("twice", [
+    ("--region", "eu-west-1", "--region", "eu-west-1:2"),
+    ("--job-bandwidth-mib", "export=5,copy=7,export=6"),
+], ids=["region", "bandwidth"])  # fmt: skip
+def test_what_is_said_twice_is_refused(tmp_path, twice):
+    command = [BINARY, "serve", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    done = subprocess.run([*command, *twice], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and " twice" in done.stderr, done
 
 
 def test_collections_run_as_often_as_they_are_asked_for(own_server):

@@ -410,6 +410,23 @@ def test_nobody_else_opens_an_attachment(server, owner, key, agents, tmp_path):
     assert refused.ends() == 1 and "AttachmentNotFoundException" in refused.words()
 
 
+def test_lost_credentials_are_replaced(own_server, agents, tmp_path):
+    server, owner, host, volume = with_short_leases(own_server, tmp_path)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    agent.nbd.write(0, b"\x71" * 4096)
+    agent.nbd.flush()
+    renewed = server.admin("host", "credentials", host.id, "--json")
+    # Its channel ended, and it gets no other.
+    assert agent.ends(SHORT_LEASE_SECONDS + 10) == 5
+    agents.append(refused := Agent(server, host, volume, tmp_path, starts=False))
+    assert refused.ends() == 1, refused.words()
+    host.credentials.write_text(renewed)
+    agents.append(agent := Agent(server, host, volume, tmp_path))
+    assert agent.nbd.read(0, 4096) == b"\x71" * 4096
+    detach(owner, volume)
+    assert agent.ends() == 0, agent.words()
+
+
 def test_a_refused_key_ends_the_attachment_as_it_does_here(server, owner, agents, tmp_path):
     key = create_key(owner)
     host, volume = Host(owner, tmp_path), encrypted(owner, key)

@@ -5,6 +5,7 @@
 //! once.
 
 use crate::world::World;
+use base::{Region, VolumeId};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -23,6 +24,9 @@ pub trait Channels: Send + Sync {
     /// Takes a ticket, and gives what its channel serves; `None` when it is not good, or not any
     /// more.
     fn redeem(&self, ticket: &str) -> Option<Arc<Served>>;
+
+    /// Ends the channel of a volume, and the tickets to it: who has it must prove anew who he is.
+    fn disconnect(&self, region: &Region, volume: &VolumeId);
 }
 
 /// Whether a request wants its connection to become a channel, of whatever version.

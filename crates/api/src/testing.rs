@@ -527,4 +527,6 @@ impl Channels for QuietHost {
     fn redeem(&self, _ticket: &str) -> Option<Arc<remote::Served>> {
         None
     }
+
+    fn disconnect(&self, _region: &Region, _volume: &VolumeId) {}
 }

@@ -107,7 +107,7 @@ pub struct World {
     /// Uses of keys that are not written down yet.
     pub(crate) key_uses: KeyUses,
     /// Channels of machines that attach volumes themselves.
-    pub(crate) channels: Arc<dyn Channels>,
+    pub channels: Arc<dyn Channels>,
     /// Keeps records of calls that changed nothing.
     pub(crate) trail: Keeper,
 }

@@ -323,12 +323,13 @@ impl AttachOptions {
 }
 
 #[derive(Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["target", "all"])))]
 pub(crate) struct CheckOptions {
     /// The volume or snapshot to check.
-    #[arg(value_name = "VOLUME|SNAPSHOT", required_unless_present = "all")]
+    #[arg(value_name = "VOLUME|SNAPSHOT")]
     pub(crate) target: Option<String>,
     /// Check every volume, snapshot and pack of every region.
-    #[arg(long, conflicts_with = "target")]
+    #[arg(long)]
     pub(crate) all: bool,
     /// Make anew what is derived from something that is whole: superblock twins, counts of segment
     /// tables, headers, footers and directories of packs, the ledger of unused packs.
@@ -640,6 +641,17 @@ pub(crate) enum HostCommand {
         /// The host attaches its volumes itself, with `strongroom attach`; prints its credentials.
         #[arg(long)]
         remote: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes new credentials for a host that attaches its volumes itself, in place of lost or stolen ones.
+    /// Those it had end at once: an agent that runs with them loses its volume with its lease. Stop agents
+    /// before, where they shall write out what they have, and start them with the new ones.
+    Credentials {
+        /// The host.
+        #[arg(value_name = "i-…")]
+        instance: String,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,

@@ -34,6 +34,7 @@ use lifecycle::BandwidthLimits;
 use lifecycle::workflow::collect::Schedule;
 use local::Offers;
 pub(crate) use nbd::{Issued, Nbd};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -238,7 +239,7 @@ async fn open_world(
     let seal = seal::open(data_dir, options)?;
     let db = open_rows(data_dir, options).await?;
     let regions = regions(options)?;
-    let limits = bandwidth_limits(options);
+    let limits = bandwidth_limits(options)?;
     let opening = cells::Opening { volumes: &options.volumes, limits: &limits, leftovers };
     let authority = nbd::authority(&seal)?;
     let schedule = Schedule {
@@ -304,12 +305,22 @@ fn trail(data_dir: &DataDir, options: &ServeOptions) -> Result<Trail, Failure> {
     }
 }
 
-fn bandwidth_limits(options: &ServeOptions) -> BandwidthLimits {
-    let limits = options.job_bandwidth_mib.iter();
-    limits.map(|limit| (limit.kind, u64::from(limit.mib_per_second) << 20)).collect()
+fn bandwidth_limits(options: &ServeOptions) -> Result<BandwidthLimits, Failure> {
+    let mut limits = BandwidthLimits::new();
+    for limit in &options.job_bandwidth_mib {
+        if limits.insert(limit.kind, u64::from(limit.mib_per_second) << 20).is_some() {
+            let kind = limit.kind.as_str();
+            return Err(cannot_start(format!("--job-bandwidth-mib says {kind} twice")));
+        }
+    }
+    Ok(limits)
 }
 
 fn regions(options: &ServeOptions) -> Result<Regions, Failure> {
+    let mut named = BTreeSet::new();
+    if let Some((twice, _)) = options.regions.iter().find(|(region, _)| !named.insert(region)) {
+        return Err(cannot_start(format!("--region says {twice} twice")));
+    }
     if !options.regions.is_empty() {
         return Ok(Regions::new(options.regions.iter().cloned()));
     }

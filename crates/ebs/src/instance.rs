@@ -116,3 +116,16 @@ pub fn is_remote(
     )?;
     Ok(row.is_some())
 }
+
+/// A machine that opens its volumes itself, whoever it belongs to.
+///
+/// # Errors
+/// When the database fails.
+pub fn find_remote(tx: &mut Tx<'_>, id: &InstanceId) -> Result<Option<Instance>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} WHERE instance_id = $1 \
+         AND instance_id IN (SELECT instance_id FROM ebs_remote_hosts)"
+    );
+    let row = tx.query_opt(&sql, params![id.as_str()])?;
+    row.as_ref().map(Instance::from_row).transpose()
+}

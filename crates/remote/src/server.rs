@@ -182,6 +182,11 @@ impl Away {
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.gate.close();
+        self.disconnect();
+    }
+
+    /// Ends the machine's connection. It may dial again.
+    pub fn disconnect(&self) {
         let mut present = self.present();
         present.session = None;
         present.calls.clear();

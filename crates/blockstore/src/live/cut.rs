@@ -5,6 +5,8 @@
 //! from its merge on, so it survives power cuts like any acknowledged write. Reading one needs no
 //! data key and no engine; its pages stay where they are until it is dropped.
 
+mod compare;
+
 use super::checkpoint::MERGE_STEP_BLOCKS;
 use super::delta::split;
 use super::engine::Engine;
@@ -17,6 +19,7 @@ use crate::page::{
     BlockPages, CutPage, CutSource, KeyCheckValue, Lba, PAGE_BYTES, PAGES_PER_BLOCK, Page,
     PageOrigin, SealedPage, SourceError, StructureKey,
 };
+use compare::Compared;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Map pages a reader of a cut keeps in memory.
@@ -215,11 +218,13 @@ struct View {
 /// attached again while its snapshot is copied out.
 pub struct CutReader {
     disk: Arc<dyn Disk>,
+    structure: StructureKey,
     cut: CutRecord,
     key_check: Option<KeyCheckValue>,
     since: Option<u32>,
     salts: SaltList,
     nodes: Mutex<Nodes>,
+    compared: Mutex<Compared>,
 }
 
 impl CutReader {
@@ -227,9 +232,10 @@ impl CutReader {
         let View { cut, since, key_check } = view;
         let geometry = table.geometry();
         let salts = table.iter().map(|(_, segment)| segment.salt).collect();
-        let nodes = Nodes::new(Arc::clone(&disk), structure, geometry, READER_PAGES, READER_KEYS);
-        let salts = SaltList { geometry, salts };
-        Self { disk, cut, key_check, since, salts, nodes: Mutex::new(nodes) }
+        let of_nodes = structure.duplicate();
+        let nodes = Nodes::new(Arc::clone(&disk), of_nodes, geometry, READER_PAGES, READER_KEYS);
+        let (salts, nodes) = (SaltList { geometry, salts }, Mutex::new(nodes));
+        Self { disk, structure, cut, key_check, since, salts, nodes, compared: Mutex::default() }
     }
 
     /// Which cut this is.
@@ -243,14 +249,14 @@ impl CutReader {
         self.key_check
     }
 
+    fn leaf(&self, block: u64) -> Result<Option<Arc<Page>>, Error> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.leaf(&self.salts, self.cut.root, block)
+    }
+
     fn load(&self, block: u64) -> Result<BlockPages, Error> {
         let mut pages = BlockPages::absent(block);
-        let root = self.cut.root;
-        let leaf = {
-            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            nodes.leaf(&self.salts, root, block)?
-        };
-        let Some(leaf) = leaf else { return Ok(pages) };
+        let Some(leaf) = self.leaf(block)? else { return Ok(pages) };
         let mut at = 0;
         while at < PAGES_PER_BLOCK {
             let entry = leaf_entry(&leaf, at);
@@ -276,11 +282,7 @@ impl CutReader {
 
     fn load_page(&self, lba: Lba) -> Result<CutPage, Error> {
         let (block, at) = split(lba);
-        let leaf = {
-            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            nodes.leaf(&self.salts, self.cut.root, block)?
-        };
-        let Some(leaf) = leaf else { return Ok(CutPage::Absent) };
+        let Some(leaf) = self.leaf(block)? else { return Ok(CutPage::Absent) };
         let entry = leaf_entry(&leaf, at);
         if !entry.is_stored() {
             return Ok(if entry.location == ZERO { CutPage::Zero } else { CutPage::Absent });
@@ -334,25 +336,28 @@ impl CutSource for CutReader {
         let mut walk = Some(ChangedBlocks::new(self.cut.root, self.since));
         Box::new(std::iter::from_fn(move || {
             let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = walk.as_mut()?.next(&mut nodes, &self.salts);
+            let under_way = walk.as_mut()?;
+            let next = under_way.next(&mut nodes, &self.salts);
+            let next = next.map_err(|error| source_error(error, under_way.place()));
             if next.is_err() {
                 walk = None;
             }
-            next.map_err(|error| source_error(error, 0)).transpose()
+            next.transpose()
         }))
     }
 
     fn load_block(&self, block: u64) -> Result<BlockPages, SourceError> {
         self.load(block).map_err(|error| source_error(error, block))
     }
+
+    fn compare_block(&self, block: u64) -> Result<u64, SourceError> {
+        self.compare(block).map_err(|error| source_error(error, block))
+    }
 }
 
 fn source_error(error: Error, block: u64) -> SourceError {
     match error {
-        Error::Corrupt { what, page } => {
-            let block = if block == 0 { split(page).0 } else { block };
-            SourceError::Corrupt { what, block }
-        }
+        Error::Corrupt { what, .. } => SourceError::Corrupt { what, block },
         other => SourceError::Unavailable { cause: Box::new(other) },
     }
 }

@@ -403,6 +403,12 @@ impl ChangedBlocks {
         }
         Ok(None)
     }
+
+    /// The first block below the page that was looked at last.
+    pub(super) fn place(&self) -> u64 {
+        let Some((level, first, _, next)) = self.path.last() else { return 0 };
+        first + ((next.saturating_sub(1) as u64) << (FAN_OUT_BITS * u32::from(level - 1)))
+    }
 }
 
 /// An empty map.

@@ -102,4 +102,13 @@ pub trait CutSource: Send {
     /// # Errors
     /// When its pages or the structure that names them cannot be read.
     fn load_block(&self, block: u64) -> Result<BlockPages, SourceError>;
+
+    /// Compares what is stored of one block with what tells damage without the data key, if there is such a
+    /// thing; returns the bytes that were read for it.
+    ///
+    /// # Errors
+    /// As [`CutSource::load_block`].
+    fn compare_block(&self, _block: u64) -> Result<u64, SourceError> {
+        Ok(0)
+    }
 }

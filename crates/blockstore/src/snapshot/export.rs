@@ -1,5 +1,5 @@
 //! Export: a cut of a live volume becomes a snapshot. It needs no data key; where that is at hand,
-//! every page is opened before it is stored.
+//! every page is opened before it is stored, and otherwise compared with what it was written in.
 
 use super::Error;
 use super::frame::Frame;
@@ -76,7 +76,9 @@ fn write(
         }
         observer.admit(BLOCK_BYTES as u64);
         let pages = source.load_block(block)?;
-        prove_block(&pages, job.key)?;
+        if !prove_block(&pages, job.key)? {
+            observer.admit(source.compare_block(block)?);
+        }
         export_block(store, writer, &pages)?;
         let (is_due, stops) = (pace.advance_in(store, 1)?, observer.is_turn_over());
         if is_due || stops {
@@ -131,8 +133,8 @@ fn check_block(block: u64, volume_bytes: u64) -> Result<(), Error> {
     if block < blocks { Ok(()) } else { Err(Error::BlockOutOfRange { block, blocks }) }
 }
 
-/// Refuses a block with a page that does not open, where somebody has the key to say so.
-fn prove_block(pages: &BlockPages, key: &dyn KeyAtHand) -> Result<(), Error> {
+/// Refuses a block with a page that does not open; answers whether somebody has the key to say so.
+fn prove_block(pages: &BlockPages, key: &dyn KeyAtHand) -> Result<bool, Error> {
     let first = pages.block * PAGES_PER_BLOCK as u64;
     let mut sealed = Vec::with_capacity(PAGES_PER_BLOCK);
     for (lba, page) in (first..).zip(&pages.pages) {
@@ -141,10 +143,12 @@ fn prove_block(pages: &BlockPages, key: &dyn KeyAtHand) -> Result<(), Error> {
             CutPage::Zero | CutPage::Absent => {}
         }
     }
-    if key.with(|key| key.prove(&sealed)).is_some_and(|proofs| proofs.contains(&false)) {
-        return Err(SourceError::Corrupt { what: "page", block: pages.block }.into());
+    match key.with(|key| key.prove(&sealed)) {
+        Some(proofs) if proofs.contains(&false) => {
+            Err(SourceError::Corrupt { what: "page", block: pages.block }.into())
+        }
+        proofs => Ok(proofs.is_some()),
     }
-    Ok(())
 }
 
 fn export_block(

@@ -472,4 +472,8 @@ impl CutSource for CutHandle {
     fn load_block(&self, block: u64) -> Result<BlockPages, SourceError> {
         self.reader.load_block(block)
     }
+
+    fn compare_block(&self, block: u64) -> Result<u64, SourceError> {
+        self.reader.compare_block(block)
+    }
 }

@@ -11,6 +11,7 @@ use blockstore::snapshot::{
 };
 use blockstore::store::{Store, StoreConfig, StoreError, Volume};
 use objstore::MemoryStore;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, mpsc};
 use tempfile::TempDir;
 
@@ -127,17 +128,30 @@ fn pages_are_proven_while_the_volume_is_open_with_its_key() {
     assert_eq!(opens(200), Some(vec![true]));
 
     // In the file one byte is another.
-    let mut file = std::fs::read(house.store.path_of(&id)).unwrap();
-    let at = file.windows(64).position(|bytes| bytes == &page.ciphertext[..64]).unwrap();
-    file[at] ^= 1;
-    let damaged = std::fs::OpenOptions::new().write(true).open(house.store.path_of(&id)).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&damaged, &file[at..=at], at as u64).unwrap();
+    let path = house.store.path_of(&id);
+    let stored = std::fs::read(&path).unwrap();
+    let at = stored.windows(64).position(|bytes| bytes == &page.ciphertext[..64]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let put = |byte: u8| file.write_all_at(&[byte], at as u64).unwrap();
+    put(stored[at] ^ 1);
     let key_check = source.key_check();
-    let job = Export { parent: None, key_check, resume: None, checkpoint_blocks: 64, key: held };
-    let export = || snapshot::export(&house.snapshots, &source, &job, &Unobserved);
-    let Err(snapshot::Error::Source { source: error }) = export() else { panic!("it is damaged") };
-    assert!(matches!(error, SourceError::Corrupt { block: 1, .. }), "{error}");
+    let export = || {
+        let source = house.store.open_cut(&id, cut, None).unwrap();
+        let job =
+            Export { parent: None, key_check, resume: None, checkpoint_blocks: 64, key: held };
+        snapshot::export(&house.snapshots, &source, &job, &Unobserved)
+    };
+    let damage = || match export() {
+        Err(snapshot::Error::Source { source: SourceError::Corrupt { what, block } }) => {
+            (what, block)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(damage(), ("page", 1));
     volume.close().unwrap();
+    // Without the key all of the chunk is in doubt.
+    assert_eq!(damage().0, "chunk with data");
+    put(stored[at]);
     export().unwrap();
 }
 

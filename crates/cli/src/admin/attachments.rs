@@ -1,11 +1,11 @@
 //! `admin attachments`: where volumes are attached, and which of them have no device. AWS's API has no word
 //! for that.
 
-use super::handlers::sentence;
+use super::handlers::{sentence, served};
 use super::read;
 use crate::exit::Failure;
 use api::World;
-use base::{Region, Timestamp};
+use base::Timestamp;
 use ebs::attachment::{self, Attachment};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,7 +29,7 @@ struct AttachmentLine {
 
 /// Answers the request.
 pub(super) async fn list(world: &Arc<World>, region: &str) -> Result<Value, String> {
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let all = world.db.read(attachment::list_all).await.map_err(sentence)?;
     let here = all.into_iter().filter(|attachment| attachment.region == region);
     serde_json::to_value(here.map(line).collect::<Vec<_>>()).map_err(sentence)

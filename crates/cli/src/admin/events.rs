@@ -1,10 +1,9 @@
 //! `admin events`: what the services told the accounts' event buses, which no API serves yet.
 
-use super::handlers::{accounts, sentence};
+use super::handlers::{accounts, sentence, served};
 use super::read;
 use crate::exit::Failure;
 use api::World;
-use base::Region;
 use events::{ServiceEvent, latest_events};
 use serde_json::Value;
 use std::io::Write;
@@ -18,7 +17,7 @@ pub(super) async fn list(
     limit: u32,
 ) -> Result<Value, String> {
     let accounts = accounts(world, account).await?;
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let read = world.db.read(move |tx| {
         let of_each = accounts.iter().map(|account| latest_events(tx, account, &region, limit));
         of_each.collect::<Result<Vec<_>, _>>()

@@ -1,17 +1,16 @@
 //! What the admin socket can do.
 
+use super::hosts::{self, HostKind};
 use super::socket::Desk;
 use super::{
-    AccountEnv, AccountRow, HostCredentials, NbdCredentials, NewAccount, NewHost, Reply, Request,
-    TrailQuery, TwinLine, UsageLine,
+    AccountEnv, AccountRow, NbdCredentials, NewAccount, Reply, Request, TrailQuery, TwinLine,
+    UsageLine,
 };
 use super::{attachments, backup, events, initializations, root};
 use crate::serve::{Issued, Nbd};
 use ::events::{Filter, Found, Lookup};
 use api::World;
-use base::{AccountId, InstanceId, Region};
-use ebs::instance::{self, Instance};
-use ebs::tag;
+use base::{AccountId, Region};
 use identity::access_key::{self, Owner};
 use identity::account;
 use identity::oidc;
@@ -34,8 +33,9 @@ pub(crate) async fn handle(desk: &Desk, request: Request) -> Reply {
         Request::AccountList => list_accounts(world).await,
         Request::HostCreate { account, az, name, remote } => {
             let kind = if remote { HostKind::Remote } else { HostKind::Here };
-            create_host(world, &account, az, (name, kind)).await
+            hosts::create(world, &account, az, (name, kind)).await
         }
+        Request::HostCredentials { instance } => hosts::renew(world, &instance).await,
         Request::Env { account } => env(world, &desk.endpoint, &account).await,
         Request::NbdCredentials { instance, device } => {
             nbd_credentials(&desk.nbd, &instance, &device)
@@ -119,14 +119,24 @@ async fn list_accounts(world: &Arc<World>) -> Result<Value, String> {
     serde_json::to_value(rows).map_err(sentence)
 }
 
+/// A region by its name.
+pub(super) fn served(world: &World, name: &str) -> Result<Region, String> {
+    let region = Region::parse(name).map_err(sentence)?;
+    if world.regions.contains(&region) {
+        return Ok(region);
+    }
+    let regions: Vec<&str> = world.regions.iter().map(Region::as_str).collect();
+    Err(format!("the region {region} is not served; regions are {}", regions.join(", ")))
+}
+
 async fn collections(world: &Arc<World>, region: &str, limit: u32) -> Result<Value, String> {
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let lines = world.db.read(move |tx| lifecycle::collections::latest(tx, &region, limit)).await;
     serde_json::to_value(lines.map_err(sentence)?).map_err(sentence)
 }
 
 async fn usage(world: &Arc<World>, region: &str) -> Result<Value, String> {
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let found = world.db.read(move |tx| ebs::usage::early_deletions(tx, &region)).await;
     let line = |row: ebs::usage::EarlyDeletion| UsageLine {
         kind: "early-delete".to_owned(),
@@ -141,7 +151,7 @@ async fn usage(world: &Arc<World>, region: &str) -> Result<Value, String> {
 }
 
 async fn twins(world: &Arc<World>, region: &str) -> Result<Value, String> {
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let found = world
         .db
         .read(move |tx| {
@@ -172,7 +182,7 @@ async fn twins(world: &Arc<World>, region: &str) -> Result<Value, String> {
     serde_json::to_value(lines).map_err(sentence)
 }
 
-async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String> {
+pub(super) async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String> {
     let id = AccountId::parse(id).map_err(sentence)?;
     let wanted = id.clone();
     let found = world.db.read(move |tx| account::find(tx, &wanted)).await.map_err(sentence)?;
@@ -180,89 +190,6 @@ async fn known_account(world: &Arc<World>, id: &str) -> Result<AccountId, String
         Some(_) => Ok(id),
         None => Err(format!("there is no account {id}; `strongroom admin account list` shows all")),
     }
-}
-
-async fn create_host(
-    world: &Arc<World>,
-    account: &str,
-    zone: String,
-    (name, kind): (Option<String>, HostKind),
-) -> Result<Value, String> {
-    let account = known_account(world, account).await?;
-    let Some(region) = world.regions.of_zone(&zone).cloned() else {
-        let zones: Vec<&str> = world
-            .regions
-            .iter()
-            .flat_map(|region| world.regions.zones(region))
-            .map(String::as_str)
-            .collect();
-        return Err(format!("there is no zone {zone}; zones are {}", zones.join(", ")));
-    };
-    let instance = Instance {
-        id: InstanceId::generate(&*world.rng),
-        account,
-        region,
-        zone,
-        name,
-        created: world.clock.now(),
-    };
-    let (id, region) = (instance.id.to_string(), instance.region.to_string());
-    let identity = world.identity.clone();
-    let key = world
-        .db
-        .write(move |tx| {
-            instance::insert(tx, &instance)?;
-            let Instance { account, region, id, name, .. } = &instance;
-            if let Some(name) = name {
-                let tags = [("Name".to_owned(), name.clone())];
-                let set = tag::set(tx, account, region, id.as_str(), &tags);
-                set?.map_err(Sentence::of)?;
-            }
-            if kind == HostKind::Here {
-                return Ok(None);
-            }
-            instance::set_remote(tx, &instance)?;
-            let owner = Owner::Host(account.clone(), id.clone());
-            identity.create_access_key(tx, &owner).map(Some).map_err(Sentence::of)
-        })
-        .await
-        .map_err(|Sentence(why)| why)?;
-    let credentials = key.map(|key| HostCredentials {
-        region,
-        access_key_id: key.key.id,
-        secret_access_key: key.secret.expose().clone(),
-    });
-    serde_json::to_value(NewHost { instance_id: id, credentials }).map_err(sentence)
-}
-
-/// Why a transaction of several parts failed, for the person at the terminal.
-struct Sentence(String);
-
-impl Sentence {
-    fn of(error: impl Display) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<meta::Error> for Sentence {
-    fn from(error: meta::Error) -> Self {
-        Self::of(error)
-    }
-}
-
-impl From<ebs::Error> for Sentence {
-    fn from(error: ebs::Error) -> Self {
-        Self::of(error)
-    }
-}
-
-/// Who opens the volumes of a host.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HostKind {
-    /// The server.
-    Here,
-    /// The host itself, with `strongroom attach`.
-    Remote,
 }
 
 async fn env(world: &Arc<World>, endpoint: &str, account: &str) -> Result<Value, String> {

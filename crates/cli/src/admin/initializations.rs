@@ -1,11 +1,11 @@
 //! `admin initializations`: how far volumes are filled from their snapshots. AWS's API says only whether
 //! they are.
 
-use super::handlers::sentence;
+use super::handlers::{sentence, served};
 use super::read;
 use crate::exit::Failure;
 use api::World;
-use base::{Region, Timestamp};
+use base::Timestamp;
 use ebs::foreign_base::{self, ForeignBase};
 use ebs::{Initialization, initialization};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ struct InitializationLine {
 
 /// Answers the request.
 pub(super) async fn list(world: &Arc<World>, region: &str) -> Result<Value, String> {
-    let region = Region::parse(region).map_err(sentence)?;
+    let region = served(world, region)?;
     let found = world.db.read(move |tx| {
         let under_way = initialization::under_way(tx, &region)?.into_iter();
         let lines = under_way.map(|row| {

@@ -8,6 +8,7 @@ mod backup;
 pub(crate) mod check;
 mod events;
 pub(crate) mod handlers;
+mod hosts;
 mod initializations;
 mod nbd;
 mod root;
@@ -40,6 +41,9 @@ pub(crate) enum Request {
         name: Option<String>,
         #[serde(default)]
         remote: bool,
+    },
+    HostCredentials {
+        instance: String,
     },
     Env {
         account: String,
@@ -223,17 +227,11 @@ pub(crate) fn run(options: &AdminOptions) -> Result<(), Failure> {
                 name: name.clone(),
                 remote: *remote,
             };
-            let value = ask(dir, &request)?;
-            if *json {
-                writeln!(out, "{value}")?;
-            } else {
-                let new: NewHost = read(value)?;
-                writeln!(out, "{}", new.instance_id)?;
-                if let Some(credentials) = new.credentials {
-                    writeln!(out, "access key  {}", credentials.access_key_id)?;
-                    writeln!(out, "secret key  {}", credentials.secret_access_key)?;
-                }
-            }
+            show(&mut out, ask(dir, &request)?, (!json).then_some(print_host))?;
+        }
+        AdminCommand::Host(HostCommand::Credentials { instance, json }) => {
+            let request = Request::HostCredentials { instance: instance.clone() };
+            show(&mut out, ask(dir, &request)?, (!json).then_some(print_host))?;
         }
         AdminCommand::NbdCredentials { instance, device, dir: target } => {
             let request =
@@ -341,6 +339,16 @@ fn show(
 }
 
 type Print = fn(&mut dyn Write, serde_json::Value) -> Result<(), Failure>;
+
+fn print_host(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Failure> {
+    let host: NewHost = read(value)?;
+    writeln!(out, "{}", host.instance_id)?;
+    if let Some(credentials) = host.credentials {
+        writeln!(out, "access key  {}", credentials.access_key_id)?;
+        writeln!(out, "secret key  {}", credentials.secret_access_key)?;
+    }
+    Ok(())
+}
 
 fn print_usage(out: &mut dyn Write, value: serde_json::Value) -> Result<(), Failure> {
     let lines: Vec<UsageLine> = read(value)?;
@@ -464,6 +472,7 @@ mod tests {
                 name: None,
                 remote: true,
             },
+            Request::HostCredentials { instance: "i-0123456789abcdef0".to_owned() },
             Request::Trail(TrailQuery {
                 account: None,
                 region: Some("us-east-1".to_owned()),

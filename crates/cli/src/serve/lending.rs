@@ -299,6 +299,15 @@ impl Channels for Lending {
         let ticket = self.tickets().remove(ticket)?;
         ticket.served.upgrade().filter(|_| ticket.until_ms > now)
     }
+
+    fn disconnect(&self, region: &Region, volume: &VolumeId) {
+        let lent = self.lent().get(&(region.clone(), volume.clone())).cloned();
+        if let Some(Lent::Served(served)) = lent {
+            let is_of = |ticket: &Ticket| ticket.served.as_ptr() == Arc::as_ptr(&served);
+            self.tickets().retain(|_, ticket| !is_of(ticket));
+            served.away.disconnect();
+        }
+    }
 }
 
 #[cfg(test)]

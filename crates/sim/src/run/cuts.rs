@@ -4,7 +4,8 @@ use super::{Stop, TakenCut, World, stop};
 use crate::model::{Content, Violation, ZEROS, parse};
 use blockstore::live::{CutId, CutInfo, Dropped, Error, Misses};
 use blockstore::page::{
-    BasePage, BaseReader, CutPage, CutSource, Lba, PAGE_BYTES, PAGES_PER_BLOCK, SourceError,
+    BasePage, BaseReader, CutPage, CutSource, KeyAtHand, Lba, NoKey, PAGE_BYTES, PAGES_PER_BLOCK,
+    SourceError,
 };
 use blockstore::snapshot::{self, Export, SnapshotReader, Unobserved};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,13 +153,11 @@ impl World<'_> {
         let parent = parent.filter(|_| since.is_some());
         let source = self.engine().open_cut(info.id, since).map_err(stop("open a cut"))?;
         let key_check = Some(self.key.check_value());
-        let job = Export {
-            parent: parent.as_ref(),
-            key_check,
-            resume: None,
-            checkpoint_blocks: 64,
-            key: &self.key,
-        };
+        // Without the key pages are compared with their chunks.
+        let key: &dyn KeyAtHand =
+            if info.generation.is_multiple_of(2) { &self.key } else { &NoKey };
+        let base = parent.as_ref();
+        let job = Export { parent: base, key_check, resume: None, checkpoint_blocks: 64, key };
         let failed = |error: snapshot::Error| {
             Stop::from(Violation::Failed { action: "export", error: error.to_string() })
         };
