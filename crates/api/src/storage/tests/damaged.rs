@@ -29,14 +29,6 @@ impl Stage {
         let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
         self.bench.world.db.read(read).await.unwrap().unwrap()
     }
-
-    /// Weeks: no number of attempts is used up.
-    async fn weeks(&mut self) {
-        for _ in 0..30 {
-            self.bench.clock.advance_seconds(86_400);
-            self.settle().await;
-        }
-    }
 }
 
 #[tokio::test]

@@ -219,11 +219,7 @@ async fn an_initialization_waits_for_its_key_and_says_so() {
     let (mut stage, host, own, volume) = waiting_for_its_key().await;
     let input = json!({ "VolumeId": volume });
     let made = text(&stage.ec2_at(2, HERE, "CreateSnapshot", input).await, "SnapshotId");
-    // Weeks: no number of attempts is used up.
-    for _ in 0..30 {
-        stage.bench.clock.advance_seconds(86_400);
-        stage.settle().await;
-    }
+    stage.weeks().await;
     let waits = stage.foreign(&volume).await.unwrap().waits_for.unwrap();
     assert_eq!(waits, format!("{own} is disabled."));
     assert_eq!(stage.describe_snapshot(2, HERE, &made).await["State"], "pending");

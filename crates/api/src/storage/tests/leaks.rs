@@ -52,6 +52,14 @@ impl Stage {
         }
     }
 
+    /// Weeks pass: no number of attempts is used up.
+    pub(super) async fn weeks(&mut self) {
+        for _ in 0..30 {
+            self.bench.clock.advance_seconds(DAY_SECONDS);
+            self.settle().await;
+        }
+    }
+
     /// Days pass, with everything that is due.
     pub(super) async fn days(&mut self, days: i64) {
         for _ in 0..days * 4 {
