@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 
 import pytest
 from conftest import BINARY, eventually
@@ -80,9 +81,10 @@ def test_a_region_that_is_not_served_is_refused(own_server):
     ("--region", "eu-west-1", "--region", "eu-west-1:2"),
     ("--job-bandwidth-mib", "export=5,copy=7,export=6"),
 ], ids=["region", "bandwidth"])  # fmt: skip
-def test_what_is_said_twice_is_refused(tmp_path, twice):
-    command = [BINARY, "serve", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
-    done = subprocess.run([*command, *twice], capture_output=True, text=True, timeout=60)
+def test_what_is_said_twice_is_refused(twice):
+    with tempfile.TemporaryDirectory(prefix="sr-") as data:
+        command = [BINARY, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", *twice]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and " twice" in done.stderr, done
 
 

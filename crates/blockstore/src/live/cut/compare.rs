@@ -8,11 +8,12 @@
 //! Pages in no chunk are not compared: what a killed server had noted in its tail, and what lies behind a
 //! descriptor that is damaged itself.
 
-use super::super::cache::NumberMap;
-use super::super::layout::{Location, SegmentIndex, byte_offset};
-use super::super::log::{Checksum, Descriptor};
-use super::super::map::leaf_entry;
-use super::{CutReader, Error, READ_BYTES_MAX};
+use super::{CutReader, READ_BYTES_MAX};
+use crate::live::Error;
+use crate::live::cache::NumberMap;
+use crate::live::layout::{Location, SegmentIndex, byte_offset};
+use crate::live::log::{Checksum, Descriptor};
+use crate::live::map::leaf_entry;
 use crate::page::{PAGE_BYTES, PAGES_PER_BLOCK};
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -64,30 +65,33 @@ impl CutReader {
         last: u32,
         front: &mut Front,
     ) -> Result<u64, Error> {
+        if front.next > last {
+            return Ok(0);
+        }
         let geometry = self.salts.geometry;
-        let start = geometry.start(segment);
+        let salt = self.salts.salts.get(segment as usize);
+        let salt = salt.ok_or_else(|| Error::corrupt("map entry", geometry.start(segment)))?;
+        let opener = self.structure.opener(*salt);
         let mut bytes = 0;
         while front.next <= last {
-            let salt = self.salts.salts.get(segment as usize);
-            let salt = salt.ok_or_else(|| Error::corrupt("map entry", start))?;
-            let mut page = [0; PAGE_BYTES];
-            let location = geometry.locate(segment, front.next);
-            self.disk
-                .read(byte_offset(location), &mut page)
-                .map_err(Error::disk("read a chunk"))?;
+            let (at, mut page) = (front.next, [0; PAGE_BYTES]);
+            let location = geometry.locate(segment, at);
+            let read = self.disk.read(byte_offset(location), &mut page);
+            read.map_err(Error::disk("read a chunk"))?;
             bytes += PAGE_BYTES as u64;
-            let descriptor = Descriptor::open(page, &self.structure.opener(*salt), front.next);
-            front.next += 1;
-            let Some(descriptor) = descriptor else { continue };
-            let pages = front.next..front.next + descriptor.data_pages();
-            if pages.end > geometry.segment_pages {
+            let found = Descriptor::open(page, &opener, at);
+            let fits = |found: &Descriptor| at + found.data_pages() < geometry.segment_pages;
+            let Some(found) = found.filter(fits) else {
+                front.next = at + 1;
                 continue;
-            }
-            if !self.is_whole(&descriptor, location + 1)? {
-                front.damaged.push(pages.clone());
-            }
-            bytes += u64::from(descriptor.data_pages()) * PAGE_BYTES as u64;
+            };
+            let pages = at + 1..at + 1 + found.data_pages();
+            let is_whole = self.is_whole(&found, location + 1)?;
+            bytes += pages.len() as u64 * PAGE_BYTES as u64;
             front.next = pages.end;
+            if !is_whole {
+                front.damaged.push(pages);
+            }
         }
         Ok(bytes)
     }
