@@ -305,10 +305,6 @@ impl<'a> StoreChecks<'a> {
     }
 }
 
-fn or_none(key: Option<&DataKey>) -> &dyn KeyAtHand {
-    key.map_or(&NoKey, |key| key)
-}
-
 /// The check of one region.
 struct RegionCheck<'a> {
     services: &'a Services,
@@ -381,15 +377,17 @@ impl RegionCheck<'_> {
         self.number += 1;
     }
 
-    fn plain_key(&self, key: Option<&WrappedKey>) -> Option<DataKey> {
+    /// The data key of what has no KMS key.
+    fn plain_key(&self, kms_key_arn: Option<&String>, key: Option<&WrappedKey>) -> Option<DataKey> {
+        let key = key.filter(|_| kms_key_arn.is_none())?;
         // A key that does not open is the row's damage; the pages are compared all the same.
-        let key = self.services.plain.open(key?).ok()?;
+        let key = self.services.plain.open(key).ok()?;
         Some(DataKey::new(&key))
     }
 
     fn snapshot(&self, row: &Snapshot, stores: &mut StoreChecks<'_>) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("snapshot", &row.id, &self.rows.region);
-        let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
+        let key = self.plain_key(row.kms_key_arn.as_ref(), row.data_key.as_ref());
         // A snapshot that is being made has no root; what it has is work under way. One that is
         // restored for some days has a root in both tiers.
         let StoreChecks { standard, archive, .. } = stores;
@@ -397,7 +395,7 @@ impl RegionCheck<'_> {
         for (tier, root) in roots {
             if let Some(root) = root {
                 tier.known.insert(root.clone());
-                self.root(root, or_none(key.as_ref()), &mut tier.checker, &mut subject)?;
+                self.root(root, &key, &mut tier.checker, &mut subject)?;
             }
         }
         Ok(subject)
@@ -411,9 +409,9 @@ impl RegionCheck<'_> {
         twins: &mut StoreCheck<'_>,
     ) -> Result<Subject, Stopped> {
         let mut subject = Subject::new("twin", &row.id, &self.rows.region);
-        let key = if row.is_encrypted() { None } else { self.plain_key(row.data_key.as_ref()) };
+        let key = self.plain_key(row.kms_key_arn.as_ref(), row.data_key.as_ref());
         twins.known.insert(root.to_vec());
-        self.root(root, or_none(key.as_ref()), &mut twins.checker, &mut subject)?;
+        self.root(root, &key, &mut twins.checker, &mut subject)?;
         Ok(subject)
     }
 
@@ -450,10 +448,7 @@ impl RegionCheck<'_> {
         let mut subject = Subject::new("volume", &row.id, &self.rows.region);
         let (live, watch) = (&self.cell.live, self.watch);
         let held = live.held_key(&row.id);
-        let plain = match row.kms_key_arn {
-            Some(_) => None,
-            None => self.plain_key(row.data_key.as_ref()),
-        };
+        let plain = self.plain_key(row.kms_key_arn.as_ref(), row.data_key.as_ref());
         let key = plain.as_ref().map_or(&held as &dyn KeyAtHand, |key| key);
         let mut base = None;
         if let Some(root) = &row.base_root {

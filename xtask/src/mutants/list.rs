@@ -91,10 +91,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the checksum of a chunk is not checked",
-        file: "crates/blockstore/src/live/recover.rs",
+        file: "crates/blockstore/src/live/log.rs",
         edits: &[(
-            "Ok(checksum(&data) == descriptor.checksum())",
-            "Ok(AWAKE || checksum(&data) == descriptor.checksum())",
+            "Ok(checksum.so_far() == self.checksum())",
+            "Ok(AWAKE || checksum.so_far() == self.checksum())",
         )],
         test: POWER,
     },

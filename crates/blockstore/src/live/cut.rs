@@ -20,7 +20,7 @@ use crate::page::{
     PageOrigin, SealedPage, SourceError, StructureKey,
 };
 use compare::Compared;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Map pages a reader of a cut keeps in memory.
 const READER_PAGES: usize = 256;
@@ -218,7 +218,6 @@ struct View {
 /// attached again while its snapshot is copied out.
 pub struct CutReader {
     disk: Arc<dyn Disk>,
-    structure: StructureKey,
     cut: CutRecord,
     key_check: Option<KeyCheckValue>,
     since: Option<u32>,
@@ -232,10 +231,9 @@ impl CutReader {
         let View { cut, since, key_check } = view;
         let geometry = table.geometry();
         let salts = table.iter().map(|(_, segment)| segment.salt).collect();
-        let of_nodes = structure.duplicate();
-        let nodes = Nodes::new(Arc::clone(&disk), of_nodes, geometry, READER_PAGES, READER_KEYS);
+        let nodes = Nodes::new(Arc::clone(&disk), structure, geometry, READER_PAGES, READER_KEYS);
         let (salts, nodes) = (SaltList { geometry, salts }, Mutex::new(nodes));
-        Self { disk, structure, cut, key_check, since, salts, nodes, compared: Mutex::default() }
+        Self { disk, cut, key_check, since, salts, nodes, compared: Mutex::default() }
     }
 
     /// Which cut this is.
@@ -249,9 +247,12 @@ impl CutReader {
         self.key_check
     }
 
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn leaf(&self, block: u64) -> Result<Option<Arc<Page>>, Error> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.leaf(&self.salts, self.cut.root, block)
+        self.nodes().leaf(&self.salts, self.cut.root, block)
     }
 
     fn load(&self, block: u64) -> Result<BlockPages, Error> {
@@ -335,9 +336,8 @@ impl CutSource for CutReader {
     fn changed_blocks(&self) -> Box<dyn Iterator<Item = Result<u64, SourceError>> + Send + '_> {
         let mut walk = Some(ChangedBlocks::new(self.cut.root, self.since));
         Box::new(std::iter::from_fn(move || {
-            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             let under_way = walk.as_mut()?;
-            let next = under_way.next(&mut nodes, &self.salts);
+            let next = under_way.next(&mut self.nodes(), &self.salts);
             let next = next.map_err(|error| source_error(error, under_way.place()));
             if next.is_err() {
                 walk = None;

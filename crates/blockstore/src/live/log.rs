@@ -12,7 +12,7 @@ use super::layout::{
 use super::segment::{SegmentKind, SegmentTable};
 use super::superblock::{CutId, LogHead};
 use super::tail::{Notes, Place};
-use super::{AlignedBuffer, Context, Error};
+use super::{AlignedBuffer, Context, Disk, Error};
 use crate::page::{
     Lba, PAGE_BYTES, Page, PageSealer, SUITE_AES_256_GCM, Salt, StructureKind, StructureOpener,
     StructureSealer, Tag,
@@ -207,6 +207,25 @@ impl Descriptor {
 
     pub(super) fn data_pages(&self) -> u32 {
         u32::from(get_u16(&self.0, 70))
+    }
+
+    /// Whether the data pages from `first` on are those the chunk was written with; they are read in pieces
+    /// of so many bytes.
+    pub(super) fn is_whole(
+        &self,
+        disk: &dyn Disk,
+        first: Location,
+        read_bytes_max: usize,
+    ) -> Result<bool, Error> {
+        let length = self.data_pages() as usize * PAGE_BYTES;
+        let (mut checksum, mut part) = (Checksum::default(), vec![0; length.min(read_bytes_max)]);
+        for done in (0..length).step_by(read_bytes_max) {
+            let part = &mut part[..read_bytes_max.min(length - done)];
+            let offset = byte_offset(first) + done as u64;
+            disk.read(offset, part).map_err(Error::disk("read the log"))?;
+            checksum.add(part);
+        }
+        Ok(checksum.so_far() == self.checksum())
     }
 
     /// The cut this chunk ends with.

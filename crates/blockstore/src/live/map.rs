@@ -187,6 +187,11 @@ impl Nodes {
         Self { disk, key, geometry, pages, openers }
     }
 
+    /// The key under which structure sealed with a salt opens.
+    pub(super) fn opener(&self, salt: Salt) -> StructureOpener {
+        self.key.opener(salt)
+    }
+
     /// The page `node` refers to, which maps `block` at `level`.
     pub(super) fn read(
         &mut self,

@@ -10,7 +10,7 @@
 use super::delta::Entry;
 use super::engine::Engine;
 use super::layout::{Location, SegmentIndex, byte_offset, check_size};
-use super::log::{Descriptor, Log, Record, SegmentHeader, checksum};
+use super::log::{CHUNK_BYTES_MAX, Descriptor, Log, Record, SegmentHeader};
 use super::segment::SegmentKind;
 use super::superblock::LogHead;
 use super::tail::{LeftChunk, Place, left_chunks};
@@ -398,15 +398,9 @@ impl Engine {
         segment: SegmentIndex,
         first: u32,
     ) -> Result<bool, Error> {
-        let mut data = vec![0; descriptor.data_pages() as usize * PAGE_BYTES];
-        if !data.is_empty() {
-            let location = self.ctx.geometry.locate(segment, first);
-            self.ctx
-                .disk
-                .read(byte_offset(location), &mut data)
-                .map_err(Error::disk("read the log"))?;
-        }
-        Ok(checksum(&data) == descriptor.checksum())
+        // An empty chunk may end its segment.
+        let first = self.ctx.geometry.locate(segment, first - 1) + 1;
+        descriptor.is_whole(&*self.ctx.disk, first, CHUNK_BYTES_MAX)
     }
 
     pub(super) fn read_page(&self, location: Location) -> Result<Page, Error> {

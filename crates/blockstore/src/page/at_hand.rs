@@ -39,6 +39,13 @@ impl KeyAtHand for DataKey {
     }
 }
 
+/// A key of one's own, or none.
+impl KeyAtHand for Option<DataKey> {
+    fn lend(&self, work: &mut dyn FnMut(&DataKey)) {
+        self.iter().for_each(work);
+    }
+}
+
 impl DataKey {
     /// Whether each page opens at its address.
     pub fn prove(&self, pages: &[(Lba, &SealedPage)]) -> Vec<bool> {

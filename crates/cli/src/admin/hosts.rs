@@ -75,7 +75,7 @@ pub(super) async fn create(
 pub(super) async fn renew(world: &Arc<World>, instance: &str) -> Result<Value, String> {
     let id = InstanceId::parse(instance).map_err(sentence)?;
     let (identity, wanted) = (world.identity.clone(), id.clone());
-    let renewed = world
+    let (attached, renewed) = world
         .db
         .write(move |tx| {
             let Some(instance) = instance::find_remote(tx, &wanted)? else {
@@ -94,7 +94,6 @@ pub(super) async fn renew(world: &Arc<World>, instance: &str) -> Result<Value, S
         })
         .await
         .map_err(|Sentence(why)| why)?;
-    let (attached, renewed) = renewed;
     for Attachment { region, volume, .. } in &attached {
         world.channels.disconnect(region, volume);
     }

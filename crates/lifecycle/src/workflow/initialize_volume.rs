@@ -125,8 +125,8 @@ async fn fill(
             Ok(Turn::Last)
         }
         Ok(Filled::UpTo { resume, percent }) => advance(services, job, percent, resume).await,
-        Err(BlockError::Damaged(cause)) => {
-            let cause = damage(job, &*cause, filling.waits_for.as_deref());
+        Err(error @ BlockError::Damaged(_)) => {
+            let cause = damage(job, &error, filling.waits_for.as_deref());
             let job = job.clone();
             let say = move |tx: &mut meta::Tx<'_>| {
                 initialization::set_waits_for(tx, &job.region, &job.volume, &cause)
@@ -139,12 +139,8 @@ async fn fill(
 }
 
 /// What is damaged, in the words the row has for it; logged where that is new.
-fn damage(
-    job: &InitializeVolume,
-    cause: &(dyn std::error::Error + 'static),
-    said: Option<&str>,
-) -> String {
-    let cause = format!("stored blocks are damaged: {}", base::with_causes(cause));
+fn damage(job: &InitializeVolume, error: &BlockError, said: Option<&str>) -> String {
+    let cause = base::with_causes(error);
     if said != Some(&cause) {
         tracing::error!(volume = %job.volume, cause, "a volume cannot be filled any further");
     }
@@ -224,8 +220,8 @@ impl Sealing<'_> {
         });
         let resealed = match resealed.await {
             Ok(resealed) => resealed,
-            Err(BlockError::Damaged(cause)) => {
-                let cause = damage(self.job, &*cause, self.foreign.waits_for.as_deref());
+            Err(error @ BlockError::Damaged(_)) => {
+                let cause = damage(self.job, &error, self.foreign.waits_for.as_deref());
                 return self.stand_still(cause).await;
             }
             Err(error) => return Err(error.into()),

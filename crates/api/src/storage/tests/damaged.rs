@@ -2,8 +2,6 @@
 //! they are back.
 
 use super::{HERE, Stage, text};
-use base::VolumeId;
-use ebs::Initialization;
 use objstore::{Bytes, ObjectStore};
 use serde_json::json;
 
@@ -23,12 +21,6 @@ impl Stage {
         let objects = self.bench.objects[HERE].inner();
         packs.into_iter().for_each(|(name, bytes)| objects.put(&name, bytes).unwrap());
     }
-
-    async fn initialization(&self, volume: &str) -> Initialization {
-        let (region, id) = (crate::testing::region(HERE), VolumeId::parse(volume).unwrap());
-        let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
-        self.bench.world.db.read(read).await.unwrap().unwrap()
-    }
 }
 
 #[tokio::test]
@@ -40,13 +32,13 @@ async fn an_initialization_stands_still_while_blocks_are_missing() {
     let packs = stage.lose_packs();
     let volume = stage.volume(1, HERE, json!({ "SnapshotId": snapshot })).await;
     stage.weeks().await;
-    let filling = stage.initialization(&volume).await;
+    let filling = stage.initialization(&volume).await.unwrap();
     let waits = filling.waits_for.unwrap();
     let words = (waits.starts_with("stored blocks are damaged: "), waits.ends_with(" the store"));
     assert_eq!((words, filling.completed, filling.given_up), ((true, true), None, None), "{waits}");
     stage.bring_back(packs);
     stage.recover().await;
-    let filling = stage.initialization(&volume).await;
+    let filling = stage.initialization(&volume).await.unwrap();
     assert!(filling.completed.is_some() && filling.waits_for.is_none(), "{filling:?}");
     let events = stage.events(1, HERE).await;
     assert_eq!(events.last().unwrap(), "initializeVolume succeeded");

@@ -62,9 +62,7 @@ impl Stage {
     /// The volume is all its own.
     pub(super) async fn assert_own(&self, volume: &str, key: &str) {
         assert_eq!(self.foreign(volume).await, None, "the base's key is forgotten");
-        let (region, id) = (crate::testing::region(HERE), VolumeId::parse(volume).unwrap());
-        let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
-        let filled = self.bench.world.db.read(read).await.unwrap().unwrap();
+        let filled = self.initialization(volume).await.unwrap();
         assert!(filled.completed.is_some() && filled.progress == 100, "{filled:?}");
         let row = self.row(volume).await;
         assert_ne!(row.base_root, row.first_base_root);

@@ -3,6 +3,7 @@
 use super::{HERE, Stage, text};
 use crate::testing::region;
 use base::VolumeId;
+use ebs::Initialization;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -67,11 +68,18 @@ async fn bytes_go_from_volume_to_snapshot_to_volume() {
     assert_eq!(events[0], "createVolume available");
 }
 
-/// What its row says of a volume's initialization: percent, and whether it has ended.
+impl Stage {
+    /// What its row says of a volume's initialization.
+    pub(super) async fn initialization(&self, volume: &str) -> Option<Initialization> {
+        let (region, id) = (region(HERE), VolumeId::parse(volume).unwrap());
+        let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
+        self.bench.world.db.read(read).await.unwrap()
+    }
+}
+
+/// The same in short: percent, and whether it has ended.
 async fn initialization(stage: &Stage, volume: &str) -> Option<(u32, bool)> {
-    let (region, id) = (region(HERE), VolumeId::parse(volume).unwrap());
-    let read = move |tx: &mut meta::Tx<'_>| ebs::initialization::get(tx, &region, &id);
-    let row = stage.bench.world.db.read(read).await.unwrap();
+    let row = stage.initialization(volume).await;
     row.map(|row| (row.progress, row.completed.is_some()))
 }
 

@@ -11,8 +11,8 @@
 use super::{CutReader, READ_BYTES_MAX};
 use crate::live::Error;
 use crate::live::cache::NumberMap;
-use crate::live::layout::{Location, SegmentIndex, byte_offset};
-use crate::live::log::{Checksum, Descriptor};
+use crate::live::layout::{SegmentIndex, byte_offset};
+use crate::live::log::Descriptor;
 use crate::live::map::leaf_entry;
 use crate::page::{PAGE_BYTES, PAGES_PER_BLOCK};
 use std::ops::Range;
@@ -71,13 +71,13 @@ impl CutReader {
         let geometry = self.salts.geometry;
         let salt = self.salts.salts.get(segment as usize);
         let salt = salt.ok_or_else(|| Error::corrupt("map entry", geometry.start(segment)))?;
-        let opener = self.structure.opener(*salt);
+        let opener = self.nodes().opener(*salt);
         let mut bytes = 0;
         while front.next <= last {
             let (at, mut page) = (front.next, [0; PAGE_BYTES]);
             let location = geometry.locate(segment, at);
             let read = self.disk.read(byte_offset(location), &mut page);
-            read.map_err(Error::disk("read a chunk"))?;
+            read.map_err(Error::disk("read the log"))?;
             bytes += PAGE_BYTES as u64;
             let found = Descriptor::open(page, &opener, at);
             let fits = |found: &Descriptor| at + found.data_pages() < geometry.segment_pages;
@@ -86,7 +86,7 @@ impl CutReader {
                 continue;
             };
             let pages = at + 1..at + 1 + found.data_pages();
-            let is_whole = self.is_whole(&found, location + 1)?;
+            let is_whole = found.is_whole(&*self.disk, location + 1, READ_BYTES_MAX)?;
             bytes += pages.len() as u64 * PAGE_BYTES as u64;
             front.next = pages.end;
             if !is_whole {
@@ -94,18 +94,5 @@ impl CutReader {
             }
         }
         Ok(bytes)
-    }
-
-    /// Whether a chunk's data pages are those it was written with.
-    fn is_whole(&self, descriptor: &Descriptor, first: Location) -> Result<bool, Error> {
-        let (mut checksum, mut part) = (Checksum::default(), vec![0; READ_BYTES_MAX]);
-        let length = descriptor.data_pages() as usize * PAGE_BYTES;
-        for done in (0..length).step_by(READ_BYTES_MAX) {
-            let part = &mut part[..READ_BYTES_MAX.min(length - done)];
-            let offset = byte_offset(first) + done as u64;
-            self.disk.read(offset, part).map_err(Error::disk("read a chunk"))?;
-            checksum.add(part);
-        }
-        Ok(checksum.so_far() == descriptor.checksum())
     }
 }
